@@ -10,7 +10,7 @@ from manager.family import Family
 from manager.fleet import Fleet
 from manager.names import Names
 from manager.queue import Queue
-from manager.steps import STEPS
+from manager.sources import Sources
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -32,7 +32,8 @@ class Draft(Fleet):
         self.queue = _NoQueue({})
         self.boot_id = fleet.boot_id
         self.feed = None
-        self._replay, self._steps = None, self._with_effects(STEPS)
+        self.sources = _DraftSources(fleet.sources)
+        self._replay, self._steps = None, self._with_effects()
 
 
 class _Overlay(Generic[K, V]):
@@ -75,6 +76,17 @@ class _DraftNames(Names):
 
     def last(self, name: str) -> list[str]:
         return super().last(name) + self._under.last(name)
+
+
+class _DraftSources(Sources):
+    """The sources of usage of a draft, over those of the fleet under it."""
+
+    def __init__(self, under: Sources) -> None:
+        super().__init__()
+        self._under = under
+
+    def has(self, agent_id: str, source_id: str) -> bool:
+        return super().has(agent_id, source_id) or self._under.has(agent_id, source_id)
 
 
 class _NoQueue(Queue):

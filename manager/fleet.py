@@ -35,6 +35,7 @@ from manager.names import Names
 from manager.queue import Queue
 from manager.records import Boot, Record
 from manager.replay import Replay, is_boot
+from manager.sources import Sources
 from manager.steps import STEPS, Step, advance, count_tokens
 from manager.values import NAME_BYTES_MAX
 
@@ -59,6 +60,7 @@ class Fleet:
         self.family = Family(self.rows)
         self.by_name = Names(self.rows)
         self.queue = Queue(self.rows)
+        self.sources = Sources()
         # The latest session, or "" if it is unknown. In a checkpoint, the agents of the latest
         # session are marked.
         self.boot_id = ""
@@ -66,8 +68,9 @@ class Fleet:
         self.feed: deque[Row] | None = None
         # None after replay: this process checks its own changes before it appends them, so its
         # steps check nothing under the lock.
-        self._replay: Replay | None = Replay(self.rows, self.family, self.by_name)
-        self._steps = self._with_effects(self._replay.steps)
+        steps = self._with_effects()
+        self._replay: Replay | None = Replay(self.rows, self.family, self.by_name, steps)
+        self._steps = self._replay.steps
 
     def load(self, item: Mapping[str, Any]) -> None:
         """Add an agent from a checkpoint. Raise FormatVersionError if no manager wrote it."""
@@ -78,6 +81,9 @@ class Fleet:
                 if self._with_tables:
                     self.begin_tables().load(item)
                 return
+            if records.is_item_of_sources(item):
+                self._load_sources(item)
+                return
             raise FormatVersionError(
                 f"a checkpoint item is not an agent of {self.application}; "
                 "open the journal with the version that wrote it"
@@ -87,6 +93,15 @@ class Fleet:
         self._put(None, row)
         if item.get("from_prior_session") is False:
             self.boot_id = get.boot_id(row)
+
+    def _load_sources(self, item: Mapping[str, Any]) -> None:
+        try:
+            self.sources.load(item, self.rows)
+        except (TypeError, ValueError) as error:
+            raise FormatVersionError(
+                f"an item of usage_sources: {error!s:.200}; open the journal with the version that "
+                "wrote it"
+            ) from error
 
     def load_lines_of_part(self, lines: list[bytes]) -> list[bytes]:
         """Load the lines of tables at the end of `lines`. Return the others, which are agents'."""
@@ -104,7 +119,8 @@ class Fleet:
         is built when the iterator reaches it. The items of tables come last.
         """
         agents = map(partial(item_of, self.boot_id), self.rows.freeze())
-        return agents if self.tables is None else chain(agents, self.tables.freeze())
+        fleet = chain(agents, self.sources.freeze())
+        return fleet if self.tables is None else chain(fleet, self.tables.freeze())
 
     def apply(self, lsn: int, record: Record) -> None:
         """Apply one record, both live and in replay.
@@ -143,9 +159,14 @@ class Fleet:
             if tokens:
                 self._add_tokens(lsn, parent_id, tokens)
 
-    def _with_effects(self, steps: Mapping[str, Step]) -> dict[str, Step]:
-        """Return `steps` with the effects that some kinds have beside the row."""
-        take = steps["take"]
+    def _with_effects(self) -> dict[str, Step]:
+        """Return the steps of all kinds, with the effects that some have beside the row."""
+        take, use = STEPS["take"], STEPS["usage"]
+
+        def used(old: Row | None, lsn: int, record: Record) -> Row | None:
+            if len(record) > records.SOURCE_ID:
+                self.sources.add(record[records.AGENT_ID], record[records.SOURCE_ID])
+            return use(old, lsn, record)
 
         def taken(old: Row | None, lsn: int, record: Record) -> Row | None:
             new = take(old, lsn, record)
@@ -153,7 +174,7 @@ class Fleet:
                 self.family.taken(new[AGENT_ID], parent_id)
             return new
 
-        return {**steps, "take": taken}
+        return {**STEPS, "take": taken, "usage": used}
 
     def begin_tables(self) -> StateMachine:
         """Return the machine of the tables, which is made first if there is none yet."""
@@ -238,7 +259,7 @@ class Fleet:
         """
         self.check_replayed()
         self.queue.sort()
-        self._replay, self._steps = None, self._with_effects(STEPS)
+        self._replay, self._steps = None, self._with_effects()
 
     def find(self, ref: str) -> Row:
         """Return the row of the agent with the id `ref`, or else of the newest agent of that name.
@@ -411,6 +432,7 @@ class Fleet:
             feed.append((agent_id,))
         self.counts[row[STATUS]] -= 1
         name, parent_id = row[NAME], row[PARENT_ID]
+        self.sources.removed(agent_id)
         if parent_id is not None:
             self.family.removed(agent_id, parent_id)
         if name != agent_id:

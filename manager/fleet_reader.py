@@ -103,6 +103,8 @@ def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
     try:
         for item in checkpoint.items():
             fleet.load(item)
+            if records.is_item_of_sources(item):
+                continue
             if not records.is_item_of_tables(item):
                 is_session_known = "from_prior_session" in item
             elif checkpoint.application != fleet.application:  # of tables alone

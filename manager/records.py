@@ -26,6 +26,7 @@ from manager.values import (
     json_value,
     optional_text,
     prompt_text,
+    source_name,
     text,
     tool_names,
     whole,
@@ -146,14 +147,16 @@ class Checkpoint(Layout):
     steps_taken: int
 
 
-class Usage(Layout):
-    """An agent used tokens, which count for its ancestors too."""
+class Usage(Layout, optional=1):
+    """An agent used tokens, which count for its ancestors too. Without a source, the last field is
+    left out. With one, no other record has the same source and agent."""
 
     kind: Literal["usage"]
     agent_id: str
     at_ms: int
     input_tokens: int
     output_tokens: int
+    source_id: str
 
 
 class Interrupt(Layout):
@@ -269,6 +272,9 @@ _FIELDS_OF_TABLES = frozenset(("table", "piece"))  # one of them is in each item
 HEADS_OF_TABLES = b'{"table":', b'{"piece":', b'{"upload":'
 """The beginnings of an item's line."""
 
+# The key of an item that is not an agent; see manager.sources.
+USAGE_SOURCES = "usage_sources"
+
 # Indices in a record.
 KIND = 0
 AGENT_ID = 1  # of every kind but "boot"
@@ -282,6 +288,7 @@ CHECKPOINTS = {
     if "checkpoint" in fields._fields and fields is not Import
 }
 _STEPS = {kind: KINDS[kind]._fields.index("steps_taken") for kind in ("checkpoint", "result")}
+SOURCE_ID = Usage._fields.index("source_id")
 TAKEN_BY = Take._fields.index("taken_by")
 TOKEN_BUDGET_OF_RESUME = Resume._fields.index("token_budget")
 
@@ -290,6 +297,14 @@ def steps_index(record: Record) -> int:
     """Return the index of the steps that a record reports; 0 if it reports none."""
     at = _STEPS.get(record[KIND], 0)
     return 0 if record[at] is None else at
+
+
+def source_of(record: Record) -> str | None:
+    """Return the source of a usage, or None if it has none or the record is of another kind."""
+    if record[KIND] != "usage" or len(record) <= SOURCE_ID:
+        return None
+    source_id: str = record[SOURCE_ID]
+    return source_id
 
 
 def is_of_tables(record: object) -> bool:
@@ -301,6 +316,11 @@ def is_of_tables(record: object) -> bool:
 def is_item_of_tables(item: object) -> bool:
     """Return whether a checkpoint's item is one of the tables beside the fleet."""
     return type(item) is dict and not _FIELDS_OF_TABLES.isdisjoint(item)
+
+
+def is_item_of_sources(item: object) -> bool:
+    """Return whether a checkpoint's item has sources of usage."""
+    return type(item) is dict and USAGE_SOURCES in item
 
 
 def parent_and_depth(parent: Row) -> list[Any]:
@@ -396,13 +416,16 @@ def checkpoint(at_ms: int, value: object, steps_taken: int) -> Record:
     ]
 
 
-def usage(at_ms: int, input_tokens: int, output_tokens: int) -> Record:
+def usage(
+    at_ms: int, input_tokens: int, output_tokens: int, source_id: str | None = None
+) -> Record:
     return [
         "usage",
         "",
         at_ms,
         whole("input_tokens", input_tokens),
         whole("output_tokens", output_tokens),
+        *([] if source_id is None else [source_name("source_id", source_id)]),
     ]
 
 

@@ -28,8 +28,9 @@ from manager.checks import (
 )
 from manager.family import Family
 from manager.names import Names
-from manager.records import AGENT_ID, APPLICATION, KIND, KINDS, TAKEN_BY, Record, Spawn
+from manager.records import AGENT_ID, APPLICATION, KIND, KINDS, SOURCE_ID, TAKEN_BY, Record, Spawn
 from manager.steps import SOURCES, STEPS, Step
+from manager.values import source_name
 
 Check = Callable[[Record], None]
 
@@ -39,10 +40,17 @@ _HINT = "open the journal with the version that wrote it"
 class Replay:
     """Checks of the items and records from which a fleet is rebuilt.
 
-    It reads the fleet's own tables, and changes none. `rows` are the fleet's agents by id.
+    It reads the fleet's own tables, and changes none. `rows` are the fleet's agents by id, and
+    `steps` its steps, which may raise ValueError, too.
     """
 
-    def __init__(self, rows: Mapping[str, Row], family: Family, by_name: Names) -> None:
+    def __init__(
+        self,
+        rows: Mapping[str, Row],
+        family: Family,
+        by_name: Names,
+        steps: Mapping[str, Step],
+    ) -> None:
         self._rows = rows
         self._family = family
         self._by_name = by_name
@@ -55,8 +63,8 @@ class Replay:
         # Agents that a reader marked as interrupted without a record. The log's next record may
         # still treat them as running.
         self._presumed: set[str] = set()
-        # The steps that the fleet uses during replay: those of STEPS, with checks.
-        self.steps: Mapping[str, Step] = {kind: self._checked(kind) for kind in STEPS}
+        # The steps that the fleet uses during replay: its own, with checks.
+        self.steps = {kind: self._checked(kind, step) for kind, step in steps.items()}
 
     def presume(self, agent_id: str) -> None:
         """Remember that a reader marked the agent as interrupted without a record of that."""
@@ -118,9 +126,9 @@ class Replay:
                     f"{error!s:.200}; {_HINT}"
                 ) from error
 
-    def _checked(self, kind: str) -> Step:
+    def _checked(self, kind: str, step: Step) -> Step:
         """Return the step of `kind` with checks before and after it."""
-        step, sources, check = STEPS[kind], SOURCES[kind], _CHECKS[kind]
+        sources, check = SOURCES[kind], _CHECKS[kind]
         is_new, is_result, is_take = not sources, kind == "result", kind == "take"
 
         def checked(old: Row | None, lsn: int, record: Record) -> Row | None:
@@ -266,6 +274,10 @@ def _check_import(record: Record) -> None:
 
 
 def _check_usage(record: Record) -> None:
+    if len(record) != 5:
+        _check_usage_fields(record)
+        source_name("source_id", record[SOURCE_ID])
+        return
     _, _, at_ms, tokens_in, tokens_out = record
     are_whole = type(at_ms) is type(tokens_in) is type(tokens_out) is int
     if not (are_whole and at_ms >= 0 <= tokens_in and tokens_out >= 0):

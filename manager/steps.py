@@ -125,9 +125,8 @@ def _checkpoint(row: Row | None, lsn: int, record: Record) -> Row:
 
 
 def _usage(row: Row | None, lsn: int, record: Record) -> Row:
-    _, _, _, tokens_in, tokens_out = record
     new = _changed(row, lsn, record)
-    used = new[TOKENS_USED] + tokens_in + tokens_out
+    used = new[TOKENS_USED] + record[3] + record[4]
     new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     return tuple(new)
 

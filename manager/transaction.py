@@ -124,6 +124,9 @@ class FleetTransaction(Verbs[None, str]):
             row = draft.find(agent_id)
             if target is not None and not draft.is_due(row, verb, target, self._limits, record):
                 return False
+            source_id = records.source_of(record)
+            if source_id is not None and draft.sources.has(agent_id, source_id):
+                return False
             if steps_at := records.steps_index(record):
                 record[steps_at] = max(record[steps_at], get.steps_taken(row))
             return True

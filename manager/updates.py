@@ -96,7 +96,7 @@ class Updates:
         ref = text("ref", ref)
         row: Row = ()
         packed = packed_id = None
-        steps_at = records.steps_index(record)
+        steps_at, source_id = records.steps_index(record), records.source_of(record)
         prefetched = self._fleet.prefetch(ref)
         if prefetched is not None:
             packed_id = get.agent_id(prefetched)
@@ -113,6 +113,8 @@ class Updates:
             nonlocal row
             row = fleet.rows.get(ref) or fleet.find(ref)
             if target is not None and not fleet.is_due(row, verb, target, self._limits, record):
+                return None
+            if source_id is not None and fleet.sources.has(get.agent_id(row), source_id):
                 return None
             if steps_at and record[steps_at] < row[STEPS_TAKEN]:  # it never falls
                 record[steps_at] = row[STEPS_TAKEN]

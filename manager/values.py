@@ -136,6 +136,14 @@ def checked_name(name: str) -> str:
     return name
 
 
+def source_name(where: str, value: object) -> str:
+    """Return the id of a source of usage. Raise TypeError or ValueError if it is not one."""
+    name = text(where, value)
+    if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
+        raise ValueError(f"{where} must have 1 to {NAME_BYTES_MAX} bytes")
+    return name
+
+
 def tool_names(tools: Iterable[str] | None) -> list[str] | None:
     return None if tools is None else texts("allowed_tools", tools)
 

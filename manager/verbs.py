@@ -143,14 +143,20 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         record = records.checkpoint(clock.now_ms(), checkpoint, steps_taken)
         return self._update("update_checkpoint", ref, "running", record)
 
-    def record_usage(self, ref: str, *, input_tokens: int, output_tokens: int) -> Changed_co:
+    def record_usage(
+        self, ref: str, *, input_tokens: int, output_tokens: int, source_id: str | None = None
+    ) -> Changed_co:
         """Add to the `tokens_used` of an agent and of all its ancestors, whatever their status.
+
+        With a `source_id`, such as the id of a model's response, the usage is counted once for this
+        agent, however often it is recorded, also after a restart. It has 1 to 256 bytes, and is
+        kept as long as the agent.
 
         This never ends an agent, even if it exceeds its budget; only `spawn`, `start` and `resume`
         check budgets. End such an agent with `update_from_result` and the status
         "budget_exhausted", so that its partial result is not lost.
         """
-        record = records.usage(clock.now_ms(), input_tokens, output_tokens)
+        record = records.usage(clock.now_ms(), input_tokens, output_tokens, source_id)
         return self._update("record_usage", ref, None, record)
 
     def update_from_result(self, ref: str, result: AgentResult) -> Changed_co:

@@ -63,7 +63,7 @@ OPENERS: dict[str, Opener] = {
     "agents --tree": inspected("agents", "--tree"),
     "show": inspected("show", A),
     "history": inspected("history", A),
-    "diff": inspected("diff", str(BASE_LSN), "12"),
+    "diff": inspected("diff", str(BASE_LSN), "13"),
 }
 # These verbs show bytes, not a fleet. They must end, without a word about the fleet.
 INDIFFERENT = ("info", "verify", "log", "stats", "checkpoint", "report")

@@ -193,6 +193,7 @@ BEFORE = [
     spawn("i"),
     ["interrupt", agent_id("i"), 1, "why", None, "what?"],
     ["take", agent_id("d"), 1, agent_id("a")],
+    ["usage", agent_id("a"), 1, 1, 1, "resp_1"],
 ]
 C, D, I, UNKNOWN = agent_id("c"), agent_id("d"), agent_id("i"), agent_id("z")  # noqa: E741
 RECORDS: dict[str, tuple[Any, str]] = {
@@ -302,6 +303,9 @@ RECORDS: dict[str, tuple[Any, str]] = {
     "a taking by an unknown agent": (["take", C, 1, UNKNOWN], "taken_by"),
     "a taking by itself": (["take", C, 1, C], "taken_by"),
     "a second taking": (["take", D, 1, A], "taken before"),
+    "usage of a counted source": (["usage", A, 1, 1, 1, "resp_1"], "counted before"),
+    "usage of an empty source": (["usage", A, 1, 1, 1, ""], "source_id"),
+    "usage of a source that is a number": (["usage", A, 1, 1, 1, 7], "source_id"),
     "a budget of nothing": (["budget", A, 1, 0], "token_budget"),
     "a budget of an unknown agent": (["budget", UNKNOWN, 1, 1], "agent_id"),
     "an import with too many fields": ([*imported("z"), 2, 3], "26 fields, not 24"),
@@ -350,6 +354,23 @@ def test_an_unusual_fleet_that_a_manager_could_write_opens(tmp_path: Path) -> No
         manager.compact()
     with SubAgentManager.open(tmp_path) as manager:
         assert len(manager.agents(include_archived=True)) == 8
+
+
+SOURCES: dict[str, Any] = {
+    "of an unknown agent": {"usage_sources": ["x"], "of_agent": B},
+    "of nobody": {"usage_sources": ["x"]},
+    "of a list": {"usage_sources": ["x"], "of_agent": [A]},
+    "counted twice": {"usage_sources": ["x", "x"], "of_agent": A},
+    "a map": {"usage_sources": {"x": 1}, "of_agent": A},
+    "a number": {"usage_sources": [7], "of_agent": A},
+    "empty": {"usage_sources": [""], "of_agent": A},
+}
+
+
+@pytest.mark.parametrize("sources", SOURCES.values(), ids=SOURCES.keys())
+def test_wrong_sources_of_usage_are_refused(tmp_path: Path, sources: Any) -> None:
+    """P9: An item of sources names an agent before it, and each of its sources once."""
+    check_refused(tmp_path, [item("a"), sources], [], f"checkpoint-{BASE_LSN:020d}.json", "usage_")
 
 
 def test_a_checkpoint_without_later_records_is_complete(tmp_path: Path) -> None:

@@ -294,16 +294,29 @@ class OneAgent(RuleBasedStateMachine):
             steps_taken=steps,
         )
 
-    @rule(ref=refs, tokens_in=tokens, tokens_out=tokens)
-    def record_usage(self, ref: int | str, tokens_in: int, tokens_out: int) -> None:
-        self.change(
-            ref,
-            None,
-            lambda ref: self.manager.record_usage(
-                ref, input_tokens=tokens_in, output_tokens=tokens_out
-            ),
-            added=tokens_in + tokens_out,
-        )
+    @rule(
+        ref=refs,
+        tokens_in=tokens,
+        tokens_out=tokens,
+        source=st.none() | st.sampled_from(["resp_1", "resp_2"]),
+    )
+    def record_usage(
+        self, ref: int | str, tokens_in: int, tokens_out: int, source: str | None
+    ) -> None:
+        def call(ref: str) -> Agent:
+            return self.manager.record_usage(
+                ref, input_tokens=tokens_in, output_tokens=tokens_out, source_id=source
+            )
+
+        before = self.model.resolve(self.ref_of(ref))
+        if source is not None and isinstance(before, Agent):
+            if before.status == "running":
+                self.beat(before)
+            if (before.agent_id, source) in self.model.sources:
+                assert call(before.agent_id) == self.as_seen(before)
+                return
+            self.model.sources |= {(before.agent_id, source)}
+        self.change(ref, None, call, added=tokens_in + tokens_out)
 
     @rule(ref=refs, reason=texts, value=json_values, needs_input=json_values)
     def interrupt(self, ref: int | str, reason: str, value: Any, needs_input: Any) -> None:

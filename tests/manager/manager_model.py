@@ -20,18 +20,20 @@ Resolved = Agent | type[ManagerError]
 class Model:
     """A fleet's agents, in dicts.
 
-    `own` maps each agent ever spawned to the tokens that it used itself, and `parents` to its
-    parent. Both keep removed agents. No agent is mutated, so a copy of the dicts is a copy of the
-    model.
+     `sources` has the counted sources of usage, by agent. `own` maps each agent ever spawned to the
+    tokens that it used itself, and `parents` to its  parent. Both keep removed agents. No agent is
+    mutated, so a copy of the dicts is a copy of the  model.
     """
 
     limits: Limits
     agents: dict[str, Agent] = field(default_factory=dict)
     own: dict[str, int] = field(default_factory=dict)
     parents: dict[str, str | None] = field(default_factory=dict)
+    sources: set[tuple[str, str]] = field(default_factory=set)  # of usage, by agent
 
     def copy(self) -> Model:
-        return Model(self.limits, self.agents.copy(), self.own.copy(), self.parents.copy())
+        dicts = self.agents.copy(), self.own.copy(), self.parents.copy()
+        return Model(self.limits, *dicts, self.sources.copy())
 
     # --- queries ---
 

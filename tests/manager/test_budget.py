@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -164,7 +165,7 @@ def test_an_ended_agent_is_refused_for_its_status_not_its_budget(
 @pytest.mark.parametrize(
     "bad", [{"input_tokens": -1}, {"output_tokens": 1.5}, {"input_tokens": 2**64}]
 )
-def test_bad_usage_is_named(manager: SubAgentManager, bad: dict[str, int]) -> None:
+def test_bad_usage_is_named(manager: SubAgentManager, bad: dict[str, Any]) -> None:
     """Tokens are whole numbers from 0.
 
     Any other value is refused by name, and nothing is journaled.
@@ -204,3 +205,52 @@ def test_tokens_survive_checkpoint_and_restart(tmp_path: Path) -> None:
         assert manager.get(child.agent_id).tokens_used == 50
         with pytest.raises(BudgetError):
             manager.start(child.agent_id)
+
+
+# --- sources of usage ---
+
+
+def use_once(manager: SubAgentManager, ref: str, source_id: str) -> Agent:
+    return manager.record_usage(ref, input_tokens=1, output_tokens=2, source_id=source_id)
+
+
+def test_a_source_is_counted_once(tmp_path: Path) -> None:
+    """P2: Usage of one source counts once for its agent, across restarts, compactions and
+    transactions, and for its ancestors."""
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        manager.spawn("lead", name="lead")
+        manager.spawn("part", name="part", parent_id="lead")
+        first = use_once(manager, "part", "resp_1")
+        assert use_once(manager, "part", "resp_1") == first
+        assert use_once(manager, "part", "resp_2").tokens_used == 6
+        with manager.transaction() as t:
+            for source_id in ("resp_2", "resp_3", "resp_3"):
+                t.record_usage("part", input_tokens=1, output_tokens=2, source_id=source_id)
+        assert manager.get("part").tokens_used == 9
+        manager.compact()
+        use_once(manager, "part", "resp_4")
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        for source_id in ("resp_1", "resp_2", "resp_3", "resp_4"):
+            assert use_once(manager, "part", source_id).tokens_used == 12
+        assert manager.get("lead").tokens_used == 12
+        assert use_once(manager, "lead", "resp_1").tokens_used == 15  # another agent's
+        use(manager, "part", 1)
+        use(manager, "part", 1)  # without a source, each call counts
+        assert manager.get("part").tokens_used == 14
+
+
+def test_many_sources_survive_a_compaction(tmp_path: Path) -> None:
+    """Sources beyond one item of a checkpoint are kept, and removed together with their agent."""
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        manager.spawn("p", name="a")
+        for number in range(600):
+            use_once(manager, "a", f"resp_{number}")
+        assert manager.compact().count == 1 + 3
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        for number in range(600):
+            assert use_once(manager, "a", f"resp_{number}").tokens_used == 1800
+        manager.cancel("a")
+        manager.cleanup(0)
+        assert not manager._state.machine.sources._chunks
+        manager.spawn("p", name="a")
+        assert use_once(manager, "a", "resp_1").tokens_used == 3

@@ -80,7 +80,7 @@ def manager_in_memory(limits: Limits = ROOMY) -> tuple[SubAgentManager, MemorySt
 def contents(fleet: Fleet) -> tuple[object, ...]:
     """Return everything in a fleet, including its private indexes."""
     family = fleet.family._children, fleet.family._branches, fleet.family._untaken
-    names = fleet.by_name._live, fleet.by_name._ended, fleet.by_name._newest
+    names = fleet.by_name._live, fleet.by_name._ended, fleet.by_name._newest, fleet.sources._seen
     return list(fleet.rows.freeze()), fleet.counts, names, family
 
 
@@ -182,6 +182,9 @@ CHANGES: dict[str, Change] = {
     "cancel all": lambda m, ref: m.cancel(ref, descendants=True),
     "cleanup": lambda m, ref: m.cleanup(0),
     "usage": lambda m, ref: m.record_usage(ref, input_tokens=3, output_tokens=4),
+    "usage of a source": lambda m, ref: m.record_usage(
+        ref, input_tokens=1, output_tokens=1, source_id="resp_1"
+    ),
     "child": lambda m, ref: m.spawn("a child", parent_id=ref, queued=True, token_budget=9),
     "named child": lambda m, ref: m.spawn("a child", name=ref.upper(), parent_id=ref),
     "spawn": lambda m, ref: m.spawn("p", name=ref, metadata={"k": {}}, allowed_tools=["t"]),
@@ -268,7 +271,7 @@ CHEAP |= {"list.append", "list.pop", "next", "str.join"}
 UNDER_THE_LOCK = {
     *("manager.manager", "manager.updates", "manager.cleanup", "manager.records"),
     *("manager.fleet", "manager.steps", "manager.family", "manager.errors"),
-    *("manager.names", "manager.queue"),
+    *("manager.names", "manager.queue", "manager.sources"),
     *("journal._state.cow_table", "collections.abc", "typing", "tests.manager.test_fleet"),
 }
 

@@ -75,6 +75,9 @@ CALLS: dict[str, list[Call]] = {
     "output_tokens": [
         lambda m, ref, value: m.record_usage(ref, input_tokens=1, output_tokens=value)
     ],
+    "source_id": [
+        lambda m, ref, value: m.record_usage(ref, input_tokens=1, output_tokens=1, source_id=value)
+    ],
     "error": [lambda m, ref, value: m.update_failed(ref, value)],
     "reason": [
         lambda m, ref, value: m.interrupt(ref, value),

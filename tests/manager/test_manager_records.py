@@ -111,7 +111,7 @@ BUILT: dict[str, Callable[[], Record]] = {
     "budget": lambda: records.budget(1, 3),
     "take": lambda: [*records.take(1)[:3], "a taken_by"],
     "checkpoint": lambda: records.checkpoint(1, ["checkpoint"], 2),
-    "usage": lambda: records.usage(1, 2, 3),
+    "usage": lambda: records.usage(1, 2, 3, "a source_id"),
     "interrupt": lambda: records.interrupt(
         "an agent_id", 1, "a reason", ["checkpoint"], ["needs_input"]
     ),
@@ -223,5 +223,5 @@ def test_replay_refuses_values_of_wrong_types(kind: str, data: st.DataObject) ->
     except FormatVersionError:
         is_accepted = False
     json_fields = {n for n, hint in get_type_hints(KINDS[kind]).items() if hint is Any}
-    is_checked_further = name in json_fields or name == "taken_by"  # which names an agent
+    is_checked_further = name in json_fields or name in ("taken_by", "source_id")
     assert is_accepted == is_valid or (is_checked_further and not is_accepted)

@@ -48,7 +48,7 @@ MANAGER_LAYERS = (
     ("agent", "values", "ids", "workspace"),
     ("records", "columns"),
     ("changes", "limits", "result", "steps", "family", "checks", "items", "names", "queue"),
-    ("replay", "legacy", "waking"),
+    ("replay", "legacy", "waking", "sources"),
     ("fleet",),
     ("watch", "cleanup", "importing", "fleet_reader", "recovery", "draft", "tables"),
     ("updates", "view", "history", "verbs"),

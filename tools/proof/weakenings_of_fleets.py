@@ -203,4 +203,32 @@ ALL_OF = (
         "",
         ("tests/manager/test_manager_retention.py",),
     ),
+    Weakening(
+        "source_counted_twice",
+        "manager/updates.py",
+        "if source_id is not None and fleet.sources.has(get.agent_id(row), source_id):",
+        "if False:",
+        ("tests/manager/test_budget.py",),
+    ),
+    Weakening(
+        "source_counted_twice_in_a_transaction",
+        "manager/transaction.py",
+        "if source_id is not None and draft.sources.has(agent_id, source_id):",
+        "if False:",
+        ("tests/manager/test_budget.py",),
+    ),
+    Weakening(
+        "sources_not_in_checkpoints",
+        "manager/fleet.py",
+        "fleet = chain(agents, self.sources.freeze())",
+        "fleet = chain(agents, ())",
+        ("tests/manager/test_budget.py",),
+    ),
+    Weakening(
+        "source_counted_twice_in_replay",
+        "manager/sources.py",
+        "        if source_id in seen:",
+        "        if False:",
+        FLEETS,
+    ),
 )

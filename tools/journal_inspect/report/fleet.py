@@ -100,6 +100,8 @@ class FleetTimeline:
         """Replace all agents with a checkpoint's items."""
         self.lives.clear()
         for item in items:
+            if isinstance(item, dict) and "usage_sources" in item:
+                continue  # which usage was counted, and not an agent
             try:
                 self._put(item)
             except (LookupError, TypeError, ValueError, AttributeError):

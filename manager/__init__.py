@@ -26,7 +26,7 @@ if not {"DurableState", "CowTable", "UnsafePathError"} <= set(dir(journal)):
         path=journal.__file__,
     )
 
-from manager.agent import JSON, Agent, Status
+from manager.agent import JSON, Agent, Progress, Status
 from manager.errors import (
     AlreadyTakenError,
     AmbiguousNameError,
@@ -72,6 +72,7 @@ __all__ = [
     "Limits",
     "ManagerError",
     "NameInUseError",
+    "Progress",
     "Status",
     "StrPath",
     "SubAgentManager",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from operator import itemgetter
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from manager._public import public
 from manager.arguments import short_repr
@@ -29,6 +29,7 @@ VERBS: Mapping[str, tuple[tuple[Status, ...], tuple[Status, ...]]] = {
     "start": (("queued",), ("running",)),
     "resume": (("interrupted",), ("running",)),
     "update_checkpoint": (("running",), ("running",)),
+    "progress": (("running",), ("running",)),
     "interrupt": (("running",), ("interrupted",)),
     # An interrupted agent may end with its partial result. It can't be interrupted again.
     "update_from_result": (("running", "interrupted"), ("interrupted", *ENDED)),
@@ -50,6 +51,23 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
 JSON: TypeAlias = Any
 """A JSON value: None, a bool, int, float or str, or a list or a dict of these. The keys of a dict
 are strings."""
+
+
+@public
+class Progress(TypedDict):
+    """An event of an agent's progress, as its runner reported it."""
+
+    number: int
+    """The number of the event: 1 for the agent's first one, and one more for each that follows."""
+
+    at_ms: int
+    """The time of the event, in Unix milliseconds."""
+
+    text: str
+    """The text of the event."""
+
+    data: JSON
+    """The JSON value given with the text, or None."""
 
 
 @public
@@ -151,6 +169,9 @@ class Agent:
     taken_at_ms: int | None = None
     """The time at which the result was taken, in Unix milliseconds, or None."""
 
+    progress: Progress | None = None
+    """The last event of progress, or None. `SubAgentManager.events` returns earlier ones, too."""
+
     def __hash__(self) -> int:
         return hash((self.agent_id, self.lsn))
 
@@ -197,6 +218,7 @@ class get:  # noqa: N801 - a call reads like a sentence
     answer: Callable[[Row], JSON] = _field("answer")
     taken_by: Callable[[Row], str | None] = _field("taken_by")
     taken_at_ms: Callable[[Row], int | None] = _field("taken_at_ms")
+    progress: Callable[[Row], list[list[JSON]] | None] = _field("progress")
 
 
 _ATOMS = frozenset((str, int, float, bool, type(None)))
@@ -236,7 +258,9 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
         answer,
         agent.taken_by,
         agent.taken_at_ms,
+        progress,
     ) = row
+    agent.progress = None if progress is None else _event(progress[-1])
     agent.checkpoint = None if checkpoint is None else _copied(checkpoint)
     agent.needs_input = None if needs_input is None else _copied(needs_input)
     agent.answer = None if answer is None else _copied(answer)
@@ -244,6 +268,16 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
     agent.metadata = _copied(metadata) if metadata else {}
     agent.from_prior_session = agent.boot_id != boot_id
     return agent
+
+
+def events_from_row(row: Row, after: int) -> list[Progress]:
+    """Return the kept events of an agent with numbers above `after`, oldest first."""
+    return [_event(event) for event in get.progress(row) or () if event[0] > after]
+
+
+def _event(event: list[JSON]) -> Progress:
+    number, at_ms, text, data = event
+    return {"number": number, "at_ms": at_ms, "text": text, "data": _copied(data)}
 
 
 def agents_from_rows(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from journal import JournalError
 from manager._public import public
 from manager.agent import Agent, Row, agent_from_row, get
 
@@ -51,12 +53,18 @@ class Changes:
         self._is_closed = False
         # The rows that are still to be read, by agent. Guarded by the watch's lock.
         self._dirty: OrderedDict[str, Row] = OrderedDict()
+        # Of a reader with a cursor: how to store its position, the LSN of the row yielded last, and
+        # the position that is stored.
+        self._store: Callable[[int], object] | None = None
+        self._lsn = self._stored_lsn = 0
 
     def __aiter__(self) -> Changes:
         return self
 
     async def __anext__(self) -> Agent:
         self._turns += 1
+        if self._store is not None and not self._turns % A_TURN:
+            self._store_position()
         if (
             not self._turns % A_TURN
         ):  # as long as there are rows to read, the loop below never waits
@@ -66,7 +74,9 @@ class Changes:
         while not self._is_closed:
             row = self._watch.next_row(self)
             if row is not None:
+                self._lsn = get.lsn(row)
                 return agent_from_row(row, self._boot_id)
+            self._store_position()
             await self._watch.wait_readable(self)
         raise StopAsyncIteration
 
@@ -74,6 +84,17 @@ class Changes:
         """End the iterator. Waiting tasks get StopAsyncIteration. A second call does nothing."""
         self._is_closed = True
         self._watch.close_reader(self)
+
+    def _store_in(self, store: Callable[[int], object], stored_lsn: int) -> None:
+        """Store the position of this reader with `store` from now on."""
+        self._store, self._lsn, self._stored_lsn = store, stored_lsn, stored_lsn
+
+    def _store_position(self) -> None:
+        """Store the LSN of the last row, which the caller has dealt with."""
+        if self._store is not None and self._lsn > self._stored_lsn:
+            with suppress(JournalError):  # the next time stores it, or the row is yielded again
+                self._store(self._lsn)
+                self._stored_lsn = self._lsn
 
     def _enlist(self, ref: weakref.ref[Changes]) -> None:
         """Keep `ref`, the watch's key for this reader. Its callback runs when this is dropped."""

@@ -48,7 +48,7 @@ _TEXTS = [at for at, allowed in enumerate(_ALLOWED) if str in allowed and int no
 _NUMBERS = [at for at, allowed in enumerate(_ALLOWED) if int in allowed and str not in allowed]
 _LEVELS = 50  # nesting that the quick check follows; `json_value` checks deeper values
 _STATUSES = frozenset(STATUSES)
-_FROM_ONE = frozenset(("token_budget", "attempt"))
+_FROM_ONE = frozenset(("token_budget", "attempt", "keep"))
 _texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*_TEXTS)
 
 
@@ -58,7 +58,7 @@ def check_row(row: Row) -> None:
     (
         agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
         tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
-        attempt, starts, _, taken_by, taken,
+        attempt, starts, _, taken_by, taken, progress,
     ) = row  # fmt: skip
     # One check of all numbers: the OR is negative if one of them is, and longer than 64 bits if one
     # of them is.
@@ -75,7 +75,23 @@ def check_row(row: Row) -> None:
         raise ValueError("ended_at_ms does not fit the status")
     if (taken_by is None) is not (taken is None) or (ended is None) > (taken is None):
         raise ValueError("taken_by and taken_at_ms do not fit the status")
+    if progress is not None:
+        check_events(progress)
     check_given(tools, metadata)
+
+
+def check_events(events: list[Any]) -> None:
+    """Raise TypeError or ValueError unless these are events of progress, as a row has them."""
+    last = 0
+    for event in events:
+        if type(event) is not list or len(event) != 4:
+            raise TypeError("progress has an event that is not an array of four values")
+        check_whole("progress", event[0], low=last + 1)
+        check_whole("progress", event[1])
+        text("progress", event[2])
+        last = event[0]
+    if not events:
+        raise ValueError("progress is empty")
 
 
 def check_names(agent_id: str, name: str) -> None:
@@ -106,6 +122,9 @@ def check_progress(row: Row) -> None:
         json_value("checkpoint", checkpoint)
     if needs_input is not None and not _is_plain(needs_input):
         json_value("needs_input", needs_input)
+    for event in get.progress(row) or ():
+        if event[3] is not None and not _is_plain(event[3]):
+            json_value("data", event[3])
     if (answer := get.answer(row)) is not None and not _is_plain(answer):
         json_value("answer", answer)
 

@@ -33,6 +33,12 @@ class Limits:
     checkpoint_bytes_max: int = 1 << 20
     """The size of an agent's largest checkpoint, in bytes of msgpack."""
 
+    progress_max: int = 128
+    """The number of events of progress that are kept for each agent."""
+
+    progress_bytes_max: int = 4096
+    """The size of the largest event of progress, in bytes of msgpack."""
+
     keep_ended_s: float | None = 7 * 24 * 3600
     """The time for which an agent is kept after its end, in seconds. Then the manager drops it by
     itself, but not while it has children, nor while its parent may still take its result: until

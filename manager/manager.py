@@ -22,10 +22,12 @@ from manager._public import public
 from manager.agent import (
     ENDED,
     Agent,
+    Progress,
     Row,
     Status,
     agent_from_row,
     agents_from_rows,
+    events_from_row,
     get,
 )
 from manager.arguments import instance, optional_lsn, optional_seconds, seconds
@@ -39,7 +41,7 @@ from manager.recovery import open_fleet
 from manager.retention import Retention
 from manager.scheduling import NameFoundError, Scheduling
 from manager.updates import Change, RecordsByRow, Updates
-from manager.values import text
+from manager.values import text, whole
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
 
@@ -280,6 +282,14 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
             self._rows(), self._boot_id, status=status, include_archived=include_archived
         )
 
+    def events(self, ref: str, *, after: int = 0) -> list[Progress]:
+        """Return the kept events of an agent's progress with numbers above `after`, oldest first.
+
+        A gap in the numbers means that events between were not kept; see `Limits.progress_max`.
+        """
+        ref, after = text("ref", ref), whole("after", after)
+        return events_from_row(self._state.read(lambda fleet: fleet.find(ref)), after)
+
     def counts(self) -> dict[str, int]:
         """Return the number of agents with each status, archived ones too. This takes constant
         time.
@@ -303,7 +313,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         """
         return self._agent(await self._watch.ended(text("ref", ref)))
 
-    def changes(self, after: int | None = None) -> Changes:
+    def changes(self, after: int | None = None, *, cursor: str | None = None) -> Changes:
         """Return an async iterator that yields each agent when it changes, until `close`.
 
         With `after`, it begins with the agents that changed since that LSN; 0 means all agents.
@@ -312,10 +322,25 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         skips states, but never an agent that still exists, and never delays a writer. A yielded
         state is in memory: `await durable(agent.lsn)` before you rely on it.
 
+        With a `cursor`, which is a name, it begins after the changes that an iterator of this name
+        has dealt with before, also in an earlier process, or with all agents. A change is dealt
+        with when the next one is asked for. The positions are in the table "changes.cursors", a
+        few of the last changes may be yielded again after a crash, and one iterator of a name is
+        read at a time.
+
         Raise ClosedError, and ValueError if `after` was never appended. Reading the iterator may
         raise FailedError.
         """
-        return self._watch.changes(self._boot_id, optional_lsn("after", after))
+        after = optional_lsn("after", after)
+        if cursor is None:
+            return self._watch.changes(self._boot_id, after)
+        if after is not None:
+            raise ValueError("after and cursor exclude each other; give one of them")
+        name, table = text("cursor", cursor), self.tables.table("changes.cursors")
+        after = table.get(name, 0)
+        reader = self._watch.changes(self._boot_id, after)
+        reader._store_in(partial(table.set, name), after)
+        return reader
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         """Block until all changes up to `lsn` (None: all changes so far) are durable.

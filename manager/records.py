@@ -147,6 +147,17 @@ class Checkpoint(Layout):
     steps_taken: int
 
 
+class ProgressMade(Layout):
+    """A running agent reported an event of its progress. At most `keep` events are kept."""
+
+    kind: Literal["progress"]
+    agent_id: str
+    at_ms: int
+    text: str
+    data: JSON
+    keep: int
+
+
 class Usage(Layout, optional=1):
     """An agent used tokens, which count for its ancestors too. Without a source, the last field is
     left out. With one, no other record has the same source and agent."""
@@ -249,6 +260,7 @@ KINDS: Mapping[str, type[Layout | Import]] = {
     "budget": Budget,
     "take": Take,
     "checkpoint": Checkpoint,
+    "progress": ProgressMade,
     "usage": Usage,
     "interrupt": Interrupt,
     "result": Result,
@@ -414,6 +426,10 @@ def checkpoint(at_ms: int, value: object, steps_taken: int) -> Record:
         json_value("checkpoint", value),
         whole("steps_taken", steps_taken),
     ]
+
+
+def progress(at_ms: int, text: str, data: object, keep: int) -> Record:
+    return ["progress", "", at_ms, text, json_value("data", data), keep]
 
 
 def usage(

@@ -17,6 +17,7 @@ from manager.columns import (
     ENDED_AT_MS,
     LSN,
     NEEDS_INPUT,
+    PROGRESS,
     REASON,
     RESULT,
     STARTED_AT_MS,
@@ -88,6 +89,7 @@ def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
         None,  # answer
         None,  # taken_by
         None,  # taken_at_ms
+        None,  # progress
     )
 
 
@@ -121,6 +123,16 @@ def _budget(row: Row | None, lsn: int, record: Record) -> Row:
 def _checkpoint(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     _, _, _, new[CHECKPOINT], new[STEPS_TAKEN] = record
+    return tuple(new)
+
+
+def _progress(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    _, _, at_ms, text, data, keep = record
+    before = new[PROGRESS] or []
+    number = before[-1][0] + 1 if before else 1
+    new[PROGRESS] = [*before[len(before) + 1 - keep if len(before) >= keep else 0 :]]
+    new[PROGRESS].append([number, at_ms, text, data])
     return tuple(new)
 
 
@@ -187,7 +199,7 @@ def _remove(row: Row | None, lsn: int, record: Record) -> None:
 
 def _import(row: Row | None, lsn: int, record: Record) -> Row:
     fields, attempt = record[1 : LSN + 1], record[LSN + 1 :] or (1,)
-    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None), None, None, None)
+    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None), None, None, None, None)
 
 
 def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
@@ -208,6 +220,7 @@ _TABLE: Mapping[str, tuple[Step, Container[str]]] = {
     "take": (_take, VERBS["take"][0]),
     "budget": (_budget, frozenset(STATUSES)),
     "checkpoint": (_checkpoint, VERBS["update_checkpoint"][0]),
+    "progress": (_progress, VERBS["progress"][0]),
     "usage": (_usage, frozenset(STATUSES)),
     "interrupt": (_interrupt, VERBS["interrupt"][0]),
     "result": (_result, VERBS["update_from_result"][0]),

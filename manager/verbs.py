@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
+from journal import pack
 from manager import clock, ids, records
 from manager.agent import JSON, Status
 from manager.arguments import instance
@@ -17,6 +18,7 @@ from manager.limits import Limits
 from manager.records import Record
 from manager.result import AgentResult
 from manager.values import tail, text
+from manager.values import text as checked_text
 
 Changed_co = TypeVar("Changed_co", covariant=True)  # what a verb returns
 Spawned_co = TypeVar("Spawned_co", covariant=True)  # what `spawn` returns
@@ -142,6 +144,19 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         """
         record = records.checkpoint(clock.now_ms(), checkpoint, steps_taken)
         return self._update("update_checkpoint", ref, "running", record)
+
+    def progress(self, ref: str, text: str, data: JSON = None) -> Changed_co:
+        """Store an event of a running agent's progress, for those who watch it.
+
+        The last `progress_max` events are kept. Raise ValueError for an event over
+        `progress_bytes_max`, and TransitionError if the agent is not running.
+        """
+        text = checked_text("text", text)
+        record = records.progress(clock.now_ms(), text, data, self._limits.progress_max)
+        size, most = pack(record[3:5]).size_bytes, self._limits.progress_bytes_max
+        if size > most:
+            raise ValueError(f"text and data have {size} bytes, over progress_bytes_max={most}")
+        return self._update("progress", ref, "running", record)
 
     def record_usage(
         self, ref: str, *, input_tokens: int, output_tokens: int, source_id: str | None = None

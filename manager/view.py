@@ -10,7 +10,16 @@ from contextlib import closing, suppress
 from journal import CompactedError, JournalReader
 from manager import arguments
 from manager._public import public
-from manager.agent import Agent, Row, Status, agent_from_row, agents_from_rows, get
+from manager.agent import (
+    Agent,
+    Progress,
+    Row,
+    Status,
+    agent_from_row,
+    agents_from_rows,
+    events_from_row,
+    get,
+)
 from manager.fleet import Fleet
 from manager.fleet_reader import (
     agents_of,
@@ -22,6 +31,7 @@ from manager.fleet_reader import (
     open_reader,
     retry,
 )
+from manager.values import whole
 from manager.workspace import StrPath
 
 _POLL_S = 0.02
@@ -50,6 +60,14 @@ class FleetView:
         rows = self._fleet.rows.values()
         boot_id = self._fleet.boot_id
         return agents_from_rows(rows, boot_id, status=status, include_archived=include_archived)
+
+    def events(self, ref: str, *, after: int = 0) -> list[Progress]:
+        """Return the kept events of an agent's progress, as `SubAgentManager.events` does.
+
+        Raise UnknownAgentError.
+        """
+        row = self._fleet.find(arguments.instance("ref", ref, str))
+        return events_from_row(row, whole("after", after))
 
     def get(self, ref: str) -> Agent:
         """Return the agent with this id, or the newest of this name, as `SubAgentManager.get` does.

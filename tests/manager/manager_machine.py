@@ -236,6 +236,17 @@ class OneAgent(RuleBasedStateMachine):
             ref, ("interrupted",), lambda ref: self.manager.answer(ref, value), answer=value
         )
 
+    @rule(ref=refs, text=texts, data=json_values)
+    def progress(self, ref: int | str, text: str, data: Any) -> None:
+        before = self.model.resolve(self.ref_of(ref))
+        number = 0
+        if isinstance(before, Agent) and before.progress is not None:
+            number = before.progress["number"]
+        event = {"number": number + 1, "at_ms": self.unix_ms + 1, "text": text, "data": data}
+        self.change(
+            ref, ("running",), lambda ref: self.manager.progress(ref, text, data), progress=event
+        )
+
     @rule(ref=refs, by=refs, value=json_values, steps=st.none() | st.integers(0, 2**63))
     def take(self, ref: int | str, by: int | str, value: Any, steps: int | None) -> None:
         refs = self.ref_of(ref), self.ref_of(by)

@@ -117,6 +117,7 @@ def test_a_field_of_a_row_is_read_by_its_name() -> None:
         if name[1:].lower() in FIELDS and type(at) is int:
             assert FIELDS[at].upper() == name[1:]
     values = {field: f"value of {field}" for field in FIELDS} | {"allowed_tools": None}
+    values["progress"] = None
     built = agent_from_row(tuple(values.values()), "boot_1")
     assert {field: getattr(built, field) for field in FIELDS} == values
 
@@ -182,6 +183,7 @@ CHANGES: dict[str, Change] = {
     "cancel all": lambda m, ref: m.cancel(ref, descendants=True),
     "cleanup": lambda m, ref: m.cleanup(0),
     "usage": lambda m, ref: m.record_usage(ref, input_tokens=3, output_tokens=4),
+    "progress": lambda m, ref: m.progress(ref, "text", [1]),
     "usage of a source": lambda m, ref: m.record_usage(
         ref, input_tokens=1, output_tokens=1, source_id="resp_1"
     ),

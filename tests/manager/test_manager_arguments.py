@@ -75,6 +75,10 @@ CALLS: dict[str, list[Call]] = {
     "output_tokens": [
         lambda m, ref, value: m.record_usage(ref, input_tokens=1, output_tokens=value)
     ],
+    "text": [lambda m, ref, value: m.progress(ref, value)],
+    "data": [lambda m, ref, value: m.progress(ref, "", value)],
+    "cursor": [lambda m, ref, value: m.changes(cursor=value)],
+    "agent_types": [lambda m, ref, value: m.start_next(value)],
     "source_id": [
         lambda m, ref, value: m.record_usage(ref, input_tokens=1, output_tokens=1, source_id=value)
     ],

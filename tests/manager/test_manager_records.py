@@ -111,6 +111,7 @@ BUILT: dict[str, Callable[[], Record]] = {
     "budget": lambda: records.budget(1, 3),
     "take": lambda: [*records.take(1)[:3], "a taken_by"],
     "checkpoint": lambda: records.checkpoint(1, ["checkpoint"], 2),
+    "progress": lambda: records.progress(1, "a text", ["data"], 5),
     "usage": lambda: records.usage(1, 2, 3, "a source_id"),
     "interrupt": lambda: records.interrupt(
         "an agent_id", 1, "a reason", ["checkpoint"], ["needs_input"]
@@ -134,6 +135,8 @@ EXPECTED: dict[str, Any] = {
     "allowed_tools": ["allowed_tools"],
     "answer": ["answer"],
     "at_ms": 1,
+    "data": ["data"],
+    "keep": 5,
     "checkpoint": ["checkpoint"],
     "input_tokens": 2,
     "metadata": {"metadata": 4},
@@ -170,9 +173,9 @@ def test_a_record_is_built_in_the_order_of_its_class(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(STEPS.keys() - {"remove"}))
 def test_a_step_copies_each_field_by_its_name(kind: str) -> None:
     """A field that a record and an agent share gets the record's value."""
-    before = (
-        None if kind in ("spawn", "import") else (*imported("a")[1:], 1, 1, 1, None, None, None)
-    )
+    newer = [None] * (len(FIELDS) - FIELDS.index("answer"))
+    row = (*imported("a")[1:], 1, 1, 1, *newer)
+    before = None if kind in ("spawn", "import") else row
     record = a_record(kind, agent_id=agent_id("a"))
     after = STEPS[kind](before, 42, record)
     assert after is not None

@@ -231,4 +231,18 @@ ALL_OF = (
         "        if False:",
         FLEETS,
     ),
+    Weakening(
+        "cursor_before_its_change_is_dealt_with",
+        "manager/changes.py",
+        "                self._lsn = get.lsn(row)\n",
+        "                self._lsn = get.lsn(row)\n                self._store_position()\n",
+        ("tests/manager/test_manager_progress.py",),
+    ),
+    Weakening(
+        "events_of_progress_without_bound",
+        "manager/steps.py",
+        "[*before[len(before) + 1 - keep if len(before) >= keep else 0 :]]",
+        "[*before]",
+        ("tests/manager/test_manager_progress.py",),
+    ),
 )

@@ -136,7 +136,7 @@ MODULES = (
                 *("SubAgentManager", "Limits", "AgentResult", "Changes"),
                 *("FleetTransaction", "FleetTransactionContext"),
             ),
-            "Agents": ("Agent", "Status", "JSON", "StrPath"),
+            "Agents": ("Agent", "Status", "Progress", "JSON", "StrPath"),
             "Reading from outside": (
                 *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),
                 *(

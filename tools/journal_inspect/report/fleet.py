@@ -28,6 +28,7 @@ _TIME_MAX_MS = 8_640_000_000_000_000 - 86_400_000  # the latest time of a browse
 _LEFT_OUT = (
     *("checkpoint", "needs_input", "allowed_tools", "metadata", "spawn_depth", "boot_id"),
     *("from_prior_session", "lsn", "attempt", "starts", "answer", "taken_by", "taken_at_ms"),
+    "progress",
 )
 TOLD = tuple(field.name for field in fields(Agent) if field.name not in _LEFT_OUT)
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from manager.transaction import FleetTransaction, FleetTransactionContext
     from manager.values import AGENT_ID_PATTERN
     from manager.view import FleetView, follow_fleet, read_fleet
+    from manager.worker import WorkContext, Worker, run_workers
     from manager.workspace import StrPath
 
 __all__ = [
@@ -78,9 +79,12 @@ __all__ = [
     "SubAgentManager",
     "TransitionError",
     "UnknownAgentError",
+    "WorkContext",
+    "Worker",
     "follow_fleet",
     "read_fleet",
     "read_history",
+    "run_workers",
 ]
 
 # The modules of names that are imported only on first use. So reading a fleet does not load the
@@ -97,6 +101,7 @@ _MODULES = {
     "Limits": "manager.limits",
     "StrPath": "manager.workspace",
     "SubAgentManager": "manager.manager",
+    **dict.fromkeys(("WorkContext", "Worker", "run_workers"), "manager.worker"),
     "follow_fleet": "manager.view",
     "read_fleet": "manager.view",
     "read_history": "manager.history",

@@ -54,6 +54,7 @@ MANAGER_LAYERS = (
     ("updates", "view", "history", "verbs"),
     ("transaction", "delivery", "scheduling", "retention"),
     ("manager",),
+    ("worker",),
     ("",),
     ("_run",),
     ("_cli",),

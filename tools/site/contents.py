@@ -136,6 +136,7 @@ MODULES = (
                 *("SubAgentManager", "Limits", "AgentResult", "Changes"),
                 *("FleetTransaction", "FleetTransactionContext"),
             ),
+            "Workers": ("Worker", "WorkContext", "run_workers"),
             "Agents": ("Agent", "Status", "Progress", "JSON", "StrPath"),
             "Reading from outside": (
                 *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),

@@ -12,45 +12,39 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from manager import Agent, AgentResult, Limits, SubAgentManager, UnknownAgentError
+from manager import Limits, SubAgentManager, WorkContext, run_workers
 
 PARTS = [f"part {number}" for number in range(20)]
 STEPS = 5
 RUNNING_MAX = 8
 
 
-def begin(manager: SubAgentManager, name: str, parent_id: str | None = None) -> Agent:
-    """Return the agent, and let it run unless it has ended in an earlier run."""
-    try:
-        agent = manager.get(name)
-    except UnknownAgentError:
-        return manager.spawn("survey", name=name, parent_id=parent_id)
-    return manager.resume(name) if agent.status == "interrupted" else agent
+async def part(context: WorkContext) -> str:
+    """Take the steps of one part that were not taken yet."""
+    agent = context.agent
+    for step in range(agent.steps_taken, STEPS):
+        await asyncio.sleep(0.01)  # a real agent would think and act here
+        agent = await context.checkpoint({"done": step})
+        print(f"{agent.name}: step {step} is done", flush=True)
+    return f"{agent.name} has {agent.checkpoint}"
 
 
-async def work(manager: SubAgentManager, name: str, places: asyncio.Semaphore) -> str:
-    """Run one agent to its end, and return its result."""
-    async with places:  # the manager refuses the eleventh running agent; it does not wait
-        agent = begin(manager, name, "lead")
-        for step in range(agent.steps_taken, STEPS):
-            await asyncio.sleep(0.01)  # a real agent would think and act here
-            agent = manager.update_checkpoint(name, {"done": step}, steps_taken=step + 1)
-            await manager.durable(agent.lsn)
-            print(f"{name}: step {step} is done", flush=True)
-        if agent.status == "running":
-            manager.update_from_result(name, AgentResult(f"{name} has {agent.checkpoint}"))
-        ended = await manager.ended(name)  # returns when the end is durable
-    return ended.result or f"{name} {ended.status}: {ended.reason}"
+async def lead(context: WorkContext) -> str:
+    """Spawn the parts that do not exist yet, and take the result of each once."""
+    manager, reports = context.manager, context.agent.checkpoint or {}
+    for name in PARTS:
+        manager.find_or_spawn("survey", name=name, agent_type="part", parent_id="lead", queued=True)
+    async for child in manager.results("lead"):
+        reports[child.name] = child.result or f"{child.name} {child.status}: {child.reason}"
+        manager.take(child.agent_id, by="lead", checkpoint=reports)
+    return "\n".join(reports[name] for name in PARTS)
 
 
 async def main() -> None:
     limits = Limits(max_running=RUNNING_MAX + 1)  # the lead runs, too
     async with SubAgentManager.aopen(".", limits=limits) as manager:
-        lead = begin(manager, "lead")
-        places = asyncio.Semaphore(RUNNING_MAX)
-        results = await asyncio.gather(*(work(manager, name, places) for name in PARTS))
-        if lead.status == "running":
-            manager.update_from_result("lead", AgentResult("\n".join(results)))
+        manager.find_or_spawn("survey all parts", name="lead", agent_type="lead", queued=True)
+        await run_workers(manager, {"lead": lead, "part": part})
         print((await manager.ended("lead")).result)
 
 

@@ -1,0 +1,201 @@
+"""Worker: runs queued agents with coroutines, so that a harness is a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from journal import JournalError, RecordError
+from manager._public import public
+from manager.agent import JSON, Agent
+from manager.changes import Changes
+from manager.errors import BudgetError, CapacityError, TransitionError
+from manager.manager import SubAgentManager
+from manager.records import RESTARTED
+from manager.result import AgentResult
+
+STOPPED = "worker loop stopped"  # the reason of agents whose loop was cancelled
+
+
+@public
+class WorkContext:
+    """An agent that a worker runs, with the methods that a worker needs."""
+
+    manager: SubAgentManager
+    """The manager of the agent."""
+
+    agent: Agent
+    """The agent as it began to run, or as `checkpoint` and `progress` left it."""
+
+    cancelled: asyncio.Event
+    """Set once the agent no longer runs because of another call, such as `cancel` or `interrupt`.
+    The worker should return then; its result is ignored."""
+
+    def __init__(self, manager: SubAgentManager, agent: Agent) -> None:
+        self.manager = manager
+        self.agent = agent
+        self.cancelled = asyncio.Event()
+
+    async def checkpoint(self, value: JSON, *, steps_taken: int | None = None) -> Agent:
+        """Store the agent's checkpoint, and wait until it is durable.
+
+        `steps_taken` None counts one step more. Raise TransitionError if the agent no longer runs.
+        """
+        await self.manager.room()
+        steps = self.agent.steps_taken + 1 if steps_taken is None else steps_taken
+        self.agent = self.manager.update_checkpoint(self.agent.agent_id, value, steps_taken=steps)
+        await self.manager.durable(self.agent.lsn)
+        return self.agent
+
+    async def progress(self, text: str, data: JSON = None) -> Agent:
+        """Store an event of the agent's progress; see `SubAgentManager.progress`.
+
+        This waits for room in the log, and not until the event is durable.
+        """
+        await self.manager.room()
+        self.agent = self.manager.progress(self.agent.agent_id, text, data)
+        return self.agent
+
+
+@public
+class Worker(Protocol):
+    """A coroutine function that runs an agent, from its checkpoint if it has one.
+
+    What it returns ends the agent: a string is the result, and an AgentResult may have any status,
+    also "interrupted" with a question. An exception makes the agent fail.
+    """
+
+    async def __call__(self, context: WorkContext, /) -> AgentResult | str | None: ...
+
+
+@public
+async def run_workers(
+    manager: SubAgentManager, workers: Mapping[str, Worker], *, until_idle: bool = True
+) -> None:
+    """Run the agents of some types, each with the worker of its `agent_type`.
+
+    First, agents of these types are resumed that an earlier process or loop has left, and those
+    whose question was answered. Then queued agents are started in order, as many at a time as
+    `max_running` allows, also those that are spawned meanwhile. An agent that somebody has
+    interrupted is left alone. Return when nothing runs and nothing can start; with `until_idle`
+    false, run until the task is cancelled. Then the workers are cancelled, and their agents are
+    interrupted.
+
+    Raise the errors of the journal, such as FailedError. Run one loop for a type at a time.
+    """
+    await _Loop(manager, workers, until_idle=until_idle).run()
+
+
+class _Loop:
+    """One run of workers, in one event loop."""
+
+    def __init__(
+        self, manager: SubAgentManager, workers: Mapping[str, Worker], *, until_idle: bool
+    ) -> None:
+        self._manager = manager
+        self._workers = {**workers}
+        self._until_idle = until_idle
+        self._contexts: dict[str, WorkContext] = {}  # of the agents that run here
+        self._waiting: dict[str, None] = {}  # interrupted agents that may be resumed
+        self._is_closed = False
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(self._watch(self._manager.changes()))
+                for agent in self._manager.agents(status="interrupted"):
+                    self._note(agent)
+                while (self._start(group) or not self._until_idle) and not self._is_closed:
+                    await self._wake.wait()
+                    self._wake.clear()
+                watcher.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+
+    async def _watch(self, changes: Changes) -> None:
+        async for agent in changes:
+            if agent.status != "running":  # nothing can start because an agent runs
+                self._note(agent)
+                self._wake.set()
+        self._is_closed = True
+        self._wake.set()
+
+    def _note(self, agent: Agent) -> None:
+        """Take note of an agent that does not run."""
+        context = self._contexts.get(agent.agent_id)
+        if context is not None and agent.lsn > context.agent.lsn:
+            context.cancelled.set()
+        self._waiting.pop(agent.agent_id, None)
+        if agent.status == "interrupted" and agent.agent_type in self._workers:
+            is_answered = agent.needs_input is not None and agent.answer is not None
+            if is_answered or agent.reason in (RESTARTED, STOPPED):
+                self._waiting[agent.agent_id] = None
+
+    def _start(self, group: asyncio.TaskGroup) -> bool:
+        """Start all agents that can start. Return False if nothing runs and nothing can start."""
+        manager = self._manager
+        for agent_id in [*self._waiting]:
+            if agent_id in self._contexts:
+                continue  # its last run has not returned yet
+            try:
+                agent = manager.resume(agent_id)
+            except CapacityError:
+                return True
+            except (BudgetError, TransitionError, LookupError):
+                del self._waiting[agent_id]
+            else:
+                del self._waiting[agent_id]
+                self._launch(group, agent)
+        while (started := manager.start_next(self._workers)) is not None:
+            self._launch(group, started)
+        is_full = manager.counts()["running"] >= manager.limits.max_running
+        return bool(self._contexts or self._waiting) or is_full
+
+    def _launch(self, group: asyncio.TaskGroup, agent: Agent) -> None:
+        context = self._contexts[agent.agent_id] = WorkContext(self._manager, agent)
+        group.create_task(self._work(context))
+
+    async def _work(self, context: WorkContext) -> None:
+        manager, agent_id = self._manager, context.agent.agent_id
+        try:
+            result = await self._result(context)
+            await manager.room()
+            with suppress(TransitionError, LookupError):  # it was ended or removed meanwhile
+                now = manager.get(agent_id)
+                if (now.status, now.starts) != ("running", context.agent.starts):
+                    return
+                try:
+                    manager.update_from_result(agent_id, result)
+                except (TypeError, ValueError, RecordError) as error:  # not a result, or too large
+                    manager.update_from_result(agent_id, _failure(error))
+        except asyncio.CancelledError:
+            with suppress(TransitionError, LookupError, JournalError):
+                manager.interrupt(agent_id, STOPPED)
+            raise
+        finally:
+            del self._contexts[agent_id]
+            self._wake.set()
+
+    async def _result(self, context: WorkContext) -> AgentResult:
+        try:
+            result = await self._workers[context.agent.agent_type](context)
+            return result if isinstance(result, AgentResult) else AgentResult(result)
+        except JournalError:
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return _failure(error)  # the worker raised it by itself
+        except Exception as error:  # whatever a worker raises makes its agent fail
+            return _failure(error)
+
+
+def _failure(error: BaseException) -> AgentResult:
+    text = "".join(traceback.format_exception_only(error)).strip()
+    text = text.encode(errors="replace").decode()
+    return AgentResult(None, status="failed", reason=text)

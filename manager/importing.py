@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from manager.agent import LIVE, Row, get
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
@@ -13,13 +15,28 @@ def import_records(fleet: Fleet, *, agents: list[Import]) -> list[tuple[Row | No
     """Return records that add those of `agents` that are not in the fleet yet."""
     added: list[tuple[Row | None, Record]] = []
     attempts: dict[str, int] = {}  # of the names in this slice
+    by_id: dict[str, Import] = {}
     for agent in (as_new(fleet, agent) for agent in agents):
         if agent is None:
             continue
         attempt = max(fleet.next_attempt(agent.name), attempts.get(agent.name, 0) + 1)
         attempts[agent.name] = attempt
-        added.append((None, imported(agent._replace(attempt=attempt))))
+        agent = below(fleet, agent._replace(attempt=attempt), by_id)
+        by_id[agent.agent_id] = agent
+        added.append((None, imported(agent)))
     return added
+
+
+def below(fleet: Fleet, agent: Import, added: Mapping[str, Import]) -> Import:
+    """Return `agent` below its parent as it is in the fleet or in this slice, or as a root if it is
+    no longer there."""
+    if agent.parent_id is None:
+        return agent
+    row, new = fleet.rows.get(agent.parent_id), added.get(agent.parent_id)
+    if row is None and new is None:
+        return agent._replace(parent_id=None, spawn_depth=0)
+    depth = get.spawn_depth(row) if row is not None else added[agent.parent_id].spawn_depth
+    return agent._replace(spawn_depth=depth + 1)
 
 
 def as_new(fleet: Fleet, agent: Import) -> Import | None:

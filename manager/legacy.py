@@ -23,11 +23,11 @@ The fields in the file, and the fields of an Agent that they become:
     updated_at_ms - duration_ms             created_at_ms, started_at_ms
     session_boot_id                         boot_id
     any other field                         metadata, under its own name
-    an item of workers                      metadata.workers of the agent that its agent_id,
-                                            worker_id or id names; without one, the item is logged
-                                            and left out
+    an item of workers                      the parent, the tokens and the budget of its agent; see
+                                            manager.legacy_workers
 
-The whole file is refused if one value has a wrong type or can't be journaled.
+The whole file is refused if one value has a wrong type or can't be journaled. With `skip_unknown`,
+agents of an unknown status are left out and logged.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from journal import UnsafePathError
 from manager import arguments
 from manager.agent import ENDED, LIVE
 from manager.errors import LegacyError
+from manager.legacy_workers import with_workers
 from manager.limits import HOLD_AGENTS_MAX, Limits
 from manager.records import RESTARTED, Import
 from manager.values import (
@@ -84,8 +85,17 @@ _KNOWN = {
 }
 
 
+class _UnknownStatusError(ValueError):
+    """An agent has a status that this version does not know."""
+
+
 def read_legacy(
-    path: str | os.PathLike[str], *, at_ms: int, limits: Limits, record_bytes_max: int
+    path: str | os.PathLike[str],
+    *,
+    at_ms: int,
+    limits: Limits,
+    record_bytes_max: int,
+    skip_unknown: bool = False,
 ) -> list[list[Import]]:
     """Return the file's agents as checked "import" records, in slices that fit in a batch each.
 
@@ -94,7 +104,7 @@ def read_legacy(
     """
     path = arguments.path("path", path)
     try:
-        agents = _agents(_parsed(_data(path)), path, at_ms, limits)
+        agents = _agents(_parsed(_data(path)), path, at_ms, limits, skip_unknown=skip_unknown)
         return _sliced(agents, record_bytes_max)
     except (TypeError, ValueError) as error:
         if isinstance(error, LegacyError):
@@ -202,7 +212,9 @@ def _path(at: list[Any]) -> str:
 # --- the agents in it ---
 
 
-def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Import]:
+def _agents(
+    document: Any, path: str, at_ms: int, limits: Limits, *, skip_unknown: bool
+) -> list[Import]:
     version = _dict("the file", document).get("schema_version")
     if version is True or version != SCHEMA_VERSION:
         raise ValueError(
@@ -211,7 +223,13 @@ def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Import
     by_id: dict[str, Import] = {}
     for index, item in enumerate(_list("agents", document.get("agents"))):
         where = f"agents[{index}]"
-        agent = _agent(where, _dict(where, item), at_ms, limits)
+        try:
+            agent = _agent(where, _dict(where, item), at_ms, limits)
+        except _UnknownStatusError as error:
+            if not skip_unknown:
+                raise
+            log.warning("%s: %s; the agent is left out", path, error)
+            continue
         if by_id.setdefault(agent.agent_id, agent) is not agent:
             raise ValueError(f"{where}.id: an earlier agent has the id {agent.agent_id!r} too")
     names: set[str] = set()  # of live agents
@@ -221,8 +239,11 @@ def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Import
             by_id[agent_id] = named_by_id(agent)
         elif is_live:
             names.add(agent.name)
-    _add_workers(by_id, document.get("workers"), path)
-    return list(by_id.values())
+    agents, ownerless = with_workers(by_id, document)
+    if ownerless:
+        kept = "kept in the metadata of the first agent" if agents else "left out"
+        log.warning("%s: workers of no agent in the file, %s: %d", path, kept, ownerless)
+    return agents
 
 
 def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Import:
@@ -295,7 +316,9 @@ def _status(where: str, value: object) -> tuple[str, str | None]:
         if kind in _STATUSES_WITH_TEXT:
             return _STATUSES_WITH_TEXT[kind], text(f"{where}.{kind}", reason)
     allowed = [*_STATUSES, *(f'{{"{kind}": text}}' for kind in _STATUSES_WITH_TEXT)]
-    raise ValueError(f"{where} must be one of {', '.join(allowed)}, not {str(value)[:80]!r}")
+    raise _UnknownStatusError(
+        f"{where} must be one of {', '.join(allowed)}, not {str(value)[:80]!r}"
+    )
 
 
 def _tools(where: str, value: object) -> list[str] | None:
@@ -305,24 +328,6 @@ def _tools(where: str, value: object) -> list[str] | None:
 
 def _tail(where: str, value: object, limits: Limits) -> str | None:
     return None if value is None else tail(where, value, limits.result_bytes_max)
-
-
-def _add_workers(by_id: dict[str, Import], workers: object, path: str) -> None:
-    ownerless = 0
-    for index, item in enumerate(_list("workers", [] if workers is None else workers)):
-        where = f"workers[{index}]"
-        worker = _dict(where, item)
-        ids = (worker.get(key) for key in ("agent_id", "worker_id", "id"))
-        owner = next((by_id[i] for i in ids if isinstance(i, str) and i in by_id), None)
-        if owner is None:
-            ownerless += 1
-        else:
-            owned = owner.metadata.setdefault("workers", [])
-            _list(f"the field workers of the owner of {where}", owned).append(
-                json_value(where, [[worker]])[0][0]  # checked at the depth that it will have
-            )
-    if ownerless:
-        log.warning("%s: workers of no agent in the file were left out: %d", path, ownerless)
 
 
 def _sliced(agents: list[Import], record_bytes_max: int) -> list[list[Import]]:

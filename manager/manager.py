@@ -387,9 +387,11 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         """
         return self._state.compact()
 
-    def import_legacy(self, path: StrPath) -> tuple[Agent, ...]:
+    def import_legacy(self, path: StrPath, *, skip_unknown: bool = False) -> tuple[Agent, ...]:
         """Import the agents of a JSON file in which an older tool kept them.
 
+        With `skip_unknown`, agents of a status that this version does not know are left out and
+        logged; otherwise they are a bad value.
         Return the imported agents. Agents whose id exists here are skipped, so importing a file
         again changes nothing. Agents that were running become interrupted. `Limits` do not apply to
         their number. The whole file is checked before anything is journaled, and the agents are
@@ -408,6 +410,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
             at_ms=clock.now_ms(),
             limits=self._limits,
             record_bytes_max=self._options.record_bytes_max,
+            skip_unknown=skip_unknown,
         )
         for agent in chain.from_iterable(batches):
             as_new(self._state.machine, agent)  # raises if its id is a live agent's name

@@ -1,4 +1,4 @@
-"""The command line of `subagents`: run, list, show, import and demo.
+"""The command line of `subagents`: run, list, show, import, export and demo.
 
 Data goes to stdout, and messages and progress go to stderr.
 """
@@ -238,7 +238,10 @@ def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
 @click.argument("file", type=click.Path())
 @_workspace
 @_state_dir
-def import_(file: str, workspace: str, state_dir: str) -> int:
+@click.option(
+    "--skip-unknown", is_flag=True, help="Leave out agents of unknown statuses, and name them."
+)
+def import_(file: str, workspace: str, state_dir: str, skip_unknown: bool) -> int:
     """Import the agents of FILE, a JSON file in which an older tool kept all its agents.
 
     Agents that the state already contains are skipped, so a file may be imported again. Agents that
@@ -251,12 +254,40 @@ def import_(file: str, workspace: str, state_dir: str) -> int:
 
     if not os.path.lexists(_path(workspace, state_dir)):  # don't create a state for a refused file
         bound = Options().record_bytes_max
-        read_legacy(file, at_ms=0, limits=Limits(), record_bytes_max=bound)
+        read_legacy(
+            file,
+            at_ms=0,
+            limits=Limits(),
+            record_bytes_max=bound,
+            skip_unknown=skip_unknown,
+        )
     show_warnings()
     keep_all = Limits(keep_ended_s=None, keep_ended_max=None)
     with SubAgentManager.open(workspace, state_dir=state_dir, limits=keep_all) as manager:
-        imported = manager.import_legacy(file)
+        imported = manager.import_legacy(file, skip_unknown=skip_unknown)
     say(f"{len(imported)} sub-agent{'' if len(imported) == 1 else 's'} imported from {file}")
+    return 0
+
+
+@app.command(short_help="Export the agents in an older tool's format.")
+@click.argument("file", type=click.Path(allow_dash=True))
+@_workspace
+@_state_dir
+def export(file: str, workspace: str, state_dir: str) -> int:
+    """Write all agents to FILE (-: stdout), in the format that `import` reads.
+
+    This also works during a run. FILE must not exist. What the format can't express is left out:
+    a queued or running agent becomes interrupted, and progress and counted sources are lost.
+    """
+    from manager.legacy_export import exported
+
+    agents = _fleet(workspace, state_dir).agents(include_archived=True)
+    content = json.dumps(exported(agents), indent=2)
+    if file == "-":
+        return print_lines([content])
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+        written.write(f"{content}\n")
+    say(f"{len(agents)} sub-agent{'' if len(agents) == 1 else 's'} exported to {file}")
     return 0
 
 

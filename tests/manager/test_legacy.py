@@ -172,9 +172,15 @@ def test_workers_are_kept_with_their_agents(
     one, two = imported(
         tmp_path, BARE | {"id": "a"}, BARE | {"id": "b"}, workers=workers, unknown="ignored"
     )
-    assert one.metadata == {"workers": [{"agent_id": "a", "x": 1}, {"id": "a"}]}
+    assert one.metadata == {
+        "workers": [{"agent_id": "a", "x": 1}, {"id": "a"}],
+        "ownerless_workers": [{"id": "c"}, {}],
+        "legacy_file": {"unknown": "ignored"},
+    }
     assert two.metadata == {"workers": [{"worker_id": "b"}]}
-    assert "were left out: 2" in caplog.text
+    assert (
+        "workers of no agent in the file, kept in the metadata of the first agent: 2" in caplog.text
+    )
 
 
 def test_the_command_line_prints_log_messages_once(
@@ -186,7 +192,8 @@ def test_the_command_line_prints_log_messages_once(
         (tmp_path / directory).mkdir()
         assert run_cli(["import", str(file), "--workspace", str(tmp_path / directory)]) == 0
         assert capsys.readouterr().err.splitlines() == [
-            f"manager: {file}: workers of no agent in the file were left out: 1",
+            f"manager: {file}: workers of no agent in the file, kept in the metadata of the first "
+            "agent: 1",
             f"subagents: 1 sub-agent imported from {file}",
         ]
 

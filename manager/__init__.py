@@ -42,9 +42,10 @@ from manager.errors import (
 if TYPE_CHECKING:
     from manager.changes import Changes
     from manager.history import AgentChange, read_history
+    from manager.layouts import OPTIONAL_RECORD_FIELDS, RECORD_FIELDS
     from manager.limits import Limits
     from manager.manager import SubAgentManager
-    from manager.records import APPLICATION_PREFIX, OPTIONAL_RECORD_FIELDS, RECORD_FIELDS
+    from manager.records import APPLICATION_PREFIX
     from manager.result import AgentResult
     from manager.transaction import FleetTransaction, FleetTransactionContext
     from manager.values import AGENT_ID_PATTERN
@@ -92,7 +93,7 @@ __all__ = [
 _MODULES = {
     "AGENT_ID_PATTERN": "manager.values",
     "APPLICATION_PREFIX": "manager.records",
-    **dict.fromkeys(("OPTIONAL_RECORD_FIELDS", "RECORD_FIELDS"), "manager.records"),
+    **dict.fromkeys(("OPTIONAL_RECORD_FIELDS", "RECORD_FIELDS"), "manager.layouts"),
     "AgentChange": "manager.history",
     "AgentResult": "manager.result",
     "Changes": "manager.changes",

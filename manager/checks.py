@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, get_args, get_type_hints
 
 from manager.agent import ENDED, FIELDS, STATUSES, Row, get
-from manager.records import Import, Layout, Record, optional_fields
+from manager.layouts import Import, Layout, Record, optional_fields
 from manager.values import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
 
 _TYPES: dict[object, tuple[type, ...]] = {

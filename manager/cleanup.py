@@ -10,8 +10,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from manager import records
 from manager.agent import ENDED, Row, get
 from manager.fleet import Fleet
+from manager.layouts import Record
 from manager.limits import HOLD_AGENTS_MAX
-from manager.records import Record
 
 IsSilent = Callable[[Row], bool]
 

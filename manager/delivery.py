@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from journal import DurableState
 from manager import clock, records
 from manager.agent import JSON, LIVE, Agent, Row, get
 from manager.arguments import optional_seconds, remaining_s
@@ -14,9 +15,6 @@ from manager.fleet import Fleet
 from manager.updates import Updates
 from manager.values import text
 from manager.watch import Watch
-
-if TYPE_CHECKING:
-    from journal import DurableState
 
 
 class Delivery:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from manager.agent import LIVE, Row, get
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
+from manager.layouts import Import, Record
 from manager.legacy import named_by_id
-from manager.records import Import, Record, imported
+from manager.records import imported
 
 
 def import_records(fleet: Fleet, *, agents: list[Import]) -> list[tuple[Row | None, Record]]:

@@ -46,9 +46,10 @@ from journal import UnsafePathError
 from manager import arguments
 from manager.agent import ENDED, LIVE
 from manager.errors import LegacyError
+from manager.layouts import Import
 from manager.legacy_workers import with_workers
 from manager.limits import HOLD_AGENTS_MAX, Limits
-from manager.records import RESTARTED, Import
+from manager.records import RESTARTED
 from manager.values import (
     NAME_BYTES_MAX,
     checked_name,

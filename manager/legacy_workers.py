@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from manager.records import Import
+from manager.layouts import Import
 from manager.values import INT_MAX, json_value, whole
 
 _KEYS = ("agent_id", "worker_id", "id")

@@ -35,8 +35,8 @@ from manager.changes import Changes
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.delivery import Delivery
 from manager.fleet import Fleet
+from manager.layouts import Record
 from manager.limits import Limits
-from manager.records import Record
 from manager.recovery import open_fleet
 from manager.retention import Retention
 from manager.scheduling import NameFoundError, Scheduling
@@ -150,7 +150,8 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         prefetched = None if parent_ref is None else self._state.machine.prefetch(parent_ref)
         if prefetched is not None:
             record[records.PARENT] = records.parent_and_depth(prefetched)
-        record[records.ATTEMPT] = self._state.machine.attempt_fields(name)
+        if name is not None:
+            record[records.ATTEMPT] = self._state.machine.attempt_fields(name)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if only_if_new and name is not None and (found := fleet.found(name)) is not None:
@@ -158,8 +159,10 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
             if record[records.AGENT_ID] in fleet.rows:
                 return None
             parent = fleet.check_admission(name, parent_ref, self._limits, queued=queued)
+            if parent is None and name is None:
+                return packed
             above = record[records.PARENT] if parent is None else records.parent_and_depth(parent)
-            attempt = [] if name is None else fleet.attempt_fields(name)
+            attempt = fleet.attempt_fields(name)
             if record[records.PARENT] == above and record[records.ATTEMPT] == attempt:
                 return packed
             record[records.PARENT], record[records.ATTEMPT] = above, attempt

@@ -1,9 +1,9 @@
 """Records: the changes as the journal stores them. They are built before any lock is taken.
 
-Each kind of record has a class below that lists its fields in the order in which they are
-journaled: as a msgpack array, with the kind first. `KINDS` is the table of these classes. Replay
-derives its checks from it, and `RECORD_FIELDS` gives readers of logs the names of the fields. A
-kind that changes agents also has a step in `manager.steps`.
+Each kind of record has a class in `manager.layouts` that lists its fields in the order in which
+they are journaled: as a msgpack array, with the kind first. Replay derives its checks from these
+classes, and `RECORD_FIELDS` gives readers of logs the names of the fields. A kind that changes
+agents also has a step in `manager.steps`.
 
 A record itself is a list that nothing else refers to, and not an instance of its class: msgpack
 does not pack subclasses, and to make a record by field names would take 0.6 us instead of 0.03 for
@@ -15,12 +15,13 @@ both carry unchanged, so that replay gives the live state. Facts that only the f
 that a `ref` means, the depth of a parent) are filled in under the lock.
 """
 
-# This module does not use `from __future__ import annotations`: to derive the checks from
-# annotations that are strings takes 0.3 ms more, each time that a program starts.
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 from manager.agent import Row, get
+from manager.layouts import KINDS, Import, Record, Resume, Spawn, Take, UsageOnce
 from manager.values import (
     checked_name,
     json_value,
@@ -32,251 +33,10 @@ from manager.values import (
     whole,
 )
 
-JSON = Any  # null, bool, int, float, str, list or dict with str keys
-Record = list[Any]
-
 APPLICATION_PREFIX = "subagents/"
 """The prefix of `Options.application` in the journals of all versions of the manager."""
 APPLICATION = f"{APPLICATION_PREFIX}1"
 RESTARTED = "process restarted"  # the reason of agents that were running when the process ended
-
-
-class Layout:
-    """The fields of one kind of record, with their types. There are no instances.
-
-    The layouts are not NamedTuples, because creating those takes 1 ms at each program start.
-    `Import` is one, because a legacy file is read into instances of it.
-    """
-
-    if TYPE_CHECKING:  # an annotation here would count as a field
-        _fields: ClassVar[tuple[str, ...]]
-        _optional: ClassVar[int]
-
-    def __init_subclass__(cls, *, optional: int = 0) -> None:
-        """Collect the fields. A record may lack the last `optional` ones, as those of an older
-        manager do."""
-        cls._fields, cls._optional = tuple(cls.__annotations__), optional
-
-
-class Boot(Layout):
-    """A manager opened the journal."""
-
-    kind: Literal["boot"]
-    application: str
-    boot_id: str
-    at_ms: int
-    pid: int
-
-
-class Spawn(Layout, optional=1):
-    """An agent was spawned. Without a `name`, its name is its id. A first attempt is left out."""
-
-    kind: Literal["spawn"]
-    agent_id: str
-    at_ms: int
-    boot_id: str
-    parent_id: str | None
-    spawn_depth: int
-    status: Literal["queued", "running"]
-    name: str | None
-    agent_type: str
-    role: str | None
-    model: str | None
-    prompt: str
-    allowed_tools: list[str] | None
-    token_budget: int | None
-    metadata: dict[str, JSON]
-    attempt: int
-
-
-class Start(Layout):
-    """A queued agent began to run."""
-
-    kind: Literal["start"]
-    agent_id: str
-    at_ms: int
-    boot_id: str
-
-
-class Resume(Layout, optional=2):
-    """An interrupted agent began to run again. A nil checkpoint or token_budget keeps the agent's.
-    Both are left out if both are nil."""
-
-    kind: Literal["resume"]
-    agent_id: str
-    at_ms: int
-    boot_id: str
-    checkpoint: JSON
-    token_budget: int | None
-
-
-class Answer(Layout):
-    """The question of an interrupted agent was answered."""
-
-    kind: Literal["answer"]
-    agent_id: str
-    at_ms: int
-    answer: JSON
-
-
-class Take(Layout):
-    """The result of an ended agent was taken by an agent."""
-
-    kind: Literal["take"]
-    agent_id: str
-    at_ms: int
-    taken_by: str
-
-
-class Budget(Layout):
-    """An agent got another token budget. Nil means no limit."""
-
-    kind: Literal["budget"]
-    agent_id: str
-    at_ms: int
-    token_budget: int | None
-
-
-class Checkpoint(Layout):
-    """A running agent reported its progress."""
-
-    kind: Literal["checkpoint"]
-    agent_id: str
-    at_ms: int
-    checkpoint: JSON
-    steps_taken: int
-
-
-class ProgressMade(Layout):
-    """A running agent reported an event of its progress. At most `keep` events are kept."""
-
-    kind: Literal["progress"]
-    agent_id: str
-    at_ms: int
-    text: str
-    data: JSON
-    keep: int
-
-
-class Usage(Layout, optional=1):
-    """An agent used tokens, which count for its ancestors too. Without a source, the last field is
-    left out. With one, no other record has the same source and agent."""
-
-    kind: Literal["usage"]
-    agent_id: str
-    at_ms: int
-    input_tokens: int
-    output_tokens: int
-    source_id: str
-
-
-class Interrupt(Layout):
-    """A running agent was interrupted. A nil checkpoint keeps the agent's."""
-
-    kind: Literal["interrupt"]
-    agent_id: str
-    at_ms: int
-    reason: str
-    checkpoint: JSON
-    needs_input: JSON
-
-
-class Result(Layout):
-    """A run ended. A nil result, steps_taken or checkpoint keeps the agent's."""
-
-    kind: Literal["result"]
-    agent_id: str
-    at_ms: int
-    status: Literal["interrupted", "completed", "failed", "cancelled", "budget_exhausted"]
-    result: str | None
-    reason: str | None
-    steps_taken: int | None
-    checkpoint: JSON
-    needs_input: JSON
-    input_tokens: int
-    output_tokens: int
-
-
-class Cancel(Layout):
-    """A live agent was cancelled."""
-
-    kind: Literal["cancel"]
-    agent_id: str
-    at_ms: int
-    reason: str | None
-
-
-class Remove(Layout):
-    """An ended agent without children was removed."""
-
-    kind: Literal["remove"]
-    agent_id: str
-
-
-class Import(NamedTuple):
-    """An agent was imported from a legacy file. The record has the fields of a row up to the LSN,
-    and the attempt if it is not the first."""
-
-    kind: Literal["import"]
-    agent_id: str
-    name: str
-    agent_type: str
-    role: str | None
-    model: str | None
-    prompt: str
-    status: str
-    reason: str | None
-    result: str | None
-    steps_taken: int
-    checkpoint: JSON
-    needs_input: JSON
-    allowed_tools: list[str] | None
-    parent_id: str | None
-    spawn_depth: int
-    token_budget: int | None
-    tokens_used: int
-    metadata: dict[str, JSON]
-    created_at_ms: int
-    started_at_ms: int | None
-    updated_at_ms: int
-    ended_at_ms: int | None
-    boot_id: str
-    attempt: int = 1
-
-
-def optional_fields(layout: type[Layout | Import]) -> int:
-    """Return the number of fields that a record of this layout may lack at its end."""
-    if issubclass(layout, Layout):
-        return layout._optional
-    return len(Import._field_defaults)
-
-
-KINDS: Mapping[str, type[Layout | Import]] = {
-    "boot": Boot,
-    "spawn": Spawn,
-    "start": Start,
-    "resume": Resume,
-    "answer": Answer,
-    "budget": Budget,
-    "take": Take,
-    "checkpoint": Checkpoint,
-    "progress": ProgressMade,
-    "usage": Usage,
-    "interrupt": Interrupt,
-    "result": Result,
-    "cancel": Cancel,
-    "remove": Remove,
-    "import": Import,
-}
-RECORD_FIELDS: Mapping[str, tuple[str, ...]] = {
-    kind: fields._fields[1:] for kind, fields in KINDS.items()
-}
-"""The field names of each kind of record that a manager journals, by kind. A record is a list of
-its kind and a value for each field. It may lack the last ones; see `OPTIONAL_RECORD_FIELDS`."""
-OPTIONAL_RECORD_FIELDS: Mapping[str, int] = {
-    kind: optional_fields(fields) for kind, fields in KINDS.items()
-}
-"""The number of fields, by kind of record, that a record may lack at its end."""
 
 # The kinds of records of the tables beside the fleet: see journal/docs/FORMAT.md, "Tables".
 _KINDS_OF_TABLES = frozenset(("rows", "piece", "drop"))
@@ -299,24 +59,21 @@ CHECKPOINTS = {
     for kind, fields in KINDS.items()
     if "checkpoint" in fields._fields and fields is not Import
 }
-_STEPS = {kind: KINDS[kind]._fields.index("steps_taken") for kind in ("checkpoint", "result")}
-SOURCE_ID = Usage._fields.index("source_id")
+STEPS_AT = {kind: KINDS[kind]._fields.index("steps_taken") for kind in ("checkpoint", "result")}
+SOURCE_ID = UsageOnce._fields.index("source_id")
 TAKEN_BY = Take._fields.index("taken_by")
 TOKEN_BUDGET_OF_RESUME = Resume._fields.index("token_budget")
 
 
 def steps_index(record: Record) -> int:
     """Return the index of the steps that a record reports; 0 if it reports none."""
-    at = _STEPS.get(record[KIND], 0)
+    at = STEPS_AT.get(record[KIND], 0)
     return 0 if record[at] is None else at
 
 
 def source_of(record: Record) -> str | None:
     """Return the source of a usage, or None if it has none or the record is of another kind."""
-    if record[KIND] != "usage" or len(record) <= SOURCE_ID:
-        return None
-    source_id: str = record[SOURCE_ID]
-    return source_id
+    return record[SOURCE_ID] if record[KIND] == "usage_once" else None
 
 
 def is_of_tables(record: object) -> bool:
@@ -435,14 +192,17 @@ def progress(at_ms: int, text: str, data: object, keep: int) -> Record:
 def usage(
     at_ms: int, input_tokens: int, output_tokens: int, source_id: str | None = None
 ) -> Record:
-    return [
+    record = [
         "usage",
         "",
         at_ms,
         whole("input_tokens", input_tokens),
         whole("output_tokens", output_tokens),
-        *([] if source_id is None else [source_name("source_id", source_id)]),
     ]
+    if source_id is not None:
+        record[KIND] = "usage_once"
+        record.append(source_name("source_id", source_id))
+    return record
 
 
 def interrupt(agent_id: str, at_ms: int, reason: str, value: object, needs_input: object) -> Record:

@@ -27,8 +27,9 @@ from manager.checks import (
     types_checker,
 )
 from manager.family import Family
+from manager.layouts import KINDS, Record, Spawn
 from manager.names import Names
-from manager.records import AGENT_ID, APPLICATION, KIND, KINDS, SOURCE_ID, TAKEN_BY, Record, Spawn
+from manager.records import AGENT_ID, APPLICATION, KIND, SOURCE_ID, TAKEN_BY
 from manager.steps import SOURCES, STEPS, Step
 from manager.values import source_name
 
@@ -274,14 +275,15 @@ def _check_import(record: Record) -> None:
 
 
 def _check_usage(record: Record) -> None:
-    if len(record) != 5:
-        _check_usage_fields(record)
-        source_name("source_id", record[SOURCE_ID])
-        return
     _, _, at_ms, tokens_in, tokens_out = record
     are_whole = type(at_ms) is type(tokens_in) is type(tokens_out) is int
     if not (are_whole and at_ms >= 0 <= tokens_in and tokens_out >= 0):
         _check_usage_fields(record)
+
+
+def _check_usage_once(record: Record) -> None:
+    _DERIVED["usage_once"](record)
+    source_name("source_id", record[SOURCE_ID])
 
 
 def _check_result(record: Record) -> None:
@@ -307,6 +309,7 @@ _CHECKS: Mapping[str, Check | None] = {
     "spawn": _check_spawn,
     "checkpoint": None,  # see Replay.check_progress
     "usage": _check_usage,
+    "usage_once": _check_usage_once,
     "result": _check_result,
     "import": _check_import,
     "answer": _check_answer,

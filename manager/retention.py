@@ -6,6 +6,7 @@ lock, removes what is due in slices, and ends. So a manager that spawns nothing 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -36,16 +37,17 @@ class Retention:
         self._updates = updates
         self._limits = limits
         self._thread: threading.Thread | None = None
-        self._next_s = 0.0
-        self._next_count = limits.keep_ended_max or 0
+        self._next_s = 0.0 if limits.keep_ended_s else math.inf
+        self._next_count: float = limits.keep_ended_max or math.inf
 
     def check(self) -> None:
         """Start a thread that drops agents if that is due. This waits for nothing."""
-        limits, counts = self._limits, self._state.machine.counts
-        ended = sum(map(counts.__getitem__, ENDED))
-        is_over = limits.keep_ended_max is not None and ended > self._next_count
-        is_time = limits.keep_ended_s is not None and ended and time.monotonic() >= self._next_s
-        if not (is_over or is_time) or (self._thread is not None and self._thread.is_alive()):
+        fleet = self._state.machine
+        if len(fleet.rows) <= self._next_count and time.monotonic() < self._next_s:
+            return  # what nearly every spawn finds, in a tenth of the time of counting
+        ended = sum(map(fleet.counts.__getitem__, ENDED))
+        is_due = ended > self._next_count or (ended and time.monotonic() >= self._next_s)
+        if not is_due or (self._thread is not None and self._thread.is_alive()):
             return
         try:
             self._thread = threading.Thread(target=self._run, name="subagents-retention")
@@ -64,11 +66,12 @@ class Retention:
                 still_due, rows=chunk, is_silent=lambda row: False, at_ms=at_ms, reason=""
             )
             dropped += len(self._updates.update_many(decide))
-        period_s = min(_PERIOD_S, (limits.keep_ended_s or _PERIOD_S) / 10)
-        self._next_s = time.monotonic() + period_s
-        kept_max = limits.keep_ended_max or 0
-        ended = sum(map(self._state.machine.counts.__getitem__, ENDED))
-        self._next_count = max(ended, kept_max) + kept_max // _SLACK
+        if limits.keep_ended_s is not None:
+            self._next_s = time.monotonic() + min(_PERIOD_S, limits.keep_ended_s / 10)
+        if limits.keep_ended_max is not None:
+            ended = sum(map(self._state.machine.counts.__getitem__, ENDED))
+            kept_max = limits.keep_ended_max
+            self._next_count = max(ended, kept_max) + kept_max // _SLACK
         return dropped
 
     def _run(self) -> None:

@@ -8,19 +8,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from manager import clock, records
+from journal import DurableState
+from manager import clock, ids, records
 from manager.agent import JSON, Agent, Row
 from manager.arguments import optional_seconds, remaining_s
 from manager.errors import BudgetError, TransitionError, UnknownAgentError
 from manager.fleet import Fleet
-from manager.records import Record
+from manager.layouts import Record
 from manager.updates import Updates
 from manager.values import checked_name, text, texts
 from manager.verbs import Verbs
 from manager.watch import Watch
-
-if TYPE_CHECKING:
-    from journal import DurableState
 
 
 class NameFoundError(Exception):
@@ -65,15 +63,19 @@ class Scheduling(Verbs[Agent, Agent]):
         are those of `spawn`.
         """
         name = checked_name(name)
-        record = self._spawn_record(
-            prompt,
-            agent_type=agent_type,
+        record = records.spawn(
+            ids.new_agent_id(),
+            clock.now_ms(),
+            self._boot_id,
+            status="queued" if queued else "running",
             name=name,
-            model=model,
+            agent_type=agent_type,
             role=role,
+            model=model,
+            prompt=prompt,
+            prompt_bytes_max=self._limits.prompt_bytes_max,
             allowed_tools=allowed_tools,
             token_budget=token_budget,
-            queued=queued,
             metadata=metadata,
         )
         parent_ref = None if parent_id is None else text("parent_id", parent_id)

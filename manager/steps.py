@@ -30,7 +30,8 @@ from manager.columns import (
     TOKENS_USED,
     UPDATED_AT_MS,
 )
-from manager.records import AT_MS, KIND, Record
+from manager.layouts import Record
+from manager.records import AT_MS, KIND
 from manager.values import INT_MAX
 
 Step = Callable[[Row | None, int, Record], Row | None]
@@ -222,6 +223,7 @@ _TABLE: Mapping[str, tuple[Step, Container[str]]] = {
     "checkpoint": (_checkpoint, VERBS["update_checkpoint"][0]),
     "progress": (_progress, VERBS["progress"][0]),
     "usage": (_usage, frozenset(STATUSES)),
+    "usage_once": (_usage, frozenset(STATUSES)),
     "interrupt": (_interrupt, VERBS["interrupt"][0]),
     "result": (_result, VERBS["update_from_result"][0]),
     "cancel": (_cancel, VERBS["cancel"][0]),

@@ -26,8 +26,8 @@ from manager.agent import JSON, Status, get
 from manager.draft import Draft
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
+from manager.layouts import Record
 from manager.limits import HOLD_AGENTS_MAX, Limits
-from manager.records import Record
 from manager.updates import Updates, check_checkpoint
 from manager.values import text
 from manager.verbs import Verbs

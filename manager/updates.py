@@ -17,8 +17,8 @@ from manager.cleanup import Heartbeats
 from manager.columns import STEPS_TAKEN
 from manager.errors import BudgetError
 from manager.fleet import Fleet
+from manager.layouts import Record
 from manager.limits import HOLD_AGENTS_MAX, Limits
-from manager.records import Record
 from manager.steps import advance
 from manager.values import text
 from manager.watch import Watch
@@ -96,7 +96,11 @@ class Updates:
         ref = text("ref", ref)
         row: Row = ()
         packed = packed_id = None
-        steps_at, source_id = records.steps_index(record), records.source_of(record)
+        kind = record[records.KIND]
+        steps_at = records.STEPS_AT.get(kind, 0)
+        if steps_at and record[steps_at] is None:
+            steps_at = 0
+        source_id = record[records.SOURCE_ID] if kind == "usage_once" else None
         prefetched = self._fleet.prefetch(ref)
         if prefetched is not None:
             packed_id = get.agent_id(prefetched)
@@ -104,7 +108,8 @@ class Updates:
             if steps_at and record[steps_at] < get.steps_taken(prefetched):
                 record[steps_at] = get.steps_taken(prefetched)
             packed = pack(record)
-            check_checkpoint(record, packed, self._limits)
+            if kind in records.CHECKPOINTS:
+                check_checkpoint(record, packed, self._limits)
             # The beat comes first, so that a cleanup right after the change finds it.
             if target == "running" or get.status(prefetched) == "running":
                 self._beats.beat(packed_id)

@@ -14,8 +14,8 @@ from journal import pack
 from manager import clock, ids, records
 from manager.agent import JSON, Status
 from manager.arguments import instance
+from manager.layouts import Record
 from manager.limits import Limits
-from manager.records import Record
 from manager.result import AgentResult
 from manager.values import tail, text
 from manager.values import text as checked_text
@@ -53,34 +53,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         or of one of its ancestors is spent, and CapacityError if the agent would exceed
         `max_depth`, `max_admitted` or, unless it is queued, `max_running`. Source: `Limits`.
         """
-        record = self._spawn_record(
-            prompt,
-            agent_type=agent_type,
-            name=name,
-            model=model,
-            role=role,
-            allowed_tools=allowed_tools,
-            token_budget=token_budget,
-            queued=queued,
-            metadata=metadata,
-        )
-        parent_ref = None if parent_id is None else text("parent_id", parent_id)
-        return self._spawn(record, name, parent_ref, queued=queued)
-
-    def _spawn_record(
-        self,
-        prompt: str,
-        *,
-        agent_type: str,
-        name: str | None,
-        model: str | None,
-        role: str | None,
-        allowed_tools: Iterable[str] | None,
-        token_budget: int | None,
-        queued: bool,
-        metadata: dict[str, JSON] | None,
-    ) -> Record:
-        return records.spawn(
+        record = records.spawn(
             ids.new_agent_id(),
             clock.now_ms(),
             self._boot_id,
@@ -95,6 +68,8 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
             token_budget=token_budget,
             metadata=metadata,
         )
+        parent_ref = None if parent_id is None else text("parent_id", parent_id)
+        return self._spawn(record, name, parent_ref, queued=queued)
 
     def start(self, ref: str) -> Changed_co:
         """Mark a queued agent as running.

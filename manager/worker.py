@@ -30,14 +30,16 @@ class WorkContext:
     agent: Agent
     """The agent as it began to run, or as `checkpoint` and `progress` left it."""
 
-    cancelled: asyncio.Event
-    """Set once the agent no longer runs because of another call, such as `cancel` or `interrupt`.
-    The worker should return then; its result is ignored."""
-
     def __init__(self, manager: SubAgentManager, agent: Agent) -> None:
         self.manager = manager
         self.agent = agent
-        self.cancelled = asyncio.Event()
+        self._cancelled = asyncio.Event()
+
+    @property
+    def cancelled(self) -> asyncio.Event:
+        """An event that is set once the agent no longer runs because of another call, such as
+        `cancel` or `interrupt`. The worker should return then; its result is ignored."""
+        return self._cancelled
 
     async def checkpoint(self, value: JSON, *, steps_taken: int | None = None) -> Agent:
         """Store the agent's checkpoint, and wait until it is durable.

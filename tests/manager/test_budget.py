@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from manager import Agent, AgentResult, BudgetError, SubAgentManager, TransitionError
 from manager.agent import ENDED, STATUSES, Status
-from tests.manager.test_fleet import manager_in_memory
+from tests.manager.fleet_support import manager_in_memory
 from tests.manager_support import ROOMY, agent_that_is
 
 

@@ -14,7 +14,7 @@ from journal import JournalReader
 from manager import SubAgentManager
 from manager.agent import LIVE, STATUSES
 from manager.fleet import Fleet
-from tests.manager.test_fleet import contents, manager_in_memory
+from tests.manager.fleet_support import contents, manager_in_memory
 from tests.manager_support import ROOMY, agent_that_is, ids
 
 

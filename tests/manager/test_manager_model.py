@@ -17,9 +17,10 @@ from journal import JournalError
 from journal.testing import seeded
 from manager import Agent
 from manager.agent import agent_from_row
-from tests.manager.manager_machine import LIMITS, NAMES, OneAgent, refs
+from tests.manager.fleet_support import contents
+from tests.manager.manager_machine import LIMITS, NAMES, refs
+from tests.manager.manager_machine_books import Books
 from tests.manager.manager_model import LIVE
-from tests.manager.test_fleet import contents
 from tests.manager_support import ids
 
 OLD_STATUSES: dict[str, tuple[Any, str, str | None]] = {
@@ -36,7 +37,7 @@ old_agents = st.lists(
 )
 
 
-class ManagerMachine(OneAgent):
+class ManagerMachine(Books):
     """The rules for one agent, plus changes to many, readers of changes, and restarts.
 
     P1, P2, P3, P6: The fleet after a restart is the model's state as of the recovered LSN.

@@ -29,7 +29,7 @@ from manager import (
 )
 from manager.agent import ENDED, TRANSITIONS, get
 from manager.fleet import Fleet
-from tests.manager.test_fleet import contents
+from tests.manager.fleet_support import contents
 from tests.manager_support import ROOMY, ids
 from tests.support import TIMEOUT_S
 

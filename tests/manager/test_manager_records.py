@@ -18,7 +18,7 @@ from manager import OPTIONAL_RECORD_FIELDS, RECORD_FIELDS, records
 from manager.agent import ENDED, FIELDS, VERBS
 from manager.checks import record_checker
 from manager.fleet import Fleet
-from manager.records import KINDS, Record
+from manager.layouts import KINDS, Record
 from manager.replay import _CHECKS
 from manager.steps import SOURCES, STEPS
 from tests.crash.fleet_forge import agent_id, imported, spawn
@@ -83,7 +83,7 @@ def test_no_other_module_lists_the_kinds() -> None:
 
     `report/fleet.py` lists the kinds that a report draws; any other is a sign of life of its agent.
     """
-    tables = ["manager/records.py", "manager/steps.py", "tools/journal_inspect/report/fleet.py"]
+    tables = ["manager/layouts.py", "manager/steps.py", "tools/journal_inspect/report/fleet.py"]
     assert sorted(tables_of_kinds()) == tables
     assert FleetTimeline()._steps.keys() <= KINDS.keys()
 
@@ -112,7 +112,8 @@ BUILT: dict[str, Callable[[], Record]] = {
     "take": lambda: [*records.take(1)[:3], "a taken_by"],
     "checkpoint": lambda: records.checkpoint(1, ["checkpoint"], 2),
     "progress": lambda: records.progress(1, "a text", ["data"], 5),
-    "usage": lambda: records.usage(1, 2, 3, "a source_id"),
+    "usage": lambda: records.usage(1, 2, 3),
+    "usage_once": lambda: records.usage(1, 2, 3, "a source_id"),
     "interrupt": lambda: records.interrupt(
         "an agent_id", 1, "a reason", ["checkpoint"], ["needs_input"]
     ),

@@ -16,7 +16,7 @@ from manager.fleet import Fleet
 LIST_EVERY = 200  # calls
 CALLS_AN_AGENT = 10  # one spawn, then steps, then an end
 ENOUGH = 1_000_000
-LIMITS = Limits(max_running=ENOUGH, max_admitted=ENOUGH)
+LIMITS = Limits(max_running=ENOUGH, max_admitted=ENOUGH, keep_ended_s=None, keep_ended_max=None)
 PROMPT = "Find every caller of the function, and say which of them pass no timeout. " * 5
 RESULT = "src/service/client.py:214 passes none; the other eleven do, all of them 30 s. " * 8
 

@@ -128,7 +128,7 @@ ALL_OF = (
     ),
     Weakening(
         "result_taken_twice",
-        "manager/fleet.py",
+        "manager/admission.py",
         "if taken_by is not None and at_ms is not None:",
         "if False:",
         ("tests/manager/test_manager_delivery.py",),

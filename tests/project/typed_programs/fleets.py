@@ -33,9 +33,11 @@ from journal.testing import (
 )
 from journal.testing.machine import CrashMachine, Draw, Step
 from manager import (
+    OPTIONAL_RECORD_FIELDS,
     Agent,
     AgentChange,
     AgentResult,
+    AlreadyTakenError,
     AmbiguousNameError,
     BudgetError,
     CapacityError,
@@ -47,13 +49,17 @@ from manager import (
     Limits,
     ManagerError,
     NameInUseError,
+    Progress,
     Status,
     SubAgentManager,
     TransitionError,
     UnknownAgentError,
+    WorkContext,
+    Worker,
     follow_fleet,
     read_fleet,
     read_history,
+    run_workers,
 )
 from tests.project.typed_programs.journals import Jobs
 
@@ -92,6 +98,29 @@ def use_testing() -> None:
 
 
 # --- a manager ---
+
+
+async def count(context: WorkContext) -> str:
+    assert_type(await context.checkpoint({"at": 1}), Agent)
+    assert_type(context.cancelled.is_set(), bool)
+    return f"{context.agent.name} is done"
+
+
+async def use_workers(manager: SubAgentManager) -> None:
+    worker: Worker = count
+    print(OPTIONAL_RECORD_FIELDS["resume"] + 1)
+    assert_type(manager.find_or_spawn("count", name="a", queued=True), Agent)
+    await run_workers(manager, {"count": worker})
+    async for child in manager.results("lead"):
+        assert_type(child, Agent)
+        try:
+            manager.take(child.agent_id, by="lead", checkpoint={"took": child.result})
+        except AlreadyTakenError as error:
+            assert_type(error.taken_by, str)
+    events: list[Progress] = manager.events("a", after=3)
+    assert_type(events[0]["number"], int)
+    assert_type(manager.find("nobody"), Agent | None)
+    await run_workers(manager, {"count": len})  # type: ignore[dict-item]
 
 
 async def use_manager(workspace: Path) -> None:

@@ -78,6 +78,7 @@ class FleetTimeline:
             "resume": self._run,
             "checkpoint": self._checkpoint,
             "usage": self._usage,
+            "usage_once": self._usage,
             "interrupt": self._interrupt,
             "result": self._result,
             "cancel": self._cancel,

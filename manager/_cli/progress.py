@@ -12,7 +12,7 @@ from manager._cli.output import cell, say
 from manager.agent import LIVE, STATUSES
 
 if TYPE_CHECKING:  # the runner imports asyncio, which takes longer than the whole `list` command
-    from manager._run.runner import RunReport
+    from manager._run.report import RunReport
 
 _LINE_EVERY_S = 5.0
 _FAILED_SHOWN = 10

@@ -12,21 +12,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import signal
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable
 from signal import Signals
-from types import FrameType
-from typing import Any, Self
 
 from journal import LockedError
+from manager._run.admission import admit
 from manager._run.process import Command, Guard
-from manager._run.tasks import AGENT_TYPE, DEPTH_MAX, Task, argv_of, parents_first
+from manager._run.report import RunReport
+from manager._run.signals import StopSignals
+from manager._run.tasks import DEPTH_MAX, Task, argv_of
 from manager.agent import LIVE, Agent
-from manager.errors import NameInUseError, TasksError
 from manager.limits import Limits
 from manager.manager import SubAgentManager
 from manager.result import AgentResult
@@ -38,40 +35,6 @@ _REASON_CHARS = 1000
 _GRACE_S = 5.0
 _LOCKED_FOR_S = 1.0
 _POLL_S = 0.02
-
-
-@dataclass
-class RunReport:
-    """The state of a run, during it and after its end.
-
-    `agents` are the agents of this run by id, of a retried task only the newest one, and `counts`
-    their number by status. `others` is the number of unfinished tasks in the state that are not
-    part of this run. `signal` is the signal that stopped the run, or None.
-    """
-
-    agents: dict[str, Agent] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    others: int = 0
-    signal: Signals | None = None
-
-    def put(self, agent: Agent) -> None:
-        """Store an agent's new state."""
-        old = self.agents.get(agent.agent_id)
-        if old is not None:
-            self.counts[old.status] -= 1
-        self.agents[agent.agent_id] = agent
-        self.counts[agent.status] += 1
-
-    def note_stop(self, number: Signals) -> None:
-        """Store the signal that stops the run."""
-        self.signal = number
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of `subagents run`."""
-        if self.signal is not None:
-            return 128 + self.signal
-        return 0 if self.counts["completed"] == len(self.agents) else 1
 
 
 OnChange = Callable[[RunReport], None]
@@ -108,77 +71,12 @@ def run_tasks(
         keep_ended_s=None,
         keep_ended_max=None,
     )
-    with _Signals() as signals, Guard() as guard, _open(workspace, state_dir, limits) as manager:
+    with StopSignals() as signals, Guard() as guard, _open(workspace, state_dir, limits) as manager:
         guard.lock(os.path.join(manager.path, "LOCK"))
         report = admit(manager, tasks, retry_failed=retry_failed)
         run = _Run(manager, guard, report, os.path.realpath(workspace), timeout_s, on_change)
         asyncio.run(run.run_all(jobs, signals))
     return report
-
-
-def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: bool) -> RunReport:
-    """Find the agent of each task in the state, or spawn a queued one. Return a report of them."""
-    known = {
-        agent.metadata["task"]: agent  # the newest agent of each task
-        for agent in manager.agents(include_archived=True)
-        if argv_of(agent.metadata) is not None
-    }
-    if tasks is None:
-        report = RunReport()
-        for agent in known.values():
-            again = retry_failed and agent.status == "failed"
-            report.put(_spawn_again(manager, agent) if again else agent)
-        return report
-    admitted: dict[str, Agent] = {}
-    ids: dict[str, str] = {}
-    for task in parents_first(tasks):
-        parent_id = None if task.parent is None else ids[task.parent]
-        agent = _admit(manager, task, known.pop(task.key, None), parent_id, retry_failed)
-        admitted[task.key] = agent
-        if task.name is not None:
-            ids[task.name] = agent.agent_id
-    report = RunReport(others=sum(agent.status in LIVE for agent in known.values()))
-    for task in tasks:
-        report.put(admitted[task.key])
-    return report
-
-
-def _admit(
-    manager: SubAgentManager, task: Task, agent: Agent | None, parent_id: str | None, retry: bool
-) -> Agent:
-    """Return the task's `agent`, or spawn a new one if it has none.
-
-    Also spawn a new one to retry a failed agent, and if the task's line was edited before the agent
-    completed. An edited task is recognized by its name.
-    """
-    if agent is not None:
-        is_edited = (agent.prompt, agent.metadata) != (task.prompt, task.metadata)
-        again = retry if agent.status == "failed" else is_edited and agent.status != "completed"
-        if not again:
-            return agent
-        manager.cancel(agent.agent_id)  # has no effect on an agent that has ended
-    try:
-        return manager.spawn(
-            task.prompt,
-            name=task.name,
-            agent_type=AGENT_TYPE,
-            parent_id=parent_id,
-            metadata=task.metadata,
-            queued=True,
-        )
-    except NameInUseError as error:
-        raise TasksError(f"{task.where}: {error}") from error
-
-
-def _spawn_again(manager: SubAgentManager, agent: Agent) -> Agent:
-    return manager.spawn(
-        agent.prompt,
-        name=None if agent.name == agent.agent_id else agent.name,
-        agent_type=agent.agent_type,
-        parent_id=agent.parent_id,
-        metadata=agent.metadata,
-        queued=True,
-    )
 
 
 def _open(workspace: str, state_dir: str, limits: Limits) -> SubAgentManager:
@@ -192,37 +90,6 @@ def _open(workspace: str, state_dir: str, limits: Limits) -> SubAgentManager:
             if time.monotonic() > until:
                 raise
             time.sleep(_POLL_S)
-
-
-class _Signals:
-    """A handler of SIGINT and SIGTERM, which raise SystemExit, except within `delivered_to`."""
-
-    def __init__(self) -> None:
-        self._deliver: Callable[[Signals], object] | None = None
-        self._old_handlers: dict[Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._old_handlers[number] = signal.signal(number, self._on_signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
-
-    @contextmanager
-    def delivered_to(self, deliver: Callable[[Signals], object]) -> Iterator[None]:
-        """Call `deliver` with each signal that arrives during the block."""
-        self._deliver = deliver
-        try:
-            yield
-        finally:
-            self._deliver = None
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._deliver is None:
-            raise SystemExit(128 + number)
-        self._deliver(Signals(number))
 
 
 class _Run:
@@ -248,7 +115,7 @@ class _Run:
         self._stop: asyncio.Future[None]
         self._hurry: asyncio.Future[None]
 
-    async def run_all(self, jobs: int, signals: _Signals) -> None:
+    async def run_all(self, jobs: int, signals: StopSignals) -> None:
         loop = asyncio.get_running_loop()
         self._stop, self._hurry = loop.create_future(), loop.create_future()
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from manager import Agent, SubAgentManager
-from manager._run.runner import RunReport, run_tasks
+from manager._run.report import RunReport
+from manager._run.runner import run_tasks
 from manager._run.tasks import read_tasks
 
 TIMEOUT_S = 60

@@ -14,7 +14,7 @@ import pytest
 from manager import Agent, SubAgentManager
 from manager._run import process as process_module
 from manager._run import runner as runner_module
-from manager._run.runner import RunReport
+from manager._run.report import RunReport
 from manager.errors import TasksError
 from manager.view import read_fleet
 from tests.manager.runner_support import (

@@ -21,7 +21,7 @@ from manager._run import guard as guard_module
 from manager._run import process as process_module
 from manager._run import runner as runner_module
 from manager._run.process import Guard, GuardError
-from manager._run.runner import RunReport
+from manager._run.report import RunReport
 from manager.view import read_fleet
 from tests.manager.runner_support import (
     TIMEOUT_S,

@@ -18,7 +18,7 @@ from journal import __version__
 from manager import Agent, AgentResult, SubAgentManager
 from manager._cli import cli as cli_module
 from manager._cli import progress
-from manager._run.runner import RunReport
+from manager._run.report import RunReport
 from manager.view import read_fleet
 
 TIMEOUT_S = 60

@@ -1,0 +1,41 @@
+"""Signals: the handlers of the signals that stop a run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from signal import Signals
+from types import FrameType
+from typing import Any, Self
+
+
+class StopSignals:
+    """A handler of SIGINT and SIGTERM, which raise SystemExit, except within `delivered_to`."""
+
+    def __init__(self) -> None:
+        self._deliver: Callable[[Signals], object] | None = None
+        self._old_handlers: dict[Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old_handlers[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def delivered_to(self, deliver: Callable[[Signals], object]) -> Iterator[None]:
+        """Call `deliver` with each signal that arrives during the block."""
+        self._deliver = deliver
+        try:
+            yield
+        finally:
+            self._deliver = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._deliver is None:
+            raise SystemExit(128 + number)
+        self._deliver(Signals(number))

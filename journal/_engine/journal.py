@@ -18,6 +18,7 @@ from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, Record, check_spans
 from journal._format.segment import segment_names
 from journal._log import report
+from journal._names import COMPANIONS
 from journal._offline.reader import read_batches
 from journal._public import public
 from journal._recovery.walk import ReplayBatch
@@ -368,6 +369,7 @@ class Journal(AsyncHandle):
         core, committer, figures = self._core, self._committer, self._committer.figures
         compaction = core.compactor.stats
         names = [] if self._is_closed else core.directory.names()
+        names = [name for name in names if name not in COMPANIONS]
         durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # this order: no negative
         return Stats(
             commits=figures.commits,

@@ -1,4 +1,4 @@
-"""The command line of `subagents`: run, list, show, import, export and demo.
+"""The command line of `subagents`: run, list, show, output, import, export and demo.
 
 Data goes to stdout, and messages and progress go to stderr.
 """
@@ -6,16 +6,14 @@ Data goes to stdout, and messages and progress go to stderr.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
-import time
-from functools import partial
 
 import click
 from _journal_console import release_stdout
 
 from journal import CorruptionError, JournalError, LockedError, __version__
+from manager._cli.options import form_option, state_dir_option, state_path, workspace_option
 from manager._cli.output import (
     as_json,
     description,
@@ -25,6 +23,8 @@ from manager._cli.output import (
     show_warnings,
     table,
 )
+from manager._cli.run import run
+from manager._cli.show_output import output
 from manager.agent import STATUSES, Status
 from manager.errors import LegacyError, ManagerError, TasksError
 from manager.view import FleetView, follow_fleet, read_fleet
@@ -95,110 +95,14 @@ def app() -> None:
     """Run commands as durable, resumable sub-agents."""
 
 
-_workspace = click.option(
-    "--workspace",
-    default=".",
-    show_default=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, readable=False),
-    help="Directory in which commands run.",
-)
-_state_dir = click.option(
-    "--state-dir",
-    default=".subagents",
-    show_default=True,
-    metavar="DIR",
-    help="Directory of the state, relative to the workspace and below it.",
-)
-_output = partial(click.option, "-o", "output", default="text", help="Output format.")
-
-
-def _finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a number of seconds")
-    return value
-
-
-@app.command(short_help="Run commands, each as a sub-agent.")
-@click.argument(
-    "tasks", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True)
-)
-@_workspace
-@_state_dir
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1),
-    help="Number of commands that run at a time.  [default: number of CPUs]",
-)
-@click.option(
-    "--timeout-s",
-    type=click.FloatRange(0, min_open=True),
-    callback=lambda context, option, value: _finite(value),
-    help="Time limit, in seconds, of tasks without a timeout_s of their own.  [default: none]",
-)
-@click.option("--retry-failed", is_flag=True, help="Run failed tasks again, too.")
-def run(
-    tasks: str | None,
-    workspace: str,
-    state_dir: str,
-    jobs: int | None,
-    timeout_s: float | None,
-    retry_failed: bool,
-) -> int:
-    """Run the commands in the file TASKS (-: stdin), each as a sub-agent whose state is durable.
-
-    A line is a shell command, or a JSON object with "command" (a string for /bin/sh, or an array)
-    and, optionally, "name", "prompt", "parent" (the name of another task) and "timeout_s". Blank
-    lines and lines that begin with # are skipped. A task and its parent do not wait for each other.
-
-    Commands run in the workspace, without input, and with stdout and stderr merged. The end of the
-    output is the result. A task is completed if its command exits with 0, and failed otherwise.
-    When a command exits, the processes that it leaves running in its process group are killed.
-
-    To continue, run the same command again. Completed tasks are not run again. Queued and
-    interrupted tasks are run, and failed ones only with --retry-failed. A line is the same task as
-    before if it has the same name. A line without a name is the same task if its text is the same;
-    equal lines are numbered from the top. So you may add and move lines, and edit those that have
-    a name and have not completed. Without TASKS, all unfinished tasks in the state are run.
-
-    In the state, a command completes exactly once. It runs at least once: if it was cut off, or if
-    its end was not yet durable when this process was killed, it is run again from its beginning.
-    The environment variables SUBAGENT_ID and SUBAGENT_NAME identify its agent, and are the same
-    each time.
-
-    SIGINT and SIGTERM interrupt the tasks: their commands get SIGTERM, and SIGKILL after 5 s or at
-    a second signal. If this process is killed with SIGKILL, its commands are killed too.
-    """
-    from manager._cli.progress import progress, show_outcome
-    from manager._run.runner import run_tasks
-    from manager._run.tasks import read_tasks
-
-    show_warnings()
-    parsed = None
-    if tasks is not None:
-        with click.open_file(tasks, "rb") as file:
-            parsed = read_tasks(file.read(), "stdin" if tasks == "-" else tasks)
-    start_s = time.monotonic()
-    with progress() as show_progress:
-        report = run_tasks(
-            workspace,
-            parsed,
-            state_dir=state_dir,
-            jobs=jobs or os.cpu_count() or 1,
-            timeout_s=timeout_s,
-            retry_failed=retry_failed,
-            on_change=show_progress,
-        )
-    show_outcome(report, time.monotonic() - start_s)
-    return report.exit_code
+app.add_command(run)
 
 
 @app.command("list", short_help="List the sub-agents.")
-@_workspace
-@_state_dir
+@workspace_option
+@state_dir_option
 @click.option("--status", type=click.Choice(STATUSES), help="List only agents with this status.")
-@_output(type=click.Choice(["text", "json", "jsonl"]))
+@form_option(type=click.Choice(["text", "json", "jsonl"]))
 @click.option(
     "-f", "--follow", is_flag=True, help="Continue with each agent that changes, until stopped."
 )
@@ -207,7 +111,7 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
     if follow:
         if output == "json":
             raise click.UsageError("--follow can't complete a JSON array; use -o jsonl")
-        changes = follow_fleet(_path(workspace, state_dir))
+        changes = follow_fleet(state_path(workspace, state_dir))
         selected = (agent for agent in changes if status in (None, agent.status))
         as_line = follow_line if output == "text" else lambda agent: json.dumps(as_json(agent))
         return print_lines(map(as_line, selected), each_at_once=True)
@@ -225,19 +129,22 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
 
 @app.command(short_help="Show one sub-agent.")
 @click.argument("ref")
-@_workspace
-@_state_dir
-@_output(type=click.Choice(["text", "json"]))
+@workspace_option
+@state_dir_option
+@form_option(type=click.Choice(["text", "json"]))
 def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
     """Show all fields of the sub-agent whose id or name is REF."""
     agent = as_json(_fleet(workspace, state_dir).get(ref))
     return print_lines(description(agent) if output == "text" else [json.dumps(agent, indent=2)])
 
 
+app.add_command(output)
+
+
 @app.command("import", short_help="Import the agents of an older tool's file.")
 @click.argument("file", type=click.Path())
-@_workspace
-@_state_dir
+@workspace_option
+@state_dir_option
 @click.option(
     "--skip-unknown", is_flag=True, help="Leave out agents of unknown statuses, and name them."
 )
@@ -252,7 +159,7 @@ def import_(file: str, workspace: str, state_dir: str, skip_unknown: bool) -> in
     from manager.limits import Limits
     from manager.manager import SubAgentManager
 
-    if not os.path.lexists(_path(workspace, state_dir)):  # don't create a state for a refused file
+    if not os.path.lexists(state_path(workspace, state_dir)):  # create none for a refused file
         bound = Options().record_bytes_max
         read_legacy(
             file,
@@ -271,8 +178,8 @@ def import_(file: str, workspace: str, state_dir: str, skip_unknown: bool) -> in
 
 @app.command(short_help="Export the agents in an older tool's format.")
 @click.argument("file", type=click.Path(allow_dash=True))
-@_workspace
-@_state_dir
+@workspace_option
+@state_dir_option
 def export(file: str, workspace: str, state_dir: str) -> int:
     """Write all agents to FILE (-: stdout), in the format that `import` reads.
 
@@ -303,9 +210,5 @@ def demo() -> int:
     return run_demo(lambda line: print(line, flush=True))
 
 
-def _path(workspace: str, state_dir: str) -> str:
-    return os.path.join(os.path.realpath(workspace), state_dir)
-
-
 def _fleet(workspace: str, state_dir: str) -> FleetView:
-    return read_fleet(_path(workspace, state_dir))
+    return read_fleet(state_path(workspace, state_dir))

@@ -19,11 +19,11 @@ _FAILED_SHOWN = 10
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[RunReport], None]]:
-    """Yield a function that shows a run's report: in a live bar if stderr is a terminal, otherwise
-    in a line every five seconds.
+def progress(*, is_bar: bool) -> Iterator[Callable[[RunReport], None]]:
+    """Yield a function that shows a run's report: in a live bar if stderr is a terminal and
+    `is_bar` is true, otherwise in a line every five seconds.
     """
-    if not sys.stderr.isatty():
+    if not is_bar or not sys.stderr.isatty():
         yield _Lines()
         return
     from rich.console import Console

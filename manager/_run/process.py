@@ -5,7 +5,8 @@ Before the runner sends that line, it names the group to the guard. So a runner 
 any moment leaves either a shell that finds its input closed and exits, or a group that the guard
 knows and kills.
 
-A command that creates its own session or process group (setsid, a daemon) is not killed.
+A command that creates its own session or process group (setsid, a daemon) is not killed. One that
+has become another user's can't be killed; then its process is named, and the run goes on.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from threading import Thread
 from typing import IO, cast
 
-from manager._run import guard
+from manager._run import guard as guard_script
+from manager._run.streams import OutputStream
 from manager.errors import ManagerError
+from manager.outputs import Stream
 
 _EXEC_AFTER_LINE = 'read -r _ || exit 125; exec "$@" </dev/null'
 _LOCK_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 1.0
+_KILL_TIMEOUT_S = 5.0
 
 
 class GuardError(ManagerError):
@@ -42,7 +46,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own file, by our own interpreter
-            [sys.executable, "-I", "-S", guard.__file__],
+            [sys.executable, "-I", "-S", guard_script.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -111,18 +115,78 @@ class Guard:
         )
 
 
-class Command(asyncio.SubprocessProtocol):
-    """A running command, started by `launch`. It keeps the last bytes of the command's output."""
+class ExitWatch:
+    """A wait for the exit of a child process, which does not reap it."""
 
-    def __init__(self, output_bytes_max: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.exited: asyncio.Future[None] = loop.create_future()
-        self._drained: asyncio.Future[None] = loop.create_future()
-        self._output = b""
-        self._output_bytes = 0
-        self._output_bytes_max = output_bytes_max
-        self._transport: asyncio.SubprocessTransport
-        self._guard: Guard
+    def __init__(self, pid: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pid = pid
+        self._pidfd: int | None = None
+        self.exited: asyncio.Future[None] = self._loop.create_future()
+        """Done once the process has exited."""
+
+        try:
+            self._pidfd = os.pidfd_open(pid)
+            self._loop.add_reader(self._pidfd, self._note_exit)
+        except (AttributeError, OSError):  # macOS, an old kernel, or no descriptor is left
+            Thread(target=self._wait, daemon=True).start()
+
+    def close(self) -> None:
+        """Close the handle of the process."""
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _wait(self) -> None:
+        if sys.platform == "darwin":  # before 3.13, Python has no waitid there
+            import select
+
+            queue = select.kqueue()
+            event = select.kevent(self._pid, select.KQ_FILTER_PROC, fflags=select.KQ_NOTE_EXIT)
+            with suppress(ProcessLookupError):  # it has exited already
+                queue.control([event], 1)
+            queue.close()
+        else:
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._note_exit)
+
+    def _note_exit(self) -> None:
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+
+class Command:
+    """A running command, started by `launch`, with what it prints.
+
+    Its process is reaped only after the rest of its group was killed. Until then the kernel gives
+    the group's number to no other process, so no signal can reach a stranger.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        guard: Guard,
+        stdout: OutputStream,
+        stderr: OutputStream,
+    ) -> None:
+        self._process = process
+        self._guard = guard
+        self._exit_watch = ExitWatch(process.pid)
+        self.stdout = stdout
+        """What the command prints to stdout."""
+
+        self.stderr = stderr
+        """What the command prints to stderr."""
+
+        self.exited = self._exit_watch.exited
+        """Done once the command has exited."""
+
+        self.left_running: list[int] = []
+        """The processes of the group that could not be killed, once `finish` has returned."""
 
     @classmethod
     async def launch(
@@ -132,49 +196,45 @@ class Command(asyncio.SubprocessProtocol):
         *,
         cwd: str,
         env: Mapping[str, str],
-        output_bytes_max: int,
+        read: Callable[[Stream, int], OutputStream],
     ) -> Command:
-        """Start `argv` without input, and with stdout and stderr merged.
+        """Start `argv` without input. `read` makes the streams that read its two pipes.
 
-        Raise OSError or GuardError.
+        Raise OSError, ValueError or GuardError.
         """
-        transport, command = await asyncio.get_running_loop().subprocess_exec(
-            partial(cls, output_bytes_max),
-            *("/bin/sh", "-c", _EXEC_AFTER_LINE, "subagents", *argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=cwd,
-            env=env,
-            start_new_session=True,
-        )
-        command._transport, command._guard = transport, guard
+        with ExitStack() as ours:
+            with ExitStack() as theirs:
+                gate_read, gate = _pipe(theirs, ours)
+                out, out_write = _pipe(ours, theirs)
+                err, err_write = _pipe(ours, theirs)
+                process = subprocess.Popen(  # noqa: S603 - the user's own command
+                    ["/bin/sh", "-c", _EXEC_AFTER_LINE, "subagents", *argv],
+                    stdin=gate_read,
+                    stdout=out_write,
+                    stderr=err_write,
+                    cwd=cwd,
+                    env=env,
+                    start_new_session=True,
+                )
+            ours.pop_all()
         try:
-            guard.watch(transport.get_pid())
-        except BaseException:
-            await command.finish()
-            raise
-        stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-        stdin.write(b"\n")
-        stdin.close()
+            command = cls(process, guard, read("out", out), read("err", err))
+            try:
+                guard.watch(process.pid)
+                with suppress(BrokenPipeError):  # somebody has killed it already
+                    os.write(gate, b"\n")
+            except BaseException:
+                await command.finish()
+                raise
+        finally:
+            os.close(gate)
         return command
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._output = (self._output + data)[-self._output_bytes_max :]
-        self._output_bytes += len(data)
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1 and not self._drained.done():
-            self._drained.set_result(None)
-
-    def process_exited(self) -> None:
-        if not self.exited.done():
-            self.exited.set_result(None)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all processes of the group."""
+        assert self._process.returncode is None, "it was reaped, so its number may be a stranger's"
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._transport.get_pid(), number)
+            os.killpg(self._process.pid, number)
 
     async def terminate(self, *, grace_s: float, hurry: asyncio.Future[None]) -> None:
         """Send SIGTERM, and wait until the command has exited, `grace_s` seconds have passed, or
@@ -185,24 +245,47 @@ class Command(asyncio.SubprocessProtocol):
             (self.exited, hurry), timeout=grace_s, return_when=asyncio.FIRST_COMPLETED
         )
 
-    async def finish(self) -> int:
+    async def finish(self) -> int | None:
         """Kill the processes that are left, and return the exit code, or -N if signal N ended the
         command.
+
+        Return None if the command could not be killed, because it has become another user's or
+        waits for a device. Then it is left running.
         """
         self.signal(signal.SIGKILL)
-        await self.exited
-        # A process that left the group may keep the output open forever.
-        await asyncio.wait((self._drained,), timeout=_DRAIN_TIMEOUT_S)
-        self._transport.close()
-        self._guard.forget(self._transport.get_pid())
-        code = self._transport.get_returncode()
-        assert code is not None
-        return code
+        try:
+            if not self.exited.done():
+                await asyncio.wait((self.exited,), timeout=_KILL_TIMEOUT_S)
+            streams = self.stdout, self.stderr
+            pipes = [stream.drained for stream in streams if not stream.drained.done()]
+            if self.exited.done() and pipes:
+                for stream in streams:
+                    stream.end()
+                # A process that left the group may keep the output open forever.
+                await asyncio.wait(pipes, timeout=_DRAIN_TIMEOUT_S)
+        finally:
+            self._release()
+        return self._process.returncode if self.exited.done() else None
 
-    @property
-    def output(self) -> str:
-        """The output, or its end after a line that says so."""
-        text = self._output.decode(errors="replace")
-        if self._output_bytes == len(self._output):
-            return text
-        return f"[{self._output_bytes} bytes, cut to the last ones]\n{text.lstrip(chr(0xFFFD))}"
+    def _release(self) -> None:
+        self.stdout.close()
+        self.stderr.close()
+        self._exit_watch.close()
+        pid = self._process.pid
+        try:
+            if not self.exited.done():
+                self.left_running = sorted(guard_script.running_pids({pid})) or [pid]
+            self._guard.forget(pid)  # first: a reaped process's number may become a stranger's
+        finally:
+            if self.exited.done():
+                self._process.wait()
+            else:
+                self._process.returncode = 0  # nobody waits for it any more
+
+
+def _pipe(readers: ExitStack, writers: ExitStack) -> tuple[int, int]:
+    """Return a pipe's ends for reading and writing. The stacks close them."""
+    read, write = os.pipe()
+    readers.callback(os.close, read)
+    writers.callback(os.close, write)
+    return read, write

@@ -31,10 +31,6 @@ class RunReport:
         self.agents[agent.agent_id] = agent
         self.counts[agent.status] += 1
 
-    def note_stop(self, number: Signals) -> None:
-        """Store the signal that stops the run."""
-        self.signal = number
-
     @property
     def exit_code(self) -> int:
         """The exit code of `subagents run`."""

@@ -15,24 +15,24 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from signal import Signals
 
 from journal import LockedError
 from manager._run.admission import admit
-from manager._run.process import Command, Guard
+from manager._run.execution import Executor, Stop
+from manager._run.options import RunOptions
+from manager._run.printer import Printer
+from manager._run.process import Guard
 from manager._run.report import RunReport
 from manager._run.signals import StopSignals
-from manager._run.tasks import DEPTH_MAX, Task, argv_of
+from manager._run.tasks import DEPTH_MAX, Task
 from manager.agent import LIVE, Agent
 from manager.limits import Limits
 from manager.manager import SubAgentManager
-from manager.result import AgentResult
+from manager.outputs import OutputDirectory
 
 _UNBOUNDED = 1 << 30  # the file of tasks limits the number of agents
-_OUTPUT_BYTES = 64 << 10
-_REASON_LINES = 5
-_REASON_CHARS = 1000
-_GRACE_S = 5.0
 _LOCKED_FOR_S = 1.0
 _POLL_S = 0.02
 
@@ -43,19 +43,17 @@ OnChange = Callable[[RunReport], None]
 def run_tasks(
     workspace: str,
     tasks: list[Task] | None,
+    options: RunOptions,
     *,
     state_dir: str = ".subagents",
-    jobs: int,
-    timeout_s: float | None = None,
-    retry_failed: bool = False,
+    printer: Printer | None = None,
     on_change: OnChange = lambda report: None,
 ) -> RunReport:
-    """Run `tasks` (None: the unfinished tasks in the state), `jobs` at a time, until all end.
+    """Run `tasks` (None: the unfinished tasks in the state) until all end.
 
     Call this in the main thread. During the run, SIGINT and SIGTERM stop the commands, and their
     agents become durably interrupted; just before and after the run, the signals raise SystemExit.
-    `timeout_s` applies to tasks without a timeout of their own. `on_change` is called after every
-    change.
+    `printer` prints what the commands print. `on_change` is called after every change.
 
     Raise TasksError if another agent in the state has a task's name, FileNotFoundError if there is
     no state to continue, TimeoutError if commands of an earlier run can't be killed, GuardError,
@@ -64,18 +62,24 @@ def run_tasks(
     if tasks is None and not os.path.lexists(path := os.path.join(workspace, state_dir)):
         raise FileNotFoundError(errno.ENOENT, "no state to continue; give a file of tasks", path)
     limits = Limits(
-        max_running=jobs,
+        max_running=options.jobs,
         max_admitted=_UNBOUNDED,
         max_depth=DEPTH_MAX,
         # A task whose end was dropped would be run again.
         keep_ended_s=None,
         keep_ended_max=None,
     )
-    with StopSignals() as signals, Guard() as guard, _open(workspace, state_dir, limits) as manager:
+    with (
+        StopSignals() as signals,
+        Guard() as guard,
+        _open(workspace, state_dir, limits) as manager,
+        closing(OutputDirectory.open(manager.path, write=True)) as outputs,
+    ):
         guard.lock(os.path.join(manager.path, "LOCK"))
-        report = admit(manager, tasks, retry_failed=retry_failed)
-        run = _Run(manager, guard, report, os.path.realpath(workspace), timeout_s, on_change)
-        asyncio.run(run.run_all(jobs, signals))
+        report = admit(manager, tasks, retry_failed=options.retry_failed)
+        executor = Executor(os.path.realpath(workspace), guard, outputs, printer, options)
+        run = _Run(manager, executor, report, on_change)
+        asyncio.run(run.run_all(options.jobs, signals))
     return report
 
 
@@ -96,28 +100,19 @@ class _Run:
     """A run of commands in one event loop."""
 
     def __init__(
-        self,
-        manager: SubAgentManager,
-        guard: Guard,
-        report: RunReport,
-        workspace: str,
-        timeout_s: float | None,
-        on_change: OnChange,
+        self, manager: SubAgentManager, executor: Executor, report: RunReport, on_change: OnChange
     ) -> None:
         self._manager = manager
-        self._guard = guard
+        self._executor = executor
         self._report = report
-        self._workspace = workspace
-        self._timeout_s = timeout_s
         self._on_change = on_change
-        self._output_bytes_max = min(_OUTPUT_BYTES, manager.limits.result_bytes_max)
         self._waiting = deque(a for a in report.agents.values() if a.status in LIVE)
-        self._stop: asyncio.Future[None]
-        self._hurry: asyncio.Future[None]
+        self._stop: Stop
 
     async def run_all(self, jobs: int, signals: StopSignals) -> None:
+        """Run the waiting agents, `jobs` at a time."""
         loop = asyncio.get_running_loop()
-        self._stop, self._hurry = loop.create_future(), loop.create_future()
+        self._stop = Stop()
 
         def deliver(number: Signals) -> None:
             loop.call_soon_threadsafe(self._on_signal, number)
@@ -132,82 +127,24 @@ class _Run:
                 raise errors.exceptions[0] from None  # the first error cancelled the other tasks
 
     def _on_signal(self, number: Signals) -> None:
-        if not self._stop.done():
-            self._report.note_stop(number)
-            self._stop.set_result(None)
-        elif not self._hurry.done():
-            self._hurry.set_result(None)
+        self._stop.request(number)
+        self._report.signal = self._stop.signal
 
     async def _work(self) -> None:
-        while self._waiting and not self._stop.done():
+        while self._waiting and self._stop.signal is None:
             await self._run_agent(self._waiting.popleft())
 
     async def _run_agent(self, agent: Agent) -> None:
         manager, ref = self._manager, agent.agent_id
         begin = manager.resume if agent.status == "interrupted" else manager.start
-        await self._journal(lambda: begin(ref))
-        result = await self._result(agent)
-        if result is None:
-            assert self._report.signal is not None
-            reason = f"stopped by {self._report.signal.name}"
-            await self._journal(lambda: manager.interrupt(ref, reason))
-        else:
-            await self._journal(lambda: manager.update_from_result(ref, result))
+        running = await self._journal(lambda: begin(ref))
+        result = await self._executor.run(running, self._stop)
+        await self._journal(lambda: manager.update_from_result(ref, result))
 
-    async def _journal(self, change: Callable[[], Agent]) -> None:
+    async def _journal(self, change: Callable[[], Agent]) -> Agent:
         await self._manager.room()
         agent = change()
         await self._manager.durable(agent.lsn)
         self._report.put(agent)
         self._on_change(self._report)
-
-    async def _result(self, agent: Agent) -> AgentResult | None:
-        """Run the agent's command and return its result.
-
-        Return None if the run was stopped before the command had exited.
-        """
-        argv = argv_of(agent.metadata)
-        assert argv is not None
-        try:
-            command = await Command.launch(
-                argv,
-                self._guard,
-                cwd=self._workspace,
-                env=os.environ | {"SUBAGENT_ID": agent.agent_id, "SUBAGENT_NAME": agent.name},
-                output_bytes_max=self._output_bytes_max,
-            )
-        except (OSError, ValueError) as error:
-            return AgentResult(None, status="failed", reason=f"could not be started: {error}")
-        timeout_s = agent.metadata.get("timeout_s") or self._timeout_s
-        try:
-            await asyncio.wait(
-                (command.exited, self._stop),
-                timeout=timeout_s,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            is_stopped, is_cut_off = self._stop.done(), not command.exited.done()
-            if is_cut_off:
-                await command.terminate(grace_s=_GRACE_S, hurry=self._hurry)
-        finally:
-            code = await command.finish()
-        if is_cut_off and is_stopped:
-            return None
-        reason = f"timed out after {timeout_s:g} s" if is_cut_off else _exit_reason(code)
-        return _as_result(reason, command.output)
-
-
-def _exit_reason(code: int) -> str:
-    """Return a text for an exit code other than 0, and "" for 0."""
-    if code >= 0:
-        return f"exit {code}" if code else ""
-    try:
-        return f"killed by {Signals(-code).name}"
-    except ValueError:  # real-time signals have no names
-        return f"killed by signal {-code}"
-
-
-def _as_result(reason: str, output: str) -> AgentResult:
-    if not reason:
-        return AgentResult(output)
-    last_lines = "\n".join(output.splitlines()[-_REASON_LINES:])[-_REASON_CHARS:]
-    return AgentResult(output, status="failed", reason=f"{reason}\n{last_lines}".rstrip())
+        return agent

@@ -21,6 +21,8 @@ FILES = {
     f"{SEGMENT}.bak": ("stray", 0),
     f"{SEGMENT}\n": ("stray", 0),
     "lock": ("stray", 0),
+    "output": ("companion", 0),
+    "outputs": ("stray", 0),
 }
 
 

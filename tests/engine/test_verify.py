@@ -279,6 +279,7 @@ def test_stray_files_are_found(disk: SimulatedDisk) -> None:
         put(journal, 1)
     directory = disk.open_directory(PATH, write=True)
     directory.open("notes.txt", "create")
+    directory.open("output", "create")  # known by its name
     directory.open("checkpoint-1.json", "create")
     directory.open(f"{9:020d}-{9:010d}.seg.tmp", "create")
     strays = findings(disk)

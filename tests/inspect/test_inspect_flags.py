@@ -83,7 +83,7 @@ CASES: dict[str, dict[str, Case]] = {
         "utc": case(None, *PAGE),
         "redact": case("prompt", *PAGE),
     },
-    "backup": {},
+    "backup": {"with_output": case()},
     "repair": {
         "apply": case(None, *CUT),
         "cut_at": case("4"),

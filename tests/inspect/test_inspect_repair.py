@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -261,6 +262,38 @@ def test_backup_of_a_live_journal_opens_to_the_state_at_its_lsn(tmp_path: Path) 
         assert {
             agent.agent_id: agent.result for agent in copy.agents(include_archived=True)
         } == live
+
+
+def test_backup_copies_output_on_request(tmp_path: Path) -> None:
+    """The output of commands is left out of a backup, unless it is asked for. No symlink in it is
+    followed."""
+    path = make(tmp_path / "j")
+    output = path / "output"
+    output.mkdir()
+    (output / "agent_0123456789ab.7.out.0").write_bytes(b"\xffprinted")
+    (output / "link").symlink_to("/etc/passwd")
+    os.mkfifo(output / "fifo")
+    ask("backup", path, tmp_path / "without")
+    answer = ask("backup", path, tmp_path / "with", "--output", "-o", "json")
+    assert not (tmp_path / "without" / "output").exists()
+    assert (answer.json["output_files"], answer.json["output_bytes"]) == (1, 8)
+    copied = tmp_path / "with" / "output"
+    assert [(file.name, file.read_bytes()) for file in copied.iterdir()] == [
+        ("agent_0123456789ab.7.out.0", b"\xffprinted")
+    ]
+    assert copied.stat().st_mode & 0o777 == 0o700
+    assert ask("verify", tmp_path / "with").code == 0
+
+
+def test_backup_follows_no_link_to_output(tmp_path: Path) -> None:
+    """A symlink in place of the directory of outputs is refused. The message says what is left."""
+    path = make(tmp_path / "j")
+    (tmp_path / "secret").mkdir()
+    (path / "output").symlink_to(tmp_path / "secret")
+    answer = ask("backup", path, tmp_path / "copy", "--output")
+    assert answer.code == 4
+    assert "the journal is copied and verified, but the output" in answer.err
+    assert not (tmp_path / "copy" / "output").exists()
 
 
 def test_backup_overwrites_nothing(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from manager import Agent, SubAgentManager
+from manager._run.options import RunOptions
+from manager._run.printer import Printer
 from manager._run.report import RunReport
 from manager._run.runner import run_tasks
 from manager._run.tasks import read_tasks
@@ -43,18 +46,15 @@ def run(
     jobs: int = 4,
     timeout_s: float | None = None,
     retry_failed: bool = False,
+    printer: Printer | None = None,
     tell: Callable[[RunReport], None] = lambda report: None,
+    **more: Any,
 ) -> RunReport:
-    """Run these lines, or the tasks that the state holds if there are no lines."""
+    """Run these lines, or the tasks that the state holds if there are no lines. `more` are other
+    options of the run."""
     tasks = read_tasks("\n".join(lines).encode(), "tasks.txt") if lines else None
-    return run_tasks(
-        str(workspace),
-        tasks,
-        jobs=jobs,
-        timeout_s=timeout_s,
-        retry_failed=retry_failed,
-        on_change=tell,
-    )
+    options = RunOptions(jobs=jobs, timeout_s=timeout_s, retry_failed=retry_failed, **more)
+    return run_tasks(str(workspace), tasks, options, printer=printer, on_change=tell)
 
 
 def agents(report: RunReport) -> list[Agent]:
@@ -115,12 +115,20 @@ def put_in_state(workspace: Path, *agents: tuple[str, str, str]) -> None:
 class Runner:
     """A `subagents run` in its own process, which runs the Python code of `prelude` first."""
 
-    def __init__(self, workspace: Path, *lines: str, jobs: int = 4, prelude: str = "") -> None:
+    def __init__(
+        self,
+        workspace: Path,
+        *lines: str,
+        jobs: int = 4,
+        prelude: str = "",
+        args: tuple[str, ...] = (),
+    ) -> None:
         tasks = workspace / "tasks.txt"
         tasks.write_text("\n".join(lines))
         code = f"{textwrap.dedent(prelude)}\nfrom manager.__main__ import main\nmain()"
+        more = ("--workspace", str(workspace), f"-j{jobs}", *args)
         self.process = subprocess.Popen(
-            [*PYTHON, "-c", code, "run", str(tasks), "--workspace", str(workspace), f"-j{jobs}"],
+            [*PYTHON, "-c", code, "run", str(tasks), *more],
             stderr=subprocess.PIPE,
             text=True,
         )

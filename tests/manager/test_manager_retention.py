@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from manager import Agent, AgentResult, Limits, SubAgentManager
+from manager._run.options import RunOptions
 from manager._run.runner import run_tasks
 from manager._run.tasks import read_tasks
 from manager.limits import HOLD_AGENTS_MAX
@@ -161,11 +162,11 @@ def test_a_run_drops_no_task(tmp_path: Path, clock: Clock, monkeypatch: pytest.M
     monkeypatch.setattr(Retention, "check", Retention.run)
     tasks = read_tasks(b"echo x >>ran\n", "tasks")
     for _ in range(2):
-        assert run_tasks(str(tmp_path), tasks, jobs=1).exit_code == 0
+        assert run_tasks(str(tmp_path), tasks, RunOptions()).exit_code == 0
         clock.pass_s(10 * WEEK_S)
     more = read_tasks(b"echo x >>ran\necho y >>ran\n", "tasks")
     for _ in range(2):
-        assert run_tasks(str(tmp_path), more, jobs=1).exit_code == 0
+        assert run_tasks(str(tmp_path), more, RunOptions()).exit_code == 0
     assert (tmp_path / "ran").read_text() == "x\ny\n"
 
 

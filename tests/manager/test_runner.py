@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from manager import Agent, SubAgentManager
+from manager._run import execution as execution_module
 from manager._run import process as process_module
-from manager._run import runner as runner_module
 from manager._run.report import RunReport
 from manager.errors import TasksError
 from manager.view import read_fleet
@@ -34,11 +34,13 @@ __all__ = ["watchdog"]  # a fixture for every test here
 
 
 def test_the_output_of_a_command_is_its_result(tmp_path: Path) -> None:
-    """Standard output and error, in their order, are the result; it is durable on return."""
+    """Standard output is the result, and the end of standard error is beside it; both are durable
+    on return."""
     report = run(tmp_path, '{"name": "a", "command": "echo out; echo err >&2; echo more"}')
     assert report.exit_code == 0
     agent = read_fleet(tmp_path / ".subagents").get("a")
-    assert (agent.status, agent.reason, agent.result) == ("completed", None, "out\nerr\nmore\n")
+    assert (agent.status, agent.reason, agent.result) == ("completed", None, "out\nmore\n")
+    assert agent.checkpoint["stderr"]["tail"] == "err\n"
     assert agent.lsn == only(report).lsn
     assert agent.agent_type == "command"
 
@@ -126,7 +128,7 @@ def test_commands_that_ignore_sigterm_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the grace period the whole group is killed, even children of an obedient parent."""
-    monkeypatch.setattr(runner_module, "_GRACE_S", 0.2)
+    monkeypatch.setattr(execution_module, "_GRACE_S", 0.2)
     deaf = "trap '' TERM; echo $$ >>pids; sleep 1000 & echo $! >>pids; while :; do wait; done"
     assert only(run(tmp_path, deaf, timeout_s=1)).reason == "timed out after 1 s"
     assert not any(is_running(pid) for pid in pids(tmp_path / "pids", 2))

@@ -1,14 +1,10 @@
-"""The end of a runner: its guard, signals, and kill -9 at any moment."""
+"""The end of a runner: signals, and kill -9 at any moment."""
 
 from __future__ import annotations
 
-import io
-import os
 import random
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,11 +13,6 @@ import pytest
 
 from journal import JournalReader
 from manager import SubAgentManager
-from manager._run import guard as guard_module
-from manager._run import process as process_module
-from manager._run import runner as runner_module
-from manager._run.process import Guard, GuardError
-from manager._run.report import RunReport
 from manager.view import read_fleet
 from tests.manager.runner_support import (
     TIMEOUT_S,
@@ -36,141 +27,6 @@ from tests.manager.runner_support import (
 from tests.soak import soak_runner
 
 __all__ = ["watchdog"]  # a fixture for every test here
-
-# --- the guard ---
-
-
-def sleeper() -> subprocess.Popen[bytes]:
-    """Start a process group of two processes."""
-    script = "sleep 1000 & echo $!; wait"
-    return subprocess.Popen(
-        ["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True
-    )
-
-
-def test_the_guard_kills_the_watched_groups() -> None:
-    """The guard kills the watched groups when its runner's pipe closes, and no forgotten one."""
-    with sleeper() as forgotten, sleeper() as watched:
-        assert forgotten.stdout
-        assert watched.stdout
-        children = int(forgotten.stdout.readline()), int(watched.stdout.readline())
-        with Guard() as guard:
-            for process in (forgotten, watched):
-                guard.watch(process.pid)
-            guard.forget(forgotten.pid)
-        assert watched.wait() == -signal.SIGKILL
-        assert not is_running(children[1])
-        assert forgotten.poll() is None
-        assert is_running(children[0])
-        os.killpg(forgotten.pid, signal.SIGKILL)
-
-
-def test_the_guard_stays_until_the_killed_groups_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guard ends only after the killed processes are gone, which may take time."""
-    killed: list[int] = []
-    running = [True, True, False]
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"+17\n+18\n-17\n")))
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
-    monkeypatch.setattr(os, "killpg", lambda group, number: killed.append(group))
-    monkeypatch.setattr(guard_module, "is_running", lambda groups: running.pop(0))
-    guard_module.main()
-    assert (killed, running) == ([18], [])
-
-
-def test_a_killed_process_counts_as_gone_before_it_is_reaped() -> None:
-    """A zombie counts as gone: in a container, the first process may never reap an orphan."""
-    process = sleeper()
-    assert process.stdout
-    process.stdout.readline()
-    assert guard_module.is_running({process.pid, 1 << 22})
-    os.killpg(process.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    until(lambda: not guard_module.is_running({process.pid}), "the end of the other process")
-    with process:
-        assert process.wait() == -signal.SIGKILL
-
-
-def test_the_guard_forgets_ended_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guard stops watching a group that has ended, because the kernel reuses its number."""
-    lines: list[str] = []
-
-    class Telling(Guard):
-        def _send(self, line: str) -> None:
-            super()._send(line)
-            lines.append(line)
-
-    monkeypatch.setattr(runner_module, "Guard", Telling)
-    run(tmp_path, "true", "false", "sleep 1000", timeout_s=0.3)
-    watched = [line[1:] for line in lines if line.startswith("+")]
-    assert len(watched) == 3
-    assert sorted(watched) == sorted(line[1:] for line in lines if line.startswith("-"))
-
-
-def test_the_guard_ignores_the_signals_of_a_terminal(tmp_path: Path) -> None:
-    """The guard ignores the signals of a terminal, and has a session of its own."""
-    lock = tmp_path / "LOCK"
-    lock.touch()
-    with Guard() as guard:
-        guard.lock(str(lock))  # once this returns, the guard is up
-        assert os.getsid(guard.pid) == guard.pid
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-            os.kill(guard.pid, number)
-        # The guard still answers; without the file there is no lock to wait for.
-        guard.lock(str(tmp_path / "none"))
-
-
-def test_a_guard_waits_for_the_previous_one(tmp_path: Path) -> None:
-    """A new run over the same state starts only after the old run's processes are gone."""
-    lock = tmp_path / "LOCK"
-    lock.touch()
-    with sleeper() as watched, Guard() as second:
-        with Guard() as first:
-            first.lock(str(lock))
-            first.watch(watched.pid)
-            thread = threading.Thread(target=second.lock, args=(str(lock),))
-            thread.start()
-            thread.join(0.3)
-            assert thread.is_alive()
-        thread.join()
-        assert watched.wait() == -signal.SIGKILL
-
-
-def test_commands_that_cannot_be_killed_hold_up_the_next_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that waits for unkillable commands gives up with a message and starts nothing."""
-    monkeypatch.setattr(process_module, "_LOCK_TIMEOUT_S", 0.2)
-    put_in_state(tmp_path, ("a", "touch ran", "queued"))
-    with Guard() as earlier:
-        earlier.lock(str(tmp_path / ".subagents" / "LOCK"))
-        with pytest.raises(TimeoutError, match="earlier run"):
-            run(tmp_path)
-    assert not (tmp_path / "ran").exists()
-    assert run(tmp_path).exit_code == 0
-
-
-def test_a_run_stops_when_its_guard_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the guard has died, nothing is started that could outlive the runner."""
-    guards: list[Guard] = []
-
-    class Watched(Guard):
-        def __init__(self) -> None:
-            super().__init__()
-            guards.append(self)
-
-    def tell(report: RunReport) -> None:
-        if report.counts["completed"] == 1:
-            os.kill(guards[0].pid, signal.SIGKILL)
-            os.waitid(os.P_PID, guards[0].pid, os.WEXITED | os.WNOWAIT)
-
-    monkeypatch.setattr(runner_module, "Guard", Watched)
-    with pytest.raises(GuardError, match="has died"):
-        run(tmp_path, "true", "echo $$ >>pids; touch ran", jobs=1, tell=tell)
-    assert not (tmp_path / "ran").exists()
-
-
-# --- signals, and kill -9 ---
-
 
 SLEEPERS = tuple(f"sleep 1000 & echo $! >>pids; echo $$ >>pids; wait # {n}" for n in range(3))
 
@@ -203,7 +59,7 @@ def test_a_signal_interrupts_the_commands(
 
 def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
     """After a second signal, a command that ignores TERM is killed at once."""
-    patient = "import manager._run.runner; manager._run.runner._GRACE_S = 1e6"
+    patient = "import manager._run.execution; manager._run.execution._GRACE_S = 1e6"
     deaf = "trap 'echo TERM >>heard' TERM; echo $$ >>pids; while :; do sleep 0.01; done"
     with Runner(tmp_path, deaf, prelude=patient) as runner:
         (pid,) = pids(tmp_path / "pids", 1)

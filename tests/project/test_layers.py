@@ -55,7 +55,7 @@ MANAGER_LAYERS = (
     ("admission",),
     ("fleet",),
     ("waiting",),
-    ("watch", "cleanup", "importing", "fleet_reader", "recovery", "draft", "tables"),
+    ("watch", "cleanup", "outputs", "importing", "fleet_reader", "recovery", "draft", "tables"),
     ("updates", "view", "history", "verbs"),
     ("transaction", "delivery", "scheduling", "retention"),
     ("manager",),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 
 from journal import JournalError, JournalReader, backup
+from journal_inspect.commands.backup_output import Copied, copy_output
 from journal_inspect.exits import FINE, RefusedError
 from journal_inspect.rendering.objects import as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command, put_facts, say, size
 
 
-def make_backup(path: str, renderer: Renderer, dest: str) -> int:
+def make_backup(path: str, renderer: Renderer, dest: str, *, with_output: bool) -> int:
     source, target = os.path.realpath(path), os.path.realpath(dest)
     if os.path.commonpath([source, target]) == source:
         raise RefusedError(f"{dest}: lies inside the journal; choose a directory outside it")
@@ -29,6 +31,7 @@ def make_backup(path: str, renderer: Renderer, dest: str) -> int:
         raise
     except (FileExistsError, NotADirectoryError) as error:
         raise RefusedError(f"{dest}: already exists; choose a new directory") from error
+    copied = _copy_output(path, dest) if with_output else Copied()
     if renderer.form == "text":
         put_facts(
             [
@@ -37,9 +40,22 @@ def make_backup(path: str, renderer: Renderer, dest: str) -> int:
                 ("segments", report.segments),
                 ("checkpoints", report.checkpoints),
                 ("size", size(report.size_bytes)),
+                *([("output", f"{copied.files} files, {size(copied.size_bytes)}")] * with_output),
             ]
         )
     else:
-        put_one(as_object(report))
+        more = {"output_files": copied.files, "output_bytes": copied.size_bytes}
+        put_one(as_object(report, **more))
     say(f"{report.path}: verified; see what is in it: {command('info', report.path)}")
     return FINE
+
+
+def _copy_output(path: str, dest: str) -> Copied:
+    try:
+        return copy_output(path, dest)
+    except OSError as error:
+        shutil.rmtree(os.path.join(dest, "output"), ignore_errors=True)
+        raise RefusedError(
+            f"{dest}: the journal is copied and verified, but the output of its commands is not: "
+            f"{error.strerror}; remove {dest}, and try again"
+        ) from error

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -111,10 +111,9 @@ KEY = _Parsed("KEY", _key)
 PREFIX = _Parsed("PREFIX", _prefix)
 _DECODER = _Parsed("MODULE:FUNCTION", _decoder)
 
-_FORM = click.option(
+_form = partial(
+    click.option,
     "-o",
-    "--output",
-    "form",
     type=click.Choice(["text", "json", "jsonl"]),
     default="text",
     show_default=True,
@@ -137,11 +136,13 @@ _DECODE = click.option(
 PATH = click.argument("path", type=click.Path(readable=False))
 
 
-def verb(*, payload: bool = False, decoder: bool = False) -> Callable[[Verb], Verb]:
+def verb(
+    *, payload: bool = False, decoder: bool = False, form_names: tuple[str, ...] = ("--output",)
+) -> Callable[[Verb], Verb]:
     """Return a decorator that adds the output options to a verb and passes them as `renderer`.
 
     `payload`: the verb shows data of the application, so it has --redact. `decoder`: the verb shows
-    whole records, so it has --decoder.
+    whole records, so it has --decoder. `form_names`: the names of -o.
     """
 
     def decorate(function: Verb) -> Verb:
@@ -158,7 +159,8 @@ def verb(*, payload: bool = False, decoder: bool = False) -> Callable[[Verb], Ve
 
             return function(renderer=Renderer(form, utc, frozenset(redact), decode), **options)
 
-        options = [_DECODE] * decoder + [redact_option] * payload + [UTC, _FORM]
+        options = [_DECODE] * decoder + [redact_option] * payload + [UTC]
+        options.append(_form(*form_names, "form"))
         for option in options:
             run = option(run)
         return run

@@ -21,17 +21,21 @@ SCHEMAS = (
 @click.command(short_help="Copy a journal, live or not, and verify the copy.")
 @PATH
 @click.argument("dest", type=click.Path())
-@verb()
-def backup(path: str, renderer: Renderer, dest: str) -> int:
+@click.option(
+    "--output", "with_output", is_flag=True, help="Copy what the commands of a runner printed, too."
+)
+@verb(form_names=())  # elsewhere --output is -o
+def backup(path: str, renderer: Renderer, dest: str, with_output: bool) -> int:
     """Copy a journal, live or not, to the new directory DEST, and verify the copy.
 
-    The copy contains what a reader sees now, and opens as a journal of its own.
+    The copy contains what a reader sees now, and opens as a journal of its own. Without --output,
+    it leaves out the directory `output`, in which `subagents run` keeps what commands print.
     """
     from journal_inspect.commands.backup import make_backup
     from journal_inspect.rendering.text import showing_log_messages
 
     with showing_log_messages():
-        return make_backup(path, renderer, dest)
+        return make_backup(path, renderer, dest, with_output=with_output)
 
 
 @click.command(short_help="Show what a repair would cut; with --apply, do it.")

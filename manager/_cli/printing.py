@@ -1,0 +1,21 @@
+"""Printing: passes the output of commands on to the standard streams."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from manager._run.printer import Printer
+from manager.outputs import Stream
+
+
+@contextmanager
+def printing(*, is_tagged: bool) -> Iterator[Printer]:
+    """Yield a printer to stdout and stderr. At the end, wait until it has printed everything."""
+    fds: dict[Stream, int] = {}
+    with suppress(OSError, ValueError):  # a stream that is no file
+        fds["out"] = sys.stdout.fileno()
+        fds["err"] = sys.stderr.fileno()
+    with Printer(fds, is_tagged=is_tagged) as printer:
+        yield printer

@@ -1,0 +1,115 @@
+"""run: run commands, each as a sub-agent."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+
+import click
+
+from manager._cli.options import finite, state_dir_option, workspace_option
+from manager._cli.output import show_warnings
+
+
+@click.command(short_help="Run commands, each as a sub-agent.")
+@click.argument(
+    "tasks", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True)
+)
+@workspace_option
+@state_dir_option
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    help="Number of commands that run at a time.  [default: number of CPUs]",
+)
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(0, min_open=True),
+    callback=lambda context, option, value: finite(value),
+    help="Time limit, in seconds, of tasks without a timeout_s of their own.  [default: none]",
+)
+@click.option("--retry-failed", is_flag=True, help="Run failed tasks again, too.")
+@click.option(
+    "--print", "prints", is_flag=True, help="Print what the commands print, line by line."
+)
+@click.option("--tag", is_flag=True, help="Begin each printed line with its task. Implies --print.")
+@click.option(
+    "--output-bytes",
+    type=click.IntRange(0),
+    default=64 << 20,
+    show_default=True,
+    help="Bytes of each stream of a command that are kept; 0 keeps none.",
+)
+def run(
+    tasks: str | None,
+    workspace: str,
+    state_dir: str,
+    jobs: int | None,
+    timeout_s: float | None,
+    retry_failed: bool,
+    prints: bool,
+    tag: bool,
+    output_bytes: int,
+) -> int:
+    """Run the commands in the file TASKS (-: stdin), each as a sub-agent whose state is durable.
+
+    A line is a shell command, or a JSON object with "command" (a string for /bin/sh, or an array)
+    and, optionally, "name", "prompt", "parent" (the name of another task) and "timeout_s". Blank
+    lines and lines that begin with # are skipped. A task and its parent do not wait for each other.
+
+    Commands run in the workspace, without input. What they print is kept as it is, and
+    `subagents output` prints it, also while they run. Of a stream longer than --output-bytes, at
+    least the last half of that is kept. Output is not synced: a crash of the machine may lose it.
+    The end of stdout is the result. A task is completed if its command exits with 0, and failed
+    otherwise. When a command exits, the processes that it leaves running in its process group are
+    killed.
+
+    To continue, run the same command again. Completed tasks are not run again. Queued and
+    interrupted tasks are run, and failed ones only with --retry-failed. A line is the same task as
+    before if it has the same name. A line without a name is the same task if its text is the same;
+    equal lines are numbered from the top. So you may add and move lines, and edit those that have
+    a name and have not completed. Without TASKS, all unfinished tasks in the state are run.
+
+    In the state, a command completes exactly once. It runs at least once: if it was cut off, or if
+    its end was not yet durable when this process was killed, it is run again from its beginning.
+    The environment variables SUBAGENT_ID and SUBAGENT_NAME identify its agent, and are the same
+    each time.
+
+    SIGINT and SIGTERM interrupt the tasks: their commands get SIGTERM, and SIGKILL after 5 s or at
+    a second signal. If this process is killed with SIGKILL, its commands are killed too.
+    """
+    from manager._cli.printing import printing
+    from manager._cli.progress import progress, show_outcome
+    from manager._run.options import RunOptions
+    from manager._run.runner import run_tasks
+    from manager._run.tasks import read_tasks
+
+    show_warnings()
+    parsed = None
+    if tasks is not None:
+        with click.open_file(tasks, "rb") as file:
+            parsed = read_tasks(file.read(), "stdin" if tasks == "-" else tasks)
+    options = RunOptions(
+        jobs=jobs or os.cpu_count() or 1,
+        timeout_s=timeout_s,
+        retry_failed=retry_failed,
+        output_bytes_max=output_bytes,
+    )
+    prints = prints or tag
+    start_s = time.monotonic()
+    with (
+        printing(is_tagged=tag) if prints else nullcontext() as printer,
+        progress(is_bar=not prints) as show_progress,
+    ):
+        report = run_tasks(
+            workspace,
+            parsed,
+            options,
+            state_dir=state_dir,
+            printer=printer,
+            on_change=show_progress,
+        )
+    show_outcome(report, time.monotonic() - start_s)
+    return report.exit_code

@@ -1,0 +1,169 @@
+"""output: print what a command has printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import click
+from _journal_console import release_stdout
+
+from manager._cli.options import state_dir_option, state_path, workspace_option
+from manager._cli.output import say
+from manager._run.facts import printed
+from manager.agent import Agent
+from manager.outputs import OutputDirectory, Part, Stream, owner_of
+from manager.view import follow_fleet, read_fleet
+
+_READ_BYTES = 1 << 16
+_POLL_S = 0.05
+
+
+@click.command(short_help="Print what a command has printed.")
+@click.argument("ref")
+@workspace_option
+@state_dir_option
+@click.option("--stderr", is_flag=True, help="Print what it wrote to stderr, not to stdout.")
+@click.option("-f", "--follow", is_flag=True, help="Continue until the command has ended.")
+def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool) -> int:
+    """Print what the command of the sub-agent whose id or name is REF has printed.
+
+    The bytes are printed as they are, with everything that controls a terminal. If the command has
+    been started several times, this is the output of the last time. The beginning of an output that
+    is longer than `run --output-bytes` is not kept, and a crash of the machine may lose the end of
+    it; a message says so.
+
+    Exits with 1 if a part of the output is missing.
+    """
+    from manager._run.tasks import argv_of
+
+    path = state_path(workspace, state_dir)
+    agent = read_fleet(path).get(ref)
+    if argv_of(agent.metadata) is None:
+        say(f"{ref}: has no output, because it is not a command of `subagents run`")
+        return 1
+    following = _Following(path, agent) if follow else None
+    reader = _Reader(path, agent, "err" if stderr else "out")
+    try:
+        while following is not None and not following.ended.wait(_POLL_S):
+            reader.agent = following.agent
+            _copy(reader)
+        if following is not None:
+            reader.agent = following.agent
+        _copy(reader)
+    except BrokenPipeError:
+        release_stdout()
+        return 141
+    if following is not None and following.error is not None:
+        raise following.error
+    return _report_missing(ref, reader, "stderr" if stderr else "stdout")
+
+
+def _copy(reader: _Reader) -> None:
+    for data in reader.read():
+        sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+
+
+def _report_missing(ref: str, reader: _Reader, stream: str) -> int:
+    """Say how much of the output is missing. Return 1, or 0 if it is complete."""
+    total = printed(reader.agent, stream).get("bytes")
+    if not isinstance(total, int):  # the command runs, or was killed with its runner
+        if reader.has_gap:
+            say(f"{ref}: the beginning of its {stream} is no longer kept")
+        return int(reader.has_gap)
+    if total <= reader.bytes:
+        return 0
+    say(
+        f"{ref}: {total - reader.bytes} of the {total} bytes of its {stream} are not kept; "
+        "its end: subagents show"
+    )
+    return 1
+
+
+class _Following:
+    """Follows an agent in a thread until it has ended, was interrupted or is gone."""
+
+    def __init__(self, path: str, agent: Agent) -> None:
+        self.agent = agent
+        """The newest state of the agent."""
+
+        self.ended = threading.Event()
+        """Set once nothing more is printed."""
+
+        self.error: Exception | None = None
+        """The error that ended the following."""
+
+        self._path = path
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
+        try:
+            for agent in follow_fleet(self._path):
+                if agent.agent_id == self.agent.agent_id:
+                    self.agent = agent
+                    if agent.status not in ("queued", "running"):
+                        break
+        except Exception as error:
+            self.error = error
+        self.ended.set()
+
+
+class _Reader:
+    """Reads the parts of one stream, those of the last start, as they are written."""
+
+    def __init__(self, state_path: str, agent: Agent, stream: Stream) -> None:
+        self.agent = agent
+        """The agent as it was last seen."""
+
+        self.bytes = 0
+        """The number of bytes that were read."""
+
+        self.has_gap = False
+        """True if parts were removed before they were read."""
+
+        self._state_path = state_path
+        self._stream = stream
+        self._next = 0  # the number of the part after the open one
+        self._fd: int | None = None
+
+    def read(self) -> Iterator[bytes]:
+        """Yield everything that has been written since the last call."""
+        try:
+            directory = OutputDirectory.open(self._state_path)
+        except FileNotFoundError:
+            return
+        with closing(directory):
+            while True:
+                yield from self._rest()
+                part = self._open_next(directory)
+                if part is None:
+                    return
+                yield from self._rest()  # what was written before the next part began
+                if self._fd is not None:
+                    os.close(self._fd)
+                self._fd, self._next = part
+
+    def _rest(self) -> Iterator[bytes]:
+        while self._fd is not None and (data := os.read(self._fd, _READ_BYTES)):
+            self.bytes += len(data)
+            yield data
+
+    def _open_next(self, directory: OutputDirectory) -> tuple[int, int] | None:
+        """Open the next part. Return its handle and the number after its own, or None if there is
+        no next part yet.
+        """
+        owner = owner_of(self.agent.agent_id)
+        part = Part(owner, self.agent.starts, self._stream, self._next)
+        with suppress(FileNotFoundError):
+            return directory.read(part), part.number + 1
+        for each in directory.parts():
+            if each[:3] == part[:3] and each >= part:
+                with suppress(FileNotFoundError):
+                    fd = directory.read(each)
+                    self.has_gap |= each > part  # it was removed, because two newer ones exist
+                    return fd, each.number + 1
+        return None

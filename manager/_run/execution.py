@@ -1,0 +1,139 @@
+"""Execution: runs the command of one agent, and makes the agent's result of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from signal import Signals
+
+from manager._run.facts import Exit, Printed, facts
+from manager._run.options import RunOptions
+from manager._run.printer import Printer
+from manager._run.process import Command, Guard
+from manager._run.streams import OutputFiles, OutputStream
+from manager._run.tasks import argv_of
+from manager.agent import Agent
+from manager.outputs import OutputDirectory, Part, Stream, owner_of
+from manager.result import AgentResult
+
+_TAIL_BYTES_MAX = {"out": 64 << 10, "err": 16 << 10}
+_REASON_LINES = 5
+_REASON_CHARS = 1000
+_GRACE_S = 5.0
+
+
+class Stop:
+    """The request to stop a run. It is made in the run's event loop."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.requested: asyncio.Future[Signals] = loop.create_future()
+        """Done with the first signal."""
+
+        self.hurry: asyncio.Future[None] = loop.create_future()
+        """Done at the second signal."""
+
+    @property
+    def signal(self) -> Signals | None:
+        """The signal that stops the run, or None."""
+        return self.requested.result() if self.requested.done() else None
+
+    def request(self, number: Signals) -> None:
+        """Stop the run because of a signal, or hurry if it is being stopped already."""
+        if not self.requested.done():
+            self.requested.set_result(number)
+        elif not self.hurry.done():
+            self.hurry.set_result(None)
+
+
+class Executor:
+    """Runs commands in a workspace, and keeps what they print."""
+
+    def __init__(
+        self,
+        workspace: str,
+        guard: Guard,
+        outputs: OutputDirectory,
+        printer: Printer | None,
+        options: RunOptions,
+    ) -> None:
+        self._workspace = workspace
+        self._guard = guard
+        self._outputs = outputs
+        self._printer = printer
+        self._options = options
+
+    async def run(self, agent: Agent, stop: Stop) -> AgentResult:
+        """Run the command of `agent`, which has just begun to run, and return its result.
+
+        The result's status is "interrupted" if the run was stopped before the command had exited.
+        """
+        argv = argv_of(agent.metadata)
+        assert argv is not None
+        try:
+            command = await Command.launch(
+                argv,
+                self._guard,
+                cwd=self._workspace,
+                env=os.environ | {"SUBAGENT_ID": agent.agent_id, "SUBAGENT_NAME": agent.name},
+                read=lambda stream, fd: self._reader(agent, stream, fd),
+            )
+        except (OSError, ValueError) as error:
+            return AgentResult(None, status="failed", reason=f"could not be started: {error}")
+        timeout_s = agent.metadata.get("timeout_s") or self._options.timeout_s
+        try:
+            await asyncio.wait(
+                (command.exited, stop.requested),
+                timeout=timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            signal, is_cut_off = stop.signal, not command.exited.done()
+            if is_cut_off:
+                await command.terminate(grace_s=_GRACE_S, hurry=stop.hurry)
+        finally:
+            code = await command.finish()
+        stdout, stderr = command.stdout.printed(), command.stderr.printed()
+        known = facts(Exit.of(code), stdout, stderr)
+        if is_cut_off and signal is not None:
+            reason = f"stopped by {signal.name}{_survivors(command)}"
+            return AgentResult(stdout.tail, status="interrupted", reason=reason, checkpoint=known)
+        problem = f"timed out after {timeout_s:g} s" if is_cut_off else _exit_problem(code)
+        if not problem:
+            return AgentResult(stdout.tail, checkpoint=known)
+        reason = f"{problem}{_survivors(command)}\n{_last_lines(stdout, stderr)}".rstrip()
+        return AgentResult(stdout.tail, status="failed", reason=reason, checkpoint=known)
+
+    def _reader(self, agent: Agent, stream: Stream, fd: int) -> OutputStream:
+        first = Part(owner_of(agent.agent_id), agent.starts, stream, 0)
+        files = OutputFiles(self._outputs, first, self._options.output_bytes_max)
+        lines = None
+        if self._printer is not None:
+            tag = agent.prompt if agent.name == agent.agent_id else agent.name
+            lines = self._printer.lines(stream, tag)
+        return OutputStream(fd, files, lines, tail_bytes_max=_TAIL_BYTES_MAX[stream])
+
+
+def _exit_problem(code: int | None) -> str:
+    """Return a text for an exit code other than 0, and "" for 0."""
+    if code is None:
+        return "did not exit"
+    if code >= 0:
+        return f"exit {code}" if code else ""
+    try:
+        return f"killed by {Signals(-code).name}"
+    except ValueError:  # real-time signals have no names
+        return f"killed by signal {-code}"
+
+
+def _survivors(command: Command) -> str:
+    """Return a text that names the processes that could not be killed, or ""."""
+    if not command.left_running:
+        return ""
+    pids = ", ".join(map(str, command.left_running))
+    return f"; could not be killed, and still runs: process {pids}"
+
+
+def _last_lines(stdout: Printed, stderr: Printed) -> str:
+    """Return the end of what the command printed: of stderr if there is any, or else of stdout."""
+    lines = (stderr.tail or stdout.tail).splitlines()
+    return "\n".join(lines[-_REASON_LINES:])[-_REASON_CHARS:]

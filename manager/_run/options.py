@@ -1,0 +1,24 @@
+"""Options: how `subagents run` runs commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from manager._run.streams import OUTPUT_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of a run."""
+
+    jobs: int = 1
+    """The largest number of commands that run at a time."""
+
+    timeout_s: float | None = None
+    """The time limit, in seconds, of tasks without one of their own. None means no limit."""
+
+    retry_failed: bool = False
+    """True to run failed tasks again, too."""
+
+    output_bytes_max: int = OUTPUT_BYTES_MAX
+    """The size up to which each stream of a command is kept in files, in bytes; 0 keeps none."""

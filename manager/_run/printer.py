@@ -1,0 +1,99 @@
+"""Printer: passes on what commands print, line by line, while they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from queue import SimpleQueue
+from threading import Thread
+from typing import Self
+
+from manager.outputs import Stream
+
+_LINE_BYTES_MAX = 1 << 16
+_QUEUED_BYTES_MAX = 1 << 20
+
+
+class Printer:
+    """Writes lines to the descriptors in `fds`, in a thread of its own.
+
+    So a reader that stops reading, such as a pager, holds up the commands that print more than is
+    queued, but not the timeouts, signals and ends of the others. If the reader goes away, the lines
+    for it are dropped, and the run goes on.
+    """
+
+    def __init__(self, fds: Mapping[Stream, int], *, is_tagged: bool) -> None:
+        self._fds = dict(fds)
+        self._is_tagged = is_tagged
+        self._queue: SimpleQueue[tuple[Stream, bytes] | None] = SimpleQueue()
+        self._put_bytes = 0  # changed by the event loop only
+        self._written_bytes = 0  # changed by the thread only
+        self._thread = Thread(target=self._write_all, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_full(self) -> bool:
+        """True while so much is queued that no more should be read."""
+        return self._put_bytes - self._written_bytes > _QUEUED_BYTES_MAX
+
+    def lines(self, stream: Stream, tag: str) -> LinePrinter:
+        """Return a printer of one stream of a command. If lines are tagged, `tag` precedes each."""
+        return LinePrinter(self, stream, f"{tag}\t".encode() if self._is_tagged else b"")
+
+    def put(self, stream: Stream, lines: bytes) -> None:
+        """Queue whole lines."""
+        self._put_bytes += len(lines)
+        self._queue.put((stream, lines))
+
+    def close(self) -> None:
+        """Wait until everything is printed."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write_all(self) -> None:
+        while (item := self._queue.get()) is not None:
+            stream, lines = item
+            self._write(stream, memoryview(lines))
+            self._written_bytes += len(lines)
+
+    def _write(self, stream: Stream, lines: memoryview) -> None:
+        try:
+            while lines and stream in self._fds:
+                lines = lines[os.write(self._fds[stream], lines) :]
+        except OSError:  # the reader has gone, or the disk is full
+            del self._fds[stream]
+
+
+class LinePrinter:
+    """Prints one stream of one command in whole lines, so that commands don't mix within a line."""
+
+    def __init__(self, printer: Printer, stream: Stream, tag: bytes) -> None:
+        self._printer = printer
+        self._stream: Stream = stream
+        self._tag = tag
+        self._rest = b""
+
+    @property
+    def is_full(self) -> bool:
+        """True while the printer should get no more."""
+        return self._printer.is_full
+
+    def write(self, data: bytes) -> None:
+        """Print the whole lines, and keep the rest. A very long line is printed in pieces."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LINE_BYTES_MAX:
+            lines.append(self._rest)
+            self._rest = b""
+        if lines:
+            self._printer.put(self._stream, b"".join(self._tag + line + b"\n" for line in lines))
+
+    def close(self) -> None:
+        """Print the rest, with the end of line that it lacks."""
+        if self._rest:
+            self.write(b"\n")

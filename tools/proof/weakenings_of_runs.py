@@ -1,0 +1,76 @@
+"""Weakenings of the runner of commands: its output files, its guard and its signals."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+OUTPUTS = ("tests/manager/test_outputs.py",)
+OUTPUT = ("tests/manager/test_runner_output.py",)
+GUARD = ("tests/manager/test_guard.py",)
+
+ALL_OF = (
+    Weakening(
+        "outputs_removed_before_their_agents",
+        "manager/outputs.py",
+        "                if lsn <= durable_lsn:\n",
+        "                if True:\n",
+        OUTPUTS,
+    ),
+    Weakening(
+        "outputs_swept_before_removals_are_durable",
+        "manager/outputs.py",
+        "                wait_durable()\n",
+        "",
+        OUTPUTS,
+    ),
+    Weakening(
+        "output_through_a_symlink",
+        "manager/outputs.py",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        OUTPUTS,
+    ),
+    Weakening(
+        "output_named_by_any_id",
+        "manager/outputs.py",
+        "    if _is_agent_id(agent_id):\n",
+        "    if True:\n",
+        OUTPUTS,
+    ),
+    Weakening(
+        "output_over_a_full_disk_goes_on",
+        "manager/_run/streams.py",
+        "                self._has_failed = True\n",
+        "",
+        OUTPUTS,
+    ),
+    Weakening(
+        "printing_without_a_bound",
+        "manager/_run/printer.py",
+        "return self._put_bytes - self._written_bytes > _QUEUED_BYTES_MAX",
+        "return False",
+        OUTPUT,
+    ),
+    Weakening(
+        "group_killed_after_its_leader_was_reaped",
+        "manager/_run/process.py",
+        "        self.signal(signal.SIGKILL)\n        try:\n",
+        "        if self.exited.done():\n            os.waitpid(self._process.pid, 0)\n"
+        "        self.signal(signal.SIGKILL)\n        try:\n",
+        GUARD,
+    ),
+    Weakening(
+        "guard_kills_strangers",
+        "manager/_run/guard.py",
+        "for group, leader in leaders.items() if not is_reused(group, leader)",
+        "for group in leaders",
+        GUARD,
+    ),
+    Weakening(
+        "unkillable_commands_are_waited_for",
+        "manager/_run/process.py",
+        "await asyncio.wait((self.exited,), timeout=_KILL_TIMEOUT_S)",
+        "await asyncio.wait((self.exited,))",
+        GUARD,
+    ),
+)

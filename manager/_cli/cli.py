@@ -17,14 +17,13 @@ from manager._cli.options import form_option, state_dir_option, state_path, work
 from manager._cli.output import (
     as_json,
     description,
-    follow_line,
     print_lines,
     say,
     show_warnings,
-    table,
 )
 from manager._cli.run import run
 from manager._cli.show_output import output
+from manager._cli.table import follow_line, table
 from manager.agent import STATUSES, Status
 from manager.errors import LegacyError, ManagerError, TasksError
 from manager.view import FleetView, follow_fleet, read_fleet
@@ -107,7 +106,11 @@ app.add_command(run)
     "-f", "--follow", is_flag=True, help="Continue with each agent that changes, until stopped."
 )
 def list_(workspace: str, state_dir: str, status: Status | None, output: str, follow: bool) -> int:
-    """List the sub-agents of a workspace, oldest first. This also works during a run."""
+    """List the sub-agents of a workspace, oldest first. This also works during a run.
+
+    SECONDS is the time that an agent has run since it was last started. In JSON, exit_code and
+    signal state how its command ended; both are null until then, and one of them stays null.
+    """
     if follow:
         if output == "json":
             raise click.UsageError("--follow can't complete a JSON array; use -o jsonl")
@@ -133,7 +136,7 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
 @state_dir_option
 @form_option(type=click.Choice(["text", "json"]))
 def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
-    """Show all fields of the sub-agent whose id or name is REF."""
+    """Show all fields of the sub-agent whose id or name is REF. A name means the newest attempt."""
     agent = as_json(_fleet(workspace, state_dir).get(ref))
     return print_lines(description(agent) if output == "text" else [json.dumps(agent, indent=2)])
 

@@ -17,9 +17,9 @@ from typing import Any
 import click
 from _journal_console import release_stdout
 
+from manager._run.facts import exit_of
 from manager.agent import Agent
 
-_CELL_CHARS = 48
 _BLOCKS = ("prompt", "reason", "result")
 
 
@@ -74,37 +74,6 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def cell(text: str) -> str:
-    """Return the first line of `text`, escaped, and cut to the width of a table's cell."""
-    line = plain(text.strip().partition("\n")[0])
-    return line if len(line) <= _CELL_CHARS else f"{line[: _CELL_CHARS - 3]}..."
-
-
-def table(agents: list[Agent]) -> Iterator[str]:
-    """Yield the lines of a table of agents."""
-    head = ("AGENT", "STATUS", "SECONDS", "NAME", "PROMPT", "REASON")
-    rows: list[tuple[str, ...]] = [head]
-    rows += map(_cells, agents)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        yield "  ".join(cell.ljust(width) for cell, width in cells).rstrip()
-
-
-def _cells(agent: Agent) -> tuple[str, ...]:
-    end_ms = agent.ended_at_ms or agent.updated_at_ms
-    seconds = "" if agent.started_at_ms is None else f"{(end_ms - agent.started_at_ms) / 1000:.1f}"
-    name = "" if agent.name == agent.agent_id else agent.name
-    reason = "; ".join((agent.reason or "").splitlines())
-    return (cell(agent.agent_id), agent.status, seconds, *map(cell, (name, agent.prompt, reason)))
-
-
-def follow_line(agent: Agent) -> str:
-    """Return a table row of fixed column widths, because the rows that will follow are unknown."""
-    cells = zip(_cells(agent), (18, 16, 7, 16, 32, 0), strict=True)
-    return "  ".join(cell.ljust(width) for cell, width in cells).rstrip()
-
-
 def description(agent: dict[str, Any]) -> Iterator[str]:
     """Yield the lines that show all fields of an agent in the form of `as_json`."""
     for name, value in agent.items():
@@ -121,5 +90,7 @@ def description(agent: dict[str, Any]) -> Iterator[str]:
 
 
 def as_json(agent: Agent) -> dict[str, Any]:
-    """Return the agent's fields as a JSON object."""
-    return {"schema_version": 1} | {f.name: getattr(agent, f.name) for f in fields(agent)}
+    """Return the agent's fields as a JSON object, with the exit of its command."""
+    exit = exit_of(agent)
+    known = {f.name: getattr(agent, f.name) for f in fields(agent)}
+    return {"schema_version": 1} | known | {"exit_code": exit.code, "signal": exit.signal}

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from manager._cli.output import cell, say
+from manager._cli.output import say
+from manager._cli.table import cell
 from manager.agent import LIVE, STATUSES
 
 if TYPE_CHECKING:  # the runner imports asyncio, which takes longer than the whole `list` command
@@ -74,6 +75,8 @@ def show_outcome(report: RunReport, took_s: float) -> None:
         say(f"failed: {agent.name}: {cell(agent.prompt)}: {reason}")
     if len(failed) > _FAILED_SHOWN:
         say(f"failed: {len(failed) - _FAILED_SHOWN} more; subagents list --status failed")
+    if report.joblog_error is not None:
+        say(f"the job log is incomplete: {report.joblog_error.strerror}")
     if report.signal is not None:
         say(f"stopped by {report.signal.name}; run the same command again to continue")
     if report.others:

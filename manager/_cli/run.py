@@ -42,6 +42,12 @@ from manager._cli.output import show_warnings
     show_default=True,
     help="Bytes of each stream of a command that are kept; 0 keeps none.",
 )
+@click.option(
+    "--joblog",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write a line for each task that has ended, as GNU parallel does.",
+)
 def run(
     tasks: str | None,
     workspace: str,
@@ -52,6 +58,7 @@ def run(
     prints: bool,
     tag: bool,
     output_bytes: int,
+    joblog: str | None,
 ) -> int:
     """Run the commands in the file TASKS (-: stdin), each as a sub-agent whose state is durable.
 
@@ -96,6 +103,7 @@ def run(
         timeout_s=timeout_s,
         retry_failed=retry_failed,
         output_bytes_max=output_bytes,
+        joblog=joblog,
     )
     prints = prints or tag
     start_s = time.monotonic()

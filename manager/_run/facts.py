@@ -61,7 +61,8 @@ def facts(exit: Exit, stdout: Printed, stderr: Printed) -> dict[str, Any]:
 def exit_of(agent: Agent) -> Exit:
     """Return the exit of an ended agent's command. Both fields are None for every other agent."""
     known = agent.checkpoint
-    if agent.status not in ENDED or not isinstance(known, dict):
+    is_task = isinstance(agent.metadata.get("task"), str)
+    if not is_task or agent.status not in ENDED or not isinstance(known, dict):
         return Exit(None, None)
     code, number = known.get("exit_code"), known.get("signal")
     return Exit(*(value if type(value) is int else None for value in (code, number)))

@@ -22,3 +22,6 @@ class RunOptions:
 
     output_bytes_max: int = OUTPUT_BYTES_MAX
     """The size up to which each stream of a command is kept in files, in bytes; 0 keeps none."""
+
+    joblog: str | None = None
+    """The path of the job log, or None."""

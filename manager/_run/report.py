@@ -15,13 +15,15 @@ class RunReport:
 
     `agents` are the agents of this run by id, of a retried task only the newest one, and `counts`
     their number by status. `others` is the number of unfinished tasks in the state that are not
-    part of this run. `signal` is the signal that stopped the run, or None.
+    part of this run. `signal` is the signal that stopped the run, or None. `joblog_error` is the
+    error that ended the job log, or None.
     """
 
     agents: dict[str, Agent] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     others: int = 0
     signal: Signals | None = None
+    joblog_error: OSError | None = None
 
     def put(self, agent: Agent) -> None:
         """Store an agent's new state."""

@@ -14,13 +14,14 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from signal import Signals
 
 from journal import LockedError
 from manager._run.admission import admit
 from manager._run.execution import Executor, Stop
+from manager._run.joblog import JobLog
 from manager._run.options import RunOptions
 from manager._run.printer import Printer
 from manager._run.process import Guard
@@ -78,9 +79,22 @@ def run_tasks(
         guard.lock(os.path.join(manager.path, "LOCK"))
         report = admit(manager, tasks, retry_failed=options.retry_failed)
         executor = Executor(os.path.realpath(workspace), guard, outputs, printer, options)
-        run = _Run(manager, executor, report, on_change)
-        asyncio.run(run.run_all(options.jobs, signals))
+        with _job_log(options.joblog, report) as log:
+            run = _Run(manager, executor, report, log, on_change)
+            asyncio.run(run.run_all(options.jobs, signals))
     return report
+
+
+@contextmanager
+def _job_log(path: str | None, report: RunReport) -> Iterator[JobLog | None]:
+    if path is None:
+        yield None
+        return
+    tasks = (agent.metadata["task"] for agent in report.agents.values())
+    with closing(JobLog(path, {task: number for number, task in enumerate(tasks, 1)})) as log:
+        log.add(report.agents.values())
+        yield log
+        report.joblog_error = log.error
 
 
 def _open(workspace: str, state_dir: str, limits: Limits) -> SubAgentManager:
@@ -100,11 +114,17 @@ class _Run:
     """A run of commands in one event loop."""
 
     def __init__(
-        self, manager: SubAgentManager, executor: Executor, report: RunReport, on_change: OnChange
+        self,
+        manager: SubAgentManager,
+        executor: Executor,
+        report: RunReport,
+        log: JobLog | None,
+        on_change: OnChange,
     ) -> None:
         self._manager = manager
         self._executor = executor
         self._report = report
+        self._log = log
         self._on_change = on_change
         self._waiting = deque(a for a in report.agents.values() if a.status in LIVE)
         self._stop: Stop
@@ -146,5 +166,7 @@ class _Run:
         agent = change()
         await self._manager.durable(agent.lsn)
         self._report.put(agent)
+        if self._log is not None:
+            self._log.add((agent,))
         self._on_change(self._report)
         return agent

@@ -4,165 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from journal import __version__
-from manager import Agent, AgentResult, SubAgentManager
+from manager import AgentResult, SubAgentManager
 from manager._cli import cli as cli_module
-from manager._cli import progress
-from manager._run.report import RunReport
-from manager.view import read_fleet
-
-TIMEOUT_S = 60
-KEYS = {field.name for field in fields(Agent)} | {"schema_version"}
-NASTY = "a\x1b[31m\rb\x9b\u202e\x07"  # would colour, overwrite, reverse and ring on a terminal
-
-
-def subagents(
-    *args: str | Path, cwd: Path, stdin: str = "", env: dict[str, str] | None = None
-) -> tuple[int, str, str]:
-    """Run the command. Return its exit code, stdout and stderr."""
-    child = subprocess.run(
-        [sys.executable, "-P", "-m", "manager", *map(str, args)],
-        cwd=cwd,
-        input=stdin,
-        env=os.environ | (env or {}),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=TIMEOUT_S,
-    )
-    assert "Traceback" not in child.stderr
-    return child.returncode, child.stdout, child.stderr
-
-
-def assert_harmless(text: str) -> None:
-    assert all(c.isprintable() or c == "\n" for c in text), ascii(text)
-
-
-# --- run ---
-
-
-def test_run_shows_progress_on_stderr_alone(tmp_path: Path) -> None:
-    """Progress goes to stderr, with a summary as the last line; the exit code is 0."""
-    (tmp_path / "tasks.txt").write_text("echo out\necho err >&2\n")
-    code, out, messages = subagents("run", "tasks.txt", cwd=tmp_path)
-    assert (code, out) == (0, "")
-    assert messages.splitlines()[-1].startswith("subagents: 2 tasks: 2 completed; ")
-
-
-def test_run_reads_stdin(tmp_path: Path) -> None:
-    """TASKS may be `-`, and the workspace and the state directory may be elsewhere."""
-    (tmp_path / "there").mkdir()
-    args = ("--workspace", "there", "--state-dir", "kept/state")
-    assert subagents("run", "-", *args, cwd=tmp_path, stdin="touch ran\n")[0] == 0
-    assert (tmp_path / "there" / "ran").exists()
-    assert len(read_fleet(tmp_path / "there" / "kept" / "state").agents(include_archived=True)) == 1
-    code, out, _ = subagents("list", *args, cwd=tmp_path)
-    assert (code, "touch ran" in out) == (0, True)
-
-
-def test_run_lists_failed_tasks(tmp_path: Path) -> None:
-    """Failed tasks are listed at each run with exit code and last lines, escaped."""
-    line = json.dumps({"name": "bad", "command": ["sh", "-c", f"printf '%s' '{NASTY}'; exit 7"]})
-    for _ in range(2):
-        code, _, messages = subagents("run", "-", cwd=tmp_path, stdin=f"{line}\ntrue\n")
-        assert code == 1
-        assert "failed: bad: " in messages
-        assert "exit 7; a\\x1b[31m" in messages
-        assert "2 tasks: 1 completed, 1 failed" in messages
-        assert_harmless(messages)
-
-
-def test_run_shows_the_first_of_many_failures(tmp_path: Path) -> None:
-    """Ten failures are shown, with the command that lists the others."""
-    _, _, messages = subagents("run", "-", cwd=tmp_path, stdin="false\n" * 12)
-    assert messages.count("false: exit 1") == 10
-    assert "2 more; subagents list --status failed" in messages
-
-
-def test_run_refuses_a_bad_line_before_anything_starts(tmp_path: Path) -> None:
-    """A bad line is named with exit code 2, and no state is created."""
-    (tmp_path / "tasks.txt").write_text('touch ran\n{"comand": "true"}\n')
-    code, _, messages = subagents("run", "tasks.txt", cwd=tmp_path)
-    assert code == 2
-    assert messages.startswith("subagents: tasks.txt:2: unknown key 'comand'")
-    assert os.listdir(tmp_path) == ["tasks.txt"]
-    code, _, messages = subagents("run", "-", cwd=tmp_path, stdin="{}\n")
-    assert (code, "stdin:1: " in messages) == (2, True)
-
-
-def test_run_reports_unfinished_tasks(tmp_path: Path) -> None:
-    """Unfinished tasks of another file are counted, and run when no file is given."""
-    with SubAgentManager.open(tmp_path) as manager:
-        metadata = {"task": "line:x:1", "command": "touch ran"}
-        manager.spawn("touch ran", metadata=metadata, queued=True)
-    code, _, messages = subagents("run", "-", cwd=tmp_path, stdin="true\n")
-    assert (code, "1 unfinished" in messages) == (0, True)
-    assert not (tmp_path / "ran").exists()
-    assert subagents("run", cwd=tmp_path)[0] == 0
-    assert (tmp_path / "ran").exists()
-
-
-def test_run_without_anything_to_run_succeeds(tmp_path: Path) -> None:
-    """A file without tasks, or a state without unfinished ones, gives exit code 0."""
-    code, _, messages = subagents("run", "-", cwd=tmp_path, stdin="# none\n")
-    assert (code, "nothing to run" in messages) == (0, True)
-    assert subagents("run", cwd=tmp_path)[0] == 0
-
-
-def test_progress_without_a_terminal_is_a_line_at_most_every_5_s(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without a terminal, progress is at most one line in a few seconds, whatever happens."""
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    tell = progress._Lines()
-    for now in (100, 104, 105, 106, 109, 110, 111):
-        clock[0] = now
-        tell(RunReport())
-    assert len(capsys.readouterr().err.splitlines()) == 2
-
-
-def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
-    """The bar counts the tasks while they run, and gives way to the summary."""
-    master, slave = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "manager", "run", "-", "-j2"],
-        cwd=tmp_path,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
-        stdin=subprocess.PIPE,
-        stderr=slave,
-    )
-    os.close(slave)
-    assert child.stdin
-    waiting = "for i in $(seq 3000); do [ -e go ] && exit; sleep 0.01; done; exit 1"
-    child.stdin.write(f"true\n{waiting}\ntrue\n".encode())
-    child.stdin.close()
-    screen = b""
-    while True:
-        try:
-            data = os.read(master, 1 << 16)
-        except OSError:  # EIO is the end of a terminal on Linux
-            break
-        if not data:
-            break
-        screen += data
-        if b"2/3" in screen:
-            (tmp_path / "go").touch()
-    os.close(master)
-    assert child.wait(TIMEOUT_S) == 0
-    assert b"2/3" in screen
-    assert "━".encode() in screen
-    assert b"3 tasks: 3 completed" in screen.splitlines()[-1]
-
+from tests.manager.cli_support import KEYS, NASTY, TIMEOUT_S, assert_harmless, subagents
 
 # --- list, show ---
 
@@ -226,17 +78,21 @@ def test_show_prints_all_fields(fleet: Path) -> None:
     assert_harmless(out)
 
 
-def test_show_of_an_unknown_or_ambiguous_name_gives_exit_code_1(fleet: Path) -> None:
-    """An unknown name, or a name of several ended agents, gives exit code 1."""
-    assert subagents("show", "nobody\x1b", cwd=fleet)[0] == 1
-    assert subagents("show", "\udcff", cwd=fleet)[0] == 1  # a byte that is not UTF-8
-    with SubAgentManager.open(fleet) as manager:
-        manager.spawn("again", name="root")
-        manager.update_from_result("root", AgentResult(None))
-    code, out, messages = subagents("show", "root", cwd=fleet)
+def test_show_of_an_unknown_name_gives_exit_code_1(fleet: Path) -> None:
+    """An unknown name gives exit code 1."""
+    code, out, messages = subagents("show", "nobody\x1b", cwd=fleet)
     assert (code, out) == (1, "")
-    assert "use an id" in messages
     assert_harmless(messages)
+    assert subagents("show", "\udcff", cwd=fleet)[0] == 1  # a byte that is not UTF-8
+
+
+def test_a_name_means_the_newest_attempt(fleet: Path) -> None:
+    """A name that several agents had means the newest of them."""
+    with SubAgentManager.open(fleet) as manager:
+        again = manager.spawn("again", name="root")
+        manager.update_from_result("root", AgentResult(None))
+    code, out, _ = subagents("show", "root", "-o", "json", cwd=fleet)
+    assert (code, json.loads(out)["agent_id"], json.loads(out)["attempt"]) == (0, again.agent_id, 2)
 
 
 def test_list_and_show_need_no_lock(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from journal import Options
 from manager import Agent, AgentResult, Limits, SubAgentManager, follow_fleet, read_fleet
-from tests.manager.test_subagents_cli import subagents
+from tests.manager.cli_support import subagents
 from tests.support import TIMEOUT_S, bounded
 
 # Both are small, so that segments roll and are removed while a follower reads.

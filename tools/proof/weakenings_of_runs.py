@@ -6,6 +6,7 @@ from proof.weakenings import Weakening
 
 OUTPUTS = ("tests/manager/test_outputs.py",)
 OUTPUT = ("tests/manager/test_runner_output.py",)
+JOBLOG = ("tests/manager/test_joblog.py",)
 GUARD = ("tests/manager/test_guard.py",)
 
 ALL_OF = (
@@ -49,6 +50,20 @@ ALL_OF = (
         "manager/_run/printer.py",
         "return self._put_bytes - self._written_bytes > _QUEUED_BYTES_MAX",
         "return False",
+        OUTPUT,
+    ),
+    Weakening(
+        "job_log_without_earlier_runs",
+        "manager/_run/runner.py",
+        "        log.add(report.agents.values())\n",
+        "",
+        JOBLOG,
+    ),
+    Weakening(
+        "exit_of_an_earlier_start",
+        "manager/_run/facts.py",
+        "not is_task or agent.status not in ENDED or",
+        "not is_task or",
         OUTPUT,
     ),
     Weakening(

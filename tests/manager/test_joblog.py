@@ -1,0 +1,109 @@
+"""The exits of commands as fields, and the job log."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from manager import Agent
+from manager._cli.output import as_json
+from manager._run import joblog as joblog_module
+from manager.view import read_fleet
+from tests.manager.runner_support import Runner, agents, run, until, watchdog
+
+__all__ = ["watchdog"]  # a fixture for every test here
+
+HEAD = ["Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command"]
+
+
+def exit_fields(agent: Agent) -> tuple[object, object]:
+    shown = as_json(agent)
+    return shown["exit_code"], shown["signal"]
+
+
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [("true", (0, None)), ("exit 3", (3, None)), ("kill -SEGV $$", (None, signal.SIGSEGV))],
+)
+def test_an_exit_is_a_code_or_a_signal(
+    tmp_path: Path, command: str, fields: tuple[object, object]
+) -> None:
+    """The exit code and the signal of a command are fields of its agent, and one of them is null.
+    Both are null while it runs."""
+    seen: list[tuple[object, object]] = []
+    report = run(tmp_path, command, tell=lambda r: seen.extend(map(exit_fields, agents(r))))
+    assert seen[:2] == [(None, None)] * 2
+    assert [exit_fields(agent) for agent in agents(report)] == [fields]
+    (stored,) = read_fleet(tmp_path / ".subagents").agents(include_archived=True)
+    assert exit_fields(stored) == fields
+
+
+def test_a_command_that_was_not_started_has_no_exit(tmp_path: Path) -> None:
+    """A command that could not be started, or was stopped by its timeout, shows what is known."""
+    first, second = agents(run(tmp_path, "true " + "a" * 200_000, "sleep 100", timeout_s=0.2))
+    assert exit_fields(first) == (None, None)
+    assert exit_fields(second) == (None, signal.SIGTERM)
+
+
+def rows(path: Path) -> list[list[str]]:
+    head, *lines = path.read_text().split("\n")[:-1]
+    assert head.split("\t") == HEAD
+    return [line.split("\t") for line in lines]
+
+
+def test_a_job_log_has_the_columns_of_parallel(tmp_path: Path) -> None:
+    """Each task that has ended has a line with its number, times, exit and command."""
+    log = tmp_path / "log"
+    lines = ("exit 3", "kill -9 $$", '{"command": ["sh", "-c", "sleep 0.1\\necho"], "name": "c"}')
+    report = run(
+        tmp_path, *lines, "trap 'exit 0' TERM; sleep 100 & wait", joblog=str(log), timeout_s=1
+    )
+    by_number = {int(row[0]): row for row in rows(log)}
+    assert [by_number[n][6:] for n in range(1, 5)] == [
+        ["3", "0", "exit 3"],
+        ["0", "9", "kill -9 $$"],
+        ["0", "0", "sh -c 'sleep 0.1\0echo'"],
+        ["-1", "0", "trap 'exit 0' TERM; sleep 100 & wait"],
+    ]
+    assert all(row[1] == ":" and row[4:6] == ["0", "0"] for row in by_number.values())
+    agent = agents(report)[2]
+    assert agent.started_at_ms is not None
+    assert float(by_number[3][2]) == agent.started_at_ms / 1000
+    assert 0.1 <= float(by_number[3][3]) < 1
+
+
+def test_a_job_log_is_complete_after_a_kill(tmp_path: Path) -> None:
+    """A run begins the job log with what ended earlier. A kill neither loses nor doubles a line."""
+    log = tmp_path / "log"
+    lines = ("true", "false", "test -e again || { touch again; sleep 1000; }", "echo last")
+    with Runner(tmp_path, *lines, jobs=1, args=("--joblog", str(log))) as runner:
+        until((tmp_path / "again").exists, "the start of the third command")
+        runner.send(signal.SIGKILL)
+        runner.end()
+    assert [row[0] for row in rows(log)] == ["1", "2"]
+    log.write_text("torn")
+    run(tmp_path, *lines, joblog=str(log), jobs=1)
+    assert [(row[0], row[6]) for row in rows(log)] == [
+        ("1", "0"), ("2", "1"), ("3", "0"), ("4", "0")
+    ]  # fmt: skip
+
+
+def test_a_job_log_on_a_full_disk_stops_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the job log is reported, and the run goes on."""
+
+    class FullDisk:
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+        def write(self, fd: int, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(joblog_module, "os", FullDisk())
+    report = run(tmp_path, "true", joblog=str(tmp_path / "log"))
+    assert report.exit_code == 0
+    assert report.joblog_error is not None

@@ -1,0 +1,71 @@
+"""The table of `subagents list`: its columns, and how it fits a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manager import Agent, SubAgentManager
+from manager._cli import table as table_module
+from manager._cli.table import cell, cut, padded, table, width
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    with SubAgentManager.open(tmp_path) as manager:
+        return manager.spawn("p", name="one")
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, columns: int, *agents: Agent) -> list[str]:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    return list(table(agents))
+
+
+def test_a_running_agent_shows_how_long_it_has_run(agent: Agent) -> None:
+    """SECONDS of a running agent counts to now, not to its last change."""
+    started_at_ms = int(time.time() * 1000) - 90_000
+    head, line = table([replace(agent, started_at_ms=started_at_ms, updated_at_ms=started_at_ms)])
+    assert 90 <= float(line[head.index("SECONDS") :].split()[0]) < 120
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_a_table_fits_the_terminal(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """No line is wider than the terminal. The last columns are left out where there is no room."""
+    long = replace(agent, prompt="a long prompt " * 9, reason="a reason " * 9, name="größe-日本")
+    lines = shown(monkeypatch, columns, long, agent)
+    assert max(map(width, lines)) <= columns
+    assert ("NAME" in lines[0]) == (columns > 40)
+    assert ("REASON" in lines[0]) == (columns > 60)
+    if columns == 200:
+        assert "größe-日本" in lines[1]
+
+
+def test_wide_characters_are_aligned(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns are aligned by the width of characters on a terminal, not by their number."""
+    wide = replace(agent, name="日本-e\u0301")
+    lines = shown(monkeypatch, 200, wide, agent)
+    assert {width(line[: line.rindex(" p")]) for line in lines[1:]} == {
+        lines[0].index("PROMPT") - 1
+    }
+
+
+def test_a_name_of_several_lines_shows_that_it_goes_on() -> None:
+    """Of several lines, the first is shown, with dots."""
+    assert (cell("one\ntwo"), cell("one\n")) == ("one...", "one")
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"])), st.integers(0, 20))
+def test_a_cut_text_takes_its_width(text: str, size: int) -> None:
+    """A cut text has at most the given width, and a padded one exactly."""
+    assert width(cut(text, size)) <= size
+    assert width(padded(cut(text, size), size)) == size
+    assert table_module.cut(text, 1 << 20) == text

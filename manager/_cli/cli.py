@@ -56,6 +56,9 @@ def run_cli(args: list[str]) -> int:
 
 
 def _error_message(error: Exception) -> str:
+    if isinstance(error, LockedError) and not error.is_this_process:
+        holder = "another process" if error.pid is None else f"process {error.pid}"
+        return f"{error.path}: locked by {holder}; stop it first, or look with: subagents list"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)
@@ -83,7 +86,8 @@ Exit codes:
             or the extra `cli` is not installed
   5         another process has the state open for writing
   124       timed out
-  130, 143  stopped by SIGINT, SIGTERM
+  129, 130, 143
+            stopped by SIGHUP, SIGINT, SIGTERM
   141       the reader of the output has gone
 """
 

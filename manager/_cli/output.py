@@ -37,7 +37,7 @@ def print_lines(lines: Iterable[str], *, each_at_once: bool = False) -> int:
 
 def say(message: str) -> None:
     """Print a message to stderr."""
-    with suppress(BrokenPipeError):
+    with suppress(OSError):  # the reader or the terminal has gone
         click.echo(f"subagents: {plain(message)}", err=True)
 
 

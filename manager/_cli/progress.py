@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from manager._cli.output import say
 from manager._cli.table import cell
+from manager._run.options import GRACE_S
 from manager.agent import LIVE, STATUSES
 
 if TYPE_CHECKING:  # the runner imports asyncio, which takes longer than the whole `list` command
@@ -17,15 +18,18 @@ if TYPE_CHECKING:  # the runner imports asyncio, which takes longer than the who
 
 _LINE_EVERY_S = 5.0
 _FAILED_SHOWN = 10
+_EDITED_SHOWN = 5
 
 
 @contextmanager
 def progress(*, is_bar: bool) -> Iterator[Callable[[RunReport], None]]:
     """Yield a function that shows a run's report: in a live bar if stderr is a terminal and
     `is_bar` is true, otherwise in a line every five seconds.
+
+    A terminal that goes away, as when a connection is lost, is no error.
     """
     if not is_bar or not sys.stderr.isatty():
-        yield _Lines()
+        yield _StopNotice(_Lines())
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -36,15 +40,38 @@ def progress(*, is_bar: bool) -> Iterator[Callable[[RunReport], None]]:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task_id = bar.add_task("", total=None)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task_id = bar.add_task("", total=None)
 
-        def show(report: RunReport) -> None:
-            ended = len(report.agents) - _unfinished(report)
-            text = _summary(report)
-            bar.update(task_id, total=len(report.agents), completed=ended, description=text)
+    def show(report: RunReport) -> None:
+        ended = len(report.agents) - _unfinished(report)
+        text = _summary(report)
+        bar.update(task_id, total=len(report.agents), completed=ended, description=text)
 
-        yield show
+    with suppress(OSError):
+        bar.start()
+    try:
+        yield _StopNotice(show)
+    finally:
+        with suppress(OSError):
+            bar.stop()
+
+
+class _StopNotice:
+    """Says once what a stop waits for, and passes all reports on."""
+
+    def __init__(self, show: Callable[[RunReport], None]) -> None:
+        self._show = show
+        self._is_said = False
+
+    def __call__(self, report: RunReport) -> None:
+        if report.signal is not None and not self._is_said:
+            self._is_said = True
+            if running := report.counts["running"]:
+                commands = f"{running} command{'' if running == 1 else 's'}"
+                say(f"stopping {commands} within {GRACE_S:.0f} s; Ctrl-C again kills them at once")
+        with suppress(OSError):
+            self._show(report)
 
 
 class _Lines:
@@ -75,6 +102,11 @@ def show_outcome(report: RunReport, took_s: float) -> None:
         say(f"failed: {agent.name}: {cell(agent.prompt)}: {reason}")
     if len(failed) > _FAILED_SHOWN:
         say(f"failed: {len(failed) - _FAILED_SHOWN} more; subagents list --status failed")
+    if report.edited:
+        lines = f"{len(report.edited)} line{' differs' if len(report.edited) == 1 else 's differ'}"
+        names = ", ".join(map(cell, report.edited[:_EDITED_SHOWN]))
+        more = ", ..." if len(report.edited) > _EDITED_SHOWN else ""
+        say(f"{lines} from what has completed, and nothing was run again: {names}{more}")
     if report.joblog_error is not None:
         say(f"the job log is incomplete: {report.joblog_error.strerror}")
     if report.signal is not None:

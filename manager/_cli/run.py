@@ -10,6 +10,7 @@ import click
 
 from manager._cli.options import finite, state_dir_option, workspace_option
 from manager._cli.output import show_warnings
+from manager._cli.trust import hint_at_continued_lines, may_run
 
 
 @click.command(short_help="Run commands, each as a sub-agent.")
@@ -42,6 +43,7 @@ from manager._cli.output import show_warnings
     show_default=True,
     help="Bytes of each stream of a command that are kept; 0 keeps none.",
 )
+@click.option("--yes", is_flag=True, help="Run a state that may not be yours without asking.")
 @click.option(
     "--joblog",
     type=click.Path(dir_okay=False),
@@ -58,6 +60,7 @@ def run(
     prints: bool,
     tag: bool,
     output_bytes: int,
+    yes: bool,
     joblog: str | None,
 ) -> int:
     """Run the commands in the file TASKS (-: stdin), each as a sub-agent whose state is durable.
@@ -77,15 +80,19 @@ def run(
     interrupted tasks are run, and failed ones only with --retry-failed. A line is the same task as
     before if it has the same name. A line without a name is the same task if its text is the same;
     equal lines are numbered from the top. So you may add and move lines, and edit those that have
-    a name and have not completed. Without TASKS, all unfinished tasks in the state are run.
+    a name. An edited line of a failed task is run; one of a completed task is only reported.
+
+    Without TASKS, all unfinished tasks in the state are run: a state is code. If others can access
+    the state, or can write to the workspace, it may not be yours. Then the command shows what it
+    would run, and asks first; --yes says yes.
 
     In the state, a command completes exactly once. It runs at least once: if it was cut off, or if
     its end was not yet durable when this process was killed, it is run again from its beginning.
     The environment variables SUBAGENT_ID and SUBAGENT_NAME identify its agent, and are the same
     each time.
 
-    SIGINT and SIGTERM interrupt the tasks: their commands get SIGTERM, and SIGKILL after 5 s or at
-    a second signal. If this process is killed with SIGKILL, its commands are killed too.
+    SIGINT, SIGTERM and SIGHUP interrupt the tasks: their commands get SIGTERM, and SIGKILL after
+    5 s or at a second signal. If this process is killed with SIGKILL, its commands are killed too.
     """
     from manager._cli.printing import printing
     from manager._cli.progress import progress, show_outcome
@@ -98,6 +105,9 @@ def run(
     if tasks is not None:
         with click.open_file(tasks, "rb") as file:
             parsed = read_tasks(file.read(), "stdin" if tasks == "-" else tasks)
+        hint_at_continued_lines(parsed)
+    elif not yes and not may_run(workspace, state_dir, retry_failed=retry_failed):
+        return 4
     options = RunOptions(
         jobs=jobs or os.cpu_count() or 1,
         timeout_s=timeout_s,

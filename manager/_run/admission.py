@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from manager._run.report import RunReport
 from manager._run.tasks import AGENT_TYPE, Task, argv_of, parents_first
 from manager.agent import LIVE, Agent
@@ -11,11 +13,7 @@ from manager.manager import SubAgentManager
 
 def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: bool) -> RunReport:
     """Find the agent of each task in the state, or spawn a queued one. Return a report of them."""
-    known = {
-        agent.metadata["task"]: agent  # the newest agent of each task
-        for agent in manager.agents(include_archived=True)
-        if argv_of(agent.metadata) is not None
-    }
+    known = newest_agents(manager.agents(include_archived=True))
     if tasks is None:
         report = RunReport()
         for agent in known.values():
@@ -24,16 +22,36 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
         return report
     admitted: dict[str, Agent] = {}
     ids: dict[str, str] = {}
+    edited: list[str] = []
     for task in parents_first(tasks):
         parent_id = None if task.parent is None else ids[task.parent]
-        agent = _admit(manager, task, known.pop(task.key, None), parent_id, retry_failed)
+        earlier = known.pop(task.key, None)
+        if earlier is not None and earlier.status == "completed" and is_edited(task, earlier):
+            edited.append(earlier.name)
+        agent = _admit(manager, task, earlier, parent_id, retry_failed)
         admitted[task.key] = agent
         if task.name is not None:
             ids[task.name] = agent.agent_id
-    report = RunReport(others=sum(agent.status in LIVE for agent in known.values()))
+    others = sum(agent.status in LIVE for agent in known.values())
+    report = RunReport(others=others, edited=tuple(edited))
     for task in tasks:
         report.put(admitted[task.key])
     return report
+
+
+def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
+    """Return the newest agent of each task, by the task's key."""
+    # By LSN, because a clock may be set back: a task gets a new agent only when the last has ended.
+    return {
+        agent.metadata["task"]: agent
+        for agent in sorted(agents, key=lambda agent: agent.lsn)
+        if argv_of(agent.metadata) is not None
+    }
+
+
+def is_edited(task: Task, agent: Agent) -> bool:
+    """Return whether the line of `task` differs from the one that `agent` was made from."""
+    return (agent.prompt, agent.metadata) != (task.prompt, task.metadata)
 
 
 def _admit(
@@ -41,13 +59,14 @@ def _admit(
 ) -> Agent:
     """Return the task's `agent`, or spawn a new one if it has none.
 
-    Also spawn a new one to retry a failed agent, and if the task's line was edited before the agent
-    completed. An edited task is recognized by its name.
+    Also spawn a new one to retry a failed agent, and if the task's line was edited and the agent
+    has not completed. An edited task is recognized by its name.
     """
     if agent is not None:
-        is_edited = (agent.prompt, agent.metadata) != (task.prompt, task.metadata)
-        again = retry if agent.status == "failed" else is_edited and agent.status != "completed"
-        if not again:
+        if not (
+            (retry and agent.status == "failed")
+            or (agent.status != "completed" and is_edited(task, agent))
+        ):
             return agent
         manager.cancel(agent.agent_id)  # has no effect on an agent that has ended
     try:

@@ -7,7 +7,7 @@ import os
 from signal import Signals
 
 from manager._run.facts import Exit, Printed, facts
-from manager._run.options import RunOptions
+from manager._run.options import GRACE_S, RunOptions
 from manager._run.printer import Printer
 from manager._run.process import Command, Guard
 from manager._run.streams import OutputFiles, OutputStream
@@ -19,7 +19,6 @@ from manager.result import AgentResult
 _TAIL_BYTES_MAX = {"out": 64 << 10, "err": 16 << 10}
 _REASON_LINES = 5
 _REASON_CHARS = 1000
-_GRACE_S = 5.0
 
 
 class Stop:
@@ -89,7 +88,7 @@ class Executor:
             )
             signal, is_cut_off = stop.signal, not command.exited.done()
             if is_cut_off:
-                await command.terminate(grace_s=_GRACE_S, hurry=stop.hurry)
+                await command.terminate(grace_s=GRACE_S, hurry=stop.hurry)
         finally:
             code = await command.finish()
         stdout, stderr = command.stdout.printed(), command.stderr.printed()

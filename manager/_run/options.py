@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from manager._run.streams import OUTPUT_BYTES_MAX
+OUTPUT_BYTES_MAX = 64 << 20
+"""The default of `RunOptions.output_bytes_max`."""
+
+GRACE_S = 5.0
+"""The time between SIGTERM and SIGKILL for a command that is stopped, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ class RunReport:
     `agents` are the agents of this run by id, of a retried task only the newest one, and `counts`
     their number by status. `others` is the number of unfinished tasks in the state that are not
     part of this run. `signal` is the signal that stopped the run, or None. `joblog_error` is the
-    error that ended the job log, or None.
+    error that ended the job log, or None. `edited` are the names of completed tasks whose lines
+    have been edited since; they are not run again.
     """
 
     agents: dict[str, Agent] = field(default_factory=dict)
@@ -24,6 +25,7 @@ class RunReport:
     others: int = 0
     signal: Signals | None = None
     joblog_error: OSError | None = None
+    edited: tuple[str, ...] = ()
 
     def put(self, agent: Agent) -> None:
         """Store an agent's new state."""

@@ -52,8 +52,8 @@ def run_tasks(
 ) -> RunReport:
     """Run `tasks` (None: the unfinished tasks in the state) until all end.
 
-    Call this in the main thread. During the run, SIGINT and SIGTERM stop the commands, and their
-    agents become durably interrupted; just before and after the run, the signals raise SystemExit.
+    Call this in the main thread. During the run, SIGINT, SIGTERM and SIGHUP stop the commands, and
+    their agents become durably interrupted; just before and after it, they raise SystemExit.
     `printer` prints what the commands print. `on_change` is called after every change.
 
     Raise TasksError if another agent in the state has a task's name, FileNotFoundError if there is
@@ -149,6 +149,7 @@ class _Run:
     def _on_signal(self, number: Signals) -> None:
         self._stop.request(number)
         self._report.signal = self._stop.signal
+        self._on_change(self._report)
 
     async def _work(self) -> None:
         while self._waiting and self._stop.signal is None:

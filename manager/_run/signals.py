@@ -11,14 +11,19 @@ from typing import Any, Self
 
 
 class StopSignals:
-    """A handler of SIGINT and SIGTERM, which raise SystemExit, except within `delivered_to`."""
+    """A handler of SIGINT, SIGTERM and SIGHUP. They raise SystemExit, except within `delivered_to`.
+
+    A SIGHUP that was ignored before stays ignored, so that a run under `nohup` goes on.
+    """
 
     def __init__(self) -> None:
         self._deliver: Callable[[Signals], object] | None = None
         self._old_handlers: dict[Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             self._old_handlers[number] = signal.signal(number, self._on_signal)
         return self
 

@@ -14,9 +14,6 @@ from manager._run.facts import Printed
 from manager._run.printer import LinePrinter
 from manager.outputs import OutputDirectory, Part
 
-OUTPUT_BYTES_MAX = 64 << 20
-"""The default bound of the files of one stream."""
-
 _READ_BYTES = 1 << 16  # the size of a pipe
 _PAUSE_S = 0.02
 

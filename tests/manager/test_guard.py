@@ -152,7 +152,7 @@ def test_a_command_that_cannot_be_killed_is_named(
     """A command that has become another user's hangs no timeout: its process is named, and the run
     and the next one go on."""
     monkeypatch.setattr(process_module, "_KILL_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(execution_module, "_GRACE_S", 0.1)
+    monkeypatch.setattr(execution_module, "GRACE_S", 0.1)
     killpg = os.killpg
 
     def refuse(group: int, number: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from manager import Agent, SubAgentManager
+from manager import Agent, SubAgentManager, clock
 from manager._run import execution as execution_module
 from manager._run import process as process_module
 from manager._run.report import RunReport
@@ -128,7 +128,7 @@ def test_commands_that_ignore_sigterm_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the grace period the whole group is killed, even children of an obedient parent."""
-    monkeypatch.setattr(execution_module, "_GRACE_S", 0.2)
+    monkeypatch.setattr(execution_module, "GRACE_S", 0.2)
     deaf = "trap '' TERM; echo $$ >>pids; sleep 1000 & echo $! >>pids; while :; do wait; done"
     assert only(run(tmp_path, deaf, timeout_s=1)).reason == "timed out after 1 s"
     assert not any(is_running(pid) for pid in pids(tmp_path / "pids", 2))
@@ -223,6 +223,29 @@ def test_failed_tasks_are_retried_on_request(tmp_path: Path, from_file: bool) ->
     assert (tmp_path / "ran").read_text().split() == [failed.agent_id, agent.agent_id]
     assert read_fleet(tmp_path / ".subagents").get(failed.agent_id).status == "failed"
     assert run(tmp_path, *lines, retry_failed=True).agents.keys() == {agent.agent_id}
+
+
+def test_an_edited_line_of_a_failed_task_runs(tmp_path: Path) -> None:
+    """A failed task whose line was edited has a new command, so it runs. An edited line of a
+    completed task does not run again, and is reported."""
+    run(tmp_path, *(f'{{"name": "{name}", "command": "exit {n}"}}' for n, name in enumerate("ab")))
+    edited = [f'{{"name": "{name}", "command": "echo {name} >>ran"}}' for name in "ab"]
+    report = run(tmp_path, *edited)
+    assert (report.exit_code, report.edited) == (0, ("a",))
+    assert (tmp_path / "ran").read_text().split() == ["b"]
+    assert run(tmp_path, *edited).edited == ("a",)
+
+
+def test_the_newest_agent_of_a_task_is_found_by_its_lsn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that was set back does not make an older agent of a task the newest one."""
+    line = '{"name": "a", "command": "test -e good"}'
+    failed = only(run(tmp_path, line))
+    (tmp_path / "good").touch()
+    monkeypatch.setattr(clock, "now_ms", lambda: failed.created_at_ms - 1000)
+    completed = only(run(tmp_path, line, retry_failed=True))
+    assert only(run(tmp_path, line)).agent_id == completed.agent_id
 
 
 def test_an_edited_line_replaces_the_command_unless_completed(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import random
 import signal
 import subprocess
+import termios
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,6 +19,7 @@ from journal import JournalReader
 from manager import SubAgentManager
 from manager.view import read_fleet
 from tests.manager.runner_support import (
+    PYTHON,
     TIMEOUT_S,
     Runner,
     is_running,
@@ -31,7 +36,10 @@ __all__ = ["watchdog"]  # a fixture for every test here
 SLEEPERS = tuple(f"sleep 1000 & echo $! >>pids; echo $$ >>pids; wait # {n}" for n in range(3))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "code"), STOPS)
 def test_a_signal_interrupts_the_commands(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -41,7 +49,8 @@ def test_a_signal_interrupts_the_commands(
         runner.send(number)
         exit_code, messages = runner.end()
     assert exit_code == code
-    assert number.name in messages
+    assert f"stopped by {number.name}" in messages
+    assert messages.count("stopping 3 commands within 5 s; Ctrl-C again kills them at once") == 1
     assert "Traceback" not in messages
     assert not any(is_running(pid) for pid in sleeping)
     fleet = read_fleet(tmp_path / ".subagents").agents()
@@ -57,9 +66,43 @@ def test_a_signal_interrupts_the_commands(
     assert not any(is_running(pid) for pid in sleeping)
 
 
+def test_a_run_under_nohup_ignores_sighup(tmp_path: Path) -> None:
+    """A SIGHUP that is ignored at the start stays ignored."""
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    line = "touch up; until [ -e go ]; do sleep 0.01; done"
+    with Runner(tmp_path, line, prelude=ignore) as runner:
+        until((tmp_path / "up").exists, "the start of the command")
+        runner.send(signal.SIGHUP)
+        (tmp_path / "go").touch()
+        assert runner.end()[0] == 0
+
+
+def test_a_run_ends_well_when_its_terminal_goes_away(tmp_path: Path) -> None:
+    """When a connection is lost, the commands are stopped, and the run ends with its exit code
+    although it can print nothing more."""
+    (tmp_path / "tasks.txt").write_text("touch up; sleep 1000")
+    master, slave = pty.openpty()
+    child = subprocess.Popen(
+        [*PYTHON, "-m", "manager", "run", "tasks.txt"],
+        cwd=tmp_path,
+        env=os.environ | {"TERM": "xterm"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+    )
+    os.close(slave)
+    until((tmp_path / "up").exists, "the start of the command")
+    os.close(master)
+    assert child.wait(TIMEOUT_S) == 129
+    (agent,) = read_fleet(tmp_path / ".subagents").agents()
+    assert (agent.status, agent.reason) == ("interrupted", "stopped by SIGHUP")
+
+
 def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
     """After a second signal, a command that ignores TERM is killed at once."""
-    patient = "import manager._run.execution; manager._run.execution._GRACE_S = 1e6"
+    patient = "import manager._run.execution; manager._run.execution.GRACE_S = 1e6"
     deaf = "trap 'echo TERM >>heard' TERM; echo $$ >>pids; while :; do sleep 0.01; done"
     with Runner(tmp_path, deaf, prelude=patient) as runner:
         (pid,) = pids(tmp_path / "pids", 1)

@@ -131,3 +131,58 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
     assert b"2/3" in screen
     assert "━".encode() in screen
     assert b"3 tasks: 3 completed" in screen.splitlines()[-1]
+
+
+def test_a_stop_of_edited_lines_is_reported(tmp_path: Path) -> None:
+    """The summary names completed tasks whose lines were edited."""
+    for command in ("true", "echo edited"):
+        line = json.dumps({"name": "a", "command": command})
+        code, _, messages = subagents("run", "-", cwd=tmp_path, stdin=line)
+        assert code == 0
+    assert "1 line differs from what has completed, and nothing was run again: a" in messages
+
+
+def test_a_line_that_ends_in_a_backslash_gets_a_hint(tmp_path: Path) -> None:
+    """A line does not continue on the next one, and a message says so."""
+    _, _, messages = subagents("run", "-", cwd=tmp_path, stdin="echo a \\\necho b\n")
+    assert "stdin:1: ends in a backslash, but a line is a whole command" in messages
+
+
+@pytest.mark.parametrize("doubt", ["state", "workspace"])
+def test_a_state_that_may_be_anothers_is_not_run(tmp_path: Path, doubt: str) -> None:
+    """Without a file, a state that others have access to, or in a directory that they can write to,
+    runs only with --yes. A message shows what it would run."""
+    with SubAgentManager.open(tmp_path) as manager:
+        metadata = {"task": "line:x:1", "command": "touch ran"}
+        manager.spawn("touch ran", metadata=metadata, queued=True)
+    if doubt == "state":
+        (tmp_path / ".subagents").chmod(0o755)
+    else:
+        tmp_path.chmod(0o757)
+    for _ in range(2):
+        code, _, messages = subagents("run", cwd=tmp_path)
+        assert code == 4
+        assert "may not be yours; this run would run 1 command" in messages
+        assert "touch ran" in messages
+        assert not (tmp_path / "ran").exists()
+    assert subagents("run", "--yes", cwd=tmp_path)[0] == 0
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 4), (b"\n", 4)])
+def test_a_state_that_may_be_anothers_is_asked_about(
+    tmp_path: Path, answer: bytes, code: int
+) -> None:
+    """On a terminal, the user decides, and no is the default."""
+    with SubAgentManager.open(tmp_path) as manager:
+        metadata = {"task": "line:x:1", "command": "touch ran"}
+        manager.spawn("touch ran", metadata=metadata, queued=True)
+    (tmp_path / ".subagents").chmod(0o755)
+    master, slave = pty.openpty()
+    command = [sys.executable, "-P", "-m", "manager", "run"]
+    child = subprocess.Popen(command, cwd=tmp_path, stdin=slave, stderr=subprocess.DEVNULL)
+    os.close(slave)
+    os.write(master, answer)
+    assert child.wait(TIMEOUT_S) == code
+    os.close(master)
+    assert (tmp_path / "ran").exists() == (code == 0)

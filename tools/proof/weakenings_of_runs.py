@@ -7,6 +7,7 @@ from proof.weakenings import Weakening
 OUTPUTS = ("tests/manager/test_outputs.py",)
 OUTPUT = ("tests/manager/test_runner_output.py",)
 JOBLOG = ("tests/manager/test_joblog.py",)
+RUNNER = ("tests/manager/test_runner.py",)
 GUARD = ("tests/manager/test_guard.py",)
 
 ALL_OF = (
@@ -65,6 +66,34 @@ ALL_OF = (
         "not is_task or agent.status not in ENDED or",
         "not is_task or",
         OUTPUT,
+    ),
+    Weakening(
+        "newest_agent_by_the_clock",
+        "manager/_run/admission.py",
+        "key=lambda agent: agent.lsn)",
+        "key=lambda agent: agent.created_at_ms)",
+        RUNNER,
+    ),
+    Weakening(
+        "edited_lines_of_failed_tasks_ignored",
+        "manager/_run/admission.py",
+        'or (agent.status != "completed" and',
+        'or (agent.status not in ("completed", "failed") and',
+        RUNNER,
+    ),
+    Weakening(
+        "ignored_hangup_stops_a_run",
+        "manager/_run/signals.py",
+        "signal.getsignal(number) == signal.SIG_IGN",
+        "False",
+        ("tests/manager/test_runner_killed.py",),
+    ),
+    Weakening(
+        "foreign_state_runs_unasked",
+        "manager/_cli/trust.py",
+        "if mode & _OTHERS_ACCESS:",
+        "if False:",
+        ("tests/manager/test_subagents_run.py",),
     ),
     Weakening(
         "group_killed_after_its_leader_was_reaped",

@@ -1,4 +1,4 @@
-"""The command line of `subagents`: run, list, show, output, import, export and demo.
+"""The command line of `subagents`: run, list, show, output, import, export, demo and completion.
 
 Data goes to stdout, and messages and progress go to stderr.
 """
@@ -13,6 +13,7 @@ import click
 from _journal_console import release_stdout
 
 from journal import CorruptionError, JournalError, LockedError, __version__
+from manager._cli.completion import PROGRAM, complete_ref, completion
 from manager._cli.options import form_option, state_dir_option, state_path, workspace_option
 from manager._cli.output import (
     as_json,
@@ -35,7 +36,7 @@ def run_cli(args: list[str]) -> int:
     """
     stdout = sys.stdout
     try:
-        code = app.main(args, prog_name="subagents", standalone_mode=False)
+        code = app.main(args, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
@@ -135,7 +136,7 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
 
 
 @app.command(short_help="Show one sub-agent.")
-@click.argument("ref")
+@click.argument("ref", shell_complete=complete_ref)
 @workspace_option
 @state_dir_option
 @form_option(type=click.Choice(["text", "json"]))
@@ -146,6 +147,7 @@ def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
 
 
 app.add_command(output)
+app.add_command(completion)
 
 
 @app.command("import", short_help="Import the agents of an older tool's file.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from manager._cli.output import say
@@ -18,7 +19,8 @@ if TYPE_CHECKING:  # the runner imports asyncio, which takes longer than the who
 
 _LINE_EVERY_S = 5.0
 _FAILED_SHOWN = 10
-_EDITED_SHOWN = 5
+_BAR_WIDTH, _BAR_WIDTH_MIN, _BAR_FROM_WIDTH = 40, 8, 100  # in columns
+_NAMES_SHOWN = 5
 
 
 @contextmanager
@@ -34,18 +36,20 @@ def progress(*, is_bar: bool) -> Iterator[Callable[[RunReport], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    console = Console(stderr=True)
     columns = (
-        BarColumn(),
+        BarColumn(_BAR_WIDTH if console.width >= _BAR_FROM_WIDTH else _BAR_WIDTH_MIN),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = Progress(*columns, console=console, transient=True)
+    estimate = _Estimate()
     task_id = bar.add_task("", total=None)
 
     def show(report: RunReport) -> None:
         ended = len(report.agents) - _unfinished(report)
-        text = _summary(report)
+        text = _summary(report) + estimate.text(report)
         bar.update(task_id, total=len(report.agents), completed=ended, description=text)
 
     with suppress(OSError):
@@ -65,7 +69,7 @@ class _StopNotice:
         self._is_said = False
 
     def __call__(self, report: RunReport) -> None:
-        if report.signal is not None and not self._is_said:
+        if report.is_stopping and not self._is_said:
             self._is_said = True
             if running := report.counts["running"]:
                 commands = f"{running} command{'' if running == 1 else 's'}"
@@ -77,10 +81,11 @@ class _StopNotice:
 class _Lines:
     def __init__(self) -> None:
         self._due_s = time.monotonic() + _LINE_EVERY_S
+        self._estimate = _Estimate()
 
     def __call__(self, report: RunReport) -> None:
         if time.monotonic() >= self._due_s:
-            say(_summary(report))
+            say(_summary(report) + self._estimate.text(report))
             self._due_s = time.monotonic() + _LINE_EVERY_S
 
 
@@ -90,12 +95,30 @@ def _unfinished(report: RunReport) -> int:
 
 def _summary(report: RunReport) -> str:
     counts = ", ".join(f"{report.counts[s]} {s}" for s in STATUSES if report.counts[s])
-    total = len(report.agents)
-    return f"{total} task{'' if total == 1 else 's'}: {counts or 'nothing to run'}"
+    return f"{_tasks(len(report.agents))}: {counts or 'nothing to run'}"
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'' if count == 1 else 's'}"
+
+
+class _Estimate:
+    """Estimates when the run will have ended, from the tasks that have ended in it."""
+
+    def __init__(self) -> None:
+        self._start_s = time.monotonic()
+
+    def text(self, report: RunReport) -> str:
+        """Return the estimate in words, or "" if nothing is known or nothing is left."""
+        unfinished = _unfinished(report)
+        if not report.ended_now or not unfinished or report.is_stopping:
+            return ""
+        left_s = (time.monotonic() - self._start_s) / report.ended_now * unfinished
+        return f"; ETA {timedelta(seconds=round(left_s))}"
 
 
 def show_outcome(report: RunReport, took_s: float) -> None:
-    """Print the failed tasks, the signal that stopped the run, and a summary."""
+    """Print the failed tasks, what was not run and why, and a summary."""
     failed = [agent for agent in report.agents.values() if agent.status == "failed"]
     for agent in failed[:_FAILED_SHOWN]:
         reason = "; ".join((agent.reason or "").splitlines())
@@ -103,16 +126,30 @@ def show_outcome(report: RunReport, took_s: float) -> None:
     if len(failed) > _FAILED_SHOWN:
         say(f"failed: {len(failed) - _FAILED_SHOWN} more; subagents list --status failed")
     if report.edited:
-        lines = f"{len(report.edited)} line{' differs' if len(report.edited) == 1 else 's differ'}"
-        names = ", ".join(map(cell, report.edited[:_EDITED_SHOWN]))
-        more = ", ..." if len(report.edited) > _EDITED_SHOWN else ""
-        say(f"{lines} from what has completed, and nothing was run again: {names}{more}")
+        differ = f"{len(report.edited)} line{' differs' if len(report.edited) == 1 else 's differ'}"
+        say(f"{differ} from what has completed, and nothing was run again: {_some(report.edited)}")
     if report.joblog_error is not None:
         say(f"the job log is incomplete: {report.joblog_error.strerror}")
+    if report.blocked:
+        wait = "waits" if len(report.blocked) == 1 else "wait"
+        names = _some(report.blocked)
+        say(f"not run: {_tasks(len(report.blocked))} {wait} for what has not completed: {names}")
     if report.signal is not None:
         say(f"stopped by {report.signal.name}; run the same command again to continue")
+    elif report.halted_by is not None:
+        name = cell(report.halted_by.name)
+        say(f"halted, because {name} failed; run the same command again to run the rest")
     if report.others:
         tasks = f"{report.others} unfinished task{'' if report.others == 1 else 's'}"
         advice = "`subagents run` without TASKS runs all unfinished tasks"
         say(f"not run: {tasks} outside TASKS; {advice}")
-    say(f"{_summary(report)}; {took_s:.1f} s")
+    parts = ""
+    if report.ended_before:
+        parts = f" ({report.ended_now} run now, {report.ended_before} had ended before)"
+    again = f"; --retry-failed runs the {len(failed)} again" if failed else ""
+    say(f"{_summary(report)}{parts}; {took_s:.1f} s{again}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(map(cell, names[:_NAMES_SHOWN])) + more

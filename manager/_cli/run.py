@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
+from typing import Literal
 
 import click
 
@@ -33,6 +34,22 @@ from manager._cli.trust import hint_at_continued_lines, may_run
 )
 @click.option("--retry-failed", is_flag=True, help="Run failed tasks again, too.")
 @click.option(
+    "--retries",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Run a task that fails up to N more times, after 1, 2, 4, ... s, at most 60 s.",
+)
+@click.option(
+    "--halt",
+    type=click.Choice(["soon", "now", "never"]),
+    default="never",
+    show_default=True,
+    help="When a task has failed for good: start no more, or also stop the others.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the commands that would run now.")
+@click.option(
     "--print", "prints", is_flag=True, help="Print what the commands print, line by line."
 )
 @click.option("--tag", is_flag=True, help="Begin each printed line with its task. Implies --print.")
@@ -57,6 +74,9 @@ def run(
     jobs: int | None,
     timeout_s: float | None,
     retry_failed: bool,
+    retries: int,
+    halt: Literal["soon", "now", "never"],
+    dry_run: bool,
     prints: bool,
     tag: bool,
     output_bytes: int,
@@ -66,8 +86,10 @@ def run(
     """Run the commands in the file TASKS (-: stdin), each as a sub-agent whose state is durable.
 
     A line is a shell command, or a JSON object with "command" (a string for /bin/sh, or an array)
-    and, optionally, "name", "prompt", "parent" (the name of another task) and "timeout_s". Blank
-    lines and lines that begin with # are skipped. A task and its parent do not wait for each other.
+    and, optionally, "name", "prompt", "after" (an array of names of tasks that must complete
+    first), "cwd" (relative to the workspace), "env" (an object), "timeout_s" and "parent" (the name
+    of another task; neither waits for the other). Blank lines and lines that begin with # are
+    skipped.
 
     Commands run in the workspace, without input. What they print is kept as it is, and
     `subagents output` prints it, also while they run. Of a stream longer than --output-bytes, at
@@ -106,12 +128,18 @@ def run(
         with click.open_file(tasks, "rb") as file:
             parsed = read_tasks(file.read(), "stdin" if tasks == "-" else tasks)
         hint_at_continued_lines(parsed)
-    elif not yes and not may_run(workspace, state_dir, retry_failed=retry_failed):
+    if dry_run:
+        from manager._cli.dry_run import dry_run as show_plan
+
+        return show_plan(workspace, state_dir, parsed, retry_failed=retry_failed)
+    if tasks is None and not yes and not may_run(workspace, state_dir, retry_failed=retry_failed):
         return 4
     options = RunOptions(
         jobs=jobs or os.cpu_count() or 1,
         timeout_s=timeout_s,
         retry_failed=retry_failed,
+        retries=retries,
+        halt=halt,
         output_bytes_max=output_bytes,
         joblog=joblog,
     )

@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 import click
 from _journal_console import release_stdout
 
+from manager._cli.completion import complete_ref
 from manager._cli.options import state_dir_option, state_path, workspace_option
 from manager._cli.output import say
 from manager._run.facts import printed
@@ -23,7 +24,7 @@ _POLL_S = 0.05
 
 
 @click.command(short_help="Print what a command has printed.")
-@click.argument("ref")
+@click.argument("ref", shell_complete=complete_ref)
 @workspace_option
 @state_dir_option
 @click.option("--stderr", is_flag=True, help="Print what it wrote to stderr, not to stdout.")

@@ -79,11 +79,9 @@ def _doubt(workspace: str, path: str) -> str:
 
 
 def _commands(path: str, *, retry_failed: bool) -> list[str]:
-    from manager._run.admission import newest_agents
+    from manager._run.admission import planned_commands
     from manager._run.joblog import command_text
-    from manager.agent import LIVE
     from manager.view import read_fleet
 
-    statuses = (*LIVE, "failed") if retry_failed else LIVE
-    agents = newest_agents(read_fleet(path).agents(include_archived=True)).values()
-    return [command_text(a.metadata["command"]) for a in agents if a.status in statuses]
+    agents = read_fleet(path).agents(include_archived=True)
+    return list(map(command_text, planned_commands(agents, None, retry_failed=retry_failed)))

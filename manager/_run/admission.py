@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from manager._run.report import RunReport
 from manager._run.tasks import AGENT_TYPE, Task, argv_of, parents_first
-from manager.agent import LIVE, Agent
+from manager.agent import ENDED, LIVE, Agent
 from manager.errors import NameInUseError, TasksError
 from manager.manager import SubAgentManager
+
+TRIES = "tries"  # in the metadata of a retry
 
 
 def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: bool) -> RunReport:
@@ -18,8 +21,8 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
         report = RunReport()
         for agent in known.values():
             again = retry_failed and agent.status == "failed"
-            report.put(_spawn_again(manager, agent) if again else agent)
-        return report
+            report.put(manager.spawn(**again_as(agent, tries=0)) if again else agent)
+        return _with_ended(report)
     admitted: dict[str, Agent] = {}
     ids: dict[str, str] = {}
     edited: list[str] = []
@@ -36,7 +39,7 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
     report = RunReport(others=others, edited=tuple(edited))
     for task in tasks:
         report.put(admitted[task.key])
-    return report
+    return _with_ended(report)
 
 
 def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
@@ -51,7 +54,34 @@ def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
 
 def is_edited(task: Task, agent: Agent) -> bool:
     """Return whether the line of `task` differs from the one that `agent` was made from."""
-    return (agent.prompt, agent.metadata) != (task.prompt, task.metadata)
+    metadata = {key: value for key, value in agent.metadata.items() if key != TRIES}
+    return (agent.prompt, metadata) != (task.prompt, task.metadata)
+
+
+def needs_new_agent(task: Task, agent: Agent, *, retry_failed: bool) -> bool:
+    """Return whether a task that has `agent` gets another one: to retry it, or to run its line,
+    which was edited before the task completed.
+    """
+    if retry_failed and agent.status == "failed":
+        return True
+    return agent.status != "completed" and is_edited(task, agent)
+
+
+def planned_commands(
+    agents: Iterable[Agent], tasks: list[Task] | None, *, retry_failed: bool
+) -> list[str | list[str]]:
+    """Return the commands that a run would run now. `agents` are those in the state."""
+    statuses = (*LIVE, "failed") if retry_failed else LIVE
+    known = newest_agents(agents)
+    if tasks is None:
+        return [a.metadata["command"] for a in known.values() if a.status in statuses]
+    return [
+        task.command
+        for task in tasks
+        if (agent := known.get(task.key)) is None
+        or agent.status in LIVE
+        or needs_new_agent(task, agent, retry_failed=retry_failed)
+    ]
 
 
 def _admit(
@@ -63,10 +93,7 @@ def _admit(
     has not completed. An edited task is recognized by its name.
     """
     if agent is not None:
-        if not (
-            (retry and agent.status == "failed")
-            or (agent.status != "completed" and is_edited(task, agent))
-        ):
+        if not needs_new_agent(task, agent, retry_failed=retry):
             return agent
         manager.cancel(agent.agent_id)  # has no effect on an agent that has ended
     try:
@@ -82,12 +109,28 @@ def _admit(
         raise TasksError(f"{task.where}: {error}") from error
 
 
-def _spawn_again(manager: SubAgentManager, agent: Agent) -> Agent:
-    return manager.spawn(
-        agent.prompt,
-        name=None if agent.name == agent.agent_id else agent.name,
-        agent_type=agent.agent_type,
-        parent_id=agent.parent_id,
-        metadata=agent.metadata,
-        queued=True,
-    )
+def again_as(agent: Agent, *, tries: int) -> dict[str, Any]:
+    """Return the arguments of `spawn` for another agent of the same task.
+
+    `tries` is the number of agents that have failed since the task was last begun anew.
+    """
+    metadata = {key: value for key, value in agent.metadata.items() if key != TRIES}
+    return {
+        "prompt": agent.prompt,
+        "name": None if agent.name == agent.agent_id else agent.name,
+        "agent_type": agent.agent_type,
+        "parent_id": agent.parent_id,
+        "metadata": metadata | ({TRIES: tries} if tries else {}),
+        "queued": True,
+    }
+
+
+def tries_of(agent: Agent) -> int:
+    """Return the `tries` with which an agent was spawned."""
+    tries = agent.metadata.get(TRIES)
+    return tries if type(tries) is int else 0
+
+
+def _with_ended(report: RunReport) -> RunReport:
+    report.ended_before = sum(agent.status in ENDED for agent in report.agents.values())
+    return report

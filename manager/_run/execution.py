@@ -11,7 +11,7 @@ from manager._run.options import GRACE_S, RunOptions
 from manager._run.printer import Printer
 from manager._run.process import Command, Guard
 from manager._run.streams import OutputFiles, OutputStream
-from manager._run.tasks import argv_of
+from manager._run.tasks import Settings, argv_of
 from manager.agent import Agent
 from manager.outputs import OutputDirectory, Part, Stream, owner_of
 from manager.result import AgentResult
@@ -26,23 +26,25 @@ class Stop:
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.requested: asyncio.Future[Signals] = loop.create_future()
-        """Done with the first signal."""
+        self.requested: asyncio.Future[str] = loop.create_future()
+        """Done, with the reason, once the run is to stop."""
 
         self.hurry: asyncio.Future[None] = loop.create_future()
-        """Done at the second signal."""
+        """Done at the second request."""
 
     @property
-    def signal(self) -> Signals | None:
-        """The signal that stops the run, or None."""
-        return self.requested.result() if self.requested.done() else None
+    def reason(self) -> str:
+        """The reason why the run stops, or "" if it does not."""
+        return self.requested.result() if self.requested.done() else ""
 
-    def request(self, number: Signals) -> None:
-        """Stop the run because of a signal, or hurry if it is being stopped already."""
+    def request(self, reason: str) -> bool:
+        """Stop the run and return True, or hurry if it is being stopped already."""
         if not self.requested.done():
-            self.requested.set_result(number)
-        elif not self.hurry.done():
+            self.requested.set_result(reason)
+            return True
+        if not self.hurry.done():
             self.hurry.set_result(None)
+        return False
 
 
 class Executor:
@@ -69,12 +71,14 @@ class Executor:
         """
         argv = argv_of(agent.metadata)
         assert argv is not None
+        settings = Settings.of(agent.metadata)
+        identity = {"SUBAGENT_ID": agent.agent_id, "SUBAGENT_NAME": agent.name}
         try:
             command = await Command.launch(
                 argv,
                 self._guard,
-                cwd=self._workspace,
-                env=os.environ | {"SUBAGENT_ID": agent.agent_id, "SUBAGENT_NAME": agent.name},
+                cwd=os.path.join(self._workspace, settings.cwd),
+                env=os.environ | settings.env | identity,
                 read=lambda stream, fd: self._reader(agent, stream, fd),
             )
         except (OSError, ValueError) as error:
@@ -86,15 +90,15 @@ class Executor:
                 timeout=timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            signal, is_cut_off = stop.signal, not command.exited.done()
+            stop_reason, is_cut_off = stop.reason, not command.exited.done()
             if is_cut_off:
                 await command.terminate(grace_s=GRACE_S, hurry=stop.hurry)
         finally:
             code = await command.finish()
         stdout, stderr = command.stdout.printed(), command.stderr.printed()
         known = facts(Exit.of(code), stdout, stderr)
-        if is_cut_off and signal is not None:
-            reason = f"stopped by {signal.name}{_survivors(command)}"
+        if is_cut_off and stop_reason:
+            reason = f"{stop_reason}{_survivors(command)}"
             return AgentResult(stdout.tail, status="interrupted", reason=reason, checkpoint=known)
         problem = f"timed out after {timeout_s:g} s" if is_cut_off else _exit_problem(code)
         if not problem:

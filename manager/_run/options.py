@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+Halt = Literal["soon", "now", "never"]
 OUTPUT_BYTES_MAX = 64 << 20
 """The default of `RunOptions.output_bytes_max`."""
 
@@ -23,6 +25,13 @@ class RunOptions:
 
     retry_failed: bool = False
     """True to run failed tasks again, too."""
+
+    retries: int = 0
+    """The number of times that a task which fails is run again, each time after a longer pause."""
+
+    halt: Halt = "never"
+    """What happens when a task has failed for good: "soon" starts no more tasks, and "now" also
+    stops those that run."""
 
     output_bytes_max: int = OUTPUT_BYTES_MAX
     """The size up to which each stream of a command is kept in files, in bytes; 0 keeps none."""

@@ -13,30 +13,31 @@ import asyncio
 import errno
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from signal import Signals
 
 from journal import LockedError
-from manager._run.admission import admit
+from manager._run.admission import admit, again_as, tries_of
 from manager._run.execution import Executor, Stop
 from manager._run.joblog import JobLog
 from manager._run.options import RunOptions
 from manager._run.printer import Printer
 from manager._run.process import Guard
 from manager._run.report import RunReport
+from manager._run.schedule import Schedule
 from manager._run.signals import StopSignals
 from manager._run.tasks import DEPTH_MAX, Task
-from manager.agent import LIVE, Agent
+from manager.agent import ENDED, Agent
 from manager.limits import Limits
 from manager.manager import SubAgentManager
 from manager.outputs import OutputDirectory
+from manager.result import AgentResult
 
 _UNBOUNDED = 1 << 30  # the file of tasks limits the number of agents
 _LOCKED_FOR_S = 1.0
 _POLL_S = 0.02
-
+_PAUSE_S, _PAUSE_S_MAX = 1, 60  # before the first retry, and before any
 
 OnChange = Callable[[RunReport], None]
 
@@ -80,8 +81,8 @@ def run_tasks(
         report = admit(manager, tasks, retry_failed=options.retry_failed)
         executor = Executor(os.path.realpath(workspace), guard, outputs, printer, options)
         with _job_log(options.joblog, report) as log:
-            run = _Run(manager, executor, report, log, on_change)
-            asyncio.run(run.run_all(options.jobs, signals))
+            run = _Run(manager, executor, report, log, options, on_change)
+            asyncio.run(run.run_all(signals))
     return report
 
 
@@ -119,20 +120,25 @@ class _Run:
         executor: Executor,
         report: RunReport,
         log: JobLog | None,
+        options: RunOptions,
         on_change: OnChange,
     ) -> None:
         self._manager = manager
         self._executor = executor
         self._report = report
         self._log = log
+        self._options = options
         self._on_change = on_change
-        self._waiting = deque(a for a in report.agents.values() if a.status in LIVE)
+        self._schedule = Schedule(report.agents.values())
+        self._running = 0
+        self._pausing = 0  # tasks that are run again after a pause
         self._stop: Stop
+        self._changed: asyncio.Event  # set when a task may be startable, or the run may be over
 
-    async def run_all(self, jobs: int, signals: StopSignals) -> None:
-        """Run the waiting agents, `jobs` at a time."""
+    async def run_all(self, signals: StopSignals) -> None:
+        """Run all tasks until nothing is left that may run."""
         loop = asyncio.get_running_loop()
-        self._stop = Stop()
+        self._stop, self._changed = Stop(), asyncio.Event()
 
         def deliver(number: Signals) -> None:
             loop.call_soon_threadsafe(self._on_signal, number)
@@ -141,33 +147,91 @@ class _Run:
             try:
                 self._on_change(self._report)
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(min(jobs, len(self._waiting))):
-                        group.create_task(self._work())
+                    await self._start_all(group)
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+        self._report.blocked = tuple(agent.name for agent in self._schedule.blocked)
+
+    async def _start_all(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            while not self._is_over and self._running < self._options.jobs:
+                agent = self._schedule.take()
+                if agent is None:
+                    break
+                self._running += 1
+                group.create_task(self._run_agent(agent))
+            if not self._running and (self._is_over or not self._pausing):
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    @property
+    def _is_over(self) -> bool:
+        """True if no more tasks are started."""
+        return bool(self._stop.reason) or self._report.halted_by is not None
 
     def _on_signal(self, number: Signals) -> None:
-        self._stop.request(number)
-        self._report.signal = self._stop.signal
-        self._on_change(self._report)
-
-    async def _work(self) -> None:
-        while self._waiting and self._stop.signal is None:
-            await self._run_agent(self._waiting.popleft())
+        if self._stop.request(f"stopped by {number.name}"):
+            self._report.signal = number
+            self._on_change(self._report)
+        self._changed.set()
 
     async def _run_agent(self, agent: Agent) -> None:
         manager, ref = self._manager, agent.agent_id
         begin = manager.resume if agent.status == "interrupted" else manager.start
         running = await self._journal(lambda: begin(ref))
         result = await self._executor.run(running, self._stop)
-        await self._journal(lambda: manager.update_from_result(ref, result))
+        tries = tries_of(agent) + 1
+        if result.status == "failed" and tries <= self._options.retries:
+            await self._retry(agent, result, tries)
+        else:
+            self._note_end(await self._journal(lambda: manager.update_from_result(ref, result)))
+        self._running -= 1
+        self._changed.set()
+
+    async def _retry(self, agent: Agent, result: AgentResult, tries: int) -> None:
+        """Journal the end of an agent together with the agent of the next try, so that a kill
+        during the pause forgets neither.
+        """
+        await self._manager.room()
+        with self._manager.transaction() as transaction:
+            transaction.update_from_result(agent.agent_id, result)
+            next_id = transaction.spawn(**again_as(agent, tries=tries))
+        await self._manager.durable(transaction.lsn)
+        if self._log is not None:
+            self._log.add((self._manager.get(agent.agent_id),))
+        following = self._manager.get(next_id)
+        self._report.replace(agent, following)
+        self._pausing += 1
+        asyncio.get_running_loop().call_later(pause_s(tries), self._end_pause, following)
+        self._on_change(self._report)
+
+    def _end_pause(self, agent: Agent) -> None:
+        self._pausing -= 1
+        self._schedule.add(agent)
+        self._changed.set()
+
+    def _note_end(self, agent: Agent) -> None:
+        if agent.status == "completed":
+            self._schedule.complete(agent)
+        elif agent.status == "failed" and self._options.halt != "never" and not self._is_over:
+            self._report.halted_by = agent
+            if self._options.halt == "now":
+                self._stop.request(f"stopped because {agent.name} failed")
+                self._report.is_halted_now = True
 
     async def _journal(self, change: Callable[[], Agent]) -> Agent:
         await self._manager.room()
         agent = change()
         await self._manager.durable(agent.lsn)
         self._report.put(agent)
+        self._report.ended_now += agent.status in ENDED
         if self._log is not None:
             self._log.add((agent,))
         self._on_change(self._report)
         return agent
+
+
+def pause_s(tries: int) -> float:
+    """Return the time between a task's failure number `tries` and the next try, in seconds."""
+    return float(min(_PAUSE_S_MAX, _PAUSE_S * 2 ** min(tries - 1, 30)))

@@ -2,10 +2,12 @@
 
 A line is a shell command, or, if it begins with "{", a JSON object:
 
-    {"command": "make -C src", "name": "build", "parent": "all", "timeout_s": 60, "prompt": "..."}
+    {"command": "make", "name": "build", "after": ["configure"], "cwd": "src", "env": {"V": "1"},
+     "timeout_s": 60, "parent": "all", "prompt": "..."}
 
-`command` is a string for /bin/sh or an array of arguments. The other keys are optional. Blank lines
-and lines that begin with "#" are skipped.
+`command` is a string for /bin/sh or an array of arguments. The other keys are optional. A task
+waits until the tasks in `after` have completed; it does not wait for its parent. Blank lines and
+lines that begin with "#" are skipped.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NamedTuple
 
 from manager import records
+from manager._run import task_fields
 from manager.arguments import short_repr
 from manager.errors import TasksError
 from manager.limits import Limits
@@ -26,9 +30,8 @@ from manager.values import optional_text
 
 AGENT_TYPE = "command"
 DEPTH_MAX = 64  # a change of an agent may cost its manager one step for each ancestor
-_KEYS = ("name", "prompt", "command", "parent", "timeout_s")
+_KEYS = ("name", "prompt", "command", "parent", "after", "timeout_s", "cwd", "env")
 _PROMPT_BYTES_MAX = Limits().prompt_bytes_max
-_TIMEOUT_S_MAX = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,41 @@ class Task:
     command: str | list[str]
     parent: str | None
     timeout_s: float | None
+    after: tuple[str, ...] = ()
+    cwd: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The metadata of the task's agent, from which the task can be run again."""
-        return {"task": self.key, "command": self.command, "timeout_s": self.timeout_s}
+        known = {"task": self.key, "command": self.command, "timeout_s": self.timeout_s}
+        more = {"after": list(self.after), "cwd": self.cwd, "env": self.env}
+        # Only those that are set: the metadata of older versions, which lacks them, is the same.
+        return known | {key: value for key, value in more.items() if value}
+
+
+class Settings(NamedTuple):
+    """The part of an agent's metadata that says how to run its command. Any agent may have any
+    metadata, so other values are left out."""
+
+    after: tuple[str, ...]
+    """The names of the tasks that must have completed before."""
+
+    cwd: str
+    """The directory, relative to the workspace."""
+
+    env: dict[str, str]
+    """The variables that are added to the environment."""
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Settings:
+        """Return the settings in an agent's metadata."""
+        after, cwd, env = (metadata.get(key) for key in ("after", "cwd", "env"))
+        return cls(
+            tuple(name for name in after if isinstance(name, str)) if type(after) is list else (),
+            cwd if isinstance(cwd, str) else "",
+            {k: v for k, v in env.items() if isinstance(v, str)} if type(env) is dict else {},
+        )
 
 
 def argv_of(metadata: Mapping[str, Any]) -> list[str] | None:
@@ -90,6 +123,7 @@ def read_tasks(data: bytes, source: str) -> list[Task]:
             )
         tasks.append(task)
     _check_parents(tasks, named)
+    _check_order(tasks, named)
     return tasks
 
 
@@ -132,6 +166,21 @@ def _check_parents(tasks: list[Task], named: Mapping[str, Task]) -> None:
             depths[descendant.key] = depth
 
 
+def _check_order(tasks: list[Task], named: Mapping[str, Task]) -> None:
+    for task in tasks:
+        for name in task.after:
+            if name not in named:
+                raise TasksError(
+                    f"{task.where}: after {short_repr(name)} is not the name of a task in this file"
+                )
+    try:
+        TopologicalSorter({name: task.after for name, task in named.items()}).prepare()
+    except CycleError as error:
+        cycle = error.args[1]
+        where = named[cycle[0]].where
+        raise TasksError(f"{where}: waits for itself: {' after '.join(cycle[::-1])}") from None
+
+
 def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
     """Return the task of a line, or None for a blank line or a comment.
 
@@ -143,7 +192,7 @@ def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
     if line.startswith("{"):
         fields = _object(line)
         line = json.dumps(fields, sort_keys=True)
-    command = _command(fields.get("command"))
+    command = task_fields.command(fields.get("command"))
     name = optional_text("name", fields.get("name"))
     if name is None:
         occurrences[line] += 1
@@ -157,11 +206,22 @@ def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
         prompt = command if isinstance(command, str) else shlex.join(command)
     timeout_s = fields.get("timeout_s")
     if timeout_s is not None:
-        timeout_s = _seconds(timeout_s)
+        timeout_s = task_fields.seconds(timeout_s)
     parent = optional_text("parent", fields.get("parent"))
-    task = Task(where, key, name, prompt, command, parent, timeout_s)
+    task = Task(where, key, name, prompt, command, parent, timeout_s, **_settings(fields))
     _check_record(task)
     return task
+
+
+def _settings(fields: Mapping[str, Any]) -> dict[str, Any]:
+    checks = {
+        "after": task_fields.names,
+        "cwd": task_fields.directory,
+        "env": task_fields.environment,
+    }
+    return {
+        key: check(key, fields[key]) for key, check in checks.items() if fields.get(key) is not None
+    }
 
 
 def _check_record(task: Task) -> None:
@@ -206,30 +266,3 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"key {short_repr(key)} appears twice")
         fields[key] = value
     return fields
-
-
-def _command(value: object) -> str | list[str]:
-    if isinstance(value, str) and value.strip():
-        words = [value]
-    elif isinstance(value, list) and value and value[0] and all(isinstance(w, str) for w in value):
-        words = value
-    else:
-        raise ValueError(
-            f"command must be a string or an array of strings, not {short_repr(value)}"
-        )
-    if any("\0" in word for word in words):
-        raise ValueError("command contains a NUL")
-    return value
-
-
-def _seconds(value: object) -> float:
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and 0 < value <= _TIMEOUT_S_MAX
-    ):
-        return float(value)
-    raise ValueError(
-        f"timeout_s must be a number greater than 0 and at most {_TIMEOUT_S_MAX:.0f}, "
-        f"not {short_repr(value)}"
-    )

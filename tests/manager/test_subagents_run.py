@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,70 @@ def test_a_state_that_may_be_anothers_is_asked_about(
     assert child.wait(TIMEOUT_S) == code
     os.close(master)
     assert (tmp_path / "ran").exists() == (code == 0)
+
+
+def test_a_dry_run_prints_what_would_run_now(tmp_path: Path) -> None:
+    """A dry run prints the commands that would run now, and changes nothing."""
+    lines = [
+        '{"name": "done", "command": "true"}',
+        '{"name": "bad", "command": ["false", "a b"]}',
+        "echo new; touch ran",
+    ]
+    code, out, messages = subagents("run", "-", "--dry-run", cwd=tmp_path, stdin="\n".join(lines))
+    assert (code, out.splitlines()) == (0, ["true", "false 'a b'", "echo new; touch ran"])
+    assert "3 of 3 tasks would run now" in messages
+    assert list(tmp_path.iterdir()) == []
+    subagents("run", "-", cwd=tmp_path, stdin="\n".join(lines[:2]))
+    edited = [lines[0].replace("true", "edited"), *lines[1:]]
+    assert subagents("run", "-", "--dry-run", cwd=tmp_path, stdin="\n".join(edited))[1] == (
+        "echo new; touch ran\n"
+    )
+    out = subagents("run", "-", "--dry-run", "--retry-failed", cwd=tmp_path, stdin=lines[1])[1]
+    assert out == "false 'a b'\n"
+    assert subagents("run", "--dry-run", "--retry-failed", cwd=tmp_path)[1] == "false 'a b'\n"
+    assert not (tmp_path / "ran").exists()
+    assert subagents("run", "--dry-run", "--state-dir", "none", cwd=tmp_path)[0] == 4
+
+
+def test_the_summary_says_what_ran_now(tmp_path: Path) -> None:
+    """The summary of a resumed run separates what ran now, and names --retry-failed."""
+    subagents("run", "-", cwd=tmp_path, stdin="true\nfalse")
+    _, _, messages = subagents("run", "-", cwd=tmp_path, stdin="true\nfalse\necho new")
+    last = messages.splitlines()[-1]
+    assert "3 tasks: 2 completed, 1 failed (1 run now, 2 had ended before); " in last
+    assert last.endswith("; --retry-failed runs the 1 again")
+
+
+def test_the_summary_names_what_was_not_run(tmp_path: Path) -> None:
+    """The summary names the failure that halted the run, and the tasks that wait for others."""
+    lines = '{"name": "a", "command": "false"}\n{"name": "b", "command": "true", "after": ["a"]}'
+    _, _, messages = subagents("run", "-", "--halt", "soon", cwd=tmp_path, stdin=lines)
+    assert "not run: 1 task waits for what has not completed: b" in messages
+    assert "halted, because a failed; " in messages
+
+
+def test_progress_estimates_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate counts only what has ended in this run, and there is none before that."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    estimate = progress._Estimate()
+    report = RunReport(counts=Counter(completed=50, queued=30), ended_before=40)
+    clock[0] = 110
+    assert estimate.text(report) == ""
+    report.ended_now = 10
+    assert estimate.text(report) == "; ETA 0:00:30"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_names_of_agents(tmp_path: Path, shell: str) -> None:
+    """`completion` prints a script for that shell, and completes verbs and names of agents."""
+    assert "_SUBAGENTS_COMPLETE" in subagents("completion", shell, cwd=tmp_path)[1]
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("p", name="lead")
+    for words, expected in (("subagents outp", "output"), ("subagents show le", "lead")):
+        env = {"_SUBAGENTS_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": "2"}
+        env["COMP_CWORD"] = str(len(words.split()) - 1)
+        if shell == "fish":
+            env["COMP_CWORD"] = words.split()[-1]
+        code, out, _ = subagents(cwd=tmp_path, env=env)
+        assert (code, expected in out) == (0, True)

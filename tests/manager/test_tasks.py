@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager._run.tasks import DEPTH_MAX, Task, argv_of, parents_first, read_tasks
+from manager._run.tasks import DEPTH_MAX, Settings, Task, argv_of, parents_first, read_tasks
 from manager.errors import TasksError
 
 
@@ -74,6 +74,16 @@ def test_a_line_is_a_json_object() -> None:
         ('{"command": "a", "timeout_s": true}', "timeout_s must be"),
         ('{"command": "a", "timeout_s": "1"}', "timeout_s must be"),
         ('{"command": "a", "timeout_s": 1' + "0" * 400 + "}", "timeout_s must be"),
+        ('{"command": "a", "after": "b"}', "after must be an array of names"),
+        ('{"command": "a", "after": [1]}', "after must be an array of names"),
+        ('{"command": "a", "after": ["b"]}', "after 'b' is not the name of a task"),
+        ('{"command": "a", "name": "b", "after": ["b"]}', "waits for itself: b after b"),
+        ('{"command": "a", "cwd": ""}', "cwd must be the path of a directory"),
+        ('{"command": "a", "cwd": "a\\u0000b"}', "cwd must be the path of a directory"),
+        ('{"command": "a", "env": ["A=1"]}', "env must be an object of strings"),
+        ('{"command": "a", "env": {"A=": "1"}}', "which can't name a variable"),
+        ('{"command": "a", "env": {"A": 1}}', "env['A'] must be a string"),
+        ('{"command": "a", "env": {"A": "\\ud800"}}', "surrogate"),
         ("true " + "a" * (1 << 20), "over prompt_bytes_max"),
         ('{"command": "a", "name": "taken"}', "taken by tasks.txt:2"),
     ],
@@ -151,3 +161,25 @@ def test_depth_is_bounded() -> None:
         str(n) for n in range(DEPTH_MAX, -1, -1)
     ]
     assert message_for(*line(5000)).endswith("more than 64 ancestors")
+
+
+def test_tasks_that_wait_for_each_other_are_refused() -> None:
+    """A circle of tasks that wait for each other is named."""
+    names = {"a": "b", "b": "c", "c": "a"}
+    lines = (f'{{"name": "{n}", "command": "x", "after": ["{m}"]}}' for n, m in names.items())
+    assert "waits for itself: " in message_for(*lines)
+
+
+def test_settings_of_any_metadata_are_usable() -> None:
+    """The metadata of an agent may be anything. Settings leave out what no task has."""
+    assert Settings.of({}) == Settings((), "", {})
+    odd = {"after": [1, "a"], "cwd": 7, "env": {"A": "1", "B": 2}}
+    assert Settings.of(odd) == Settings(("a",), "", {"A": "1"})
+    assert Settings.of({"after": "abc", "env": [1]}) == Settings((), "", {})
+
+
+def test_metadata_of_simple_tasks_stays_the_same() -> None:
+    """The metadata of a task without newer keys is that of older versions, so that a line that was
+    run by one of them is not taken for an edited one."""
+    (task,) = read_tasks(b"true", "tasks.txt")
+    assert task.metadata.keys() == {"task", "command", "timeout_s"}

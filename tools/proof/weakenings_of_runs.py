@@ -8,6 +8,7 @@ OUTPUTS = ("tests/manager/test_outputs.py",)
 OUTPUT = ("tests/manager/test_runner_output.py",)
 JOBLOG = ("tests/manager/test_joblog.py",)
 RUNNER = ("tests/manager/test_runner.py",)
+ORDER = ("tests/manager/test_runner_order.py",)
 GUARD = ("tests/manager/test_guard.py",)
 
 ALL_OF = (
@@ -68,6 +69,32 @@ ALL_OF = (
         OUTPUT,
     ),
     Weakening(
+        "tasks_do_not_wait",
+        "manager/_run/schedule.py",
+        "        if not unmet:\n            self._ready.append(agent)\n            return\n",
+        "        if True:\n            self._ready.append(agent)\n            return\n",
+        ORDER,
+    ),
+    Weakening(
+        "failed_tasks_count_as_completed",
+        "manager/_run/runner.py",
+        '        if agent.status == "completed":\n            self._schedule',
+        "        if True:\n            self._schedule",
+        ORDER,
+    ),
+    Weakening(
+        "retries_forgotten_by_a_kill",
+        "manager/_run/runner.py",
+        "with self._manager.transaction() as transaction:\n"
+        "            transaction.update_from_result(agent.agent_id, result)\n"
+        "            next_id",
+        "self._manager.update_from_result(agent.agent_id, result)\n"
+        "        await self._manager.durable()\n"
+        "        with self._manager.transaction() as transaction:\n"
+        "            next_id",
+        ORDER,
+    ),
+    Weakening(
         "newest_agent_by_the_clock",
         "manager/_run/admission.py",
         "key=lambda agent: agent.lsn)",
@@ -77,8 +104,8 @@ ALL_OF = (
     Weakening(
         "edited_lines_of_failed_tasks_ignored",
         "manager/_run/admission.py",
-        'or (agent.status != "completed" and',
-        'or (agent.status not in ("completed", "failed") and',
+        'return agent.status != "completed" and is_edited',
+        'return agent.status not in ("completed", "failed") and is_edited',
         RUNNER,
     ),
     Weakening(

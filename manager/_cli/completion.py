@@ -1,0 +1,43 @@
+"""completion: print the script that completes the command line in a shell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+PROGRAM = "subagents"
+_VARIABLE = "_SUBAGENTS_COMPLETE"
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> int:
+    """Print the script that completes this command line, with the names of agents, in a shell.
+
+    \b
+    bash: echo 'source <(subagents completion bash)' >> ~/.bashrc
+    zsh:  echo 'source <(subagents completion zsh)' >> ~/.zshrc
+    fish: subagents completion fish > ~/.config/fish/completions/subagents.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    print(kind(ctx.find_root().command, {}, PROGRAM, _VARIABLE).source())
+    return 0
+
+
+def complete_ref(ctx: click.Context, param: click.Parameter, incomplete: str) -> Iterable[str]:
+    """Return the names and ids of agents that begin with `incomplete`."""
+    from manager._cli.options import state_path
+    from manager.view import read_fleet
+
+    where = ctx.params.get("workspace") or ".", ctx.params.get("state_dir") or ".subagents"
+    try:
+        agents = read_fleet(state_path(*where)).agents(include_archived=True)
+    except Exception:  # a shell that completes words must show no error
+        return []
+    refs = dict.fromkeys(ref for agent in agents for ref in (agent.name, agent.agent_id))
+    return [ref for ref in refs if ref.startswith(incomplete) and ref.isprintable()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from contextlib import nullcontext
@@ -123,6 +124,10 @@ def run(
     from manager._run.tasks import read_tasks
 
     show_warnings()
+    # Nothing becomes garbage until all agents are known, and the collector would take a quarter of
+    # the time: 3.7 s of CPU time with it for 100,000 tasks, and 2.6 without.
+    gc.disable()
+    click.get_current_context().call_on_close(gc.enable)
     parsed = None
     if tasks is not None:
         with click.open_file(tasks, "rb") as file:
@@ -155,7 +160,14 @@ def run(
             options,
             state_dir=state_dir,
             printer=printer,
+            on_start=resume_collector,
             on_change=show_progress,
         )
     show_outcome(report, time.monotonic() - start_s)
     return report.exit_code
+
+
+def resume_collector() -> None:
+    """Enable the collector, but exempt what exists: the agents of a large run stay to the end."""
+    gc.freeze()
+    gc.enable()

@@ -16,7 +16,9 @@ from manager.agent import Agent
 from manager.outputs import OutputDirectory, Part, Stream, owner_of
 from manager.result import AgentResult
 
-_TAIL_BYTES_MAX = {"out": 64 << 10, "err": 16 << 10}
+_TAIL_BYTES_MAX = 64 << 10  # of one task's stdout
+_TAIL_BYTES_MIN = 1 << 10
+_ALL_TAILS_BYTES = 64 << 20
 _REASON_LINES = 5
 _REASON_CHARS = 1000
 
@@ -57,12 +59,16 @@ class Executor:
         outputs: OutputDirectory,
         printer: Printer | None,
         options: RunOptions,
+        *,
+        tasks: int,
     ) -> None:
+        """`tasks` is the number of tasks in the run."""
         self._workspace = workspace
         self._guard = guard
         self._outputs = outputs
         self._printer = printer
         self._options = options
+        self._tail_bytes_max = tail_bytes_max(tasks)
 
     async def run(self, agent: Agent, stop: Stop) -> AgentResult:
         """Run the command of `agent`, which has just begun to run, and return its result.
@@ -113,7 +119,16 @@ class Executor:
         if self._printer is not None:
             tag = agent.prompt if agent.name == agent.agent_id else agent.name
             lines = self._printer.lines(stream, tag)
-        return OutputStream(fd, files, lines, tail_bytes_max=_TAIL_BYTES_MAX[stream])
+        size = self._tail_bytes_max if stream == "out" else self._tail_bytes_max // 4
+        return OutputStream(fd, files, lines, tail_bytes_max=size)
+
+
+def tail_bytes_max(tasks: int) -> int:
+    """Return how much of a command's stdout becomes its result, in bytes.
+
+    The state is in memory, so with many tasks each result is shorter.
+    """
+    return max(_TAIL_BYTES_MIN, min(_TAIL_BYTES_MAX, _ALL_TAILS_BYTES // max(tasks, 1)))
 
 
 def _exit_problem(code: int | None) -> str:

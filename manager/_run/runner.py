@@ -49,13 +49,15 @@ def run_tasks(
     *,
     state_dir: str = ".subagents",
     printer: Printer | None = None,
+    on_start: Callable[[], None] = lambda: None,
     on_change: OnChange = lambda report: None,
 ) -> RunReport:
     """Run `tasks` (None: the unfinished tasks in the state) until all end.
 
     Call this in the main thread. During the run, SIGINT, SIGTERM and SIGHUP stop the commands, and
     their agents become durably interrupted; just before and after it, they raise SystemExit.
-    `printer` prints what the commands print. `on_change` is called after every change.
+    `printer` prints what the commands print. `on_start` is called once the agents of all tasks
+    are known, and `on_change` after every change.
 
     Raise TasksError if another agent in the state has a task's name, FileNotFoundError if there is
     no state to continue, TimeoutError if commands of an earlier run can't be killed, GuardError,
@@ -79,7 +81,15 @@ def run_tasks(
     ):
         guard.lock(os.path.join(manager.path, "LOCK"))
         report = admit(manager, tasks, retry_failed=options.retry_failed)
-        executor = Executor(os.path.realpath(workspace), guard, outputs, printer, options)
+        executor = Executor(
+            os.path.realpath(workspace),
+            guard,
+            outputs,
+            printer,
+            options,
+            tasks=len(report.agents),
+        )
+        on_start()
         with _job_log(options.joblog, report) as log:
             run = _Run(manager, executor, report, log, options, on_change)
             asyncio.run(run.run_all(signals))

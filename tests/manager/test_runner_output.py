@@ -25,6 +25,7 @@ from tests.manager.runner_support import (
     until,
     watchdog,
 )
+from tests.soak import soak_output
 
 __all__ = ["watchdog"]  # a fixture for every test here
 
@@ -215,3 +216,13 @@ def test_run_prints_what_commands_print(tmp_path: Path, closed: str) -> None:
     assert done.stdout == (b"" if closed else b"out\n")
     assert done.stderr.startswith(b"err\n")
     assert len(read_fleet(tmp_path / ".subagents").agents(include_archived=True)) == 1
+
+
+def test_output_survives_kills_of_every_process(tmp_path: Path) -> None:
+    """P1: The runner, its guard and its commands are killed at random while commands print. Each
+    task completes once, each file is the beginning of what its command printed, and none is left
+    without its agent."""
+    result = soak_output.run(tmp_path, tasks=60, kills=4, seed=3)
+    assert result.faults == []
+    assert result.kills.total() >= 2
+    assert result.files >= 120

@@ -48,6 +48,20 @@ ALL_OF = (
         OUTPUTS,
     ),
     Weakening(
+        "output_ends_before_its_pipe",
+        "manager/_run/process.py",
+        "await asyncio.wait(pipes, timeout=_DRAIN_TIMEOUT_S)",
+        "pass",
+        OUTPUT,
+    ),
+    Weakening(
+        "known_files_are_parsed_at_each_open",
+        "manager/outputs.py",
+        'for name in directory.names() if name.partition(".")[0] not in agent_ids)',
+        "for name in directory.names())",
+        ("tests/manager/test_runner_scale.py",),
+    ),
+    Weakening(
         "printing_without_a_bound",
         "manager/_run/printer.py",
         "return self._put_bytes - self._written_bytes > _QUEUED_BYTES_MAX",

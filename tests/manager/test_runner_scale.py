@@ -1,0 +1,85 @@
+"""Runs of many tasks: their memory, and the start of a resumed one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from manager import AgentResult, Limits, SubAgentManager
+from manager._run.admission import admit
+from manager._run.execution import tail_bytes_max
+from manager._run.tasks import read_tasks
+from manager.outputs import OutputDirectory
+from tests.manager.runner_support import run
+
+TASKS = 100_000
+MEASURED = """
+import resource, sys
+from manager.__main__ import main
+from manager._run import runner
+from manager._cli import run as cli
+
+def stop() -> None:
+    times = resource.getrusage(resource.RUSAGE_SELF)
+    print(times.ru_utime + times.ru_stime, times.ru_maxrss >> 10, flush=True)
+    raise SystemExit(0)
+
+cli.resume_collector = stop
+main()
+"""
+
+
+def test_results_of_many_tasks_are_short() -> None:
+    """The results of all tasks of a run take 64 MiB at most, and 1 KiB each at least."""
+    assert [tail_bytes_max(n) >> 10 for n in (0, 1, 1024, 2048, 65536, 10**6)] == [
+        *(64, 64, 64, 32, 1, 1)
+    ]
+
+
+def test_a_sweep_makes_no_object_for_known_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open of a state with many files reads their names alone, once."""
+    run(tmp_path, *(f"echo {n}" for n in range(4)))
+    monkeypatch.setattr("manager.outputs.part_named", None)
+    listed: list[int] = []
+    names = OutputDirectory.names
+
+    def count(directory: OutputDirectory) -> list[str]:
+        listed.append(1)
+        return names(directory)
+
+    monkeypatch.setattr(OutputDirectory, "names", count)
+    with SubAgentManager.open(tmp_path):
+        assert len(listed) == 1
+
+
+@pytest.mark.slow
+def test_a_large_run_is_resumed_soon(tmp_path: Path) -> None:
+    """A run of 100,000 tasks, half of which have ended, begins with 3 s of CPU time and 400 MiB.
+
+    The bound here is twice that, for slow machines.
+    """
+    text = "\n".join(f"echo {n}" for n in range(TASKS))
+    (tmp_path / "tasks").write_text(text)
+    limits = Limits(max_admitted=1 << 30)
+    with SubAgentManager.open(tmp_path, limits=limits) as manager:
+        report = admit(manager, read_tasks(text.encode(), "tasks"), retry_failed=False)
+        for number, agent_id in enumerate(list(report.agents)[: TASKS // 2]):
+            manager.start(agent_id)
+            manager.update_from_result(agent_id, AgentResult("x" * 20))
+            if number % 1000 == 0:
+                manager.wait_durable()
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", MEASURED, "run", "tasks"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    cpu_s, rss_mib = done.stdout.split()
+    assert float(cpu_s) < 6
+    assert int(rss_mib) < 800

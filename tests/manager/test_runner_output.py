@@ -226,3 +226,14 @@ def test_output_survives_kills_of_every_process(tmp_path: Path) -> None:
     assert result.faults == []
     assert result.kills.total() >= 2
     assert result.files >= 120
+
+
+def test_output_is_read_to_its_end_even_if_nobody_takes_the_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that has ended while its lines were held up still has all of its output kept."""
+    monkeypatch.setattr(Printer, "is_full", property(lambda printer: True))
+    with Printer({}, is_tagged=False) as printer:
+        agent = only(run(tmp_path, "seq 1000; echo why >&2", printer=printer))
+    assert kept(tmp_path)["out.0"].endswith(b"\n1000\n")
+    assert agent.checkpoint["stderr"]["bytes"] == 4

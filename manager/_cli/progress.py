@@ -130,7 +130,7 @@ def show_outcome(report: RunReport, took_s: float) -> None:
         say(f"{differ} from what has completed, and nothing was run again: {_some(report.edited)}")
     if report.joblog_error is not None:
         say(f"the job log is incomplete: {report.joblog_error.strerror}")
-    if report.blocked:
+    if report.blocked and report.signal is None:
         wait = "waits" if len(report.blocked) == 1 else "wait"
         names = _some(report.blocked)
         say(f"not run: {_tasks(len(report.blocked))} {wait} for what has not completed: {names}")

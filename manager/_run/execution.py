@@ -6,6 +6,7 @@ import asyncio
 import os
 from signal import Signals
 
+from manager._run.descriptors import raise_limit
 from manager._run.facts import Exit, Printed, facts
 from manager._run.options import GRACE_S, RunOptions
 from manager._run.printer import Printer
@@ -68,6 +69,7 @@ class Executor:
         self._outputs = outputs
         self._printer = printer
         self._options = options
+        self._limits = raise_limit(options.jobs)
         self._tail_bytes_max = tail_bytes_max(tasks)
 
     async def run(self, agent: Agent, stop: Stop) -> AgentResult:
@@ -86,6 +88,7 @@ class Executor:
                 cwd=os.path.join(self._workspace, settings.cwd),
                 env=os.environ | settings.env | identity,
                 read=lambda stream, fd: self._reader(agent, stream, fd),
+                limits=self._limits,
             )
         except (OSError, ValueError) as error:
             return AgentResult(None, status="failed", reason=f"could not be started: {error}")

@@ -23,6 +23,7 @@ from threading import Thread
 from typing import IO, cast
 
 from manager._run import guard as guard_script
+from manager._run.descriptors import Limits, give_limits
 from manager._run.streams import OutputStream
 from manager.errors import ManagerError
 from manager.outputs import Stream
@@ -197,8 +198,10 @@ class Command:
         cwd: str,
         env: Mapping[str, str],
         read: Callable[[Stream, int], OutputStream],
+        limits: Limits | None = None,
     ) -> Command:
-        """Start `argv` without input. `read` makes the streams that read its two pipes.
+        """Start `argv` without input. `read` makes the streams that read its two pipes. `limits`
+        are those of its descriptors, if they are not this process's.
 
         Raise OSError, ValueError or GuardError.
         """
@@ -221,6 +224,8 @@ class Command:
             command = cls(process, guard, read("out", out), read("err", err))
             try:
                 guard.watch(process.pid)
+                if limits is not None:
+                    give_limits(process.pid, limits)
                 with suppress(BrokenPipeError):  # somebody has killed it already
                     os.write(gate, b"\n")
             except BaseException:

@@ -141,7 +141,8 @@ def test_no_signal_is_sent_to_a_reaped_process(
         killpg(group, number)
 
     monkeypatch.setattr(os, "killpg", check)
-    report = run(tmp_path, "true", "sleep 1000", "false", "echo a & exit 3", timeout_s=0.3)
+    sleeper = '{"command": "sleep 1000", "timeout_s": 0.3}'
+    report = run(tmp_path, "true", sleeper, "false", "echo a & exit 3")
     assert +report.counts == {"completed": 1, "failed": 3}
     assert len(set(signalled)) == 4
 

@@ -57,6 +57,17 @@ def test_a_sweep_makes_no_object_for_known_files(
         assert len(listed) == 1
 
 
+def test_many_commands_get_enough_descriptors(tmp_path: Path) -> None:
+    """With many jobs, the limit of open files is raised for the runner, and stays for commands."""
+    lines = ["ulimit -n"] * 40
+    (tmp_path / "tasks").write_text("\n".join(lines))
+    command = f"ulimit -Sn 128; exec {sys.executable} -P -m manager run tasks -j40 --print"
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["128"] * 40)
+
+
 @pytest.mark.slow
 def test_a_large_run_is_resumed_soon(tmp_path: Path) -> None:
     """A run of 100,000 tasks, half of which have ended, begins with 3 s of CPU time and 400 MiB.

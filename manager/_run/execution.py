@@ -63,7 +63,7 @@ class Executor:
         *,
         tasks: int,
     ) -> None:
-        """`tasks` is the number of tasks in the run."""
+        """Keep shorter results the more `tasks` the run has."""
         self._workspace = workspace
         self._guard = guard
         self._outputs = outputs

@@ -121,9 +121,11 @@ class Updates:
                 return None
             if source_id is not None and fleet.sources.has(get.agent_id(row), source_id):
                 return None
+            if row is prefetched:
+                return packed
             if steps_at and record[steps_at] < row[STEPS_TAKEN]:  # it never falls
                 record[steps_at] = row[STEPS_TAKEN]
-            elif row is prefetched or get.agent_id(row) == packed_id:
+            elif get.agent_id(row) == packed_id:
                 return packed
             record[records.AGENT_ID] = get.agent_id(row)
             return record

@@ -9,14 +9,19 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import sys
 from typing import Any, NoReturn
 
 import pytest
 
 
 def find_command(*names: str) -> str:
-    """Return the path of the first installed command in `names`. Skip the test if there is none."""
-    path = next(filter(None, map(shutil.which, names)), None)
+    """Return the path of the first installed command in `names`. Skip the test if there is none.
+
+    A package may have put the command beside the interpreter, in a folder that is not on PATH.
+    """
+    folders = os.pathsep.join((os.environ.get("PATH", ""), os.path.dirname(sys.executable)))
+    path = next(filter(None, (shutil.which(name, path=folders) for name in names)), None)
     return path or _miss(names[0])
 
 

@@ -34,6 +34,7 @@ JOURNAL_LAYERS = (
     ("_recovery",),
     ("_commit",),
     ("_offline",),
+    ("_mirror",),
     ("_engine",),
     ("_state",),
     ("_tables",),

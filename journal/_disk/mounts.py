@@ -1,0 +1,27 @@
+"""Mounts: the kind of file system that a path is on, where the system names it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# A client of these may repeat a request whose answer was lost, so exclusive creation is not exact.
+NETWORK_FILE_SYSTEMS = frozenset(("nfs", "nfs4"))
+
+
+def file_system_of(path: str) -> str | None:
+    """Return the type of the file system that holds `path`, such as "ext4". Return None where the
+    system does not name it."""
+    if sys.platform != "linux":
+        return None
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                # proc_pid_mountinfo(5): the third field is the device, and the type follows " - ".
+                if line.split(" ", 3)[2] == wanted:
+                    return line.partition(" - ")[2].split(" ", 1)[0]
+    except OSError:
+        pass
+    return None

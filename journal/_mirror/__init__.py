@@ -1,0 +1,1 @@
+"""The mirror: a copy of a journal's directory on another machine's store, byte for byte."""

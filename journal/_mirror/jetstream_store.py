@@ -1,0 +1,300 @@
+"""JetStreamStore: a store in a stream of NATS JetStream, through the package nats-py.
+
+Entry n is the message with sequence n, published with the expected last sequence n - 1. A sequence
+never goes back, so a trimmed number is never free again. Blobs are objects of the object-store
+bucket `STREAM-blobs`. Server and stream decide what survives: `sync_interval: always` and three
+replicas for what a power cut must not take. No client can ask a server for its sync interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
+from threading import Thread
+from typing import Any, TypeVar
+
+from journal._log import report
+from journal._mirror.store import (
+    AbsentError,
+    RefusedError,
+    StoreError,
+    TakenError,
+    UnreachableError,
+)
+
+T = TypeVar("T")
+
+_HEADERS_BYTES_MAX = 1 << 10  # what a publish adds to an entry
+_WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the server
+_BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable
+_DEFAULT: Any = object()
+
+
+class JetStreamStore:
+    """A store in one stream. The connection and its event loop live in a thread of their own."""
+
+    def __init__(self, url: str, servers: list[str], stream: str, timeout_s: float) -> None:
+        """Connect, and check the stream. Raises RefusedError, UnreachableError, and ImportError
+        without nats-py."""
+        import nats
+
+        self.url = url
+        self._nats = nats
+        self._stream = stream
+        self._timeout_s = timeout_s
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="journal-nats", daemon=True)
+        self._thread.start()
+        self._is_closed = False
+        self._client: Any = None
+        try:
+            self._client = self._call("connect", lambda: self._connect(servers))
+            self._js: Any = self._client.jetstream(timeout=timeout_s)
+            self._subject: str = self._call("open", self._check_stream)
+            self._bucket: Any = self._call("open the bucket of blobs", self._open_bucket)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def entry_bytes_max(self) -> int:
+        limit: int = self._client.max_payload
+        return min(16 << 20, limit - _HEADERS_BYTES_MAX)
+
+    def append(self, number: int, data: bytes) -> None:
+        what = f"publish entry {number}"
+        headers = {"Nats-Expected-Last-Sequence": str(number - 1)}
+        try:
+            ack = self._call(
+                what,
+                lambda: self._js.publish(
+                    self._subject, data, stream=self._stream, headers=dict(headers)
+                ),
+            )
+        except StoreError as error:
+            if getattr(error.__cause__, "err_code", None) != _WRONG_LAST_SEQUENCE:
+                raise
+            last = self._last()
+            if last >= number:
+                raise TakenError(f"{self.url}: entry {number} exists") from error
+            raise self._went_back(number, last) from error
+        if ack.seq != number:
+            raise self._went_back(number, ack.seq)
+
+    def entry(self, number: int) -> bytes:
+        message = self._call(f"get entry {number}", lambda: self._js.get_msg(self._stream, number))
+        if message.data is None:
+            raise AbsentError(f"{self.url}: entry {number} is empty")
+        data: bytes = message.data
+        return data
+
+    def numbers(self, after: int) -> list[int]:
+        found: list[int] = []
+        last = self._last()
+        while after < last:
+            at = after + 1
+            try:
+                message = self._call(
+                    f"list entries after {after}",
+                    lambda at=at: self._js.get_msg(  # type: ignore[misc]
+                        self._stream, at, subject=">", next=True
+                    ),
+                )
+            except AbsentError:
+                break
+            after = message.seq
+            found.append(after)
+        return found
+
+    def trim(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            with suppress(AbsentError):
+                self._call(
+                    f"delete entry {number}",
+                    lambda number=number: self._js.delete_msg(  # type: ignore[misc]
+                        self._stream, number
+                    ),
+                )
+
+    def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
+        source = _PiecesFile(pieces)
+        try:
+            # Each of its messages has a time limit of its own.
+            self._call(f"put blob {name}", lambda: self._bucket.put(name, source), timeout_s=None)
+        except BaseException:
+            if source.error is not None:
+                raise source.error from None
+            raise
+
+    def blob(self, name: str) -> Iterator[bytes]:
+        what = f"get blob {name}"
+        info = self._call(what, lambda: self._bucket.get_info(name))
+        content = _Content()
+        timeout_s = self._timeout_s + info.size / _BYTES_PER_S_MIN
+        self._call(what, lambda: self._bucket.get(name, writeinto=content), timeout_s=timeout_s)
+        yield from content.pieces
+
+    def blob_names(self) -> list[str]:
+        try:
+            infos = self._call("list blobs", lambda: self._bucket.list(ignore_deletes=True))
+        except AbsentError:  # so it reports an empty bucket
+            return []
+        return sorted(info.name for info in infos)
+
+    def delete_blobs(self, names: Iterable[str]) -> None:
+        for name in names:
+            with suppress(AbsentError):
+                self._call(
+                    f"delete blob {name}",
+                    lambda name=name: self._bucket.delete(name),  # type: ignore[misc]
+                )
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._client is not None:
+            with suppress(StoreError):
+                self._call("close", self._client.close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(self._timeout_s)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    # --- internal ---
+
+    async def _connect(self, servers: list[str]) -> Any:
+        async def ignore(error: Exception) -> None:
+            """Ignore an error of the connection: the request that it concerns reports it."""
+
+        return await self._nats.connect(
+            servers,
+            connect_timeout=max(1, int(self._timeout_s)),
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            reconnect_time_wait=0.2,
+            error_cb=ignore,
+        )
+
+    async def _check_stream(self) -> str:
+        """Return the stream's subject. Raises RefusedError for a stream that may drop messages, or
+        that others may write to by its settings."""
+        config = (await self._js.stream_info(self._stream)).config
+        subjects = config.subjects or []
+        problems = {
+            "it must have one subject, without wildcards": len(subjects) != 1
+            or any(sign in subjects[0] for sign in "*>"),
+            "it must not be a mirror, or have sources": config.mirror or config.sources,
+            "retention must be limits": str(_value(config.retention)) != "limits",
+            "discard must be new": str(_value(config.discard)) != "new",
+            "max_age must be unlimited": config.max_age,
+            "max_msgs_per_subject must be unlimited": config.max_msgs_per_subject > 0,
+            "storage must be file": str(_value(config.storage)) != "file",
+            "it must not be sealed": config.sealed,
+            "it must acknowledge": config.no_ack,
+            "deleting a message must be allowed": config.deny_delete,
+        }
+        found = [text for text, is_found in problems.items() if is_found]
+        if found:
+            raise RefusedError(f"{self.url}: the stream can't be a mirror: {'; '.join(found)}")
+        if (config.num_replicas or 1) < 2:
+            text = "%s: the stream has one replica, so it is lost with that server's disk"
+            report(logging.WARNING, text, self.url)
+        self._replicas = config.num_replicas or 1
+        subject: str = subjects[0]
+        return subject
+
+    async def _open_bucket(self) -> Any:
+        name = f"{self._stream}-blobs"
+        try:
+            return await self._js.object_store(name)
+        except self._nats.js.errors.NotFoundError:
+            return await self._js.create_object_store(name, replicas=self._replicas)
+
+    def _last(self) -> int:
+        info = self._call("ask for the last sequence", lambda: self._js.stream_info(self._stream))
+        last: int = info.state.last_seq
+        return last
+
+    def _went_back(self, number: int, last: int) -> RefusedError:
+        return RefusedError(
+            f"{self.url}: entry {number} is next, but the stream's last sequence is {last}: the "
+            "stream was emptied or made anew; mirror to a new one"
+        )
+
+    def _call(
+        self,
+        what: str,
+        call: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        timeout_s: float | None = _DEFAULT,
+    ) -> T:
+        """Run a coroutine in the store's thread, and turn the errors of nats-py into errors of the
+        store. `timeout_s`: None for no limit."""
+        limit_s = self._timeout_s if timeout_s is _DEFAULT else timeout_s
+        errors = self._nats.js.errors
+        where = f"{self.url}: {what}"
+        if self._loop.is_closed():
+            raise UnreachableError(f"{where}: the store is closed")
+
+        async def run() -> T:
+            return await asyncio.wait_for(call(), limit_s)
+
+        try:
+            return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        except StoreError:
+            raise
+        except errors.NotFoundError as error:
+            if what == "open":
+                raise RefusedError(f"{where}: the stream does not exist. {_MAKE_STREAM}") from error
+            raise AbsentError(f"{where}: it does not exist") from error
+        except Exception as error:
+            if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:
+                raise AbsentError(f"{where}: it does not exist") from error
+            if isinstance(error, self._nats.errors.AuthorizationError):
+                raise RefusedError(f"{where}: not permitted: {error}") from error
+            raise UnreachableError(f"{where}: {error or type(error).__name__}") from error
+
+
+_MAKE_STREAM = (
+    "Make it: nats stream add NAME --subjects NAME.log --storage file --replicas 3 --discard new "
+    "--retention limits --defaults"
+)
+
+
+class _PiecesFile:
+    """A file to read, made of foreign pieces. It remembers the error that they raised."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._piece = memoryview(b"")
+        self.error: BaseException | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            while not self._piece:
+                self._piece = memoryview(next(self._pieces))
+        except StopIteration:
+            return 0
+        except BaseException as error:
+            self.error = error
+            raise
+        size = min(len(buffer), len(self._piece))
+        buffer[:size], self._piece = self._piece[:size], self._piece[size:]
+        return size
+
+
+class _Content:
+    """A file to write, which keeps the pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+
+
+def _value(setting: Any) -> object:
+    return getattr(setting, "value", setting)

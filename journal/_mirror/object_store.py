@@ -1,0 +1,196 @@
+"""ObjectStore: a store in a bucket of S3, GCS or Azure, through the package obstore.
+
+An entry is an object that is put only if its name is absent. The objects of a mirror at
+`s3://bucket/prefix` are `prefix/entries/` and 20 digits, and `prefix/blobs/` and the blob's name.
+obstore reads credentials as the provider's own tools do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from journal._mirror.store import AbsentError, RefusedError, TakenError, UnreachableError
+
+ENTRY_BYTES_MAX = 16 << 20
+_ENTRY_NAME = re.compile(r"[0-9]{20}")
+_STATUS = re.compile(r"status code: ([0-9]{3})\b")
+_PIECE_BYTES = 1 << 20
+_PART_BYTES = 8 << 20
+
+
+class ObjectStore:
+    """A store on an obstore store, whose root is the mirror's prefix."""
+
+    entry_bytes_max = ENTRY_BYTES_MAX
+
+    def __init__(self, url: str, store: Any) -> None:
+        self.url = url
+        self._store = store
+
+    @classmethod
+    def open(cls, url: str, *, timeout_s: float) -> ObjectStore:
+        """Connect to the bucket, and list once to find out whether that is allowed.
+
+        `timeout_s`: the time limit of each request, in seconds. Raises RefusedError,
+        UnreachableError, and ImportError without obstore.
+        """
+        import obstore
+
+        seconds = f"{timeout_s:g}s"
+        # A few retries hide a dropped connection. A longer outage is the caller's to decide about.
+        retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=timeout_s)}
+        # Plain HTTP is used only if the endpoint's address says so, as for a server on this host.
+        options = {"timeout": seconds, "connect_timeout": seconds, "allow_http": True}
+        try:
+            store = obstore.store.from_url(url, client_options=options, retry_config=retries)
+        except (obstore.exceptions.BaseError, ValueError) as error:
+            raise RefusedError(
+                f"{url}: the address or its settings are wrong: {_text(error)}"
+            ) from error
+        opened = cls(url, store)
+        try:
+            opened.blob_names()
+        except AbsentError as error:
+            raise RefusedError(f"{url}: the bucket does not exist; make it first") from error
+        return opened
+
+    def append(self, number: int, data: bytes) -> None:
+        import obstore
+
+        with self._reaching("put", f"entry {number}"):
+            obstore.put(self._store, _entry_path(number), data, mode="create", use_multipart=False)
+
+    def entry(self, number: int) -> bytes:
+        import obstore
+
+        with self._reaching("get", f"entry {number}"):
+            return bytes(obstore.get(self._store, _entry_path(number)).bytes())
+
+    def numbers(self, after: int) -> list[int]:
+        names = self._names("entries", _entry_path(after) if after else None)
+        numbers = (int(name) for name in names if _ENTRY_NAME.fullmatch(name))
+        return sorted(number for number in numbers if number > after)
+
+    def trim(self, numbers: Iterable[int]) -> None:
+        self._delete([_entry_path(number) for number in numbers])
+
+    def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
+        import obstore
+
+        source = _Pieces(pieces)
+        try:
+            with self._reaching("put", f"blob {name}"):
+                obstore.put(self._store, f"blobs/{name}", source, chunk_size=_PART_BYTES)
+        except BaseException:
+            if source.error is not None:
+                raise source.error from None
+            raise
+
+    def blob(self, name: str) -> Iterator[bytes]:
+        import obstore
+
+        what = f"blob {name}"
+        with self._reaching("get", what):
+            stream = obstore.get(self._store, f"blobs/{name}").stream(min_chunk_size=_PIECE_BYTES)
+        while True:
+            with self._reaching("get", what):
+                piece = next(stream, None)
+            if piece is None:
+                return
+            yield bytes(piece)
+
+    def blob_names(self) -> list[str]:
+        return sorted(self._names("blobs", None))
+
+    def delete_blobs(self, names: Iterable[str]) -> None:
+        self._delete([f"blobs/{name}" for name in names])
+
+    def close(self) -> None:
+        pass
+
+    # --- internal ---
+
+    def _names(self, folder: str, after: str | None) -> list[str]:
+        import obstore
+
+        with self._reaching("list", folder):
+            pages = obstore.list(self._store, folder, offset=after)
+            return [meta["path"].rpartition("/")[2] for page in pages for meta in page]
+
+    def _delete(self, paths: list[str]) -> None:
+        import obstore
+
+        if not paths:
+            return
+        with self._reaching("delete", f"{len(paths)} objects"):
+            try:
+                obstore.delete(self._store, paths)
+            except (FileNotFoundError, obstore.exceptions.NotFoundError):
+                # Some stores fail the whole call for one absent object, and then skip the others.
+                for path in paths:
+                    with suppress(FileNotFoundError, obstore.exceptions.NotFoundError):
+                        obstore.delete(self._store, path)
+
+    @contextmanager
+    def _reaching(self, call: str, what: str) -> Iterator[None]:
+        """Turn obstore's errors into errors of the store."""
+        from obstore import exceptions
+
+        where = f"{self.url}: {call} {what}"
+        try:
+            yield
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
+            raise TakenError(f"{where}: it exists") from error
+        except (exceptions.NotFoundError, FileNotFoundError) as error:
+            raise AbsentError(f"{where}: it does not exist") from error
+        except (exceptions.BaseError, OSError) as error:
+            denied = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError
+            status = _status(error)
+            if status == 404:
+                raise AbsentError(f"{where}: it does not exist") from error
+            if isinstance(error, denied) or status in (401, 403):
+                advice = f"grant the credentials the right to {call} under this prefix"
+                raise RefusedError(f"{where}: not permitted: {_text(error)}; {advice}") from error
+            raise UnreachableError(f"{where}: {_text(error)}") from error
+
+
+class _Pieces:
+    """An iterator over foreign pieces, which remembers the error that they raised."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> _Pieces:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def _entry_path(number: int) -> str:
+    return f"entries/{number:020d}"
+
+
+def _text(error: BaseException) -> str:
+    """Return the message of an error without obstore's dump of its causes."""
+    return str(error).partition("\n\nDebug source")[0]
+
+
+def _status(error: BaseException) -> int:
+    """Return the HTTP status that an error states, or 0 if it states none.
+
+    For a failed list, obstore raises a GenericError, which has the status only in its text.
+    """
+    match = _STATUS.search(_text(error))
+    return int(match[1]) if match else 0

@@ -1,0 +1,73 @@
+"""URLs: the store that an address names.
+
+s3://bucket/prefix   gs://bucket/prefix   az://container/prefix     object storage, by obstore
+nats://host,host/STREAM                                             JetStream, by nats-py
+file:///directory                                                   a mounted directory
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
+
+from journal._mirror.store import Store
+
+_OBJECTS = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
+_NATS = ("nats", "tls")
+_KNOWN = "s3://, gs://, az://, nats:// or file://"
+REQUEST_TIMEOUT_S = 10.0
+
+
+def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Store:
+    """Open the store at `url`. `timeout_s`: the time limit of each request, in seconds.
+
+    Raises ValueError for an address that names no store, RefusedError for one that can't be used,
+    UnreachableError, and ImportError if the package that the address needs is not installed.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in _OBJECTS:
+        _check(url, parts.netloc, "bucket")
+        from journal._mirror.object_store import ObjectStore
+
+        return _needing(
+            "obstore", "mirror", lambda: ObjectStore.open(shown_url(url), timeout_s=timeout_s)
+        )
+    if parts.scheme in _NATS:
+        stream = parts.path.strip("/")
+        _check(shown_url(url), parts.netloc, "server")
+        _check(shown_url(url), stream, "stream")
+        from journal._mirror.jetstream_store import JetStreamStore
+
+        servers = [f"{parts.scheme}://{server}" for server in parts.netloc.split(",") if server]
+        shown = shown_url(url)
+        return _needing("nats", "nats", lambda: JetStreamStore(shown, servers, stream, timeout_s))
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise ValueError(f"{url}: has a host; write file:///DIRECTORY, with three slashes")
+        _check(url, parts.path.strip("/"), "directory")
+        from journal._mirror.directory_store import DirectoryStore
+
+        return DirectoryStore(unquote(parts.path))
+    raise ValueError(f"{shown_url(url)}: is not the address of a mirror; give one of {_KNOWN}")
+
+
+def shown_url(url: str) -> str:
+    """Return the address without a user, a password, a query and a fragment, for messages."""
+    parts = urlsplit(url)
+    hosts = (host.rpartition("@")[2] for host in parts.netloc.split(","))
+    return f"{parts.scheme}://{','.join(hosts)}{parts.path}" if parts.scheme else parts.path
+
+
+def _check(url: str, part: str, what: str) -> None:
+    if not part:
+        raise ValueError(f"{url}: names no {what}")
+
+
+def _needing(package: str, extra: str, make: Callable[[], Store]) -> Store:
+    try:
+        return make()
+    except ImportError as error:
+        raise ImportError(
+            f"this kind of mirror needs the package {package}; "
+            f"run: pip install 'journal-engine[{extra}]'"
+        ) from error

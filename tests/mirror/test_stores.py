@@ -1,0 +1,215 @@
+"""The stores, one by one: addresses, refusals, and what is on disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from journal._disk import mounts
+from journal._mirror import directory_store
+from journal._mirror.directory_store import DirectoryStore
+from journal._mirror.store import RefusedError, TakenError, UnreachableError
+from journal._mirror.urls import open_store, shown_url
+from journal.testing import SimulatedDisk, seeded
+from tests.installed import import_package
+from tests.mirror.servers import free_ports, make_stream
+
+# --- addresses ---
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("", "is not the address of a mirror"),
+        ("/var/mirror", "is not the address of a mirror"),
+        ("ftp://host/mirror", "is not the address of a mirror"),
+        ("s3://", "names no bucket"),
+        ("s3:///prefix", "names no bucket"),
+        ("nats:///STREAM", "names no server"),
+        ("nats://host", "names no stream"),
+        ("file://", "names no directory"),
+        ("file://host/mirror", "write file:///DIRECTORY"),
+    ],
+)
+def test_an_address_that_names_no_store_is_refused(url: str, problem: str) -> None:
+    """An address without one of its parts is a ValueError, which says what is missing."""
+    with pytest.raises(ValueError, match=problem):
+        open_store(url)
+
+
+def test_no_message_shows_a_password() -> None:
+    """The address in a message has no user, no password and no query."""
+    url = "nats://me:secret@one,you:secret@two:4222/STREAM?token=secret"
+    assert shown_url(url) == "nats://one,two:4222/STREAM"
+    with pytest.raises(ValueError, match="names no stream") as raised:
+        open_store("nats://me:secret@one")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [("s3://bucket/prefix", "obstore", "mirror"), ("nats://host/STREAM", "nats", "nats")],
+)
+def test_a_missing_package_is_named(
+    url: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the package that an address needs, the error says what to install."""
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs the package {package}; .*\[{extra}\]"):
+        open_store(url)
+
+
+# --- directories ---
+
+
+def test_files_are_private_and_named_in_order(tmp_path: Path) -> None:
+    """Only the owner reads the files of a store, and a trim removes what a dead writer left."""
+    store = open_store(f"file://{tmp_path}/m")
+    folder = tmp_path / "m"
+    leftover = folder / f"entry-{1:020d}.{'a' * 32}.tmp"
+    leftover.write_bytes(b"half")
+    store.append(1, b"one")
+    store.append(2, b"two")
+    store.put_blob("b", [b"blob"])
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir() if path != leftover} == {0o600}
+    store.trim([1])
+    assert sorted(os.listdir(folder)) == ["blob-b", f"entry-{2:020d}"]
+
+
+def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:
+    """A directory that others can write to, or whose parent is missing, is refused."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(RefusedError, match="chmod 700"):
+        open_store(f"file://{tmp_path}/open")
+    with pytest.raises(RefusedError, match="No such file"):
+        open_store(f"file://{tmp_path}/missing/mirror")
+
+
+def test_nfs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory on NFS is refused, because the fence between two writers would not hold."""
+    monkeypatch.setattr(directory_store, "file_system_of", lambda path: "nfs4")
+    with pytest.raises(RefusedError, match="is on nfs4"):
+        open_store(f"file://{tmp_path}/m")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names the type of a file system")
+def test_the_file_system_is_named() -> None:
+    """The type of the file system that holds a path is known."""
+    assert mounts.file_system_of("/proc") == "proc"
+
+
+def test_an_entry_is_durable_when_append_returns() -> None:
+    """After a power cut, each appended entry and each blob has its bytes, in whatever way the
+    unsynced changes are lost."""
+    for seed in range(20):
+        disk = SimulatedDisk()
+        store = DirectoryStore("/m", disk)
+        for number in range(1, 4):
+            store.append(number, b"entry %d" % number)
+            store.put_blob(f"b{number}", [b"blob"])
+        disk.power_cut(seeded(seed))
+        again = DirectoryStore("/m", disk)
+        assert again.numbers(0) == [1, 2, 3]
+        assert [again.entry(number) for number in (1, 2, 3)] == [b"entry 1", b"entry 2", b"entry 3"]
+        assert again.blob_names() == ["b1", "b2", "b3"]
+
+
+def test_nothing_is_taken_for_durable_after_a_failed_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a sync of the directory failed, neither a new entry nor a repeated one is reported as
+    stored: a later sync may succeed without the lost names."""
+    store = DirectoryStore(tmp_path / "m")
+    directory = store._directory
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "sync failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "sync", fail)
+        with pytest.raises(UnreachableError, match="sync failed"):
+            store.append(1, b"one")
+    for number in (1, 2):
+        with pytest.raises(UnreachableError, match="sync failed"):
+            store.append(number, b"one")
+    with pytest.raises(TakenError):
+        DirectoryStore(tmp_path / "m").append(1, b"one")
+
+
+# --- servers ---
+
+
+def test_a_server_that_is_not_there_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing listens at the address, opening ends within a few timeouts."""
+    import_package("obstore")
+    (port,) = free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with pytest.raises(UnreachableError, match="list blobs") as raised:
+        open_store("s3://bucket/prefix", timeout_s=1)
+    assert "Debug source" not in str(raised.value)
+
+
+def test_a_bucket_that_does_not_exist_is_refused(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error for a missing bucket says so."""
+    for variable, value in s3.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(RefusedError, match="the bucket does not exist"):
+        open_store("s3://no-such-bucket/prefix")
+
+
+def test_no_nats_server_is_unreachable() -> None:
+    """If no server listens at any of the addresses, opening ends within a few timeouts."""
+    import_package("nats")
+    one, two = free_ports(2)
+    with pytest.raises(UnreachableError, match="connect"):
+        open_store(f"nats://127.0.0.1:{one},127.0.0.1:{two}/STREAM", timeout_s=1)
+
+
+def test_a_stream_that_does_not_exist_is_refused(nats_address: str) -> None:
+    """The error for a missing stream gives the command that makes it."""
+    import_package("nats")
+    with pytest.raises(RefusedError, match="nats stream add"):
+        open_store(f"nats://{nats_address}/MISSING")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"subjects": ["WRONG.*"]}, "one subject, without wildcards"),
+        ({"subjects": ["WRONG2.a", "WRONG2.b"]}, "one subject, without wildcards"),
+        ({"discard": "old"}, "discard must be new"),
+        ({"retention": "workqueue"}, "retention must be limits"),
+        ({"max_age": 3600}, "max_age must be unlimited"),
+        ({"max_msgs_per_subject": 5}, "max_msgs_per_subject must be unlimited"),
+        ({"storage": "memory"}, "storage must be file"),
+        ({"deny_delete": True}, "deleting a message must be allowed"),
+    ],
+)
+def test_a_stream_that_may_drop_messages_is_refused(
+    settings: dict[str, object], problem: str, nats_address: str, fresh_name: str
+) -> None:
+    """A stream whose settings can lose an entry, or that can't be trimmed, is no mirror."""
+    make_stream(nats_address, fresh_name, **{"subjects": [f"{fresh_name}.log"], **settings})
+    with pytest.raises(RefusedError, match=problem):
+        open_store(f"nats://{nats_address}/{fresh_name}")
+
+
+def test_a_stream_that_went_back_is_no_fence(nats_address: str, fresh_name: str) -> None:
+    """A stream that ends before the number that is due was emptied. That is no other writer."""
+    import_package("nats")
+    make_stream(nats_address, fresh_name)
+    store = open_store(f"nats://{nats_address}/{fresh_name}")
+    try:
+        with pytest.raises(RefusedError, match="emptied or made anew"):
+            store.append(3, b"x")
+    finally:
+        store.close()

@@ -1,0 +1,316 @@
+"""Claiming and appending: how one writer at a time owns a mirror.
+
+    claim   look for the last entry, put a claim after it, and look again: if anything follows the
+            claim, start over, or else this writer's claim stands
+    append  put at the next number. If that is taken, read it: the writer's own entry means that an
+            answer was lost, a claim means that another writer has taken over, forever
+
+One append is in flight at a time: with two, the second may land without the first, and leave a gap.
+The second look is needed because a trimmed number is free again. Source:
+tools/proof/mirror_model.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from journal._mirror.entry import (
+    BYTES,
+    CLAIM,
+    NONCE_BYTES,
+    RELEASE,
+    ROLL_UP,
+    Claim,
+    MirrorDamageError,
+    MirrorEntry,
+    Piece,
+)
+from journal._mirror.reading import RollUpName, read_entry, roll_up_names
+from journal._mirror.store import AbsentError, Store, StoreError, TakenError, UnreachableError
+
+
+class HeldError(StoreError):
+    """Another writer's claim has no release. `claim` is its statement, `epoch` its epoch."""
+
+    def __init__(self, url: str, entry: MirrorEntry) -> None:
+        claim = entry.claim
+        assert claim is not None
+        super().__init__(
+            f"{url}: process {claim.pid} on {claim.host} holds the mirror, with epoch {entry.epoch}"
+        )
+        self.claim = claim
+        self.epoch = entry.epoch
+
+
+class OvertakenError(StoreError):
+    """Another writer has claimed the mirror. This one's entries are refused from now on.
+
+    claim: the other writer's statement, None if its claim could not be read. number: the number at
+    which this writer was refused.
+    """
+
+    def __init__(self, url: str, number: int, claim: Claim | None) -> None:
+        who = f"process {claim.pid} on {claim.host}" if claim else "another writer"
+        super().__init__(f"{url}: {who} has taken over at entry {number}")
+        self.number = number
+        self.claim = claim
+
+
+class OtherJournalError(StoreError):
+    """The mirror belongs to another journal or application, or was written by a newer version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a mirror's log.
+
+    last: the last entry, None if there is none. claimed: the claim under which it was written.
+    """
+
+    last: MirrorEntry | None = None
+    claimed: MirrorEntry | None = None
+
+    @property
+    def is_released(self) -> bool:
+        """True if no writer holds the mirror."""
+        return self.last is None or self.last.kind == RELEASE
+
+    @property
+    def number(self) -> int:
+        """The number of the last entry, 0 if there is none."""
+        return self.last.number if self.last else 0
+
+
+def look(store: Store) -> Tail:
+    """Return the end of the log. Raises MirrorDamageError and what the store raises."""
+    names = roll_up_names(store.blob_names())
+    newest = names[-1].last if names else 0
+    # A writer never trims its own last entry, nor a claim. So the last entry of all always exists,
+    # and no stray comes after the newest roll-up.
+    number = max(store.numbers(max(newest - 1, 0)), default=0)
+    if number < newest:
+        raise MirrorDamageError(newest, "it is missing, although it must not be trimmed")
+    if not number:
+        return Tail()
+    last = read_entry(store, number)
+    claimed = last if last.kind == CLAIM else read_entry(store, last.claim_number)
+    if claimed.kind != CLAIM:
+        raise MirrorDamageError(claimed.number, "it is named as a claim, and is none")
+    return Tail(last, claimed)
+
+
+class Claimer:
+    """A process that wants to become the writer of a mirror."""
+
+    def __init__(
+        self,
+        store: Store,
+        statement: Claim,
+        new_nonce: Callable[[], bytes],
+        *,
+        epoch_min: int = 1,
+        takeover: bool = False,
+    ) -> None:
+        """Prepare a claim. The writer's epoch will be at least `epoch_min`. `takeover`: claim also
+        while another writer holds the mirror."""
+        self._store = store
+        self._statement = statement
+        self._new_nonce = new_nonce
+        self._epoch_min = epoch_min
+        self._takeover = takeover
+        self._pending: MirrorEntry | None = None  # a claim whose outcome is unknown
+
+    def claim(self) -> Appender:
+        """Claim the mirror, and return the appender of its new writer.
+
+        Raises HeldError, OtherJournalError, MirrorDamageError, RefusedError and UnreachableError.
+        After the last one, the call may be repeated. If it is not, a claim may stand that has no
+        writer, so that the next one has to take over.
+        """
+        while True:
+            claimed = self._pending or self._next_claim()
+            self._pending = claimed
+            try:
+                _put(self._store, claimed, claimed.encode())
+            except _OwnedError:
+                self._pending = None
+                continue
+            followed = self._store.numbers(claimed.number)
+            self._pending = None
+            if not followed:
+                return Appender(self._store, claimed, self._new_nonce)
+
+    def _next_claim(self) -> MirrorEntry:
+        tail = self._look()
+        _check_same(self._store, tail.claimed, self._statement)
+        if tail.claimed and not tail.is_released and not self._takeover:
+            raise HeldError(self._store.url, tail.claimed)
+        number = tail.number + 1
+        return MirrorEntry(
+            kind=CLAIM,
+            number=number,
+            epoch=max(self._epoch_min, tail.claimed.epoch + 1 if tail.claimed else 1),
+            nonce=self._new_nonce()[:NONCE_BYTES],
+            follows=tail.last.nonce if tail.last else b"",
+            claim_number=number,
+            last_lsn=tail.last.last_lsn if tail.last else 0,
+            claim=self._statement,
+        )
+
+    def _look(self) -> Tail:
+        """Look. If the last entry is trimmed before it is read, a later one exists."""
+        number = 0
+        while True:
+            try:
+                return look(self._store)
+            except AbsentError as error:
+                last = max(self._store.numbers(0), default=0)
+                if last <= number:
+                    raise MirrorDamageError(last, "it, or its claim, is missing") from error
+                number = last
+
+
+def _check_same(store: Store, claimed: MirrorEntry | None, statement: Claim) -> None:
+    """Raise OtherJournalError unless the mirror is one of this journal."""
+    theirs = claimed.claim if claimed else None
+    if theirs is None:
+        return
+    problem = None
+    if theirs.journal_id != statement.journal_id:
+        problem = f"of another journal, {theirs.journal_id}"
+    elif theirs.application != statement.application:
+        problem = f"of application {theirs.application!r}, not of {statement.application!r}"
+    elif theirs.format_version > statement.format_version:
+        problem = f"written with the newer format version {theirs.format_version}"
+    if problem:
+        raise OtherJournalError(f"{store.url}: the mirror is {problem}; nothing was changed")
+
+
+class _OwnedError(Exception):
+    """Another writer owns the number. `entry` is its entry, None if that was trimmed already."""
+
+    def __init__(self, entry: MirrorEntry | None) -> None:
+        super().__init__()
+        self.entry = entry
+
+
+def _put(store: Store, entry: MirrorEntry, data: bytes) -> None:
+    """Put an entry. Return once the store has it, from this call or from an earlier one.
+
+    Raises _OwnedError; and UnreachableError if the outcome is unknown, after which the call may be
+    repeated with the same entry.
+    """
+    try:
+        store.append(entry.number, data)
+    except TakenError as taken:
+        try:
+            there = read_entry(store, entry.number)
+        except AbsentError as error:
+            if store.numbers(entry.number):
+                raise _OwnedError(None) from taken  # and other writers have long gone on
+            # Some servers refuse one of two requests of the same writer, and keep neither.
+            raise UnreachableError(f"{taken}, and then it does not") from error
+        if there.nonce != entry.nonce:
+            raise _OwnedError(there) from taken
+
+
+class Appender:
+    """The writer's end of a mirror: appends entries, rolls them up, trims them. One thread at a
+    time uses it."""
+
+    def __init__(self, store: Store, claimed: MirrorEntry, new_nonce: Callable[[], bytes]) -> None:
+        self._store = store
+        self._new_nonce = new_nonce
+        self._last = claimed
+        self._pending: tuple[MirrorEntry, bytes] | None = None
+        self._overtaken: OvertakenError | None = None
+        self.claimed = claimed
+
+    @property
+    def epoch(self) -> int:
+        """The least epoch that this writer may use."""
+        return self.claimed.epoch
+
+    @property
+    def last(self) -> MirrorEntry:
+        """The last entry that the store is known to have."""
+        return self._last
+
+    def append(self, pieces: list[Piece], last_lsn: int) -> MirrorEntry:
+        """Append bytes, and return their entry. `last_lsn`: the LSN up to which the mirror then has
+        every record.
+
+        Raises OvertakenError, and forever; MirrorDamageError, RefusedError, UnreachableError. After
+        the others, call `retry` until it returns, before anything else is appended.
+        """
+        return self._send(BYTES, pieces, last_lsn)
+
+    def release(self) -> None:
+        """Release the mirror: the next writer need not take over. Raises what `append` raises."""
+        self._send(RELEASE, [], self._last.last_lsn)
+
+    def retry(self) -> MirrorEntry | None:
+        """Repeat the append whose outcome is unknown, and return its entry. Return None if there is
+        none. Raises what `append` raises."""
+        if self._overtaken is not None:
+            raise self._overtaken
+        if self._pending is None:
+            return None
+        entry, data = self._pending
+        try:
+            _put(self._store, entry, data)
+        except _OwnedError as owned:
+            self._overtaken = self._overtaken_by(owned.entry, entry.number)
+            raise self._overtaken from owned
+        self._last, self._pending = entry, None
+        return entry
+
+    def roll_up(self, first: int, follows: bytes, pieces: list[Piece]) -> RollUpName:
+        """Put the bytes of the entries from `first` to the last one into one blob.
+
+        `follows`: the nonce of the entry before `first`. The entries may be trimmed once this has
+        returned. Raises what the store raises; then it may be repeated.
+        """
+        last = self._last
+        entry = replace(last, kind=ROLL_UP, first=first, follows=follows, pieces=pieces, claim=None)
+        name = RollUpName(last.number, first)
+        self._store.put_blob(str(name), [entry.encode()])
+        return name
+
+    def trim(self, name: RollUpName, numbers: list[int]) -> None:
+        """Remove those entries among `numbers` that the roll-up `name` holds.
+
+        `numbers` are entries with bytes, and no claims: a claim is what stops an earlier writer.
+        The last entry stays: without it, the next claim could get a number that was used before.
+        Raises what the store raises; then it may be repeated.
+        """
+        last = self._last.number
+        self._store.trim([n for n in numbers if name.first <= n <= name.last and n != last])
+
+    def _send(self, kind: int, pieces: list[Piece], last_lsn: int) -> MirrorEntry:
+        if self._overtaken is not None:
+            raise self._overtaken
+        if self._pending is not None:
+            raise RuntimeError("the last append has no outcome yet; call retry()")
+        number = self._last.number + 1
+        entry = MirrorEntry(
+            kind=kind,
+            number=number,
+            epoch=self.epoch,
+            nonce=self._new_nonce()[:NONCE_BYTES],
+            follows=self._last.nonce,
+            claim_number=self.claimed.number,
+            last_lsn=last_lsn,
+            pieces=pieces,
+        )
+        # The same bytes until there is an outcome: the nonce says whose an entry is.
+        self._pending = entry, entry.encode()
+        sent = self.retry()
+        assert sent is not None
+        return sent
+
+    def _overtaken_by(self, there: MirrorEntry | None, number: int) -> OvertakenError:
+        if there is not None and there.kind != CLAIM:
+            raise MirrorDamageError(number, "it is of another writer, which has not claimed")
+        return OvertakenError(self._store.url, number, there.claim if there else None)

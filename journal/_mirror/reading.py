@@ -88,12 +88,12 @@ def read_log(
     place = after
     while True:
         # The names come first: what is rolled up and trimmed after that is noticed as missing.
-        name = _covering(store, place.sure + 1)
+        name = _next_roll_up(store, place)
         if name is not None:
             try:
                 entry = read_roll_up(store, name)
             except AbsentError as error:
-                if _covering(store, place.sure + 1) == name:
+                if _next_roll_up(store, place) == name:
                     raise MirrorDamageError(name.last, f"blob {name} is missing") from error
                 continue
             yield entry
@@ -114,14 +114,22 @@ def read_log(
         if astray is None:
             return
         # Either that number was rolled up meanwhile, or what was read before it is a stray.
-        if _covering(store, place.sure + 1) is None:
+        if _next_roll_up(store, place) is None:
             raise astray
 
 
-def _covering(store: Store, number: int) -> RollUpName | None:
-    """Return the roll-up that holds `number` and reaches furthest, or None."""
+def _next_roll_up(store: Store, place: Place) -> RollUpName | None:
+    """Return the roll-up from which to go on, or None if the entries go on.
+
+    It holds the first number after `place.sure` that any roll-up holds. The claims before that are
+    no strays, because only a number that was rolled up is ever trimmed.
+    """
     names = roll_up_names(store.blob_names())
-    return max((name for name in names if name.first <= number <= name.last), default=None)
+    for number in range(place.sure + 1, place.number + 2):
+        holding = [name for name in names if name.first <= number <= name.last]
+        if holding:
+            return holding[-1]
+    return None
 
 
 def _fetch(

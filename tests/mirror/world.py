@@ -165,8 +165,10 @@ class Process:
             self.is_dead = True
 
     def _roll_up(self, appender: Appender) -> None:
-        # From its own last roll-up on, or from the beginning of what it has read.
-        numbers = [number for number in sorted(self.known) if number > self.rolled_up]
+        # From its own last roll-up on, or else from its claim, or from the beginning.
+        is_from_claim = not self.rolled_up and self.world.choose(1)
+        begin = appender.claimed.number if is_from_claim else self.rolled_up + 1
+        numbers = [number for number in sorted(self.known) if number >= begin]
         if not numbers:
             return
         first = self.known[numbers[0]]

@@ -34,6 +34,7 @@ from journal._format.segment import SegmentHeader, SegmentName, encode_header, s
 from journal.errors import FailedError
 from journal.options import Options
 
+SyncedEnd = tuple[str, int, int]  # a segment's path, the offset after what is synced, the last LSN
 _CHECK_NS = 10_000_000  # the time between two checks of the segment's name by "os" commits
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
 
@@ -62,6 +63,7 @@ class Writer:
         self._prepared_ns = self._checked_ns = -_CHECK_NS
         self._ended: OpenSegment | None = None  # a segment that takes no further commit
         self.log_bytes = 0  # frames and headers written since open
+        self.synced_end: SyncedEnd | None = None  # since open; any thread may read it
 
     @property
     def synced_lsn(self) -> int:
@@ -186,6 +188,8 @@ class Writer:
                     raise
         self._check_linked()
         self._synced_lsn = self._written_lsn
+        if segment := self._segment:
+            self.synced_end = segment.path, segment.offset, self._synced_lsn
 
     def _record_sync_failure(self) -> None:
         """Record a failed sync's error as final if the disk raised it, not a signal handler."""

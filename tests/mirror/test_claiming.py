@@ -153,6 +153,28 @@ def test_a_foreign_entry_is_no_takeover() -> None:
             call()
 
 
+def test_bytes_of_a_writer_that_has_not_claimed_are_damage() -> None:
+    """An entry with bytes at the writer's number is no takeover: each writer claims first."""
+    store = MemoryStore()
+    first = claimer(store).claim()
+    other = claimer(MemoryStore()).claim()
+    store.append(2, other.append([piece(2)], 1).encode())
+    with pytest.raises(MirrorDamageError, match="another writer, which has not claimed"):
+        first.append([piece(2)], 1)
+
+
+def test_only_what_is_rolled_up_is_trimmed() -> None:
+    """A trim leaves the entries that the roll-up does not hold."""
+    store = MemoryStore()
+    writer = claimer(store).claim()
+    entries = [writer.append([piece(number)], number) for number in (2, 3)]
+    name = writer.roll_up(3, entries[0].nonce, entries[1].pieces)
+    writer.append([piece(4)], 4)
+    writer.append([piece(5)], 5)
+    writer.trim(name, [2, 3, 4, 5])
+    assert store.numbers(0) == [1, 2, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -1,0 +1,117 @@
+"""Unshipped: the bytes of a journal's segments that its mirror does not have yet.
+
+Only synced bytes are shipped, so a mirror never has what a power cut could take from the journal. A
+sealed segment is shipped as far as its log reaches: neither the zeros that were allocated ahead of
+the log, nor any other file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from journal._commit.writer import SyncedEnd
+from journal._disk.disk import Directory
+from journal._format import frame
+from journal._format.layout import FRAME_HEADER_BYTES, MARK
+from journal._format.segment import Segment, SegmentName, segment_names
+from journal._mirror.entry import Piece
+from journal._recovery.walk import Walk
+
+
+class Cursor(NamedTuple):
+    """The end of what is shipped: an offset in a segment. None is before the first segment."""
+
+    segment: SegmentName | None = None
+    offset: int = 0
+
+    def after(self, pieces: list[Piece]) -> Cursor:
+        """Return the cursor after the pieces, which are in the order of the log."""
+        return Cursor(_name_of(pieces[-1].name), pieces[-1].end) if pieces else self
+
+
+BEGINNING = Cursor()
+
+
+class Unshipped:
+    """Reads what follows the cursor. One thread uses it."""
+
+    def __init__(self, directory: Directory, epoch: int, cursor: Cursor = BEGINNING) -> None:
+        """Begin at the cursor. `epoch`: the writer's own; it seals and trims its own segments."""
+        self._directory = directory
+        self._epoch = epoch
+        self.cursor = cursor
+
+    def read(
+        self, end: SyncedEnd | None, bytes_max: int, *, is_closed: bool = False
+    ) -> tuple[list[Piece], bool]:
+        """Return the next pieces, of at most `bytes_max` bytes together, up to the writer's synced
+        `end`, and whether they reach that. If the log is closed, that is the end of its files.
+
+        Raises the disk's errors, and FileNotFoundError if a segment was removed before it was
+        shipped.
+        """
+        pieces: list[Piece] = []
+        room = bytes_max
+        for name, begin, stop in self._ranges(end, is_closed=is_closed):
+            data = read_range(self._directory, str(name), begin, min(stop - begin, room))
+            pieces.append(Piece(str(name), begin, data))
+            room -= len(data)
+            if begin + len(data) < stop:
+                return pieces, False
+        return pieces, True
+
+    def _ranges(
+        self, end: SyncedEnd | None, *, is_closed: bool
+    ) -> Iterator[tuple[SegmentName, int, int]]:
+        """Yield the ranges of bytes that may be shipped, in the order of the log."""
+        names, at = segment_names(self._directory.names()), self.cursor.segment
+        if at is not None and at not in names:
+            raise FileNotFoundError(f"{at} was removed before it was shipped")
+        last = _name_of(end[0]) if end else None
+        for name in names:
+            is_open = name.epoch == self._epoch and not is_closed and (last is None or name >= last)
+            if is_open and name != last:
+                return  # nothing of it is synced yet
+            if at is not None and name < at:
+                continue
+            begin = self.cursor.offset if name == at else 0
+            stop = end[1] if is_open and end else self._sealed_bytes(name)
+            if begin < stop:
+                yield name, begin, stop
+
+    def advance(self, pieces: list[Piece]) -> None:
+        """Note that the pieces are shipped."""
+        self.cursor = self.cursor.after(pieces)
+
+    def _sealed_bytes(self, name: SegmentName) -> int:
+        """Return the size of a sealed segment, without zeros that were allocated ahead."""
+        with Segment(self._directory, name) as segment:
+            if name.epoch == self._epoch:
+                return segment.size
+            # A crash ended its writer, and a torn tail with zeros after it may be left.
+            walk = Walk.at(segment)
+            walk.enter(segment)
+            for _ in walk.skip_frames(segment):
+                pass
+            end = walk.end
+            header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
+            if header is not None and header.kind == MARK:
+                end += FRAME_HEADER_BYTES  # its last bytes are zeros, like those after the log
+            return max(end, segment.content_end())
+
+
+def read_range(directory: Directory, name: str, offset: int, size: int) -> bytes:
+    """Return bytes of a file that must have them. Raises the disk's errors."""
+    file = directory.open(name, "read")
+    try:
+        data = file.read(size, offset)
+    finally:
+        file.close()
+    if len(data) < size:
+        raise OSError(f"{file.path}: ends at {offset + len(data)}, before what was synced")
+    return data
+
+
+def _name_of(path: str) -> SegmentName:
+    return segment_names([path.rpartition("/")[2]])[0]

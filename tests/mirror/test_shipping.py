@@ -1,0 +1,360 @@
+"""Shipping: a live journal's synced bytes reach its mirror, and are restored byte for byte."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from journal import Journal, JournalReader, Options
+from journal._disk.posix import PosixDisk
+from journal._mirror import shipper as shipper_module
+from journal._mirror.claiming import OvertakenError
+from journal._mirror.entry import MirrorDamageError, Piece
+from journal._mirror.memory_store import MemoryStore
+from journal._mirror.reading import read_log
+from journal._mirror.restoring import restore_into
+from journal._mirror.shipper import Shipper
+from journal._mirror.store import UnreachableError
+from journal._mirror.unshipped import BEGINNING, Unshipped
+from journal.errors import CorruptionError
+from tests.mirror.test_claiming import claimer
+
+TIMEOUT_S = 20.0
+SMALL = Options(segment_bytes=4096)
+
+
+class Outages(MemoryStore):
+    """A store that can be made unreachable. `refused` is set once a request has failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_down = False
+        self.refused = threading.Event()
+        self.appends = 0
+
+    def append(self, number: int, data: bytes) -> None:
+        if self.is_down:
+            self.refused.set()
+            raise UnreachableError("the store is down")
+        super().append(number, data)
+        self.appends += 1
+
+
+class Mirrored:
+    """A journal and the shipper of its mirror. The shipper has its own handle of the directory."""
+
+    def __init__(
+        self,
+        path: Path,
+        store: MemoryStore,
+        options: Options = SMALL,
+        *,
+        interval_s: float = 0.005,
+    ) -> None:
+        self.journal = Journal.open(path, options=options)
+        self.failures: list[BaseException] = []
+        self._writer = self.journal._core.committer._writer
+        self._directory = PosixDisk().open_directory(path, write=False)
+        cursor = BEGINNING
+        for entry in read_log(store):
+            cursor = cursor.after(entry.pieces)
+        self.shipper = Shipper(
+            claimer(store, takeover=True).claim(),
+            self._directory,
+            Unshipped(self._directory, self.journal.epoch, cursor),
+            lambda: self._writer.synced_end,
+            recovered_lsn=self.journal.last_lsn,
+            entry_bytes_max=store.entry_bytes_max,
+            interval_s=interval_s,
+            failed=self.failures.append,
+        )
+        self.shipper.start()
+
+    def commit(self, count: int = 1) -> int:
+        for _ in range(count):
+            lsn = self.journal.append("x" * 100)
+            self.journal.wait_durable(lsn)
+        return lsn
+
+    def close(self, limit_s: float = TIMEOUT_S) -> None:
+        """Close the log, and then the mirror."""
+        self.journal.close()
+        self.shipper.stop(limit_s)
+        assert self.shipper.join(TIMEOUT_S)
+
+    def crash(self) -> None:
+        """End as after a kill: nothing more is written or shipped."""
+        self.shipper._unshipped.read = lambda *_, **__: ([], True)  # type: ignore[method-assign]
+        self.shipper._appender.release = lambda: None  # type: ignore[method-assign]
+        self.shipper.stop(TIMEOUT_S)
+        assert self.shipper.join(TIMEOUT_S)
+        self._writer.close = self._writer.release  # type: ignore[method-assign]
+        self.journal.close()
+
+
+def segments_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.seg"))}
+
+
+def lsns_in(folder: Path) -> list[int]:
+    with JournalReader.open(folder) as reader:
+        return [entry.lsn for entry in reader.entries()]
+
+
+@pytest.mark.parametrize("options", [Options(), SMALL], ids=["one segment", "many segments"])
+def test_a_closed_journal_is_mirrored_byte_for_byte(options: Options, tmp_path: Path) -> None:
+    """After a close, a restored directory has the same segments with the same bytes, and the mirror
+    is released."""
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store, options)
+    mirrored.commit(150)
+    mirrored.close()
+    restored = restore_into(store, tmp_path / "b")
+    assert (restored.lsn, mirrored.shipper.mirrored_lsn, mirrored.failures) == (150, 150, [])
+    assert segments_in(tmp_path / "a") == segments_in(tmp_path / "b")
+    assert (restored.segments > 1) == (options is SMALL)
+    claimer(store).claim()  # needs no takeover
+    with Journal.open(tmp_path / "b", options=options) as journal:
+        assert journal.last_lsn == 150
+
+
+def test_a_waiter_makes_the_shipper_go_at_once(tmp_path: Path) -> None:
+    """A wait for a record ends when the mirror has it, not at the end of the interval, and a mirror
+    that is restored then has the record."""
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store, interval_s=3600)
+    for _ in range(3):
+        lsn = mirrored.commit()
+        assert mirrored.shipper.wait(lsn, TIMEOUT_S)
+        assert restore_into(store, tmp_path / f"b{lsn}").lsn == lsn
+    mirrored.close()
+
+
+def test_only_what_is_synced_is_shipped(tmp_path: Path) -> None:
+    """Zeros ahead of the log, and bytes that are not synced, are not in the mirror. Each segment of
+    the mirror is a prefix of the journal's own."""
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store, Options(durability="os"))
+    lsn = mirrored.journal.append("synced")
+    mirrored.journal._core.committer.sync_log()
+    assert mirrored.shipper.wait(lsn, TIMEOUT_S)
+    mirrored.commit(50)  # with durability "os", nothing syncs these
+    restore_into(store, tmp_path / "b")
+    ((name, data),) = segments_in(tmp_path / "b").items()
+    own = segments_in(tmp_path / "a")[name]
+    assert own.startswith(data)
+    assert 64 < len(data) < 200
+    assert len(own) > 1 << 20
+    mirrored.close()
+    assert restore_into(store, tmp_path / "c").lsn == 51
+
+
+def test_commits_go_on_while_the_store_is_silent(tmp_path: Path) -> None:
+    """During an outage, commits are durable as ever, and waiters for the mirror time out. After it,
+    the mirror catches up by itself."""
+    store = Outages()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    store.is_down = True
+    lsn = mirrored.commit(100)
+    assert store.refused.wait(TIMEOUT_S)
+    assert not mirrored.shipper.wait(lsn, 0.05)
+    assert mirrored.journal.durable_lsn == lsn
+    store.is_down = False
+    assert mirrored.shipper.wait(lsn, TIMEOUT_S)
+    mirrored.close()
+    assert (mirrored.shipper.stalls, mirrored.failures) == (1, [])
+    assert restore_into(store, tmp_path / "b").lsn == lsn
+
+
+def test_a_close_gives_up_on_a_silent_store(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A close during an outage ends after its limit, and says up to which LSN the mirror reaches.
+    The next opening ships the rest."""
+    store = Outages()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(2), TIMEOUT_S)
+    store.is_down = True
+    mirrored.commit(3)
+    mirrored.close(limit_s=0.1)
+    assert (mirrored.shipper.mirrored_lsn, mirrored.failures) == (2, [])
+    assert not mirrored.shipper.wait(5)
+    store.is_down = False
+    again = Mirrored(tmp_path / "a", store)
+    assert again.shipper.wait(5, TIMEOUT_S)
+    again.close()
+    assert restore_into(store, tmp_path / "b").lsn == 5
+    assert segments_in(tmp_path / "a") == segments_in(tmp_path / "b")
+
+
+def test_the_next_opening_ships_what_a_crash_left(tmp_path: Path) -> None:
+    """What was synced before a crash and not shipped is shipped by the next opening, up to a torn
+    tail and its garbage, and without the zeros after that."""
+    store = Outages()
+    mirrored = Mirrored(tmp_path / "a", store, Options())
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    store.is_down = True
+    mirrored.commit(5)
+    assert store.refused.wait(TIMEOUT_S)
+    store.is_down = False
+    mirrored.crash()
+    (name,) = segments_in(tmp_path / "a")
+    with (tmp_path / "a" / name).open("r+b") as file:  # a frame that a power cut left unfinished
+        data = file.read()
+        end = len(data.rstrip(b"\0"))
+        file.seek(end)
+        file.write(b"\1" * 30)
+    again = Mirrored(tmp_path / "a", store, Options())
+    again.commit()
+    again.close()
+    restored = restore_into(store, tmp_path / "b")
+    assert restored.lsn == again.journal.last_lsn
+    files = segments_in(tmp_path / "b")
+    assert len(files) == 2
+    assert len(files[name]) == end + 30
+    assert lsns_in(tmp_path / "b") == lsns_in(tmp_path / "a")
+
+
+def test_an_overtaken_writer_ships_nothing_more(tmp_path: Path) -> None:
+    """Once another writer has claimed the mirror, the shipper ends with that error, its waiters are
+    released, and the records stay in the journal."""
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store, interval_s=3600)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    claimer(store, takeover=True).claim()
+    lsn = mirrored.commit()
+    assert not mirrored.shipper.wait(lsn, TIMEOUT_S)
+    assert mirrored.shipper.join(TIMEOUT_S)
+    assert [type(error) for error in mirrored.failures] == [OvertakenError]
+    assert mirrored.shipper.failure is mirrored.failures[0]
+    mirrored.journal.close()
+    assert restore_into(store, tmp_path / "b").lsn == 1
+
+
+def test_sealed_segments_are_rolled_up(tmp_path: Path) -> None:
+    """When a segment is sealed, its entries become one blob and are trimmed, so that a mirror has
+    few objects. A restore finds the same bytes."""
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store)
+    for _ in range(150):
+        assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    mirrored.close()
+    assert 3 < len(store.blob_names()) < 10
+    assert len(store.numbers(0)) < 60
+    assert restore_into(store, tmp_path / "b").lsn == 150
+    assert segments_in(tmp_path / "a") == segments_in(tmp_path / "b")
+
+
+def test_many_entries_are_rolled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within a segment, entries are rolled up once there are many."""
+    monkeypatch.setattr(shipper_module, "_ROLL_UP_ENTRIES", 10)
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store, Options())
+    for _ in range(45):
+        assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    mirrored.close()
+    assert len(store.blob_names()) == 4
+    assert len(store.numbers(0)) < 15
+    assert restore_into(store, tmp_path / "b").lsn == 45
+
+
+def test_a_large_commit_is_split(tmp_path: Path) -> None:
+    """What does not fit into one entry becomes several, and the mirror reports the LSN only when it
+    has all of them."""
+    store = MemoryStore()
+    store.entry_bytes_max = 5000
+    mirrored = Mirrored(tmp_path / "a", store, Options(), interval_s=3600)
+    lsn = mirrored.journal.append(b"x" * 30_000)
+    mirrored.journal.wait_durable(lsn)
+    assert mirrored.shipper.wait(lsn, TIMEOUT_S)
+    mirrored.close()
+    assert max(len(store.entry(number)) for number in store.numbers(0)) <= 5000
+    promised = [entry.last_lsn for entry in read_log(store) if entry.pieces]
+    assert promised[-2:] == [0, 1] or promised[-3:] == [0, 1, 1]
+    assert restore_into(store, tmp_path / "b").lsn == 1
+
+
+def test_a_segment_that_is_gone_stops_the_mirror(tmp_path: Path) -> None:
+    """If a segment is removed before it is shipped, the mirror stops and says so. It never leaves
+    the segment out."""
+    store = Outages()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    store.is_down = True
+    mirrored.commit(100)
+    assert store.refused.wait(TIMEOUT_S)
+    names = sorted(segments_in(tmp_path / "a"))
+    (tmp_path / "a" / names[0]).unlink()
+    store.is_down = False
+    assert not mirrored.shipper.wait(101, TIMEOUT_S)
+    assert isinstance(mirrored.shipper.failure, OSError)
+    mirrored.journal.close()
+
+
+# --- restoring ---
+
+
+def test_a_restore_needs_a_new_directory(tmp_path: Path) -> None:
+    """A directory with files is refused and not changed."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").write_text("x")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        restore_into(MemoryStore(), tmp_path / "b")
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["mine"]
+
+
+def test_an_empty_store_is_no_journal(tmp_path: Path) -> None:
+    """A store without entries is an error, not an empty journal."""
+    with pytest.raises(FileNotFoundError, match="no mirror of a journal"):
+        restore_into(MemoryStore(), tmp_path / "b")
+
+
+def damaged_mirrors(path: Path) -> Iterator[tuple[str, MemoryStore]]:
+    """Yield mirrors of six commits, each with another damage."""
+    for damage in ("missing", "bit", "foreign", "swapped"):
+        store = MemoryStore()
+        mirrored = Mirrored(path / f"a-{damage}", store, Options(), interval_s=3600)
+        for _ in range(6):
+            assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+        mirrored.close()
+        entry = store.entry(4)
+        store.trim([4])
+        if damage == "bit":
+            store.append(4, entry[:-1] + bytes([entry[-1] ^ 1]))
+        elif damage == "foreign":
+            store.append(4, b"hello")
+        elif damage == "swapped":
+            store.append(4, store.entry(3))
+        yield damage, store
+
+
+def test_a_damaged_mirror_is_refused(tmp_path: Path) -> None:
+    """A restore from a mirror with a missing, damaged, foreign or misplaced entry is refused with
+    its number, and leaves nothing behind."""
+    for damage, store in damaged_mirrors(tmp_path):
+        target = tmp_path / f"b-{damage}"
+        with pytest.raises(MirrorDamageError, match="entry 4: "):
+            restore_into(store, target)
+        assert list(target.iterdir()) == []
+
+
+def test_a_restored_journal_is_verified(tmp_path: Path) -> None:
+    """Bytes that are whole as entries, and no journal, are refused."""
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store, Options())
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    mirrored.close()
+    (path,) = (tmp_path / "a").glob("*.seg")
+    data = path.read_bytes()
+    other = MemoryStore()
+    writer = claimer(other).claim()
+    writer.append([Piece(path.name, 0, data[:70] + b"\1" + data[71:])], 0)
+    with pytest.raises(CorruptionError):
+        restore_into(other, tmp_path / "b")
+    writer.append([Piece(path.name, 0, data)], 99)
+    with pytest.raises(MirrorDamageError, match="promises LSN 99, but its bytes end at LSN 1"):
+        restore_into(other, tmp_path / "b")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from journal._commit.writer import SyncedEnd
-from journal._disk.disk import Directory
+from journal._disk.disk import Directory, file_size
 from journal._format import frame
 from journal._format.layout import FRAME_HEADER_BYTES, MARK
 from journal._format.segment import Segment, SegmentName, segment_names
@@ -76,7 +76,12 @@ class Unshipped:
             if at is not None and name < at:
                 continue
             begin = self.cursor.offset if name == at else 0
-            stop = end[1] if is_open and end else self._sealed_bytes(name)
+            if is_open and end:
+                stop = end[1]
+            elif name.epoch == self._epoch:  # the writer has cut it where its log ends
+                stop = file_size(self._directory, str(name))
+            else:
+                stop = sealed_bytes(self._directory, name)
             if begin < stop:
                 yield name, begin, stop
 
@@ -84,21 +89,20 @@ class Unshipped:
         """Note that the pieces are shipped."""
         self.cursor = self.cursor.after(pieces)
 
-    def _sealed_bytes(self, name: SegmentName) -> int:
-        """Return the size of a sealed segment, without zeros that were allocated ahead."""
-        with Segment(self._directory, name) as segment:
-            if name.epoch == self._epoch:
-                return segment.size
-            # A crash ended its writer, and a torn tail with zeros after it may be left.
-            walk = Walk.at(segment)
-            walk.enter(segment)
-            for _ in walk.skip_frames(segment):
-                pass
-            end = walk.end
-            header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
-            if header is not None and header.kind == MARK:
-                end += FRAME_HEADER_BYTES  # its last bytes are zeros, like those after the log
-            return max(end, segment.content_end())
+
+def sealed_bytes(directory: Directory, name: SegmentName) -> int:
+    """Return the size of a segment to which nobody appends any more, without zeros that were
+    allocated ahead of its log. A crash may have left a torn tail, with zeros after it."""
+    with Segment(directory, name) as segment:
+        walk = Walk.at(segment)
+        walk.enter(segment)
+        for _ in walk.skip_frames(segment):
+            pass
+        end = walk.end
+        header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
+        if header is not None and header.kind == MARK:
+            end += FRAME_HEADER_BYTES  # its last bytes are zeros, like those after the log
+        return max(end, segment.content_end())
 
 
 def read_range(directory: Directory, name: str, offset: int, size: int) -> bytes:

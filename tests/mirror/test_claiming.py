@@ -12,7 +12,7 @@ from journal._mirror.claiming import Claimer, HeldError, OtherJournalError, Over
 from journal._mirror.entry import CLAIM, ROLL_UP, Claim, MirrorDamageError, Piece, decode
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import BEGINNING, read_log
-from journal._mirror.store import TakenError, UnreachableError
+from journal._mirror.store import Store, TakenError, UnreachableError
 from tests.mirror.world import SEGMENT, STATEMENT, SequenceStore
 
 NONCES = iter(range(1, 1 << 30))
@@ -23,7 +23,7 @@ def new_nonce() -> bytes:
 
 
 def claimer(
-    store: MemoryStore, statement: Claim = STATEMENT, *, takeover: bool = False, epoch_min: int = 1
+    store: Store, statement: Claim = STATEMENT, *, takeover: bool = False, epoch_min: int = 1
 ) -> Claimer:
     return Claimer(store, statement, new_nonce, takeover=takeover, epoch_min=epoch_min)
 

@@ -17,9 +17,10 @@ from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from journal._mirror.shipper import Shipper
-from journal._mirror.store import UnreachableError
+from journal._mirror.store import Store, UnreachableError
 from journal._mirror.unshipped import BEGINNING, Unshipped
 from journal.errors import CorruptionError
+from tests.mirror.conftest import Open
 from tests.mirror.test_claiming import claimer
 
 TIMEOUT_S = 20.0
@@ -49,7 +50,7 @@ class Mirrored:
     def __init__(
         self,
         path: Path,
-        store: MemoryStore,
+        store: Store,
         options: Options = SMALL,
         *,
         interval_s: float = 0.005,
@@ -119,6 +120,26 @@ def test_a_closed_journal_is_mirrored_byte_for_byte(options: Options, tmp_path: 
     claimer(store).claim()  # needs no takeover
     with Journal.open(tmp_path / "b", options=options) as journal:
         assert journal.last_lsn == 150
+
+
+def test_each_store_mirrors_a_journal(open_one: Open, tmp_path: Path) -> None:
+    """Every store takes a journal's entries and roll-ups, refuses an overtaken writer, and returns
+    the same bytes."""
+    mirrored = Mirrored(tmp_path / "a", open_one())
+    for _ in range(60):
+        assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    zombie = mirrored.shipper._appender
+    mirrored.close()
+    store = open_one()
+    assert restore_into(store, tmp_path / "b").lsn == 60
+    assert segments_in(tmp_path / "a") == segments_in(tmp_path / "b")
+    assert len(store.numbers(0)) + len(store.blob_names()) < 40
+    second = Mirrored(tmp_path / "b", open_one())
+    with pytest.raises(OvertakenError):
+        zombie.append([Piece("0" * 19 + "1-0000000001.seg", 0, b"x")], 61)
+    assert second.shipper.wait(second.commit(), TIMEOUT_S)
+    second.close()
+    assert restore_into(store, tmp_path / "c").lsn == 61
 
 
 def test_a_waiter_makes_the_shipper_go_at_once(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from journal._mirror.unshipped import BEGINNING, Unshipped
 from journal.errors import CorruptionError
 from tests.mirror.conftest import Open
 from tests.mirror.test_claiming import claimer
+from tests.mirror.world import STATEMENT
 
 TIMEOUT_S = 20.0
 SMALL = Options(segment_bytes=4096)
@@ -56,6 +57,7 @@ class Mirrored:
         interval_s: float = 0.005,
     ) -> None:
         self.journal = Journal.open(path, options=options)
+        self.statement = STATEMENT._replace(journal_id=self.journal.journal_id)
         self.failures: list[BaseException] = []
         self._writer = self.journal._core.committer._writer
         self._directory = PosixDisk().open_directory(path, write=False)
@@ -63,7 +65,7 @@ class Mirrored:
         for entry in read_log(store):
             cursor = cursor.after(entry.pieces)
         self.shipper = Shipper(
-            claimer(store, takeover=True).claim(),
+            claimer(store, self.statement, takeover=True).claim(),
             self._directory,
             Unshipped(self._directory, self.journal.epoch, cursor),
             lambda: self._writer.synced_end,
@@ -117,7 +119,7 @@ def test_a_closed_journal_is_mirrored_byte_for_byte(options: Options, tmp_path: 
     assert (restored.lsn, mirrored.shipper.mirrored_lsn, mirrored.failures) == (150, 150, [])
     assert segments_in(tmp_path / "a") == segments_in(tmp_path / "b")
     assert (restored.segments > 1) == (options is SMALL)
-    claimer(store).claim()  # needs no takeover
+    claimer(store, mirrored.statement).claim()  # needs no takeover
     with Journal.open(tmp_path / "b", options=options) as journal:
         assert journal.last_lsn == 150
 
@@ -246,7 +248,7 @@ def test_an_overtaken_writer_ships_nothing_more(tmp_path: Path) -> None:
     store = MemoryStore()
     mirrored = Mirrored(tmp_path / "a", store, interval_s=3600)
     assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
-    claimer(store, takeover=True).claim()
+    claimer(store, mirrored.statement, takeover=True).claim()
     lsn = mirrored.commit()
     assert not mirrored.shipper.wait(lsn, TIMEOUT_S)
     assert mirrored.shipper.join(TIMEOUT_S)

@@ -336,6 +336,13 @@ def test_an_empty_store_is_no_journal(tmp_path: Path) -> None:
         restore_into(MemoryStore(), tmp_path / "b")
 
 
+def copy_of(pieces: list[Piece], path: Path) -> None:
+    """Restore a mirror that has these pieces only."""
+    store = MemoryStore()
+    claimer(store).claim().append(pieces, 0)
+    restore_into(store, path)
+
+
 def damaged_mirrors(path: Path) -> Iterator[tuple[str, MemoryStore]]:
     """Yield mirrors of six commits, each with another damage."""
     for damage in ("missing", "bit", "foreign", "swapped"):
@@ -378,6 +385,8 @@ def test_a_restored_journal_is_verified(tmp_path: Path) -> None:
     writer.append([Piece(path.name, 0, data[:70] + b"\1" + data[71:])], 0)
     with pytest.raises(CorruptionError):
         restore_into(other, tmp_path / "b")
+    with pytest.raises(MirrorDamageError, match="bytes 5000 to 6000 of "):
+        copy_of([Piece(path.name, 0, bytes(5000)), Piece(path.name, 6000, b"x")], tmp_path / "c")
     writer.append([Piece(path.name, 0, data)], 99)
     with pytest.raises(MirrorDamageError, match="promises LSN 99, but its bytes end at LSN 1"):
         restore_into(other, tmp_path / "b")

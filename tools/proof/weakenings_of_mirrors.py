@@ -7,6 +7,8 @@ from proof.weakenings import Weakening
 STORES = ("tests/mirror/test_stores.py", "tests/mirror/test_store_contract.py")
 FENCE = ("tests/mirror/test_claiming.py", "tests/mirror/test_mirror_world.py")
 ENTRIES = ("tests/mirror/test_entry.py",)
+SHIPPING = ("tests/mirror/test_shipping.py",)
+ATTACHING = ("tests/mirror/test_comparing.py", "tests/mirror/test_attaching.py")
 
 OF_STORES = (
     Weakening(
@@ -140,5 +142,86 @@ OF_THE_READER = (
         ENTRIES,
     ),
 )
+OF_SHIPPING = (
+    Weakening(
+        "mirror_ships_what_is_not_synced",
+        "journal/_mirror/unshipped.py",
+        "                stop = end[1]\n",
+        "                stop = file_size(self._directory, str(name))\n",
+        SHIPPING,
+    ),
+    Weakening(
+        "mirror_cuts_a_mark",
+        "journal/_mirror/unshipped.py",
+        "            end += FRAME_HEADER_BYTES  #",
+        "            pass  #",
+        SHIPPING,
+    ),
+    Weakening(
+        "mirror_skips_a_removed_segment",
+        "journal/_mirror/unshipped.py",
+        "if at is not None and at not in names:",
+        "if False:",
+        SHIPPING,
+    ),
+    Weakening(
+        "mirror_reports_a_part",
+        "journal/_mirror/shipper.py",
+        "self._append(group, lsn if is_last else self.mirrored_lsn)",
+        "self._append(group, lsn)",
+        SHIPPING,
+    ),
+    Weakening(
+        "restore_of_a_part",
+        "journal/_mirror/restoring.py",
+        "if last_lsn < lsn:",
+        "if False:",
+        SHIPPING,
+    ),
+    Weakening(
+        "restore_without_verification",
+        "journal/_mirror/restoring.py",
+        'if finding.kind == "corruption":',
+        "if False:",
+        SHIPPING,
+    ),
+    Weakening(
+        "restore_over_a_gap",
+        "journal/_mirror/restoring.py",
+        "if piece.offset > self._size:",
+        "if False:",
+        SHIPPING,
+    ),
+)
+OF_ATTACHING = (
+    Weakening(
+        "fork_is_overwritten",
+        "journal/_mirror/comparing.py",
+        "if differing or (missing and is_ahead):",
+        "if differing:",
+        ATTACHING,
+    ),
+    Weakening(
+        "differing_bytes_are_overwritten",
+        "journal/_mirror/comparing.py",
+        "if not is_zero(own[same:]):",
+        "if False:",
+        ATTACHING,
+    ),
+    Weakening(
+        "mirror_is_not_fetched",
+        "journal/_mirror/attaching.py",
+        "        fetch(directory, comparison.missing)\n",
+        "        pass\n",
+        ATTACHING,
+    ),
+    Weakening(
+        "refused_claim_is_kept",
+        "journal/_mirror/attaching.py",
+        "            appender.release()\n",
+        "            pass\n",
+        ATTACHING,
+    ),
+)
 
-ALL_OF = OF_STORES + OF_THE_FENCE + OF_THE_READER
+ALL_OF = OF_STORES + OF_THE_FENCE + OF_THE_READER + OF_SHIPPING + OF_ATTACHING

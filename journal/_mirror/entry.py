@@ -43,7 +43,7 @@ class MirrorDamageError(StoreError):
 
 
 class Claim(NamedTuple):
-    """What a writer states about itself when it claims a mirror."""
+    """The statement of a writer that claims a mirror."""
 
     journal_id: str
     application: str

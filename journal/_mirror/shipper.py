@@ -62,7 +62,8 @@ class Shipper:
         self._alarm = Alarm()
         self._gate = Gate(wakes_all_at_once=True)
         self._thread = threading.Thread(target=self._run, name="journal-mirror", daemon=True)
-        self._give_up_at: float | None = None  # set when the log is closed
+        self._give_up_at: float | None = None  # set by `stop`
+        self._is_closed = False
         self._shipped_end: SyncedEnd | None = None
         self.mirrored_lsn = appender.claimed.last_lsn
         self.failure: BaseException | None = None
@@ -91,9 +92,14 @@ class Shipper:
             if not gate.wait(None if until_s is None else until_s - time.monotonic()):
                 return lsn <= self.mirrored_lsn
 
-    def stop(self, limit_s: float) -> None:
-        """Ship the rest, release the mirror, and end. The log must be closed. If the store stays
-        unreachable for `limit_s` seconds, end without that. Never waits."""
+    def stop(self, limit_s: float, *, is_closed: bool = True) -> None:
+        """Ship the rest, release the mirror, and end. If the store stays unreachable for `limit_s`
+        seconds, end without that. Never waits.
+
+        `is_closed`: the log was closed, and all of it is synced. After a failure of the log, pass
+        False: what was written and not synced may be lost, so it is not shipped.
+        """
+        self._is_closed = is_closed
         self._give_up_at = time.monotonic() + limit_s
         self.wake()
 
@@ -109,7 +115,7 @@ class Shipper:
             while self._give_up_at is None:
                 self._ship(self._synced_end())
                 self._alarm.sleep(self._interval_s)
-            self._ship(self._synced_end(), is_closed=True)
+            self._ship(self._synced_end(), is_closed=self._is_closed)
             self._until_answered(self._appender.release)
         except _GivenUpError as error:
             text = "%s: the mirror can't be reached: %s; the next open ships what follows LSN %d"

@@ -25,7 +25,7 @@ class TakenError(StoreError):
 
 
 class AbsentError(StoreError):
-    """There is no such entry or blob."""
+    """The entry or the blob does not exist."""
 
 
 class UnreachableError(StoreError):

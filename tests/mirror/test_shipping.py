@@ -175,6 +175,19 @@ def test_only_what_is_synced_is_shipped(tmp_path: Path) -> None:
     assert restore_into(store, tmp_path / "c").lsn == 51
 
 
+def test_what_a_failed_log_has_not_synced_is_not_shipped(tmp_path: Path) -> None:
+    """When the log has failed, the mirror gets what was synced, and not what was only written."""
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store, Options(durability="os"), interval_s=3600)
+    mirrored.commit(2)
+    mirrored.journal._core.committer.sync_log()
+    mirrored.commit(3)
+    mirrored.shipper.stop(TIMEOUT_S, is_closed=False)
+    assert mirrored.shipper.join(TIMEOUT_S)
+    assert restore_into(store, tmp_path / "b").lsn == mirrored.shipper.mirrored_lsn == 2
+    mirrored.journal.close()
+
+
 def test_commits_go_on_while_the_store_is_silent(tmp_path: Path) -> None:
     """During an outage, commits are durable as ever, and waiters for the mirror time out. After it,
     the mirror catches up by itself."""

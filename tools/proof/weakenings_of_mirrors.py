@@ -144,6 +144,13 @@ OF_THE_READER = (
 )
 OF_SHIPPING = (
     Weakening(
+        "mirror_ships_all_of_a_failed_log",
+        "journal/_mirror/shipper.py",
+        "is_closed=self._is_closed)",
+        "is_closed=True)",
+        SHIPPING,
+    ),
+    Weakening(
         "mirror_ships_what_is_not_synced",
         "journal/_mirror/unshipped.py",
         "                stop = end[1]\n",

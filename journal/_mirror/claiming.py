@@ -27,7 +27,14 @@ from journal._mirror.entry import (
     Piece,
 )
 from journal._mirror.reading import RollUpName, read_entry, roll_up_names
-from journal._mirror.store import AbsentError, Store, StoreError, TakenError, UnreachableError
+from journal._mirror.store import (
+    AbsentError,
+    LostError,
+    Store,
+    StoreError,
+    TakenError,
+    UnreachableError,
+)
 
 
 class HeldError(StoreError):
@@ -270,8 +277,12 @@ class Appender:
         """Put the bytes of the entries from `first` to the last one into one blob.
 
         `follows`: the nonce of the entry before `first`. The entries may be trimmed once this has
-        returned. Raises what the store raises; then it may be repeated.
+        returned. Raises LostError if this writer's claim is gone, which nobody trims, and what the
+        store raises; then it may be repeated.
         """
+        claimed = self.claimed.number
+        if claimed not in self._store.numbers(claimed - 1)[:1]:
+            raise LostError(f"{self._store.url}: claim {claimed} is gone; the mirror was emptied")
         last = self._last
         entry = replace(last, kind=ROLL_UP, first=first, follows=follows, pieces=pieces, claim=None)
         name = RollUpName(last.number, first)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from journal._log import report
 from journal._mirror.store import (
     AbsentError,
+    LostError,
     RefusedError,
     StoreError,
     TakenError,
@@ -218,8 +219,8 @@ class JetStreamStore:
         last: int = info.state.last_seq
         return last
 
-    def _went_back(self, number: int, last: int) -> RefusedError:
-        return RefusedError(
+    def _went_back(self, number: int, last: int) -> LostError:
+        return LostError(
             f"{self.url}: entry {number} is next, but the stream's last sequence is {last}: the "
             "stream was emptied or made anew; mirror to a new one"
         )

@@ -20,7 +20,7 @@ from journal._disk.disk import Directory
 from journal._log import post
 from journal._mirror.claiming import Appender
 from journal._mirror.entry import MirrorEntry, Piece, pack_pieces
-from journal._mirror.store import UnreachableError
+from journal._mirror.store import RefusedError, StoreError, UnreachableError
 from journal._mirror.unshipped import Unshipped, read_range
 from journal._mutex import Alarm
 
@@ -160,14 +160,14 @@ class Shipper:
         while True:
             try:
                 call()
-            except UnreachableError as error:
+            except (UnreachableError, RefusedError) as error:  # a right that was taken may return
                 self._stall(error, delay_s)
                 delay_s = min(2 * delay_s, _RETRY_S_MAX)
                 call = self._appender.retry
             else:
                 return
 
-    def _stall(self, error: UnreachableError, delay_s: float) -> None:
+    def _stall(self, error: StoreError, delay_s: float) -> None:
         """Wait before a request is repeated. Raises _GivenUpError after the limit of a close."""
         if delay_s == _RETRY_S_MIN:
             self.stalls += 1
@@ -223,7 +223,7 @@ class RollUps:
         try:
             name = self._appender.roll_up(self._first, self._follows, pieces)
             self._appender.trim(name, numbers)
-        except UnreachableError:
+        except (UnreachableError, RefusedError):
             return
         self._begin()
 

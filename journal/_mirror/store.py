@@ -38,6 +38,10 @@ class RefusedError(StoreError):
     request is useless until a person has changed something."""
 
 
+class LostError(StoreError):
+    """The store has lost entries: it was emptied or made anew. Nothing may be appended any more."""
+
+
 class Store(Protocol):
     """An open store. Numbers are whole numbers from 1, and names of blobs are plain file names."""
 
@@ -52,8 +56,8 @@ class Store(Protocol):
     def append(self, number: int, data: bytes) -> None:
         """Make `data`, which is not empty, the entry `number`, and return once it is durable.
 
-        The caller knows that the list reached `number` - 1. Raises TakenError, UnreachableError and
-        RefusedError.
+        The caller knows that the list reached `number` - 1. Raises TakenError, UnreachableError,
+        RefusedError, and LostError if the store knows better.
         """
 
     def entry(self, number: int) -> bytes:

@@ -17,7 +17,7 @@ from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from journal._mirror.shipper import Shipper
-from journal._mirror.store import Store, UnreachableError
+from journal._mirror.store import LostError, RefusedError, Store, StoreError, UnreachableError
 from journal._mirror.unshipped import BEGINNING, Unshipped
 from journal.errors import CorruptionError
 from tests.mirror.conftest import Open
@@ -34,13 +34,14 @@ class Outages(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.is_down = False
+        self.error: type[StoreError] = UnreachableError
         self.refused = threading.Event()
         self.appends = 0
 
     def append(self, number: int, data: bytes) -> None:
         if self.is_down:
             self.refused.set()
-            raise UnreachableError("the store is down")
+            raise self.error("the store is down")
         super().append(number, data)
         self.appends += 1
 
@@ -188,10 +189,12 @@ def test_what_a_failed_log_has_not_synced_is_not_shipped(tmp_path: Path) -> None
     mirrored.journal.close()
 
 
-def test_commits_go_on_while_the_store_is_silent(tmp_path: Path) -> None:
-    """During an outage, commits are durable as ever, and waiters for the mirror time out. After it,
-    the mirror catches up by itself."""
+@pytest.mark.parametrize("error", [UnreachableError, RefusedError])
+def test_commits_go_on_while_the_store_is_silent(error: type[StoreError], tmp_path: Path) -> None:
+    """During an outage, or while credentials are refused, commits are durable as ever, and waiters
+    for the mirror time out. After it, the mirror catches up by itself."""
     store = Outages()
+    store.error = error
     mirrored = Mirrored(tmp_path / "a", store)
     assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
     store.is_down = True
@@ -296,6 +299,19 @@ def test_many_entries_are_rolled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(store.blob_names()) == 4
     assert len(store.numbers(0)) < 15
     assert restore_into(store, tmp_path / "b").lsn == 45
+
+
+def test_an_emptied_mirror_is_noticed(tmp_path: Path) -> None:
+    """If the store was emptied, the shipper notices at the next roll-up and stops, since what it
+    appends continues nothing."""
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    store.trim(store.numbers(0))
+    mirrored.commit(60)
+    assert mirrored.shipper.join(TIMEOUT_S)
+    assert [type(error) for error in mirrored.failures] == [LostError]
+    mirrored.journal.close()
 
 
 def test_a_large_commit_is_split(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from journal._disk import mounts
 from journal._mirror import directory_store
 from journal._mirror.directory_store import DirectoryStore
-from journal._mirror.store import RefusedError, TakenError, UnreachableError
+from journal._mirror.store import LostError, RefusedError, TakenError, UnreachableError
 from journal._mirror.urls import open_store, shown_url
 from journal.testing import SimulatedDisk, seeded
 from tests.installed import import_package
@@ -204,12 +204,13 @@ def test_a_stream_that_may_drop_messages_is_refused(
 
 
 def test_a_stream_that_went_back_is_no_fence(nats_address: str, fresh_name: str) -> None:
-    """A stream that ends before the number that is due was emptied. That is no other writer."""
+    """A stream that ends before the number that is due was emptied. That is no other writer, and no
+    outage."""
     import_package("nats")
     make_stream(nats_address, fresh_name)
     store = open_store(f"nats://{nats_address}/{fresh_name}")
     try:
-        with pytest.raises(RefusedError, match="emptied or made anew"):
+        with pytest.raises(LostError, match="emptied or made anew"):
             store.append(3, b"x")
     finally:
         store.close()

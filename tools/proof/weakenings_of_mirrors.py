@@ -144,6 +144,13 @@ OF_THE_READER = (
 )
 OF_SHIPPING = (
     Weakening(
+        "emptied_mirror_goes_on",
+        "journal/_mirror/claiming.py",
+        "if claimed not in self._store.numbers(claimed - 1)[:1]:",
+        "if False:",
+        SHIPPING,
+    ),
+    Weakening(
         "mirror_ships_all_of_a_failed_log",
         "journal/_mirror/shipper.py",
         "is_closed=self._is_closed)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,13 @@ from journal import Journal, JournalReader, Options
 from journal._disk.posix import PosixDisk
 from journal._mirror import shipper as shipper_module
 from journal._mirror.claiming import OvertakenError
-from journal._mirror.entry import MirrorDamageError, Piece
+from journal._mirror.entry import Piece
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from journal._mirror.shipper import Shipper
 from journal._mirror.store import LostError, RefusedError, Store, StoreError, UnreachableError
 from journal._mirror.unshipped import BEGINNING, Unshipped
-from journal.errors import CorruptionError
 from tests.mirror.conftest import Open
 from tests.mirror.test_claiming import claimer
 from tests.mirror.world import STATEMENT
@@ -345,77 +343,3 @@ def test_a_segment_that_is_gone_stops_the_mirror(tmp_path: Path) -> None:
     assert not mirrored.shipper.wait(101, TIMEOUT_S)
     assert isinstance(mirrored.shipper.failure, OSError)
     mirrored.journal.close()
-
-
-# --- restoring ---
-
-
-def test_a_restore_needs_a_new_directory(tmp_path: Path) -> None:
-    """A directory with files is refused and not changed."""
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "mine").write_text("x")
-    with pytest.raises(FileExistsError, match="is not empty"):
-        restore_into(MemoryStore(), tmp_path / "b")
-    assert [path.name for path in (tmp_path / "b").iterdir()] == ["mine"]
-
-
-def test_an_empty_store_is_no_journal(tmp_path: Path) -> None:
-    """A store without entries is an error, not an empty journal."""
-    with pytest.raises(FileNotFoundError, match="no mirror of a journal"):
-        restore_into(MemoryStore(), tmp_path / "b")
-
-
-def copy_of(pieces: list[Piece], path: Path) -> None:
-    """Restore a mirror that has these pieces only."""
-    store = MemoryStore()
-    claimer(store).claim().append(pieces, 0)
-    restore_into(store, path)
-
-
-def damaged_mirrors(path: Path) -> Iterator[tuple[str, MemoryStore]]:
-    """Yield mirrors of six commits, each with another damage."""
-    for damage in ("missing", "bit", "foreign", "swapped"):
-        store = MemoryStore()
-        mirrored = Mirrored(path / f"a-{damage}", store, Options(), interval_s=3600)
-        for _ in range(6):
-            assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
-        mirrored.close()
-        entry = store.entry(4)
-        store.trim([4])
-        if damage == "bit":
-            store.append(4, entry[:-1] + bytes([entry[-1] ^ 1]))
-        elif damage == "foreign":
-            store.append(4, b"hello")
-        elif damage == "swapped":
-            store.append(4, store.entry(3))
-        yield damage, store
-
-
-def test_a_damaged_mirror_is_refused(tmp_path: Path) -> None:
-    """A restore from a mirror with a missing, damaged, foreign or misplaced entry is refused with
-    its number, and leaves nothing behind."""
-    for damage, store in damaged_mirrors(tmp_path):
-        target = tmp_path / f"b-{damage}"
-        with pytest.raises(MirrorDamageError, match="entry 4: "):
-            restore_into(store, target)
-        assert list(target.iterdir()) == []
-
-
-def test_a_restored_journal_is_verified(tmp_path: Path) -> None:
-    """Bytes that are whole as entries, and no journal, are refused."""
-    store = MemoryStore()
-    mirrored = Mirrored(tmp_path / "a", store, Options())
-    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
-    mirrored.close()
-    (path,) = (tmp_path / "a").glob("*.seg")
-    data = path.read_bytes()
-    other = MemoryStore()
-    writer = claimer(other).claim()
-    writer.append([Piece(path.name, 0, data[:70] + b"\1" + data[71:])], 0)
-    with pytest.raises(CorruptionError):
-        restore_into(other, tmp_path / "b")
-    with pytest.raises(MirrorDamageError, match="bytes 5000 to 6000 of "):
-        copy_of([Piece(path.name, 0, bytes(5000)), Piece(path.name, 6000, b"x")], tmp_path / "c")
-    writer.append([Piece(path.name, 0, data)], 99)
-    with pytest.raises(MirrorDamageError, match="promises LSN 99, but its bytes end at LSN 1"):
-        restore_into(other, tmp_path / "b")

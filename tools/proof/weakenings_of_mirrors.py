@@ -7,7 +7,7 @@ from proof.weakenings import Weakening
 STORES = ("tests/mirror/test_stores.py", "tests/mirror/test_store_contract.py")
 FENCE = ("tests/mirror/test_claiming.py", "tests/mirror/test_mirror_world.py")
 ENTRIES = ("tests/mirror/test_entry.py",)
-SHIPPING = ("tests/mirror/test_shipping.py",)
+SHIPPING = ("tests/mirror/test_shipping.py", "tests/mirror/test_restoring.py")
 ATTACHING = ("tests/mirror/test_comparing.py", "tests/mirror/test_attaching.py")
 
 OF_STORES = (

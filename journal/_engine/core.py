@@ -1,4 +1,4 @@
-"""Core: opens a journal, connects its parts, and closes it when the last thread has ended.
+"""Core: connects the parts of an open journal, and closes it when the last thread has ended.
 
 write:  record -> log buffer -> frame -> segment -> disk => durable LSN => waiter
 read:   disk -> segment -> frame -> record
@@ -12,33 +12,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import TIMEOUT_MAX, get_ident
-from typing import Self
 
 from journal._commit.backpressure import Backpressure
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_turn import CommitTurn
 from journal._commit.committer import Committer
 from journal._commit.lifecycle import Lifecycle
-from journal._commit.writer import NO_SPACE, Writer
+from journal._commit.writer import Writer
 from journal._disk import process
-from journal._disk.disk import Directory, Disk, StrPath, clock_ns, is_disk_error
-from journal._disk.posix import PosixDisk
+from journal._disk.disk import Directory, Disk
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import CompactionSchedule
 from journal._engine.compactor import Compactor, Fill, Freeze
 from journal._engine.directory_use import DirectoryUse
-from journal._format.checkpoint import Checkpoint, state_application
+from journal._format.checkpoint import Checkpoint
 from journal._log import report
 from journal._mutex import Alarm, HandlerSafeLock
-from journal._names import is_journal
-from journal._recovery.recovery import Recovered, Recovery
-from journal._waits import check_timeout_s
+from journal._recovery.recovery import Recovered
 from journal.errors import (
     ClosedError,
-    FailedError,
     InterruptedCallError,
-    JournalError,
-    UnsafePathError,
 )
 from journal.options import Options
 
@@ -210,113 +203,3 @@ class Core:
                 self.directory.path,
                 self.buffer.used_bytes,
             )
-
-
-class Opening:
-    """An opening for writing: it locks the directory, recovers the log, and starts a Core.
-
-    A context manager. If it is left with an exception, everything is undone: no thread and no lock
-    remains. Otherwise the caller has to close the core.
-    """
-
-    def __init__(
-        self,
-        path: StrPath,
-        options: Options,
-        disk: Disk | None,
-        lock_timeout_s: float | None = 0.0,
-    ) -> None:
-        check_timeout_s(lock_timeout_s, "lock_timeout_s")
-        self._lock_timeout_s = lock_timeout_s
-        self._path = path
-        self._options = options
-        self._disk = disk or PosixDisk()
-        self._directory: Directory | None = None
-        self._recovery: Recovery | None = None
-        self._is_recovering = False
-        self._core: Core | None = None
-
-    def recover(self, accepts: tuple[str, ...]) -> Recovery:
-        """Open and lock the directory. Return its recovery, whose batches must all be read.
-
-        `accepts`: the applications whose checkpoint may be loaded; if it is empty, any.
-        """
-        process.check_interpreter(self._path)
-        directory = self._directory = self._disk.open_directory(self._path, write=True)
-        if self._lock_timeout_s == 0:
-            directory.lock()
-        else:
-            from journal._disk.lock_wait import lock_within
-
-            lock_within(directory, self._lock_timeout_s)
-        names = directory.names()
-        if names and not is_journal(names):
-            raise UnsafePathError(
-                f"the directory contains files, such as {names[0]!r}, but no journal; "
-                "give an empty or a new directory",
-                path=directory.path,
-            )
-        self._is_recovering = True
-        keep = self._options.checkpoints_kept
-        self._recovery = Recovery(directory, keep=keep, accepts=accepts)
-        return self._recovery
-
-    def start(self) -> Core:
-        """Finish the recovery, start the flusher, and return its Core."""
-        directory, recovery = self._directory, self._recovery
-        assert directory is not None
-        assert recovery is not None
-        recovered = recovery.finish()
-        if recovered.is_new and self._options.application:
-            recovered = self._state_application(directory, recovered)
-        self._is_recovering = False
-        process.write_pid_note(directory, recovered.epoch)
-        core = self._core = Core(directory, self._disk, self._options, recovered)
-        try:
-            core.start()
-        except BaseException:  # an interrupt; another one may strike when the context is left
-            core.drop()
-            raise
-        return core
-
-    def _state_application(self, directory: Directory, recovered: Recovered) -> Recovered:
-        """State the application in a checkpoint, and return `recovered` with the journal's id."""
-        journal_id = recovered.journal_id or self._disk.new_id().hex()
-        try:
-            state_application(
-                directory,
-                self._options.application,
-                journal_id=journal_id,
-                epoch=recovered.epoch,
-                now_ns=clock_ns(self._disk),
-            )
-        except OSError as error:
-            if error.errno not in NO_SPACE or not is_disk_error(error, directory):
-                raise
-            report(
-                logging.WARNING,
-                "%s: there is no space for the checkpoint that states the application: %s; until "
-                "there is one, the journal opens for any application",
-                directory.path,
-                error,
-            )
-        return recovered._replace(journal_id=journal_id)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None or self._directory is None:
-            return
-        if self._core:
-            self._core.drop()
-            return
-        try:
-            if self._recovery:
-                self._recovery.close()
-        finally:
-            self._directory.close(unlock=True)
-        # A disk that can't be read proves nothing about its data, so this is no corruption.
-        is_of_disk = isinstance(error, OSError) and is_disk_error(error)
-        if self._is_recovering and is_of_disk and not isinstance(error, JournalError):
-            raise FailedError(f"{self._directory.path}: can't be recovered: {error}") from error

@@ -13,7 +13,8 @@ from journal._disk.disk import Disk, StrPath, file_size
 from journal._engine.async_handle import AsyncHandle
 from journal._engine.checkpoint_store import check_stateless
 from journal._engine.compactor import Fill, Freeze
-from journal._engine.core import Core, Opening
+from journal._engine.core import Core
+from journal._engine.opening import Opening
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, Record, check_spans
 from journal._format.segment import segment_names

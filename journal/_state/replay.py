@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from journal._commit.buffer import LogBuffer
 from journal._disk.disk import Disk, StrPath
-from journal._engine.core import Opening
+from journal._engine.opening import Opening
 from journal._format.checkpoint import Checkpoint
 from journal._recovery.walk import ReplayBatch
 from journal._state.owned_journal import ApplyProgress, OwnedJournal

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from weakref import ReferenceType, ref
 
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
@@ -20,6 +17,7 @@ from journal._public import public
 from journal._state.durable_state import DurableState
 from journal._state.state_machine import StateMachine
 from journal._state.state_part import Companion, HasParts, StatePart, whole_of
+from journal._tables import bodies
 from journal._tables.chunked_map import Stored
 from journal._tables.expiry import expiry_of, with_expiry
 from journal._tables.keys import Key, encode_key
@@ -37,7 +35,6 @@ from journal._tables.tables_part import TablesPart
 from journal._tables.tables_view import TablesView, read_tables
 from journal._tables.transaction import ChunksOf, ReadWriteSet, Transaction, result_of
 from journal._tables.values import pack_value, unpack_value
-from journal._waits import this_runner
 from journal.errors import ConflictError, JournalError
 from journal.options import Options
 
@@ -51,12 +48,6 @@ _ANY: Any = object()
 # propagates: a signal handler may have raised it.
 _OF_STALE_READS = (LookupError, ValueError, TypeError, ArithmeticError, AssertionError)
 _UPDATE_ATTEMPTS = 16  # of an update whose function or writes run without the lock
-
-# The transactions whose bodies run here, by the id of their Tables. A weak reference: an interrupt
-# may keep a body from being left, and must not refuse this thread's later writes.
-_bodies: ContextVar[Mapping[int, ReferenceType[TransactionContext]]] = ContextVar(
-    "journal.tables.bodies", default=MappingProxyType({})
-)
 
 
 @public
@@ -308,13 +299,7 @@ class Tables(AsyncHandle):
         return self._publisher.write_row(place, value, check)
 
     def _refuse_in_body(self, what: str) -> None:
-        reference = _bodies.get().get(id(self))
-        context = reference and reference()
-        if context and context._runner is this_runner():
-            raise JournalError(
-                f"can't {what} inside a transaction's body: it would not be part of the "
-                "transaction; use the transaction, as in t[table][key] = value"
-            )
+        bodies.refuse_in_body(id(self), what)
 
 
 @public
@@ -328,7 +313,7 @@ class Table(TableView):
 
     def __setitem__(self, key: Key, value: Any) -> None:
         # As `set` does, without its calls for a transaction's body and a time.
-        if _bodies.get():
+        if bodies.running.get():
             self._tables._refuse_in_body("write")
         self._set_row(encode_key(key), pack_value(value))
 
@@ -422,16 +407,14 @@ class TransactionContext:
         self._collected = tables._new_set(tables._rows.chunks_between)
         self._transaction = Transaction(tables._rows, self._collected, tables._parts)
         self._has_begun = False
-        self._runner: object = None  # the thread or task that runs the body
+        self._body = bodies.Body()
 
     def __enter__(self) -> Transaction:
         self._tables._refuse_in_body("begin a transaction")
         if self._has_begun:
             raise JournalError("the transaction has been used; begin another one")
         self._has_begun = True
-        others = {key: body for key, body in _bodies.get().items() if body()}
-        _bodies.set({**others, id(self._tables): ref(self)})
-        self._runner = this_runner()  # last, so that no interrupt above leaves it set
+        bodies.enter(self._body, id(self._tables))
         return self._transaction
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -465,7 +448,7 @@ class TransactionContext:
             )
 
     def _leave_body(self) -> None:
-        self._runner = None
+        self._body.runner = None
         self._collected.end()  # before the writes are published: none that follows would be
 
 

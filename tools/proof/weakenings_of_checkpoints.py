@@ -10,7 +10,7 @@ ITEMS = ("tests/engine/test_checkpoint_items.py", "tests/engine/test_checkpoint_
 ALL_OF = (
     Weakening(
         "application_stated_by_compactions_only",
-        "journal/_engine/core.py",
+        "journal/_engine/opening.py",
         "if recovered.is_new and self._options.application:",
         "if False:",
         APPLICATION,

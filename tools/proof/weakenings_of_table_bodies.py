@@ -48,9 +48,9 @@ ALL_OF = (
     ),
     Weakening(
         "others_are_refused_in_a_body",
-        TABLES,
-        "        if context and context._runner is this_runner():",
-        "        if context and context._runner:",
+        "journal/_tables/bodies.py",
+        "    if body and body.runner is this_runner():",
+        "    if body and body.runner:",
         TRANSACTIONS,
     ),
     Weakening(

@@ -181,7 +181,7 @@ CLEAN_UP = (
     ),
     Weakening(
         "failed_open_keeps_the_lock",
-        "journal/_engine/core.py",
+        "journal/_engine/opening.py",
         "        if self._core:\n            self._core.drop()\n",
         "        if self._core:\n",
         LEFTOVERS,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from journal._commit.gate import Gate
-from journal._disk.disk import Disk, StrPath, file_size
+from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
 from journal._engine.checkpoint_store import check_stateless
 from journal._engine.compactor import Fill, Freeze
@@ -19,7 +19,6 @@ from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, Record, check_spans
 from journal._format.segment import segment_names
 from journal._log import report
-from journal._names import COMPANIONS
 from journal._offline.reader import read_batches
 from journal._public import public
 from journal._recovery.walk import ReplayBatch
@@ -364,37 +363,10 @@ class Journal(AsyncHandle):
         Reads the directory, and holds no lock that a writer needs. Raises OSError if that fails,
         and ClosedError in a forked child.
         """
-        from journal.metrics import Stats
+        from journal._engine.stats import stats_of
 
         self.check_process()
-        core, committer, figures = self._core, self._committer, self._committer.figures
-        compaction = core.compactor.stats
-        names = [] if self._is_closed else core.directory.names()
-        names = [name for name in names if name not in COMPANIONS]
-        durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # this order: no negative
-        return Stats(
-            commits=figures.commits,
-            records=figures.records,
-            bytes=committer.log_bytes,
-            syncs=figures.syncs,
-            commit_records=figures.commit_records.histogram(),
-            commit_bytes=figures.commit_bytes.histogram(),
-            sync_ns=figures.sync_ns.histogram(),
-            wait_ns=figures.wait_ns.histogram(),
-            buffered_bytes=self._buffer.used_bytes,
-            backlog_records=last_lsn - durable_lsn,
-            durable_lsn=durable_lsn,
-            synced_lsn=committer.synced_lsn,
-            last_lsn=last_lsn,
-            segments=len(segment_names(names)),
-            disk_bytes=sum(file_size(core.directory, name) for name in names),
-            compactions=compaction.compactions,
-            compaction_failures=compaction.failures,
-            last_compaction_error=compaction.last_error,
-            compaction_ns=compaction.compaction_ns,
-            checkpoint_bytes=compaction.checkpoint_bytes,
-            stalls=figures.stalls + self._buffer.stalls,
-        )
+        return stats_of(self._core, is_closed=self._is_closed)
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Commit everything that was appended, and release the directory.

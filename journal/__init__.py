@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from journal._engine.compactor import Freeze
     from journal._engine.journal import Journal
     from journal._format.segment_info import SegmentInfo
+    from journal._mirror.errors import FencedError, MirrorError, MirrorReason
+    from journal._mirror.mirror import Mirror
     from journal._offline.backup import BackupReport, backup
     from journal._offline.findings import Finding, FrameInfo
     from journal._offline.recovery_preview import RecoveryPreview, preview_recovery
@@ -105,6 +107,7 @@ __all__ = [
     "DurableState",
     "Entry",
     "FailedError",
+    "FencedError",
     "File",
     "FileMode",
     "Finding",
@@ -122,6 +125,9 @@ __all__ = [
     "Key",
     "LockStats",
     "LockedError",
+    "Mirror",
+    "MirrorError",
+    "MirrorReason",
     "NotAJournalError",
     "Observer",
     "Options",
@@ -169,6 +175,8 @@ _MODULES = {
     "Freeze": "_engine.compactor",
     **dict.fromkeys(("AsyncHandle", "AsyncOpening"), "_engine.async_handle"),
     "Journal": "_engine.journal",
+    "Mirror": "_mirror.mirror",
+    **dict.fromkeys(("FencedError", "MirrorError", "MirrorReason"), "_mirror.errors"),
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats", "StatsSource"), "metrics"),
     "DurableState": "_state.durable_state",
     "StateMachine": "_state.state_machine",

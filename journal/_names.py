@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from journal._public import public
 
 LOCK = "LOCK"  # the file that names the writer, for people; recovery never reads it
+MIRROR = "MIRROR"  # the file that states that the directory has a mirror
 COMPANIONS = frozenset({"output"})  # directories that a manager keeps beside the journal's files
 TMP = ".tmp"  # the suffix of a file that is being made; such a file is never read
 SEGMENT_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
@@ -24,10 +25,11 @@ class JournalFile(NamedTuple):
     path: str
     """The path of the file."""
 
-    kind: Literal["segment", "checkpoint", "lock", "unfinished", "companion", "stray"]
-    """The kind of the file: "unfinished" for one that was being made and is never read, "companion"
-    for a directory that a manager of sub-agents keeps beside the journal's files, "stray" for one
-    that does not belong to a journal."""
+    kind: Literal["segment", "checkpoint", "lock", "mirror", "unfinished", "companion", "stray"]
+    """The kind of the file: "mirror" for one that states something of the directory's mirror,
+    "unfinished" for one that was being made and is never read, "companion" for a directory that a
+    manager of sub-agents keeps beside the journal's files, "stray" for one that does not belong to
+    a journal."""
 
     lsn: int = 0
     """The first LSN of a segment, the LSN of a checkpoint's state, and 0 for every other file."""
@@ -49,7 +51,9 @@ def file_at(path: str) -> JournalFile:
         return JournalFile(path, "unfinished")
     if name in COMPANIONS:
         return JournalFile(path, "companion")
-    return JournalFile(path, "lock" if name == LOCK else "stray")
+    if name in (LOCK, MIRROR):
+        return JournalFile(path, "lock" if name == LOCK else "mirror")
+    return JournalFile(path, "stray")
 
 
 def is_journal(names: list[str]) -> bool:

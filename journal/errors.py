@@ -7,6 +7,7 @@ here from the fields of the errors. No other part of the program parses them.
 from __future__ import annotations
 
 import copyreg
+import time
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -186,15 +187,43 @@ class LockedError(JournalError, BlockingIOError):
     is_this_process: bool
     """True if this process itself has the journal open already."""
 
-    def __init__(self, path: str, pid: int | None, *, is_this_process: bool = False) -> None:
+    host: str | None
+    """The name of the writer's machine, if it holds the journal's mirror. None if it holds the lock
+    of the directory."""
+
+    epoch: int | None
+    """The epoch of the writer that holds the mirror. None if it holds the lock of the directory."""
+
+    since: float | None
+    """The time at which that writer claimed the mirror, by its own clock, in Unix seconds. None if
+    it holds the lock of the directory."""
+
+    def __init__(
+        self,
+        path: str,
+        pid: int | None,
+        *,
+        is_this_process: bool = False,
+        host: str | None = None,
+        epoch: int | None = None,
+        since: float | None = None,
+    ) -> None:
         holder = f"locked by process {pid}" if pid else "locked by another process"
-        fix = "stop it first"
+        fix = "stop it first, or read with JournalReader"
         if is_this_process:
-            holder, fix = "this process has it open already", "use or close what has it open"
-        super().__init__(f"{path}: {holder}; {fix}, or read with JournalReader")
+            holder = "this process has it open already"
+            fix = "use or close what has it open, or read with JournalReader"
+        if host is not None:
+            at = utc_text(since or 0.0)
+            holder = f"process {pid} on {host} holds its mirror, with epoch {epoch}, since {at}"
+            fix = "stop that process; if it is dead, open with takeover=True"
+        super().__init__(f"{path}: {holder}; {fix}")
         self.path = path
         self.pid = pid
         self.is_this_process = is_this_process
+        self.host = host
+        self.epoch = epoch
+        self.since = since
 
 
 @public
@@ -485,3 +514,11 @@ class UnsafePathError(JournalError, PermissionError):
         super().__init__(what if path is None else f"{path}: {what}")
         self.path = path
         self.what = what
+
+
+def utc_text(seconds: float) -> str:
+    """Return a time in Unix seconds as text, whatever clock it is from."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} s"

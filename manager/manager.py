@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from journal import AsyncHandle, Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
 from manager import clock, records
@@ -47,7 +47,7 @@ from manager.watch import Watch
 from manager.workspace import StrPath, state_path
 
 if TYPE_CHECKING:
-    from journal import Tables
+    from journal import Mirror, Tables
     from manager.transaction import FleetTransaction, FleetTransactionContext
 
 T = TypeVar("T")
@@ -99,6 +99,8 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         limits: Limits = Limits(),
         options: Options = Options(),
         lock_timeout_s: float | None = 0.0,
+        mirror: str | Mirror | Literal[False] | None = None,
+        takeover: bool = False,
         disk: Any = None,
     ) -> SubAgentManager:
         """Recover the fleet in `state_dir` below `workspace`, or create a new one.
@@ -108,7 +110,8 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         interrupts the same agents again. So `open` succeeds on a full disk.
 
         Raise LockedError, CorruptionError, FormatVersionError, UnsafePathError (also for a symlink
-        below the workspace), and the other errors of opening a journal. `disk` is for tests; with
+        below the workspace), and the other errors of opening a journal. `mirror`, `takeover`: see
+        `Journal.open`. `disk` is for tests; with
         it, `workspace` is a path on that disk.
         """
         instance("limits", limits, Limits)
@@ -120,7 +123,14 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         )
         with ExitStack() as undo:
             with state_directory as path:
-                state = open_fleet(path, options=options, lock_timeout_s=lock_timeout_s, disk=disk)
+                state = open_fleet(
+                    path,
+                    options=options,
+                    lock_timeout_s=lock_timeout_s,
+                    mirror=mirror,
+                    takeover=takeover,
+                    disk=disk,
+                )
                 undo.push(state)
             manager = cls(state, limits, options)
             manager._boot()
@@ -381,6 +391,18 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         Use `asyncio.timeout` for a time limit.
         """
         await self._state.durable(lsn)
+
+    def wait_mirrored(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """Block until the mirror has all changes up to `lsn`; see `Journal.wait_mirrored`.
+
+        Raise TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and ValueError
+        without a mirror.
+        """
+        self._state.wait_mirrored(lsn, timeout_s=timeout_s)
+
+    async def mirrored(self, lsn: int | None = None) -> None:
+        """Await the arrival of changes in the mirror, like `wait_mirrored`, in any event loop."""
+        await self._state.mirrored(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until the log buffer has room; see `Journal.wait_room`.

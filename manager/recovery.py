@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from journal import DurableState, FormatVersionError, Options
 from manager.fleet import Fleet
 
+if TYPE_CHECKING:
+    from journal import Mirror
+
 
 def open_fleet(
-    path: str, *, options: Options, disk: Any, lock_timeout_s: float | None = 0.0
+    path: str,
+    *,
+    options: Options,
+    disk: Any,
+    lock_timeout_s: float | None = 0.0,
+    mirror: str | Mirror | Literal[False] | None = None,
+    takeover: bool = False,
 ) -> DurableState[Fleet]:
     """Open the fleet in the directory `path`.
 
@@ -19,7 +28,13 @@ def open_fleet(
     """
     with ExitStack() as undo:
         state = DurableState.open(
-            path, Fleet(), options=options, lock_timeout_s=lock_timeout_s, disk=disk
+            path,
+            Fleet(),
+            options=options,
+            lock_timeout_s=lock_timeout_s,
+            mirror=mirror,
+            takeover=takeover,
+            disk=disk,
         )
         undo.push(state)
         checkpoint, fleet = state.journal.checkpoint, state.machine

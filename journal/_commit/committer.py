@@ -24,7 +24,7 @@ from journal._commit.commit_figures import CommitFigures
 from journal._commit.commit_turn import CommitTurn, LoneWaiter
 from journal._commit.lifecycle import Lifecycle
 from journal._commit.observers import Event, Observers
-from journal._commit.writer import NO_SPACE, Writer
+from journal._commit.writer import NO_SPACE, SyncedEnd, Writer
 from journal._disk.disk import is_disk_error
 from journal._log import post
 from journal._mutex import Alarm
@@ -86,6 +86,16 @@ class Committer:
         return self._writer.log_bytes
 
     @property
+    def last_lsn(self) -> int:
+        """The LSN of the last record that was appended."""
+        return self._buffer.last_lsn
+
+    @property
+    def synced_end(self) -> SyncedEnd | None:
+        """The end of what is synced since open, or None."""
+        return self._writer.synced_end
+
+    @property
     def synced_lsn(self) -> int:
         """The LSN up to which every record survives a power cut. With durability "disk", these are
         all acknowledged records."""
@@ -124,6 +134,12 @@ class Committer:
             self._turn.sync_gate().wait()
             if self.synced_lsn < last_lsn:
                 raise self._lifecycle.error()
+
+    def stop(self, error: BaseException) -> None:
+        """Stop the journal with an error that the disk has not raised. Another thread of the engine
+        calls this."""
+        if self._lifecycle.failure is None:
+            self._fail(error)
 
     def abandon(self) -> None:
         """Close the segment's file in a forked child, where the flusher does not exist."""

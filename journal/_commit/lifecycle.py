@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 
 from journal.errors import ClosedError, FailedError, JournalError
@@ -37,6 +38,8 @@ class Lifecycle:
         """Return the error for a caller whose record is not durable and never will be."""
         if self.failure is None:
             return _closed()
+        if isinstance(self.failure, FailedError) and type(self.failure) is not FailedError:
+            return copy(self.failure)  # it says all, such as who has overtaken this writer
         error = FailedError(
             f"the journal stopped: {self.failure}; unacknowledged records may or may not survive. "
             "Close the journal, fix the cause, and reopen it"

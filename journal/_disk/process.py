@@ -70,6 +70,11 @@ def disown(owned: Owned) -> None:
     _owned.discard(owned)
 
 
+def host_and_pid() -> tuple[str, int]:
+    """Return the machine's name and this process's ID."""
+    return os.uname().nodename, os.getpid()
+
+
 def write_pid_note(directory: Directory, epoch: int) -> None:
     """Write the writer's pid and epoch into LOCK, for people.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import TIMEOUT_MAX, get_ident
+from typing import TYPE_CHECKING
 
 from journal._commit.backpressure import Backpressure
 from journal._commit.buffer import LogBuffer
@@ -34,6 +35,9 @@ from journal.errors import (
     InterruptedCallError,
 )
 from journal.options import Options
+
+if TYPE_CHECKING:  # imported at first use: few journals have a mirror
+    from journal._engine.mirroring import Link, Mirroring
 
 _EXIT_TIMEOUT_S = 10.0
 
@@ -96,13 +100,22 @@ class Core:
                 log_bytes=recovered.log_bytes,
             ),
         )
+        self.mirroring: Mirroring | None = None
         self._use = DirectoryUse(directory)
         # The threads that are inside `finish_close`. Changed only by single atomic operations.
         self._closers: dict[int, None] = {}
 
+    def mirror_with(self, link: Link) -> None:
+        """Ship everything to the mirror from the start on."""
+        last_lsn = self.buffer.last_lsn
+        self.mirroring = link.mirroring(self.committer, epoch=self.epoch, recovered_lsn=last_lsn)
+
     def start(self) -> None:
         self._use.enter(self.committer)
         self.committer.start(self._flusher_ended)
+        if self.mirroring is not None:
+            self._use.enter(self.mirroring)
+            self.mirroring.start(partial(self._use.leave, self.mirroring))
         process.own(self)  # last: the exit hook can't wait for a thread that never started
 
     def start_compaction(self, freeze: Freeze | None) -> None:
@@ -163,11 +176,10 @@ class Core:
     def _finish_close(self, timeout_s: float | None) -> bool:
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in (self.committer, self.compactor):
-            remaining_s = None if until_s is None else max(0.0, until_s - time.monotonic())
-            if remaining_s is not None and remaining_s > TIMEOUT_MAX:
-                remaining_s = None
-            if not thread.join(remaining_s):
+            if not thread.join(_remaining_s(until_s)):
                 return False
+        if self.mirroring is not None and not self.mirroring.finish(_remaining_s(until_s)):
+            return False
         self._use.release()
         if self.checkpoint:
             self.checkpoint.close()
@@ -181,10 +193,17 @@ class Core:
         self.buffer.close_soon()
         if not self.committer.has_begun:  # an interrupt struck before it started
             self._use.leave(self.committer)
+        mirroring = self.mirroring
+        if mirroring is not None:
+            mirroring.drop()
+            if not mirroring.has_begun:
+                self._use.leave(mirroring)
         self._use.release_if_unused()
 
     def _flusher_ended(self) -> None:
         self.compactor.stop()  # after a failure, too: a compaction could no longer sync the log
+        if self.mirroring is not None:
+            self.mirroring.log_ended(is_closed=self.lifecycle.failure is None)
         self._use.leave(self.committer)
 
     def abandon(self) -> None:
@@ -192,6 +211,8 @@ class Core:
         self.buffer.abandon(lock)
         self.turn.abandon(lock)
         self.committer.abandon()
+        if self.mirroring is not None:
+            self.mirroring.abandon()
         self.directory.close(unlock=False)
 
     def finish(self) -> None:
@@ -203,3 +224,9 @@ class Core:
                 self.directory.path,
                 self.buffer.used_bytes,
             )
+
+
+def _remaining_s(until_s: float | None) -> float | None:
+    """Return the seconds until a moment, as a thread may wait for them. None: no limit."""
+    remaining_s = None if until_s is None else max(0.0, until_s - time.monotonic())
+    return None if remaining_s is not None and remaining_s > TIMEOUT_MAX else remaining_s

@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from journal._commit.gate import Gate
 from journal._disk.disk import Disk, StrPath
@@ -15,18 +15,19 @@ from journal._engine.checkpoint_store import check_stateless
 from journal._engine.compactor import Fill, Freeze
 from journal._engine.core import Core
 from journal._engine.opening import Opening
+from journal._engine.replaying import entries_of
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, Record, check_spans
 from journal._format.segment import segment_names
 from journal._log import report
-from journal._offline.reader import read_batches
 from journal._public import public
-from journal._recovery.walk import ReplayBatch
 from journal._waits import check_lsn, check_timeout_s, warn_in_event_loop
-from journal.errors import FailedError, InterruptedCallError, JournalError
+from journal.errors import InterruptedCallError, JournalError
 from journal.options import Options, check_options
 
 if TYPE_CHECKING:  # imported at first use, so that an open does not wait for it
+    from journal._engine.mirroring import Mirroring
+    from journal._mirror.mirror import Mirror
     from journal._offline.backup import BackupReport
     from journal.metrics import Observer, Stats
 
@@ -56,18 +57,28 @@ class Journal(AsyncHandle):
         *,
         options: Options = Options(),
         lock_timeout_s: float | None = 0.0,
+        mirror: str | Mirror | Literal[False] | None = None,
+        takeover: bool = False,
         disk: Disk | None = None,
     ) -> Journal:
         """Open and recover the journal at `path`, or create one there. Hold its lock until `close`.
 
         If another writer holds the lock, wait at most `lock_timeout_s` seconds (None: no limit).
+
+        `mirror`: an address or Mirror(...), to copy the journal to another machine's store, and to
+        get from there what the directory lacks. False goes on without the mirror that the directory
+        has. If another writer holds the mirror, LockedError is raised, unless `takeover` is true;
+        then that writer stops at its next upload, with FencedError. Raises MirrorError if the
+        mirror can't be used, and ValueError for a bad address. Source:
+        journal/docs/RELIABILITY.md, "Mirrors".
+
         Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, FailedError (a
         read or a sync failed), JournalError (in an isolated subinterpreter) and OSError (`path`
         can't be opened). Source: journal/docs/FORMAT.md, "Recovery".
         """
         check_options(options)
         accepts = (options.application,) if options.application else ()
-        with Opening(path, options, disk, lock_timeout_s) as opening:
+        with Opening(path, options, disk, lock_timeout_s, mirror, takeover) as opening:
             recovery = opening.recover(accepts)
             for _ in recovery.batches(check_spans):
                 pass  # the records are not used here, but each has to be intact
@@ -198,6 +209,61 @@ class Journal(AsyncHandle):
             if lsn > self._turn.durable_lsn:
                 raise self._lifecycle.error()
 
+    @property
+    def mirrored_lsn(self) -> int:
+        """The LSN up to which the mirror has every record. Raises ValueError without a mirror."""
+        return self._mirroring().mirrored_lsn
+
+    def wait_mirrored(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """Block until the mirror has every record up to `lsn`, and upload them at once.
+
+        None stands for everything appended so far. Then the record survives the loss of this
+        machine. Raises what `wait_durable` raises, and ValueError without a mirror. In an event
+        loop, use `mirrored`.
+        """
+        mirroring = self._mirroring()
+        lsn = self._lsn_of_wait(lsn)
+        check_timeout_s(timeout_s)
+        if lsn <= mirroring.mirrored_lsn:
+            return
+        warn_in_event_loop("wait_mirrored", "mirrored(...)", timeout_s)
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self.wait_durable(lsn, timeout_s=timeout_s)
+        while gate := mirroring.gate(lsn):
+            left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
+            if not gate.wait(left_s):
+                raise TimeoutError(f"LSN {lsn} was not mirrored within {timeout_s} s")
+        if lsn > mirroring.mirrored_lsn:
+            raise self._lifecycle.error()
+
+    async def mirrored(self, lsn: int | None = None) -> None:
+        """Wait in the running event loop until the mirror has `lsn`, as `wait_mirrored` does.
+
+        Cancelling the wait does not affect the upload. Raises what `wait_mirrored` raises.
+        """
+        mirroring = self._mirroring()
+        lsn = self._lsn_of_wait(lsn)
+        if lsn <= mirroring.mirrored_lsn:
+            return
+        await self.durable(lsn)
+        while gate := mirroring.gate(lsn):
+            await gate.passed()
+        if lsn > mirroring.mirrored_lsn:
+            raise self._lifecycle.error()
+
+    def _mirroring(self) -> Mirroring:
+        self.check_process()
+        mirroring = self._core.mirroring
+        if mirroring is None:
+            raise ValueError("this journal has no mirror; open it with mirror=...")
+        return mirroring
+
+    def _lsn_of_wait(self, lsn: int | None) -> int:
+        if lsn is None:
+            return self.last_lsn
+        check_lsn(lsn)
+        return lsn
+
     def request_commit(self, lsn: int) -> None:
         """Request that `lsn` is committed as soon as if a thread waited for it. Returns at once.
 
@@ -254,26 +320,7 @@ class Journal(AsyncHandle):
             after = self.checkpoint.lsn if self.checkpoint else 0
         if after < 0:
             raise ValueError(f"after must be an LSN, or 0, not {after}")
-        return self._replay(after, self.durable_lsn)
-
-    def _replay(self, after: int, limit_lsn: int) -> Iterator[Entry]:
-        batches = read_batches(self._core.directory, after, limit_lsn)
-        while batch := self._next(batches):
-            epoch, filler_lsn = batch.epoch, batch.filler_lsn
-            for _, at_ns, first_lsn, records in batch.frames():
-                is_filler = first_lsn == filler_lsn  # it has its own frame
-                for lsn, record in enumerate(records, first_lsn):
-                    yield Entry(lsn, epoch, at_ns, record, None, None, is_filler)
-            del batch, records  # before the next batch is read: each may be one large frame
-
-    def _next(self, batches: Iterator[ReplayBatch]) -> ReplayBatch | None:
-        try:
-            return next(batches, None)
-        except JournalError:
-            raise
-        except OSError as error:
-            self._lifecycle.check()  # raises ClosedError if it was closed meanwhile
-            raise FailedError(f"{self.path}: can't be read: {error}") from error
+        return entries_of(self._core.directory, self._lifecycle, after, self.durable_lsn)
 
     def start_compaction(self, freeze: Freeze) -> None:
         """Start a thread that compacts whenever the log has outgrown the last checkpoint.
@@ -373,7 +420,9 @@ class Journal(AsyncHandle):
 
         Does nothing if the journal is closed. Raises TimeoutError after `timeout_s` seconds; the
         lock is still held then, so call it again. Raises FailedError if the journal has failed and
-        a record that was appended is not synced.
+        a record that was appended is not synced, or is not in the mirror. While a mirror with
+        ack="local" can't be reached, the close ships for at most 10 s, and then logs which records
+        the next open has to ship.
         """
         check_timeout_s(timeout_s)
         if self._is_closed or self._lifecycle.abandoned:
@@ -387,7 +436,10 @@ class Journal(AsyncHandle):
             )
         self._is_closed = True
         # With durability "os", a failed sync may have lost records that counted as durable.
-        if self.last_lsn > self._committer.synced_lsn:
+        safe_lsn, mirroring = self._committer.synced_lsn, self._core.mirroring
+        if mirroring is not None and self._lifecycle.failure is not None:
+            safe_lsn = min(safe_lsn, mirroring.mirrored_lsn)
+        if self.last_lsn > safe_lsn:
             raise self._lifecycle.error()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:

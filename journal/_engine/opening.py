@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from journal._commit.writer import NO_SPACE
 from journal._disk import process
@@ -12,7 +12,7 @@ from journal._disk.posix import PosixDisk
 from journal._engine.core import Core
 from journal._format.checkpoint import state_application
 from journal._log import report
-from journal._names import is_journal
+from journal._names import MIRROR, is_journal
 from journal._recovery.recovery import Recovered, Recovery
 from journal._waits import check_timeout_s
 from journal.errors import (
@@ -21,6 +21,10 @@ from journal.errors import (
     UnsafePathError,
 )
 from journal.options import Options
+
+if TYPE_CHECKING:  # imported at first use: few journals have a mirror
+    from journal._engine.mirroring import Link
+    from journal._mirror.mirror import Mirror, MirrorChoice
 
 
 class Opening:
@@ -36,8 +40,18 @@ class Opening:
         options: Options,
         disk: Disk | None,
         lock_timeout_s: float | None = 0.0,
+        mirror: MirrorChoice = None,
+        takeover: bool = False,
     ) -> None:
         check_timeout_s(lock_timeout_s, "lock_timeout_s")
+        self._mirror: Mirror | None = None
+        self._is_unmirrored = mirror is False
+        if takeover or not (mirror is None or mirror is False):
+            from journal._mirror.mirror import chosen
+
+            self._mirror = chosen(mirror, takeover, options)
+        self._takeover = takeover
+        self._link: Link | None = None
         self._lock_timeout_s = lock_timeout_s
         self._path = path
         self._options = options
@@ -67,10 +81,29 @@ class Opening:
                 "give an empty or a new directory",
                 path=directory.path,
             )
+        self._attach(directory, names, accepts)
         self._is_recovering = True
         keep = self._options.checkpoints_kept
         self._recovery = Recovery(directory, keep=keep, accepts=accepts)
         return self._recovery
+
+    def _attach(self, directory: Directory, names: list[str], accepts: tuple[str, ...]) -> None:
+        """Attach the directory to its mirror, if it has one."""
+        if self._mirror is not None:
+            from journal._engine.mirroring import Link
+
+            self._link = Link(
+                self._mirror,
+                directory,
+                self._disk,
+                self._options,
+                accepts,
+                takeover=self._takeover,
+            )
+        elif MIRROR in names and not self._is_unmirrored:
+            from journal._engine.mirroring import check_unmirrored
+
+            check_unmirrored(directory)
 
     def start(self) -> Core:
         """Finish the recovery, start the flusher, and return its Core."""
@@ -78,12 +111,18 @@ class Opening:
         assert directory is not None
         assert recovery is not None
         recovered = recovery.finish()
+        if self._link is not None:
+            journal_id = recovered.journal_id or self._link.journal_id
+            epoch = max(recovered.epoch, self._link.epoch)
+            recovered = recovered._replace(epoch=epoch, journal_id=journal_id)
         if recovered.is_new and self._options.application:
             recovered = self._state_application(directory, recovered)
         self._is_recovering = False
         process.write_pid_note(directory, recovered.epoch)
         core = self._core = Core(directory, self._disk, self._options, recovered)
         try:
+            if self._link is not None:
+                core.mirror_with(self._link)
             core.start()
         except BaseException:  # an interrupt; another one may strike when the context is left
             core.drop()
@@ -125,6 +164,8 @@ class Opening:
         try:
             if self._recovery:
                 self._recovery.close()
+            if self._link:
+                self._link.give_up()
         finally:
             self._directory.close(unlock=True)
         # A disk that can't be read proves nothing about its data, so this is no corruption.

@@ -3,6 +3,10 @@
 The order matters. The claim comes first, because another writer may append until it stands. Then
 the directory is compared, and what it lacks is fetched. Only then may it be recovered: a recovery
 of less would cut acknowledged records off.
+
+A writer that can't reach its mirror may open the directory nevertheless, if it is the one of the
+last writer. It attaches later, at the first contact: then nothing may be missing, and nobody may
+have claimed meanwhile.
 """
 
 from __future__ import annotations
@@ -10,89 +14,212 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from journal._disk.disk import Directory
 from journal._format.segment import find_journal_id, segment_names
-from journal._mirror.claiming import Appender, Claimer, look
+from journal._mirror.claiming import Appender, Claimer, HeldError, OvertakenError, Tail
 from journal._mirror.comparing import compare, fetch
 from journal._mirror.entry import Claim
-from journal._mirror.store import Store, StoreError, UnreachableError
+from journal._mirror.errors import MirrorReason
+from journal._mirror.marker import Marker, write_marker
+from journal._mirror.store import LostError, Store, StoreError, UnreachableError
 from journal._mirror.unshipped import Cursor
 
-T = TypeVar("T")
 _RETRY_S = 0.2
 
 
 class ForkedError(StoreError):
     """The directory and its mirror both have records that the other lacks."""
 
+    reason = MirrorReason.FORKED
+
+
+class RestoredError(StoreError):
+    """The directory was restored to an earlier LSN than the mirror has."""
+
+    reason = MirrorReason.RESTORED
+
 
 class Attached(NamedTuple):
-    """A mirror whose claim stands, and whose directory lacks nothing.
+    """A mirror whose claim stands, and whose directory lacks nothing. `cursor` is where shipping
+    goes on."""
 
-    journal_id: the journal's identity, 32 hex digits. cursor: where shipping goes on. The writer's
-    epoch must be at least `appender.epoch`.
-    """
-
-    journal_id: str
+    store: Store
     appender: Appender
     cursor: Cursor
 
+    @property
+    def journal_id(self) -> str:
+        """The journal's identity, 32 hex digits."""
+        claim = self.appender.claimed.claim
+        assert claim is not None
+        return claim.journal_id
 
-def attach(
-    store: Store,
-    directory: Directory,
-    statement: Claim,
-    new_nonce: Callable[[], bytes],
-    *,
-    takeover: bool = False,
-    timeout_s: float,
-) -> Attached:
-    """Claim the mirror of a locked directory, and bring the directory up to it.
+    @property
+    def epoch(self) -> int:
+        """The least epoch that this writer may use."""
+        return self.appender.epoch
 
-    The journal's id is that of the directory, or else of the mirror, or else of `statement`. Raises
-    HeldError, OtherJournalError and ForkedError, with the directory unchanged; UnreachableError
-    after `timeout_s` seconds; RefusedError, MirrorDamageError, CorruptionError and the disk's
-    errors. If the claim stood already, it is released.
-    """
-    until_s = time.monotonic() + timeout_s
-    own_id = find_journal_id(directory)
-    if own_id is None:
-        claimed = _until_answered(lambda: look(store), until_s).claimed
-        known = claimed.claim if claimed else None
-        own_id = known.journal_id if known else statement.journal_id
-    epochs = [name.epoch for name in segment_names(directory.names())]
-    claimer = Claimer(
-        store,
-        statement._replace(journal_id=own_id),
-        new_nonce,
-        epoch_min=max(epochs, default=0) + 1,
-        takeover=takeover,
-    )
-    appender = _until_answered(claimer.claim, until_s)
-    try:
-        comparison = _until_answered(lambda: compare(store, directory), until_s)
-        if comparison.verdict == "forked":
+
+class Attachment:
+    """The way of a locked directory to its mirror. Each step may be repeated after an
+    UnreachableError, and goes on where it was."""
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        directory: Directory,
+        statement: Claim,
+        new_nonce: Callable[[], bytes],
+        *,
+        url: str,
+        marker: Marker | None,
+        accepts: tuple[str, ...] = (),
+        takeover: bool = False,
+        start_over: bool = False,
+    ) -> None:
+        """Prepare to attach. Makes no request.
+
+        `statement`: its journal id is used if neither the directory nor the mirror has one, and its
+        writer's id unless the marker has one of a claim that was begun. `url`: the address for the
+        marker. `marker`: the directory's. `accepts`, `takeover`: see Claimer.
+        `start_over`: claim a mirror that has lost all entries.
+        """
+        self._open_store = open_store
+        self._store: Store | None = None
+        self._directory = directory
+        self._new_nonce = new_nonce
+        self._url = url
+        own_id = find_journal_id(directory)
+        self._is_new = own_id is None
+        if marker is None or marker.url != url:
+            marker = Marker(url)
+        if not marker.next_writer:
+            marker = marker._replace(next_writer=statement.writer)
+        self._marker = marker
+        epochs = [name.epoch for name in segment_names(directory.names())]
+        self.epoch_min = max([marker.epoch, *epochs]) + 1
+        self._statement = statement._replace(
+            journal_id=own_id or statement.journal_id, writer=marker.next_writer
+        )
+        self._accepts = accepts
+        self._takeover = takeover
+        self._start_over = start_over
+        self._is_late = False
+        self._claimer: Claimer | None = None
+        self._appender: Appender | None = None
+
+    @property
+    def mirrored_lsn(self) -> int:
+        """The LSN up to which the mirror is known to have every record."""
+        return self._marker.mirrored_lsn
+
+    @property
+    def is_of_last_writer(self) -> bool:
+        """True if the last claim that this directory knows of is its own."""
+        return bool(self._marker.writer)
+
+    def attach(self) -> Attached:
+        """Claim the mirror, and bring the directory up to it.
+
+        Raises HeldError, OtherJournalError, RestoredError, LostError and ForkedError, with the
+        directory unchanged but for its marker; UnreachableError, RefusedError, MirrorDamageError,
+        CorruptionError and the disk's errors.
+        """
+        store, appender = self._claimed()
+        comparison = compare(store, self._directory)
+        if comparison.verdict == "forked" or (self._is_late and comparison.missing):
             raise ForkedError(
-                f"{directory.path} and its mirror {store.url} have gone different ways: each has "
-                "records that the other lacks. Nothing was changed. Move the directory away and "
-                "restore the mirror, or mirror the directory to a new place"
+                f"{self._directory.path} and its mirror {store.url} have gone different ways: each "
+                "has records that the other lacks. Nothing was changed. Move the directory away "
+                "and restore the mirror, or mirror the directory to a new place"
             )
-        fetch(directory, comparison.missing)
-    except BaseException:
+        fetch(self._directory, comparison.missing)
+        self._note_standing(appender)
+        return Attached(store, appender, comparison.cursor)
+
+    def attach_within(self, timeout_s: float) -> Attached:
+        """Attach, and repeat requests for at most `timeout_s` seconds while the store is
+        unreachable. Raises what `attach` raises."""
+        until_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                return self.attach()
+            except UnreachableError:
+                if time.monotonic() + _RETRY_S >= until_s:
+                    raise
+                time.sleep(_RETRY_S)
+
+    def attach_later(self, directory: Directory, epoch: int) -> None:
+        """Prepare for an attachment after the open: `attach` then refuses what an open would have
+        fetched. `directory` replaces the one that the journal closes. `epoch`: the writer's."""
+        self._directory = directory
+        self.epoch_min = epoch
+        self._is_late, self._takeover = True, False
+
+    def give_up(self) -> None:
+        """Release the mirror, if that is possible at once, and close the store."""
         with suppress(StoreError):
-            appender.release()
-        raise
-    return Attached(own_id, appender, comparison.cursor)
+            if self._appender is not None:
+                self._appender.release()
+        self.close()
 
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
 
-def _until_answered(call: Callable[[], T], until_s: float) -> T:
-    """Make requests, and repeat them until the store answers or the time is up."""
-    while True:
-        try:
-            return call()
-        except UnreachableError:
-            if time.monotonic() + _RETRY_S >= until_s:
+    def _claimed(self) -> tuple[Store, Appender]:
+        """Return the store and the appender. Open the store and claim it first, once."""
+        if self._store is None:
+            self._store = self._open_store()
+        if self._claimer is None:
+            self._claimer = Claimer(
+                self._store,
+                self._statement,
+                self._new_nonce,
+                epoch_min=self.epoch_min,
+                is_new=self._is_new,
+                takeover=self._takeover,
+                own_writers=self._marker.writers,
+                accepts=self._accepts,
+                admit=self._admit,
+            )
+        if self._appender is None:
+            try:
+                self._appender = self._claimer.claim()
+            except HeldError as error:
+                if self._is_late:
+                    raise OvertakenError(self._store.url, 0, error.entry) from error
                 raise
-            time.sleep(_RETRY_S)
+        return self._store, self._appender
+
+    def _admit(self, tail: Tail) -> None:
+        """Check the end of the mirror's log before a claim, and note the claim in the marker."""
+        assert self._store is not None
+        claimed = tail.claimed
+        claim = claimed.claim if claimed else None
+        is_own = claim is not None and claim.writer in self._marker.writers
+        if self._marker.restored_lsn is not None:
+            raise RestoredError(
+                f"{self._url}: the directory {self._directory.path} was restored to LSN "
+                f"{self._marker.restored_lsn}, and the mirror has later records. Nothing was "
+                "changed. Give the directory a new mirror, or open the mirror in a new directory"
+            )
+        if self._is_late and claimed is not None and not is_own:
+            raise OvertakenError(self._store.url, claimed.number, claimed)
+        if claimed is None and self._marker.writer and not self._start_over:
+            raise LostError(
+                f"{self._url}: the mirror had entries of the directory {self._directory.path}, and "
+                "has none now: it was emptied or made anew. Nothing was changed. Find out why, and "
+                "open it with Mirror(..., start_over=True) to begin it again"
+            )
+        write_marker(self._directory, self._marker)
+
+    def _note_standing(self, appender: Appender) -> None:
+        claim = appender.claimed.claim
+        assert claim is not None
+        last_lsn = appender.claimed.last_lsn
+        self._marker = Marker(self._url, appender.epoch, claim.writer, mirrored_lsn=last_lsn)
+        write_marker(self._directory, self._marker)

@@ -12,7 +12,7 @@ tools/proof/mirror_model.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from journal._mirror.entry import (
@@ -26,6 +26,7 @@ from journal._mirror.entry import (
     MirrorEntry,
     Piece,
 )
+from journal._mirror.errors import MirrorReason
 from journal._mirror.reading import RollUpName, read_entry, roll_up_names
 from journal._mirror.store import (
     AbsentError,
@@ -38,7 +39,7 @@ from journal._mirror.store import (
 
 
 class HeldError(StoreError):
-    """Another writer's claim has no release. `claim` is its statement, `epoch` its epoch."""
+    """Another writer's claim has no release. `entry` has that claim, and `claim` its statement."""
 
     def __init__(self, url: str, entry: MirrorEntry) -> None:
         claim = entry.claim
@@ -47,25 +48,40 @@ class HeldError(StoreError):
             f"{url}: process {claim.pid} on {claim.host} holds the mirror, with epoch {entry.epoch}"
         )
         self.claim = claim
-        self.epoch = entry.epoch
+        self.entry = entry
 
 
 class OvertakenError(StoreError):
     """Another writer has claimed the mirror. This one's entries are refused from now on.
 
-    claim: the other writer's statement, None if its claim could not be read. number: the number at
-    which this writer was refused.
+    claim, epoch: the other writer's statement and epoch, None if its claim could not be read.
+    number: the number at which this writer was refused.
     """
 
-    def __init__(self, url: str, number: int, claim: Claim | None) -> None:
-        who = f"process {claim.pid} on {claim.host}" if claim else "another writer"
+    def __init__(self, url: str, number: int, there: MirrorEntry | None) -> None:
+        self.claim = there.claim if there else None
+        who = f"process {self.claim.pid} on {self.claim.host}" if self.claim else "another writer"
         super().__init__(f"{url}: {who} has taken over at entry {number}")
         self.number = number
-        self.claim = claim
+        self.epoch = there.epoch if there else None
 
 
 class OtherJournalError(StoreError):
-    """The mirror belongs to another journal or application, or was written by a newer version."""
+    """The mirror belongs to another journal."""
+
+    reason = MirrorReason.OTHER_JOURNAL
+
+
+class OtherApplicationError(OtherJournalError):
+    """The mirror belongs to another application."""
+
+    reason = MirrorReason.OTHER_APPLICATION
+
+
+class NewerVersionError(OtherJournalError):
+    """The mirror was written by a newer version."""
+
+    reason = MirrorReason.NEWER_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +133,28 @@ class Claimer:
         new_nonce: Callable[[], bytes],
         *,
         epoch_min: int = 1,
+        is_new: bool = False,
         takeover: bool = False,
+        own_writers: Collection[str] = (),
+        accepts: tuple[str, ...] = (),
+        admit: Callable[[Tail], None] | None = None,
     ) -> None:
-        """Prepare a claim. The writer's epoch will be at least `epoch_min`. `takeover`: claim also
-        while another writer holds the mirror."""
+        """Prepare a claim. The writer's epoch will be at least `epoch_min`.
+
+        `is_new`: the directory has no journal yet, so the mirror's id replaces the statement's.
+        `takeover`: claim also while another writer holds the mirror. `own_writers`: the ids of
+        writers that are known to have ended. `accepts`: the applications of which the mirror may
+        be; if it is empty, any. `admit`: called before each claim; may raise to prevent it.
+        """
         self._store = store
         self._statement = statement
         self._new_nonce = new_nonce
         self._epoch_min = epoch_min
+        self._is_new = is_new
         self._takeover = takeover
+        self._own_writers = own_writers
+        self._accepts = accepts
+        self._admit = admit
         self._pending: MirrorEntry | None = None  # a claim whose outcome is unknown
 
     def claim(self) -> Appender:
@@ -150,9 +179,17 @@ class Claimer:
 
     def _next_claim(self) -> MirrorEntry:
         tail = self._look()
-        _check_same(self._store, tail.claimed, self._statement)
-        if tail.claimed and not tail.is_released and not self._takeover:
+        theirs = tail.claimed.claim if tail.claimed else None
+        statement = self._statement
+        if theirs is not None:
+            if self._is_new:
+                statement = statement._replace(journal_id=theirs.journal_id)
+            _check_same(self._store, theirs, statement, self._accepts)
+        is_held = theirs is not None and theirs.writer not in self._own_writers
+        if tail.claimed and is_held and not tail.is_released and not self._takeover:
             raise HeldError(self._store.url, tail.claimed)
+        if self._admit is not None:
+            self._admit(tail)
         number = tail.number + 1
         return MirrorEntry(
             kind=CLAIM,
@@ -162,7 +199,7 @@ class Claimer:
             follows=tail.last.nonce if tail.last else b"",
             claim_number=number,
             last_lsn=tail.last.last_lsn if tail.last else 0,
-            claim=self._statement,
+            claim=statement,
         )
 
     def _look(self) -> Tail:
@@ -178,20 +215,19 @@ class Claimer:
                 number = last
 
 
-def _check_same(store: Store, claimed: MirrorEntry | None, statement: Claim) -> None:
+def _check_same(store: Store, theirs: Claim, statement: Claim, accepts: tuple[str, ...]) -> None:
     """Raise OtherJournalError unless the mirror is one of this journal."""
-    theirs = claimed.claim if claimed else None
-    if theirs is None:
-        return
-    problem = None
+    kind: type[OtherJournalError] | None = None
     if theirs.journal_id != statement.journal_id:
-        problem = f"of another journal, {theirs.journal_id}"
-    elif theirs.application != statement.application:
-        problem = f"of application {theirs.application!r}, not of {statement.application!r}"
+        kind, problem = OtherJournalError, f"of another journal, {theirs.journal_id}"
+    elif accepts and theirs.application not in accepts:
+        names = " or ".join(map(repr, accepts))
+        kind, problem = OtherApplicationError, f"of application {theirs.application!r}, not {names}"
     elif theirs.format_version > statement.format_version:
         problem = f"written with the newer format version {theirs.format_version}"
-    if problem:
-        raise OtherJournalError(f"{store.url}: the mirror is {problem}; nothing was changed")
+        kind = NewerVersionError
+    if kind is not None:
+        raise kind(f"{store.url}: the mirror is {problem}; nothing was changed")
 
 
 class _OwnedError(Exception):
@@ -324,4 +360,4 @@ class Appender:
     def _overtaken_by(self, there: MirrorEntry | None, number: int) -> OvertakenError:
         if there is not None and there.kind != CLAIM:
             raise MirrorDamageError(number, "it is of another writer, which has not claimed")
-        return OvertakenError(self._store.url, number, there.claim if there else None)
+        return OvertakenError(self._store.url, number, there)

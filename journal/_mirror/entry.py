@@ -43,7 +43,7 @@ class MirrorDamageError(StoreError):
 
 
 class Claim(NamedTuple):
-    """The statement of a writer that claims a mirror."""
+    """The statement of a writer that claims a mirror. `writer` is the id in its marker."""
 
     journal_id: str
     application: str
@@ -51,6 +51,7 @@ class Claim(NamedTuple):
     host: str
     pid: int
     claimed_at_ns: int
+    writer: str = ""
 
 
 class Piece(NamedTuple):
@@ -183,7 +184,7 @@ def _from_values(values: list[Any]) -> MirrorEntry:
 
 def _claim(values: Any) -> Claim:
     claim = Claim(*values)
-    texts = claim.journal_id, claim.application, claim.host
+    texts = claim.journal_id, claim.application, claim.host, claim.writer
     _need(all(isinstance(text, str) for text in texts), "a claim without its texts")
     _need_whole(0, LSN_MAX, claim.format_version, claim.pid, claim.claimed_at_ns)
     return claim

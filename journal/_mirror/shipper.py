@@ -12,15 +12,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from journal._commit.gate import Gate
 from journal._commit.writer import SyncedEnd
 from journal._disk.disk import Directory
 from journal._log import post
+from journal._mirror.attaching import Attached
 from journal._mirror.claiming import Appender
 from journal._mirror.entry import MirrorEntry, Piece, pack_pieces
-from journal._mirror.store import RefusedError, StoreError, UnreachableError
+from journal._mirror.store import RefusedError, Store, StoreError, UnreachableError
 from journal._mirror.unshipped import Unshipped, read_range
 from journal._mutex import Alarm
 
@@ -37,71 +38,100 @@ class Shipper:
 
     def __init__(
         self,
-        appender: Appender,
+        attach: Callable[[], Attached],
         directory: Directory,
-        unshipped: Unshipped,
         synced_end: Callable[[], SyncedEnd | None],
         *,
+        epoch: int,
+        mirrored_lsn: int,
         recovered_lsn: int,
-        entry_bytes_max: int,
         interval_s: float,
-        failed: Callable[[BaseException], None],
+        events: ShipperEvents,
     ) -> None:
-        """Prepare the thread. `synced_end` returns the end of what is synced, None if nothing was
-        since the open; then the log ends at `recovered_lsn`. `failed` is called once, in this
-        thread, with the cause of a failure."""
-        self._appender = appender
-        self._unshipped = unshipped
+        """Prepare the thread. It closes `directory` and the store when it ends.
+
+        `attach` returns the mirror; it is repeated until the store answers. `synced_end` returns
+        the end of what is synced, None if nothing was since the open; then the log ends at
+        `recovered_lsn`. `epoch`: the writer's. `mirrored_lsn`: the LSN that the mirror is known to
+        have.
+        """
+        self._attach = attach
+        self._directory = directory
         self._synced_end = synced_end
+        self._epoch = epoch
         self._recovered_lsn = recovered_lsn
-        self._entry_bytes_max = entry_bytes_max
         self._interval_s = interval_s
         self._path = directory.path
-        self._failed = failed
-        self._roll_ups = RollUps(appender, directory)
+        self._events = events
+        self._link: _Link | None = None  # set by the thread, once the mirror is attached
         self._alarm = Alarm()
         self._gate = Gate(wakes_all_at_once=True)
         self._thread = threading.Thread(target=self._run, name="journal-mirror", daemon=True)
-        self._give_up_at: float | None = None  # set by `stop`
-        self._is_closed = False
+        self._is_stopping, self._is_closed = False, False  # set by `stop`
+        self._give_up_at = float("inf")
         self._shipped_end: SyncedEnd | None = None
-        self.mirrored_lsn = appender.claimed.last_lsn
+        self._complete_at = time.monotonic()  # everything that was synced then is shipped
+        self.mirrored_lsn = mirrored_lsn
+        self.backlog_bytes = self.shipped_bytes = 0  # of earlier epochs, and of all epochs
         self.failure: BaseException | None = None
         self.has_ended = False
-        self.stalls = 0
+        self.stalls = self.retries = 0
 
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def has_begun(self) -> bool:
+        return self._thread.ident is not None
+
+    def lag_s(self, synced_lsn: int) -> float:
+        """Return how long the oldest record up to `synced_lsn` has waited to be shipped, in
+        seconds, at most."""
+        is_complete = synced_lsn <= self.mirrored_lsn
+        return 0.0 if is_complete else time.monotonic() - self._complete_at
+
     def wake(self) -> None:
         """Make the thread look at once. Never waits."""
         self._alarm.wake()
+
+    def gate(self, lsn: int) -> Gate | None:
+        """Return a gate that opens when the mirror has more records, and make the thread look at
+        once. Return None if it has every record up to `lsn`, or if nothing more is shipped."""
+        gate = self._gate  # before the check: a later change opens it
+        if lsn <= self.mirrored_lsn or self.has_ended:
+            return None
+        self.wake()
+        return gate
 
     def wait(self, lsn: int, timeout_s: float | None = None) -> bool:
         """Wait until the mirror has every record up to `lsn`, which is synced, and make the thread
         look at once. Return whether it has; not if `timeout_s` seconds passed first, or if nothing
         more is shipped."""
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            gate = self._gate  # before the check: a later change opens it
-            if lsn <= self.mirrored_lsn:
-                return True
-            if self.has_ended:
-                return False
-            self.wake()
+        while gate := self.gate(lsn):
             if not gate.wait(None if until_s is None else until_s - time.monotonic()):
-                return lsn <= self.mirrored_lsn
+                break
+        return lsn <= self.mirrored_lsn
 
     def stop(self, limit_s: float, *, is_closed: bool = True) -> None:
-        """Ship the rest, release the mirror, and end. If the store stays unreachable for `limit_s`
-        seconds, end without that. Never waits.
+        """Ship the rest, release the mirror, and end. If that takes more than `limit_s` seconds,
+        end without it. Never waits.
 
         `is_closed`: the log was closed, and all of it is synced. After a failure of the log, pass
         False: what was written and not synced may be lost, so it is not shipped.
         """
         self._is_closed = is_closed
+        self._is_stopping = True
+        self.give_up_within(limit_s)
+
+    def give_up_within(self, limit_s: float) -> None:
+        """End without shipping the rest if that takes more than `limit_s` seconds. Never waits."""
         self._give_up_at = time.monotonic() + limit_s
         self.wake()
+
+    def abandon(self) -> None:
+        """Close the directory in a forked child, where the thread does not exist."""
+        self._directory.close(unlock=False)
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait at most `timeout_s` seconds for the thread to end. Return whether it has ended."""
@@ -112,50 +142,83 @@ class Shipper:
 
     def _run(self) -> None:
         try:
-            while self._give_up_at is None:
+            self._until_answered(self._connect)
+            while not self._is_stopping:
                 self._ship(self._synced_end())
                 self._alarm.sleep(self._interval_s)
             self._ship(self._synced_end(), is_closed=self._is_closed)
-            self._until_answered(self._appender.release)
+            appender = self._linked.appender
+            self._until_answered(appender.release, appender.retry)
         except _GivenUpError as error:
-            text = "%s: the mirror can't be reached: %s; the next open ships what follows LSN %d"
-            post(logging.ERROR, text, self._path, error.__cause__, self.mirrored_lsn)
+            text = "%s: not everything is mirrored: %s; the next open ships what follows LSN %d"
+            post(logging.ERROR, text, self._path, error.__cause__ or error, self.mirrored_lsn)
         except BaseException as error:
             self.failure = error
             text = "%s: nothing more is mirrored after LSN %d: %s"
             post(logging.ERROR, text, self._path, self.mirrored_lsn, error)
-            self._failed(error)
+            self._events.failed(error)
         finally:
             self.has_ended = True
             self._pass()
+            try:
+                if self._link is not None:
+                    self._link.store.close()
+                self._directory.close(unlock=False)
+            finally:
+                self._events.ended()
+
+    @property
+    def _linked(self) -> _Link:
+        assert self._link is not None
+        return self._link
+
+    def _connect(self) -> None:
+        store, appender, cursor = self._attach()
+        unshipped = Unshipped(self._directory, self._epoch, cursor)
+        roll_ups = RollUps(appender, self._directory)
+        self._link = _Link(store, appender, unshipped, roll_ups)
+        self.backlog_bytes = unshipped.size()
+        self._note_mirrored(appender.claimed.last_lsn)
 
     def _ship(self, end: SyncedEnd | None, *, is_closed: bool = False) -> None:
+        looked_at = time.monotonic()
         if end is not None and end == self._shipped_end and not is_closed:
+            self._complete_at = looked_at
             return
+        _, _, unshipped, roll_ups = self._linked
+        entry_bytes_max = self._linked.store.entry_bytes_max
         lsn = end[2] if end else self._recovered_lsn
         is_complete = False
         while not is_complete:
-            pieces, is_complete = self._unshipped.read(
-                end, self._entry_bytes_max, is_closed=is_closed
-            )
-            groups = pack_pieces(pieces, self._entry_bytes_max)
+            pieces, is_complete = unshipped.read(end, entry_bytes_max, is_closed=is_closed)
+            groups = pack_pieces(pieces, entry_bytes_max)
             for number, group in enumerate(groups, 1):
                 is_last = is_complete and number == len(groups)
                 self._append(group, lsn if is_last else self.mirrored_lsn)
-        self._shipped_end = end
-        if self._roll_ups.is_due:
-            self._roll_ups.run()
+        self._shipped_end, self._complete_at = end, looked_at
+        self._note_mirrored(lsn)
+        if roll_ups.is_due:
+            roll_ups.run()
 
     def _append(self, pieces: list[Piece], lsn: int) -> None:
-        self._until_answered(lambda: self._appender.append(pieces, lsn))
-        self._unshipped.advance(pieces)
-        self._roll_ups.add(self._appender.last)
+        if time.monotonic() >= self._give_up_at:
+            raise _GivenUpError("the limit of the close has passed")
+        _, appender, unshipped, roll_ups = self._linked
+        self._until_answered(lambda: appender.append(pieces, lsn), appender.retry)
+        unshipped.advance(pieces)
+        roll_ups.add(appender.last)
+        self.shipped_bytes += sum(len(piece.data) for piece in pieces)
+        self._note_mirrored(lsn)
+
+    def _note_mirrored(self, lsn: int) -> None:
         if lsn > self.mirrored_lsn:
             self.mirrored_lsn = lsn
             self._pass()
 
-    def _until_answered(self, call: Callable[[], object]) -> None:
-        """Make an append, and repeat it until its outcome is known."""
+    def _until_answered(
+        self, call: Callable[[], object], again: Callable[[], object] | None = None
+    ) -> None:
+        """Call, and call `again` (None: the same) until the outcome is known."""
         delay_s = _RETRY_S_MIN
         while True:
             try:
@@ -163,7 +226,8 @@ class Shipper:
             except (UnreachableError, RefusedError) as error:  # a right that was taken may return
                 self._stall(error, delay_s)
                 delay_s = min(2 * delay_s, _RETRY_S_MAX)
-                call = self._appender.retry
+                call = again or call
+                self.retries += 1
             else:
                 return
 
@@ -173,18 +237,40 @@ class Shipper:
             self.stalls += 1
             text = "%s: the mirror is behind, because it can't be reached: %s"
             post(logging.WARNING, text, self._path, error)
+            self._events.stalled(error)
         until_s = time.monotonic() + delay_s
         while (remaining_s := until_s - time.monotonic()) > 0:
-            if self._give_up_at is not None:
-                if time.monotonic() >= self._give_up_at:
-                    raise _GivenUpError from error
-                remaining_s = min(remaining_s, self._give_up_at - time.monotonic())
-            self._alarm.sleep(max(remaining_s, 0))
+            to_limit_s = self._give_up_at - time.monotonic()
+            if to_limit_s <= 0:
+                raise _GivenUpError from error
+            self._alarm.sleep(min(remaining_s, to_limit_s))
 
     def _pass(self) -> None:
         """Wake all waiters, so that they look again."""
         gate, self._gate = self._gate, Gate(wakes_all_at_once=True)
         gate.open()
+
+
+class ShipperEvents(Protocol):
+    """The receiver of a shipper's events. All calls come from the shipper's thread."""
+
+    def stalled(self, error: StoreError) -> None:
+        """Receive the error of the first of several requests that failed."""
+
+    def failed(self, error: BaseException) -> None:
+        """Receive the error after which nothing more is shipped."""
+
+    def ended(self) -> None:
+        """Note that the thread ends, and no longer uses the directory."""
+
+
+class _Link(NamedTuple):
+    """An attached mirror."""
+
+    store: Store
+    appender: Appender
+    unshipped: Unshipped
+    roll_ups: RollUps
 
 
 class RollUps:

@@ -12,11 +12,15 @@ bounded time. A store retries no `append` by itself in a way that hides who owns
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+from journal._mirror.errors import MirrorReason
 
 
 class StoreError(Exception):
     """A request to a store that did not succeed. The text names the request and the store."""
+
+    reason: ClassVar[MirrorReason] = MirrorReason.DAMAGED
 
 
 class TakenError(StoreError):
@@ -32,14 +36,20 @@ class UnreachableError(StoreError):
     """The store can't be reached, or failed, or was too slow. Whether a change was made is unknown.
     The same request may be repeated."""
 
+    reason = MirrorReason.UNREACHABLE
+
 
 class RefusedError(StoreError):
     """The store answers, but not to this client, or it is not usable as a mirror. Repeating the
     request is useless until a person has changed something."""
 
+    reason = MirrorReason.REFUSED
+
 
 class LostError(StoreError):
     """The store has lost entries: it was emptied or made anew. Nothing may be appended any more."""
+
+    reason = MirrorReason.EMPTIED
 
 
 class Store(Protocol):

@@ -61,6 +61,11 @@ class Unshipped:
                 return pieces, False
         return pieces, True
 
+    def size(self) -> int:
+        """Return the number of bytes after the cursor that earlier epochs left. Raises what `read`
+        raises."""
+        return sum(stop - begin for _, begin, stop in self._ranges(None, is_closed=False))
+
     def _ranges(
         self, end: SyncedEnd | None, *, is_closed: bool
     ) -> Iterator[tuple[SegmentName, int, int]]:

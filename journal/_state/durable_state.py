@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from msgpack import unpackb
 
@@ -45,6 +45,7 @@ from journal.errors import (
 from journal.options import Options, check_options
 
 if TYPE_CHECKING:
+    from journal._mirror.mirror import Mirror
     from journal.metrics import LockStats, Stats
 
 
@@ -91,11 +92,14 @@ class DurableState(AsyncHandle, Generic[M]):
         options: Options = Options(),
         room_timeout_s: float = 30.0,
         lock_timeout_s: float | None = 0.0,
+        mirror: str | Mirror | Literal[False] | None = None,
+        takeover: bool = False,
         disk: Disk | None = None,
     ) -> DurableState[N]:
         """Open the journal at `path`, and bring the new `machine` to its state.
 
-        The machine's `application` replaces `options.application`. Raises what `Journal.open`
+        The machine's `application` replaces `options.application`. `mirror`, `takeover`: see
+        Journal.open. Raises what `Journal.open`
         raises, FormatVersionError for an item or a record that the machine refuses, and TypeError
         for a `machine` that lacks a member of StateMachine or has one of the wrong kind.
         """
@@ -108,7 +112,9 @@ class DurableState(AsyncHandle, Generic[M]):
                 "what its machine keeps"
             )
         options = replace(options, application=machine.application)
-        journal, buffer, progress = recover_state(path, machine, options, disk, lock_timeout_s)
+        journal, buffer, progress = recover_state(
+            path, machine, options, disk, lock_timeout_s, mirror, takeover
+        )
         try:
             # N, not M: pyright can't infer a class's own type variable from a class method.
             of_machine = cast("type[DurableState[N]]", cls)
@@ -215,6 +221,14 @@ class DurableState(AsyncHandle, Generic[M]):
     async def durable(self, lsn: int | None = None) -> None:
         """Wait as Journal.durable does, and also for a change that is being applied."""
         await self._journal.durable(lsn)
+
+    def wait_mirrored(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """Wait as Journal.wait_mirrored does, and also for a change that is being applied."""
+        self._journal.wait_mirrored(lsn, timeout_s=timeout_s)
+
+    async def mirrored(self, lsn: int | None = None) -> None:
+        """Wait as Journal.mirrored does, and also for a change that is being applied."""
+        await self._journal.mirrored(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """See Journal.wait_room."""

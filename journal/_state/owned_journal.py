@@ -78,6 +78,10 @@ class OwnedJournal(Journal):
         self._wait_for_append(lsn)
         await super().durable(lsn)
 
+    def _lsn_of_wait(self, lsn: int | None) -> int:
+        self._wait_for_append(lsn)
+        return super()._lsn_of_wait(lsn)
+
     def fill_with(self, fill: Fill) -> None:
         """Let `compact` call `fill` to give space back while the log is idle."""
         self._fill = fill

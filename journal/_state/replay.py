@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from journal._commit.buffer import LogBuffer
 from journal._disk.disk import Disk, StrPath
@@ -20,6 +20,9 @@ from journal._state.state_machine import (
 from journal.errors import FormatReason, FormatVersionError
 from journal.options import Options
 
+if TYPE_CHECKING:
+    from journal._mirror.mirror import MirrorChoice
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,12 +33,14 @@ def recover_state(
     options: Options,
     disk: Disk | None,
     lock_timeout_s: float | None,
+    mirror: MirrorChoice,
+    takeover: bool,
 ) -> tuple[OwnedJournal, LogBuffer, ApplyProgress]:
     """Open the journal, and bring `machine` to its state. Return the journal, its log buffer, and
     the machine's progress."""
     accepts = (machine.application, *getattr(machine, "accepts", ()))
     is_judge = isinstance(machine, JudgesApplication)
-    with Opening(path, options, disk, lock_timeout_s) as opening:
+    with Opening(path, options, disk, lock_timeout_s, mirror, takeover) as opening:
         recovery = opening.recover(() if is_judge else accepts)
         if recovery.checkpoint:
             _check_application(machine, recovery.checkpoint)

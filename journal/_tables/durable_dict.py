@@ -12,7 +12,7 @@ from collections.abc import (
     ValuesView,
 )
 from itertools import islice
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
@@ -23,6 +23,9 @@ from journal._tables.tables import Table, Tables
 from journal._tables.transaction import Transaction
 from journal.errors import ConflictError
 from journal.options import Options
+
+if TYPE_CHECKING:
+    from journal._mirror.mirror import Mirror
 
 _TABLE = "items"
 _MISSING: Any = object()
@@ -56,6 +59,8 @@ class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
         options: Options = Options(),
         transaction_keys_max: int = 1000,
         lock_timeout_s: float | None = 0.0,
+        mirror: str | Mirror | Literal[False] | None = None,
+        takeover: bool = False,
         disk: Disk | None = None,
     ) -> Self:
         """Open the dict at `path`, or begin a new one there.
@@ -68,6 +73,8 @@ class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
             options=options,
             transaction_keys_max=transaction_keys_max,
             lock_timeout_s=lock_timeout_s,
+            mirror=mirror,
+            takeover=takeover,
             disk=disk,
         )
         return cls(tables)
@@ -197,6 +204,15 @@ class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
     async def durable(self) -> None:
         """Wait as `sync` does, in an event loop."""
         await self._tables.durable()
+
+    def wait_mirrored(self, *, timeout_s: float | None = None) -> None:
+        """Block until the mirror has every change made before this call; see
+        Tables.wait_mirrored."""
+        self._tables.wait_mirrored(timeout_s=timeout_s)
+
+    async def mirrored(self) -> None:
+        """Wait as `wait_mirrored` does, in an event loop."""
+        await self._tables.mirrored()
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Make all changes durable, and close the journal; see Journal.close."""

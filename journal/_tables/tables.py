@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
@@ -39,6 +39,7 @@ from journal.errors import ConflictError, JournalError
 from journal.options import Options
 
 if TYPE_CHECKING:
+    from journal._mirror.mirror import Mirror
     from journal.metrics import LockStats, Stats
 
 T = TypeVar("T")
@@ -77,6 +78,8 @@ class Tables(AsyncHandle):
         transaction_keys_max: int = 1000,
         room_timeout_s: float = 30.0,
         lock_timeout_s: float | None = 0.0,
+        mirror: str | Mirror | Literal[False] | None = None,
+        takeover: bool = False,
         disk: Disk | None = None,
     ) -> Self:
         """Open the tables at `path`, or begin new ones there.
@@ -91,6 +94,8 @@ class Tables(AsyncHandle):
             options=options,
             room_timeout_s=room_timeout_s,
             lock_timeout_s=lock_timeout_s,
+            mirror=mirror,
+            takeover=takeover,
             disk=disk,
         )
         try:
@@ -252,6 +257,15 @@ class Tables(AsyncHandle):
     async def durable(self) -> None:
         """Wait as `sync` does, in an event loop."""
         await self._whole.durable()
+
+    def wait_mirrored(self, *, timeout_s: float | None = None) -> None:
+        """Block until the mirror has every change made before this call, by any thread; see
+        Journal.wait_mirrored."""
+        self._whole.wait_mirrored(timeout_s=timeout_s)
+
+    async def mirrored(self) -> None:
+        """Wait as `wait_mirrored` does, in an event loop."""
+        await self._whole.mirrored()
 
     async def room(self) -> None:
         """Wait for room in the log buffer: await it before many writes in an event loop."""

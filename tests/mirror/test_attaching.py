@@ -10,7 +10,7 @@ import pytest
 from journal import Journal
 from journal._disk.posix import PosixDisk
 from journal._mirror import attaching
-from journal._mirror.attaching import Attached, ForkedError, attach
+from journal._mirror.attaching import Attached, Attachment, ForkedError
 from journal._mirror.claiming import HeldError, OtherJournalError, OvertakenError, look
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, UnreachableError
@@ -23,11 +23,22 @@ from tests.mirror.world import STATEMENT
 def attached(
     store: Store, path: Path, *, takeover: bool = False, timeout_s: float = 5.0
 ) -> Attached:
+    """Attach a directory as an open does, with a new writer's id. Forget the marker."""
     directory = PosixDisk().open_directory(path, write=True)
+    attachment = Attachment(
+        lambda: store,
+        directory,
+        STATEMENT._replace(writer=new_nonce().hex()),
+        new_nonce,
+        url="memory:",
+        marker=None,
+        takeover=takeover,
+    )
     try:
-        return attach(
-            store, directory, STATEMENT, new_nonce, takeover=takeover, timeout_s=timeout_s
-        )
+        return attachment.attach_within(timeout_s)
+    except BaseException:
+        attachment.give_up()
+        raise
     finally:
         directory.close(unlock=False)
 
@@ -45,7 +56,7 @@ def test_a_new_machine_gets_everything(tmp_path: Path) -> None:
     found = attached(case.store, tmp_path / "new")
     assert found.appender.epoch > last.epoch
     assert segments_in(tmp_path / "new") == segments_in(case.path)
-    with Journal.open(tmp_path / "new", options=SMALL) as journal:
+    with Journal.open(tmp_path / "new", options=SMALL, mirror=False) as journal:
         assert (journal.last_lsn, journal.journal_id) == (COMMITS, found.journal_id)
 
 
@@ -55,7 +66,7 @@ def test_a_directory_that_was_rolled_back_loses_nothing(tmp_path: Path) -> None:
     case = Case(tmp_path)
     case.roll_back()
     attached(case.store, case.path)
-    with Journal.open(case.path, options=SMALL) as journal:
+    with Journal.open(case.path, options=SMALL, mirror=False) as journal:
         assert journal.last_lsn == COMMITS
 
 

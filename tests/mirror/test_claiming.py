@@ -25,7 +25,14 @@ def new_nonce() -> bytes:
 def claimer(
     store: Store, statement: Claim = STATEMENT, *, takeover: bool = False, epoch_min: int = 1
 ) -> Claimer:
-    return Claimer(store, statement, new_nonce, takeover=takeover, epoch_min=epoch_min)
+    return Claimer(
+        store,
+        statement,
+        new_nonce,
+        takeover=takeover,
+        epoch_min=epoch_min,
+        accepts=(statement.application,),
+    )
 
 
 def piece(number: int) -> Piece:
@@ -179,7 +186,7 @@ def test_only_what_is_rolled_up_is_trimmed() -> None:
     ("changes", "problem"),
     [
         ({"journal_id": "cd" * 16}, "of another journal, abab"),
-        ({"application": "other"}, "of application 'app', not of 'other'"),
+        ({"application": "other"}, "of application 'app', not 'other'"),
         ({"format_version": 0}, "written with the newer format version 1"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from journal import Journal, JournalReader, Options
 from journal._disk.posix import PosixDisk
 from journal._mirror import shipper as shipper_module
+from journal._mirror.attaching import Attached
 from journal._mirror.claiming import OvertakenError
 from journal._mirror.entry import Piece
 from journal._mirror.memory_store import MemoryStore
@@ -17,7 +18,7 @@ from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from journal._mirror.shipper import Shipper
 from journal._mirror.store import LostError, RefusedError, Store, StoreError, UnreachableError
-from journal._mirror.unshipped import BEGINNING, Unshipped
+from journal._mirror.unshipped import BEGINNING
 from tests.mirror.conftest import Open
 from tests.mirror.test_claiming import claimer
 from tests.mirror.world import STATEMENT
@@ -59,21 +60,32 @@ class Mirrored:
         self.statement = STATEMENT._replace(journal_id=self.journal.journal_id)
         self.failures: list[BaseException] = []
         self._writer = self.journal._core.committer._writer
-        self._directory = PosixDisk().open_directory(path, write=False)
+        directory = PosixDisk().open_directory(path, write=False)
         cursor = BEGINNING
         for entry in read_log(store):
             cursor = cursor.after(entry.pieces)
+        appender = claimer(store, self.statement, takeover=True).claim()
+        self.has_ended = threading.Event()
         self.shipper = Shipper(
-            claimer(store, self.statement, takeover=True).claim(),
-            self._directory,
-            Unshipped(self._directory, self.journal.epoch, cursor),
+            lambda: Attached(store, appender, cursor),
+            directory,
             lambda: self._writer.synced_end,
+            epoch=self.journal.epoch,
+            mirrored_lsn=appender.claimed.last_lsn,
             recovered_lsn=self.journal.last_lsn,
-            entry_bytes_max=store.entry_bytes_max,
             interval_s=interval_s,
-            failed=self.failures.append,
+            events=self,
         )
         self.shipper.start()
+
+    def stalled(self, error: StoreError) -> None:
+        pass
+
+    def failed(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+    def ended(self) -> None:
+        self.has_ended.set()
 
     def commit(self, count: int = 1) -> int:
         for _ in range(count):
@@ -89,8 +101,9 @@ class Mirrored:
 
     def crash(self) -> None:
         """End as after a kill: nothing more is written or shipped."""
-        self.shipper._unshipped.read = lambda *_, **__: ([], True)  # type: ignore[method-assign]
-        self.shipper._appender.release = lambda: None  # type: ignore[method-assign]
+        link = self.shipper._linked
+        link.unshipped.read = lambda *_, **__: ([], True)  # type: ignore[method-assign]
+        link.appender.release = lambda: None  # type: ignore[method-assign]
         self.shipper.stop(TIMEOUT_S)
         assert self.shipper.join(TIMEOUT_S)
         self._writer.close = self._writer.release  # type: ignore[method-assign]
@@ -129,13 +142,14 @@ def test_each_store_mirrors_a_journal(open_one: Open, tmp_path: Path) -> None:
     mirrored = Mirrored(tmp_path / "a", open_one())
     for _ in range(60):
         assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
-    zombie = mirrored.shipper._appender
+    zombie = mirrored.shipper._linked.appender
     mirrored.close()
     store = open_one()
     assert restore_into(store, tmp_path / "b").lsn == 60
     assert segments_in(tmp_path / "a") == segments_in(tmp_path / "b")
     assert len(store.numbers(0)) + len(store.blob_names()) < 40
     second = Mirrored(tmp_path / "b", open_one())
+    zombie._store = open_one()  # a thread that ends closes its own
     with pytest.raises(OvertakenError):
         zombie.append([Piece("0" * 19 + "1-0000000001.seg", 0, b"x")], 61)
     assert second.shipper.wait(second.commit(), TIMEOUT_S)

@@ -138,8 +138,8 @@ SYNCS = (
     Weakening(
         "os_promise_after_failed_sync",
         "journal/_engine/journal.py",
-        "if self.last_lsn > self._committer.synced_lsn:",
-        "if False:",
+        "        if self.last_lsn > safe_lsn:\n",
+        "        if False:\n",
         FAILS,
     ),
     Weakening(

@@ -44,8 +44,8 @@ ARGUMENTS = (
     Weakening(
         "infinite_limit_of_a_close_overflows",
         "journal/_engine/core.py",
-        "if remaining_s is not None and remaining_s > TIMEOUT_MAX:",
-        "if False:",
+        "return None if remaining_s is not None and remaining_s > TIMEOUT_MAX else remaining_s",
+        "return remaining_s",
         WAITS,
     ),
     Weakening(

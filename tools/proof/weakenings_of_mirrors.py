@@ -100,7 +100,7 @@ OF_THE_FENCE = (
     Weakening(
         "claim_held_by_another_writer",
         "journal/_mirror/claiming.py",
-        "if tail.claimed and not tail.is_released and not self._takeover:",
+        "if tail.claimed and is_held and not tail.is_released and not self._takeover:",
         "if False:",
         FENCE,
     ),
@@ -225,15 +225,15 @@ OF_ATTACHING = (
     Weakening(
         "mirror_is_not_fetched",
         "journal/_mirror/attaching.py",
-        "        fetch(directory, comparison.missing)\n",
+        "        fetch(self._directory, comparison.missing)\n",
         "        pass\n",
         ATTACHING,
     ),
     Weakening(
         "refused_claim_is_kept",
         "journal/_mirror/attaching.py",
-        "            appender.release()\n",
-        "            pass\n",
+        "                self._appender.release()\n",
+        "                pass\n",
         ATTACHING,
     ),
 )

@@ -154,8 +154,8 @@ CLEAN_UP = (
     Weakening(
         "flusher_that_never_started_keeps_the_lock",
         "journal/_engine/core.py",
-        "            self._use.leave(self.committer)\n        self._use.release_if_unused()",
-        "            pass\n        self._use.release_if_unused()",
+        "            self._use.leave(self.committer)\n        mirroring = ",
+        "            pass\n        mirroring = ",
         LEFTOVERS,
     ),
     Weakening(

@@ -84,6 +84,7 @@ MODULES = (
                 *("JournalReader", "SegmentInfo", "FrameInfo", "Finding"),
                 *("JournalFile", "RecoveryPreview", "Refusal", "preview_recovery"),
             ),
+            "Mirrors": ("Mirror", "MirrorError", "MirrorReason", "FencedError"),
             "Backup and repair": ("backup", "BackupReport", "repair", "RepairReport"),
             "Figures": ("Stats", "Histogram", "LockStats", "Observer", "StatsSource"),
             "Errors": (

@@ -1,0 +1,300 @@
+"""Mirroring: the mirror of an open journal, from the open to the close.
+
+An open attaches the locked directory to its mirror before it recovers it. The shipper's thread does
+everything after that, so no network call runs in a thread that commits, waits or closes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from journal._commit.committer import Committer
+from journal._commit.gate import Gate
+from journal._commit.writer import SyncedEnd
+from journal._disk.disk import Directory, Disk, clock_ns
+from journal._disk.process import host_and_pid
+from journal._format.layout import LSN_MAX, SEGMENT_VERSION
+from journal._log import report
+from journal._mirror.attaching import Attached, Attachment
+from journal._mirror.claiming import OvertakenError
+from journal._mirror.counted_store import CountedStore
+from journal._mirror.entry import Claim
+from journal._mirror.errors import MirrorError, MirrorReason
+from journal._mirror.marker import read_marker
+from journal._mirror.mirror import Mirror
+from journal._mirror.public_errors import as_fenced, as_public
+from journal._mirror.shipper import Shipper
+from journal._mirror.store import Store, StoreError, UnreachableError
+from journal.errors import JournalError
+from journal.options import Options
+
+CLOSE_LIMIT_S = 10.0  # a close with ack="local" ships for at most that long
+_kept: list[object] = []  # a forked child closes none of its parent's connections
+
+
+def check_unmirrored(directory: Directory) -> None:
+    """Raise MirrorError if the directory's marker states that it has a mirror."""
+    marker = read_marker(directory)
+    if marker is not None and marker.restored_lsn is None:
+        raise MirrorError(
+            marker.url,
+            f"the directory {directory.path} has this mirror, and was opened without it; nothing "
+            "was changed. Pass mirror=..., or mirror=False to go on without it",
+            reason=MirrorReason.NEEDED,
+        )
+
+
+class Link:
+    """A directory's link to its mirror, during an open."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        directory: Directory,
+        disk: Disk,
+        options: Options,
+        accepts: tuple[str, ...],
+        *,
+        takeover: bool,
+    ) -> None:
+        """Attach the locked directory to its mirror. Raises LockedError, MirrorError and what the
+        comparison raises.
+
+        If the mirror is unreachable, its acknowledgement is not waited for, and no other writer is
+        known to have followed this directory's, `attached` is None.
+        """
+        self.mirror = mirror
+        self.syncs = options.durability == "os"  # the shipper has to sync the log
+        self.url = mirror.shown_url
+        self._disk, self._path = disk, directory.path
+        self._store: CountedStore | None = None
+        host, pid = host_and_pid()
+        self.attachment = Attachment(
+            self._open_store,
+            directory,
+            Claim(
+                disk.new_id().hex(),
+                options.application,
+                SEGMENT_VERSION,
+                host,
+                pid,
+                min(clock_ns(disk), LSN_MAX),
+                disk.new_id().hex(),
+            ),
+            disk.new_id,
+            url=self.url,
+            marker=read_marker(directory),
+            accepts=accepts,
+            takeover=takeover,
+            start_over=mirror.start_over,
+        )
+        self.attached = self._attach()
+
+    def open_directory(self) -> Directory:
+        """Open the directory once more."""
+        return self._disk.open_directory(self._path, write=False)
+
+    @property
+    def journal_id(self) -> str | None:
+        """The journal's identity, None if it is not known from the mirror."""
+        return self.attached.journal_id if self.attached else None
+
+    @property
+    def epoch(self) -> int:
+        """The least epoch that the writer may use."""
+        return self.attached.epoch if self.attached else self.attachment.epoch_min
+
+    @property
+    def requests(self) -> int:
+        """The number of requests to the store so far."""
+        return self._store.requests if self._store else 0
+
+    def mirroring(self, committer: Committer, *, epoch: int, recovered_lsn: int) -> Mirroring:
+        """Return the mirror of the recovered journal."""
+        return Mirroring(self, committer, epoch=epoch, recovered_lsn=recovered_lsn)
+
+    def give_up(self) -> None:
+        """Release the mirror after an open that failed."""
+        self.attachment.give_up()
+
+    def _attach(self) -> Attached | None:
+        try:
+            return self.attachment.attach_within(self.mirror.open_timeout_s)
+        except StoreError as error:
+            is_unreachable = isinstance(error, UnreachableError)
+            is_local = self.mirror.ack == "local"
+            if is_unreachable and is_local and self.attachment.is_of_last_writer:
+                report(
+                    logging.WARNING,
+                    "%s: the mirror can't be reached: %s; the journal opens without it, and "
+                    "continues to ship when it answers",
+                    self._path,
+                    error,
+                )
+                return None
+            if is_unreachable:
+                self.attachment.close()
+            else:
+                self.attachment.give_up()
+            raise as_public(error, self.url, self._path) from error
+        except BaseException:
+            self.attachment.give_up()
+            raise
+
+    def _open_store(self) -> Store:
+        self._store = CountedStore(self.mirror._open_store())
+        return self._store
+
+
+class MirrorFigures(NamedTuple):
+    """The figures of a mirror for Stats, with the same names."""
+
+    mirrored_lsn: int
+    mirror_lag_s: float
+    mirror_lag_bytes: int
+    mirror_requests: int
+    mirror_retries: int
+    mirror_stalls: int
+
+
+class Mirroring:
+    """The mirror of an open journal: starts, wakes and ends the shipper."""
+
+    def __init__(
+        self,
+        link: Link,
+        committer: Committer,
+        *,
+        epoch: int,
+        recovered_lsn: int,
+    ) -> None:
+        self._link = link
+        self._committer = committer
+        self._is_local = link.mirror.ack == "local"
+        self._syncs = link.syncs
+        self._ended: Callable[[], None] = _do_nothing
+        self._has_owner = True
+        # A handle of its own: the thread may be in a request while the journal closes the other.
+        own = link.open_directory()
+        attached = link.attached
+        if attached is None:
+            link.attachment.attach_later(own, epoch)
+        self._shipper = Shipper(
+            (lambda: attached) if attached else link.attachment.attach,
+            own,
+            self._synced_end,
+            epoch=epoch,
+            mirrored_lsn=link.attachment.mirrored_lsn,
+            recovered_lsn=recovered_lsn,
+            interval_s=link.mirror.interval_s,
+            events=self,
+        )
+
+    def start(self, ended: Callable[[], None]) -> None:
+        """Start the shipper, whose last act is to call `ended`."""
+        self._ended = ended
+        self._shipper.start()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._shipper.has_begun
+
+    @property
+    def mirrored_lsn(self) -> int:
+        """The LSN up to which the mirror has every record."""
+        return self._shipper.mirrored_lsn
+
+    def gate(self, lsn: int) -> Gate | None:
+        """See Shipper.gate."""
+        return self._shipper.gate(lsn)
+
+    def figures(self) -> MirrorFigures:
+        """Return the figures for Stats. Reads no file and makes no request."""
+        shipper, synced_lsn = self._shipper, self._committer.synced_lsn
+        lag_s = shipper.lag_s(synced_lsn)
+        lag_bytes = shipper.backlog_bytes + self._committer.log_bytes - shipper.shipped_bytes
+        return MirrorFigures(
+            mirrored_lsn=shipper.mirrored_lsn,
+            mirror_lag_s=lag_s,
+            mirror_lag_bytes=max(0, lag_bytes) if lag_s else 0,
+            mirror_requests=self._link.requests,
+            mirror_retries=shipper.retries,
+            mirror_stalls=shipper.stalls,
+        )
+
+    # --- the end ---
+
+    def log_ended(self, *, is_closed: bool) -> None:
+        """Ship the rest, now that the log has ended. `is_closed`: all of it is synced. Never
+        waits."""
+        is_waited_for = self._has_owner and not self._is_local
+        limit_s = float("inf") if is_waited_for else CLOSE_LIMIT_S
+        self._shipper.stop(limit_s, is_closed=is_closed)
+
+    def drop(self) -> None:
+        """End without waiting, because the owner is garbage-collected."""
+        self._has_owner = False
+        if not self.has_begun:  # an interrupt struck before it started
+            self._link.give_up()
+        elif not self._is_local:
+            self._shipper.give_up_within(CLOSE_LIMIT_S)
+
+    def finish(self, timeout_s: float | None) -> bool:
+        """Wait until the mirror has everything and is released. Return whether the journal may be
+        closed: with ack="local" also if that took too long; the next open then ships the rest."""
+        limit_s = CLOSE_LIMIT_S if timeout_s is None else min(timeout_s, CLOSE_LIMIT_S)
+        if self._is_local:
+            self._shipper.give_up_within(limit_s)
+            if not self._shipper.join(limit_s):
+                # It is inside a request, and ends after it. Its directory is its own.
+                report(
+                    logging.ERROR,
+                    "%s: the mirror can't be reached; the next open ships what follows LSN %d",
+                    self.url,
+                    self.mirrored_lsn,
+                )
+            return True
+        return self._shipper.join(timeout_s)
+
+    @property
+    def url(self) -> str:
+        """The address of the mirror, without credentials."""
+        return self._link.url
+
+    def abandon(self) -> None:
+        """Let go of everything in a forked child, where the shipper does not exist."""
+        _kept.append(self)
+        self._shipper.abandon()
+
+    # --- called in the shipper's thread ---
+
+    def stalled(self, error: StoreError) -> None:
+        """Report that the mirror can't be reached."""
+
+    def failed(self, error: BaseException) -> None:
+        """Stop the journal."""
+        if isinstance(error, OvertakenError):
+            last_lsn = self._committer.last_lsn
+            fenced = as_fenced(error, self.url, mirrored_lsn=self.mirrored_lsn, last_lsn=last_lsn)
+            self._committer.stop(fenced)
+        elif isinstance(error, StoreError):
+            self._committer.stop(as_public(error, self.url))
+        else:
+            self._committer.stop(error)
+
+    def ended(self) -> None:
+        """Note that the shipper has ended."""
+        self._ended()
+
+    def _synced_end(self) -> SyncedEnd | None:
+        if self._syncs:
+            with suppress(JournalError):  # closed or failed: its flusher ends the shipper
+                self._committer.sync_log()
+        return self._committer.synced_end
+
+
+def _do_nothing() -> None:
+    pass

@@ -1,0 +1,86 @@
+"""Marker: the file that states that a directory has a mirror, and which claim is the directory's.
+
+    {"url": "s3://bucket/app", "epoch": 7, "writer": "9f...", "next_writer": "", "mirrored_lsn": 41,
+     "restored_lsn": null}
+
+Each open makes a random id, which its claim states. If the marker has the id of the mirror's last
+claim, the directory is that of the last writer, and its lock proves that this writer has ended. The
+id is in the marker before the claim that states it, so after a crash between the two, the next open
+needs no takeover either. Source: journal/docs/FORMAT.md, "Mirrors".
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from journal._disk.disk import TMP, Directory, remove_if_exists, write_all
+from journal._mirror.errors import MirrorError, MirrorReason
+from journal._names import MIRROR
+
+_BYTES_MAX = 1 << 16
+
+
+class Marker(NamedTuple):
+    """A mirrored directory's marker.
+
+    url: the address of the mirror, without credentials. epoch, writer: of the last claim of this
+    directory that is known to stand; 0 and "" before the first one. mirrored_lsn: the LSN up to
+    which the mirror had every record then. next_writer: the id of a claim that was begun after
+    that, or "". restored_lsn: the LSN to which the directory was restored, if its mirror has
+    later ones; such a directory has no mirror yet.
+    """
+
+    url: str
+    epoch: int = 0
+    writer: str = ""
+    next_writer: str = ""
+    mirrored_lsn: int = 0
+    restored_lsn: int | None = None
+
+    @property
+    def writers(self) -> set[str]:
+        """The ids in claims of this directory."""
+        return {self.writer, self.next_writer} - {""}
+
+
+def read_marker(directory: Directory) -> Marker | None:
+    """Return the directory's marker, or None if it has none. Raises MirrorError and OSError."""
+    if MIRROR not in directory.names():
+        return None
+    file = directory.open(MIRROR, "read")
+    try:
+        data = file.read(_BYTES_MAX, 0)
+    finally:
+        file.close()
+    try:
+        values = json.loads(data)
+        marker = Marker(*(values[name] for name in Marker._fields))
+        texts = marker.url, marker.writer, marker.next_writer
+        numbers = marker.epoch, marker.mirrored_lsn, marker.restored_lsn or 0
+        if not all(type(text) is str for text in texts):
+            raise ValueError("a text is missing")
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError("a number is missing")
+    except (ValueError, KeyError, TypeError) as error:
+        raise MirrorError(
+            f"{directory.path}/{MIRROR}",
+            f"the marker of the mirror can't be read: {error!r:.200}; if the directory is the one "
+            "that was last written, remove this file and open it with takeover=True",
+            reason=MirrorReason.DAMAGED,
+        ) from error
+    return marker
+
+
+def write_marker(directory: Directory, marker: Marker) -> None:
+    """Replace the marker, atomically and durably. Raises OSError."""
+    unfinished = MIRROR + TMP
+    remove_if_exists(directory, unfinished)
+    file = directory.open(unfinished, "create")
+    try:
+        write_all(file, json.dumps(marker._asdict()).encode() + b"\n", 0)
+        file.sync()
+    finally:
+        file.close()
+    directory.rename(unfinished, MIRROR)
+    directory.sync()

@@ -1,0 +1,105 @@
+"""Mirror: the choices of a journal's owner for its mirror, checked when the object is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from journal._mirror.store import Store
+from journal._mirror.urls import open_store, shown_url
+from journal._public import public
+from journal.options import Options
+
+GIB = 1 << 30
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """The mirror of a journal, for `open(mirror=...)`. A bad value raises a ValueError that names
+    it.
+
+    Source: journal/docs/RELIABILITY.md, "Mirrors".
+    """
+
+    url: str
+    """The address: `s3://bucket/prefix`, `gs://`, `az://`, `nats://host,host/STREAM` or
+    `file:///directory`."""
+
+    ack: Literal["local", "remote"] = field(default="local", kw_only=True)
+    """The event that acknowledges a record: with "local" its commit on this machine's disk, with
+    "remote" its arrival in the mirror. With "remote", `durable_lsn` and all waits follow
+    `mirrored_lsn`."""
+
+    interval_s: float = field(default=1.0, kw_only=True)
+    """The longest time, in seconds, between two uploads while there is something to ship and the
+    mirror answers. With "remote", records are shipped at once."""
+
+    keep_s: float = field(default=86400, kw_only=True)
+    """The time, in seconds, for which a restore can reach every commit of the past."""
+
+    lag_bytes_max: int = field(default=GIB, kw_only=True)
+    """The size of the log, in bytes, that is kept for a mirror that is behind, although compaction
+    has covered it."""
+
+    open_timeout_s: float = field(default=30, kw_only=True)
+    """The time, in seconds, after which an open gives up on a mirror that does not answer."""
+
+    start_over: bool = field(default=False, kw_only=True)
+    """True to begin the mirror again if it has lost all entries of this directory. Otherwise, the
+    open refuses."""
+
+    _ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        "interval_s": (0.001, 3600),
+        "keep_s": (0, 1e10),
+        "lag_bytes_max": (0, 1 << 62),
+        "open_timeout_s": (0, 1e6),
+    }
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.url, str):
+            raise ValueError(f"url must be a string, not {type(self.url).__name__}")
+        if self.ack not in ("local", "remote"):
+            raise ValueError(f'ack must be "local" or "remote", not {self.ack!r}')
+        if not isinstance(self.start_over, bool):
+            raise ValueError(f"start_over must be True or False, not {self.start_over!r:.80}")
+        for name, (low, high) in self._ranges.items():
+            value = getattr(self, name)
+            kinds = int if name.endswith("_max") else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+                kind = "a whole number" if kinds is int else "a number"
+                raise ValueError(f"{name} must be {kind} from {low:g} to {high:g}, not {value!r}")
+
+    def __repr__(self) -> str:
+        """Show the address without credentials, and whose acknowledgement counts."""
+        return f"Mirror({self.shown_url!r}, ack={self.ack!r})"
+
+    @property
+    def shown_url(self) -> str:
+        """The address without credentials, for messages."""
+        return shown_url(self.url)
+
+    def _open_store(self) -> Store:
+        return open_store(self.url)
+
+
+MirrorChoice = Mirror | str | Literal[False] | None
+"""The argument `mirror` of an open: False goes on without the mirror that a directory has."""
+
+
+def chosen(mirror: MirrorChoice, takeover: bool, options: Options) -> Mirror | None:
+    """Return the mirror that an open was given. Raises TypeError and ValueError."""
+    if isinstance(mirror, str):
+        mirror = Mirror(mirror)
+    if mirror is None or mirror is False:
+        if takeover:
+            raise ValueError("takeover=True takes over a mirror; pass mirror, too")
+        return None
+    if not isinstance(mirror, Mirror):
+        raise TypeError(f"mirror must be an address or Mirror(...), not {mirror!r:.200}")
+    if mirror.ack == "remote" and options.durability == "os":
+        raise ValueError(
+            'durability="os" can\'t be combined with ack="remote": only synced bytes are shipped; '
+            'use durability="disk"'
+        )
+    return mirror

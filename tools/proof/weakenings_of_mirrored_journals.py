@@ -1,0 +1,87 @@
+"""Weakenings of journals with a mirror: their opens, waits and closes."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+OPENING = ("tests/mirror/test_mirrored_opening.py", "tests/mirror/test_open_table.py")
+MIRRORED = ("tests/mirror/test_mirrored_journal.py",)
+ALL_OF = (
+    Weakening(
+        "restart_needs_a_takeover",
+        "journal/_mirror/claiming.py",
+        "theirs is not None and theirs.writer not in self._own_writers",
+        "theirs is not None",
+        OPENING,
+    ),
+    Weakening(
+        "claim_before_its_marker",
+        "journal/_mirror/attaching.py",
+        "            )\n        write_marker(self._directory, self._marker)\n",
+        "            )\n",
+        OPENING,
+    ),
+    Weakening(
+        "emptied_mirror_begins_again",
+        "journal/_mirror/attaching.py",
+        "if claimed is None and self._marker.writer and not self._start_over:",
+        "if False:",
+        OPENING,
+    ),
+    Weakening(
+        "first_contact_takes_over",
+        "journal/_mirror/attaching.py",
+        "if self._is_late and claimed is not None and not is_own:",
+        "if False:",
+        OPENING,
+    ),
+    Weakening(
+        "first_contact_forgets_records",
+        "journal/_mirror/attaching.py",
+        "or (self._is_late and comparison.missing)",
+        "or False",
+        OPENING,
+    ),
+    Weakening(
+        "other_directories_open_without_contact",
+        "journal/_engine/mirroring.py",
+        "if is_unreachable and is_local and self.attachment.is_of_last_writer:",
+        "if is_unreachable and is_local:",
+        OPENING,
+    ),
+    Weakening(
+        "mirrored_directory_opens_without_its_mirror",
+        "journal/_engine/mirroring.py",
+        "if marker is not None and marker.restored_lsn is None:",
+        "if False:",
+        OPENING,
+    ),
+    Weakening(
+        "epoch_of_the_claim_is_ignored",
+        "journal/_engine/opening.py",
+        "epoch = max(recovered.epoch, self._link.epoch)",
+        "epoch = recovered.epoch",
+        OPENING,
+    ),
+    Weakening(
+        "fenced_journal_closes_in_silence",
+        "journal/_engine/journal.py",
+        "safe_lsn = min(safe_lsn, mirroring.mirrored_lsn)",
+        "pass",
+        MIRRORED,
+    ),
+    Weakening(
+        "mirror_of_an_unsynced_log",
+        "journal/_engine/mirroring.py",
+        "                self._committer.sync_log()\n",
+        "                pass\n",
+        MIRRORED,
+    ),
+    Weakening(
+        "shipper_goes_on_after_a_close",
+        "journal/_mirror/shipper.py",
+        "        if time.monotonic() >= self._give_up_at:\n",
+        "        if False:\n",
+        MIRRORED,
+    ),
+)

@@ -13,6 +13,7 @@ from journal._public import public
 LOCK = "LOCK"  # the file that names the writer, for people; recovery never reads it
 MIRROR = "MIRROR"  # the file that states that the directory has a mirror
 COMPANIONS = frozenset({"output"})  # directories that a manager keeps beside the journal's files
+MIRROR_PLACE = "MIRROR.place"  # a note of how far the mirror is known; recovery never reads it
 TMP = ".tmp"  # the suffix of a file that is being made; such a file is never read
 SEGMENT_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
 CHECKPOINT_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")

@@ -19,10 +19,11 @@ from typing import NamedTuple
 from journal._disk.disk import Directory
 from journal._format.segment import find_journal_id, segment_names
 from journal._mirror.claiming import Appender, Claimer, HeldError, OvertakenError, Tail
-from journal._mirror.comparing import compare, fetch
+from journal._mirror.comparing import compare
 from journal._mirror.entry import Claim
 from journal._mirror.errors import MirrorReason
 from journal._mirror.marker import Marker, write_marker
+from journal._mirror.place_note import write_note
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
 from journal._mirror.unshipped import Cursor
 
@@ -135,7 +136,8 @@ class Attachment:
                 "has records that the other lacks. Nothing was changed. Move the directory away "
                 "and restore the mirror, or mirror the directory to a new place"
             )
-        fetch(self._directory, comparison.missing)
+        comparison.fetch()
+        write_note(self._directory, comparison.known)
         self._note_standing(appender)
         return Attached(store, appender, comparison.cursor)
 

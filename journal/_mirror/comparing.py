@@ -4,109 +4,208 @@ A writer that has claimed the mirror compares before it recovers. A directory ma
 mirror: it is new, or a snapshot of the machine took it back to an earlier state. To recover it as
 it is would cut acknowledged records off, in the mirror too. Only bytes decide, no clock and no
 claim.
+
+A comparison begins at the place that the directory's note names, if the note still fits both sides,
+and at the beginning otherwise. What the directory lacks goes to unfinished files as it is read.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
-from journal._disk.disk import TMP, Directory, write_all
+from journal._disk.disk import Directory, file_size
+from journal._format import frame
 from journal._format.checkpoint import checkpoint_lsns
-from journal._format.segment import SegmentName, is_zero, segment_names, segments_after
-from journal._mirror.entry import Piece
-from journal._mirror.reading import BEGINNING as FIRST
-from journal._mirror.reading import read_log
-from journal._mirror.store import Store
-from journal._mirror.unshipped import BEGINNING, Cursor, sealed_bytes
+from journal._format.layout import FRAME_HEADER_BYTES, MARK
+from journal._format.segment import (
+    FrameState,
+    Segment,
+    SegmentName,
+    segment_names,
+    segments_after,
+)
+from journal._mirror.entry import MirrorDamageError, Piece
+from journal._mirror.place_note import Known, read_note
+from journal._mirror.reading import read_entry, read_log
+from journal._mirror.staging import Staging
+from journal._mirror.store import AbsentError, Store
+from journal._mirror.unshipped import Cursor
+from journal._recovery.walk import Walk
 
 Verdict = Literal["new", "equal", "behind", "ahead", "forked"]
 
 
-class Comparison(NamedTuple):
+@dataclass(slots=True)
+class Comparison:
     """The result of a comparison.
 
     verdict: "new" if the mirror has no bytes; "equal"; "behind" if only the directory lacks bytes;
-    "ahead" if only the mirror does; "forked" if both do, or if bytes differ. cursor: the end of
-    what the mirror has. missing: the bytes that the directory lacks, in the order of the log.
+    "ahead" if only the mirror does; "forked" if both do, or if bytes differ. known: what the mirror
+    has. staging: what the directory lacks, in unfinished files; empty unless it is "behind".
+    common: for each local segment, the number of its first bytes that the mirror has, or had.
     """
 
     verdict: Verdict
-    cursor: Cursor
-    missing: list[Piece]
+    known: Known
+    staging: Staging
+    common: dict[str, int]
+
+    @property
+    def cursor(self) -> Cursor:
+        """The end of what the mirror has."""
+        return self.known.cursor
+
+    @property
+    def missing(self) -> list[str]:
+        """The names of the segments of which the directory lacks bytes."""
+        return sorted(self.staging.names)
+
+    def fetch(self) -> None:
+        """Put what the directory lacks into it, durably. After a crash, compare again."""
+        self.staging.put()
 
 
 def compare(store: Store, directory: Directory) -> Comparison:
     """Compare a mirror with a local directory, which no writer may have open.
 
-    Segments that a local checkpoint covers count as compacted, not as missing. Raises what the
-    store and the disk raise, CorruptionError and MirrorDamageError.
+    Segments that a local checkpoint covers count as compacted, not as missing. If it raises, no
+    unfinished file is left. Raises what the store and the disk raise, CorruptionError and
+    MirrorDamageError.
     """
-    names = directory.names()
-    local = {name: sealed_bytes(directory, name) for name in segment_names(names)}
-    cursor, ends = BEGINNING, dict[SegmentName, int]()
-    missing, differing = list[Piece](), set[SegmentName]()
-    for entry in read_log(store, FIRST):
-        for piece in entry.pieces:
-            name = segment_names([piece.name])[0]
-            ends[name] = max(ends.get(name, 0), piece.end)
-            lacking = _lacking(directory, piece) if name in local else [piece]
-            if lacking is None:
-                differing.add(name)
-            missing += lacking or []
-        cursor = cursor.after(entry.pieces)
-    needed = {str(name) for name in segments_after(sorted(ends), _checkpoint_lsn(names))}
-    missing = [piece for piece in missing if piece.name in needed]
-    is_ahead = any(size > ends.get(name, 0) for name, size in local.items())
-    if not ends:
-        return Comparison("new", cursor, [])
-    if differing or (missing and is_ahead):
-        return Comparison("forked", cursor, [])
-    return Comparison("behind" if missing else "ahead" if is_ahead else "equal", cursor, missing)
-
-
-def _checkpoint_lsn(names: list[str]) -> int:
-    return max(checkpoint_lsns(names), default=0)
-
-
-def fetch(directory: Directory, missing: list[Piece]) -> None:
-    """Write the bytes that the directory lacks, and sync them. After a crash, compare again.
-
-    A new segment gets its name only when it is whole and synced.
-    """
-    names = directory.names()
-    for name in dict.fromkeys(piece.name for piece in missing):
-        is_new = name not in names
-        unfinished = name + TMP
-        if unfinished in names:
-            directory.remove(unfinished)
-        file = directory.open(unfinished, "create") if is_new else directory.open(name, "update")
+    local = _Local(directory)
+    if (known := read_note(directory)) and known.is_in(directory, local.is_covered):
         try:
-            for piece in missing:
-                if piece.name == name:
-                    write_all(file, piece.data, piece.offset)
-            file.sync()
+            comparison = _compare(store, local, known)
+        except MirrorDamageError:
+            pass  # the note may be of entries that are gone
+        else:
+            if _continues(store, known):
+                return comparison
+            comparison.staging.drop()
+    return _compare(store, local, Known())
+
+
+def _continues(store: Store, known: Known) -> bool:
+    """Return whether the place is an entry of the mirror. It is, if another entry was read after
+    it; but if it was the last one, nothing has shown that the mirror was not emptied."""
+    try:
+        return read_entry(store, known.place.number).nonce == known.place.nonce
+    except AbsentError:
+        # Only entries that are followed by others are trimmed.
+        return bool(store.numbers(known.place.number))
+
+
+def _compare(store: Store, local: _Local, known: Known) -> Comparison:
+    staging = Staging(local.directory)
+    common = {name: each.size for name, each in known.extents.items() if name in local.names}
+    is_differing = False
+    try:
+        for entry in read_log(store, known.place):
+            known.add(entry)
+            for piece in entry.pieces:
+                same = local.same_bytes(piece)
+                if same is None:
+                    is_differing = True
+                    continue
+                if piece.name in local.names:
+                    common[piece.name] = max(common.get(piece.name, 0), piece.offset + same)
+                if same < len(piece.data) and not local.is_covered(piece.name):
+                    staging.write(Piece(piece.name, piece.offset + same, piece.data[same:]))
+            if is_differing:
+                break
+        verdict = _verdict(local, known, staging, is_differing=is_differing)
+    except BaseException:
+        staging.drop()
+        raise
+    if verdict != "behind":
+        staging.drop()
+    return Comparison(verdict, known, staging, common)
+
+
+def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: bool) -> Verdict:
+    mirrored = segment_names(list(known.extents))
+    needed = set(map(str, segments_after(mirrored, local.checkpoint_lsn)))
+    staging.drop({name for name in staging.names if name not in needed})
+    is_ahead = any(local.reaches_past(name, known.size(name)) for name in local.names)
+    if not mirrored:
+        return "new"
+    if is_differing:
+        return "forked"
+    if staging.names and is_ahead:
+        # A crash may have left a torn tail where another writer then went on.
+        is_forked = any(local.has_records_past(name, known.size(name)) for name in local.names)
+        return "forked" if is_forked else "behind"
+    return "behind" if staging.names else "ahead" if is_ahead else "equal"
+
+
+class _Local:
+    """The segments of a directory."""
+
+    def __init__(self, directory: Directory) -> None:
+        names = directory.names()
+        self.directory = directory
+        self._segments = segment_names(names)
+        self.names = list(map(str, self._segments))
+        self.checkpoint_lsn = max(checkpoint_lsns(names), default=0)
+        self._sizes: dict[str, int] = {}
+
+    def is_covered(self, name: str) -> bool:
+        """Return whether a checkpoint covers a segment that is not there, as the segments show
+        that follow it."""
+        (lacking,) = segment_names([name])
+        return any(
+            lacking < each and each.first_lsn - 1 <= self.checkpoint_lsn for each in self._segments
+        )
+
+    def same_bytes(self, piece: Piece) -> int | None:
+        """Return the number of bytes at the beginning of a piece that the segment has, or None if
+        it has others in their place."""
+        if piece.name not in self.names:
+            return 0
+        file = self.directory.open(piece.name, "read")
+        try:
+            own = file.read(len(piece.data), piece.offset)
         finally:
             file.close()
-        if is_new:
-            directory.rename_new(unfinished, name)
-            directory.sync()
+        if own != piece.data:
+            own = own[: max(self._size(piece.name) - piece.offset, 0)]
+        return len(own) if piece.data.startswith(own) else None
+
+    def reaches_past(self, name: str, size: int) -> bool:
+        """Return whether a segment has more than `size` bytes that may be of the log."""
+        return file_size(self.directory, name) > size and self._size(name) > size
+
+    def has_records_past(self, name: str, size: int) -> bool:
+        """Return whether a segment has a whole frame of records after its first `size` bytes."""
+        if not self.reaches_past(name, size):
+            return False
+        (segment_name,) = segment_names([name])
+        with Segment(self.directory, segment_name) as segment:
+            return any(
+                scanned.state is FrameState.RECORDS and scanned.end > size
+                for scanned in segment.scan()
+            )
+
+    def _size(self, name: str) -> int:
+        if name not in self._sizes:
+            (segment,) = segment_names([name])
+            self._sizes[name] = _content_bytes(self.directory, segment)
+        return self._sizes[name]
 
 
-def _lacking(directory: Directory, piece: Piece) -> list[Piece] | None:
-    """Return the part of a piece that the local segment lacks, or None if its bytes differ.
+def _content_bytes(directory: Directory, name: SegmentName) -> int:
+    """Return the size of a segment's content, with a torn tail.
 
-    A segment lacks what is after its end, and also zeros ahead of its log: a power cut may leave
-    zeros where bytes were written.
+    Zeros after the log are none: they were allocated ahead of it, or a power cut left them in the
+    place of what was written. Nor is a mark: the next frame is written over it.
     """
-    file = directory.open(piece.name, "read")
-    try:
-        own = file.read(len(piece.data), piece.offset)
-    finally:
-        file.close()
-    if own == piece.data:
-        return []
-    theirs = piece.data[: len(own)]
-    same = next((at for at, (a, b) in enumerate(zip(own, theirs, strict=True)) if a != b), len(own))
-    if not is_zero(own[same:]):
-        return None
-    return [Piece(piece.name, piece.offset + same, piece.data[same:])]
+    with Segment(directory, name) as segment:
+        walk = Walk.at(segment)
+        walk.enter(segment)
+        for _ in walk.skip_frames(segment):
+            pass
+        end, content_end = walk.end, segment.content_end()
+        header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
+    is_marked = header is not None and header.kind == MARK
+    return end if content_end <= end + is_marked * FRAME_HEADER_BYTES else content_end

@@ -3,39 +3,78 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from journal import Journal, Options
 from journal._disk.posix import PosixDisk
-from journal._mirror.comparing import Comparison, compare, fetch
+from journal._mirror.comparing import Comparison, compare
 from journal._mirror.memory_store import MemoryStore
+from journal._mirror.place_note import write_note
+from journal._mirror.reading import read_log
+from journal._mirror.restoring import restore_into
 from tests.mirror.test_shipping import SMALL, TIMEOUT_S, Mirrored, segments_in
 
 COMMITS = 60
 
 
-class Case:
-    """A mirror with `COMMITS` commits in several segments, and copies of its directory."""
+class Counted(MemoryStore):
+    """A store that counts the entries and blobs that are read."""
 
-    def __init__(self, root: Path) -> None:
-        self.store = MemoryStore()
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def entry(self, number: int) -> bytes:
+        self.reads += 1
+        return super().entry(number)
+
+    def blob(self, name: str) -> Iterator[bytes]:
+        self.reads += 1
+        return super().blob(name)
+
+
+class Case:
+    """A mirror with `COMMITS` commits in several segments, and copies of its directory. `noted`:
+    each copy has a note of the last place."""
+
+    def __init__(self, root: Path, *, noted: bool = False) -> None:
+        self.store = Counted()
         self.path = root / "journal"
         self.early = root / "early"
         mirrored = Mirrored(self.path, self.store)
         assert mirrored.shipper.wait(mirrored.commit(20), TIMEOUT_S)
         shutil.copytree(self.path, self.early)  # as a snapshot of the machine has it
+        if noted:
+            self.note(self.early)
         assert mirrored.shipper.wait(mirrored.commit(COMMITS - 20), TIMEOUT_S)
         mirrored.close()
+        if noted:
+            self.note(self.path)
 
-    def compare(self) -> Comparison:
+    def note(self, path: Path) -> None:
+        """Write the note of a directory that has what the mirror has."""
+        directory = PosixDisk().open_directory(path, write=True)
+        comparison = compare(self.store, directory)
+        assert comparison.verdict == "equal"
+        write_note(directory, comparison.known)
+        directory.close(unlock=False)
+
+    @contextmanager
+    def comparison(self) -> Iterator[Comparison]:
         directory = PosixDisk().open_directory(self.path, write=True)
         try:
-            return compare(self.store, directory)
+            yield compare(self.store, directory)
         finally:
             directory.close(unlock=False)
+
+    def verdict(self) -> str:
+        with self.comparison() as comparison:
+            comparison.staging.drop()
+            return comparison.verdict
 
     def roll_back(self) -> None:
         shutil.rmtree(self.path)
@@ -71,6 +110,7 @@ def differ(case: Case) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.parametrize("noted", [False, True], ids=["no note", "noted"])
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
@@ -95,22 +135,21 @@ def differ(case: Case) -> None:
     ],
 )
 def test_each_state_is_told_apart(
-    change: Callable[[Case], object], verdict: str, tmp_path: Path
+    change: Callable[[Case], object], verdict: str, noted: bool, tmp_path: Path
 ) -> None:
-    """The comparison reports who lacks bytes. What the directory lacks can be fetched, and then it
-    is equal, byte for byte, and opens with every record."""
-    case = Case(tmp_path)
+    """The comparison reports who lacks bytes, whatever the note of the last place says. What the
+    directory lacks can be fetched, and then it is equal, byte for byte, and opens with every
+    record."""
+    case = Case(tmp_path, noted=noted)
     whole = segments_in(case.path)
     change(case)
-    comparison = case.compare()
-    assert comparison.verdict == verdict
-    assert bool(comparison.missing) == (verdict == "behind")
+    with case.comparison() as comparison:
+        assert comparison.verdict == verdict
+        assert bool(comparison.missing) == (verdict == "behind")
+        comparison.fetch()
     if verdict != "behind":
         return
-    directory = PosixDisk().open_directory(case.path, write=True)
-    fetch(directory, comparison.missing)
-    directory.close(unlock=False)
-    assert case.compare().verdict == "equal"
+    assert case.verdict() == "equal"
     assert {name: data.rstrip(b"\0") for name, data in segments_in(case.path).items()} == {
         name: data.rstrip(b"\0") for name, data in whole.items()
     }
@@ -118,22 +157,92 @@ def test_each_state_is_told_apart(
         assert journal.last_lsn == COMMITS
 
 
+def test_a_note_saves_reading_the_mirror_again(tmp_path: Path) -> None:
+    """With a note, only what the mirror got since then is read."""
+    case = Case(tmp_path, noted=True)
+    case.store.reads = 0
+    assert case.verdict() == "equal"
+    assert case.store.reads == 1
+    (case.path / "MIRROR.place").unlink()
+    assert case.verdict() == "equal"
+    assert case.store.reads > 2
+
+
+def damage_note(case: Case) -> None:
+    path = case.path / "MIRROR.place"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def mirror_anew(case: Case) -> None:
+    """Mirror the directory to an empty store: the same bytes in other entries."""
+    case.store = Counted()
+    again = Mirrored(case.path, case.store)
+    assert again.shipper.wait(COMMITS, TIMEOUT_S)
+    again.close()
+
+
+def cut_log(case: Case) -> None:
+    """Take the release and the mark from the store, as a restore of the bucket may do."""
+    case.store.trim(case.store.numbers(0)[-2:])
+
+
+@pytest.mark.parametrize("change", [damage_note, mirror_anew, cut_log])
+def test_a_note_that_does_not_fit_is_ignored(
+    change: Callable[[Case], object], tmp_path: Path
+) -> None:
+    """If the note is damaged, or of entries that the mirror no longer has, everything is
+    compared."""
+    case = Case(tmp_path, noted=True)
+    change(case)
+    *_, last = read_log(case.store)
+    with case.comparison() as comparison:
+        assert comparison.verdict == "equal"  # what is cut off is the mark of a close
+        assert comparison.known.place.number == last.number
+
+
+@pytest.mark.parametrize(("unshipped", "verdict"), [(0, "behind"), (1, "forked")])
+def test_a_torn_tail_is_no_fork(unshipped: int, verdict: str, tmp_path: Path) -> None:
+    """Bytes that hold no record, at the end of a segment after which another writer has gone on, do
+    not make a fork. A record that was not shipped does."""
+    store, path = MemoryStore(), tmp_path / "a"
+    crashed = Mirrored(path, store, Options(), interval_s=3600)
+    assert crashed.shipper.wait(crashed.commit(5), TIMEOUT_S)
+    if unshipped:
+        crashed.commit(unshipped)
+    crashed.crash()
+    (segment,) = path.glob("*.seg")
+    with segment.open("r+b") as file:
+        file.seek(len(file.read().rstrip(b"\0")))
+        file.write(b"\1" * 30)
+    restore_into(store, tmp_path / "b")
+    other = Mirrored(tmp_path / "b", store)
+    other.commit()
+    other.close()
+    directory = PosixDisk().open_directory(path, write=True)
+    comparison = compare(store, directory)
+    assert comparison.verdict == verdict
+    comparison.fetch()
+    directory.close(unlock=False)
+    with Journal.open(path) as journal:
+        assert journal.last_lsn == 6
+
+
 @pytest.mark.parametrize("change", [lambda case: None, empty, Case.write])
 def test_an_empty_mirror_is_new(change: Callable[[Case], object], tmp_path: Path) -> None:
     """A mirror without bytes lacks everything, whatever the directory has."""
     case = Case(tmp_path)
     change(case)
-    case.store = MemoryStore()
-    assert case.compare() == Comparison("new", case.compare().cursor, [])
+    case.store = Counted()
+    assert case.verdict() == "new"
 
 
 def test_what_is_ahead_is_shipped_from_the_cursor(tmp_path: Path) -> None:
     """A directory that is ahead ships what the mirror lacks, from the comparison's cursor on."""
     case = Case(tmp_path)
     case.write()
-    name = case.compare().cursor.segment
-    assert name is not None
+    with case.comparison() as comparison:
+        assert comparison.cursor.segment is not None
     again = Mirrored(case.path, case.store, Options())
     assert again.shipper.wait(COMMITS + 3, TIMEOUT_S)
     again.close()
-    assert case.compare().verdict == "equal"
+    assert case.verdict() == "equal"

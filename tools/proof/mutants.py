@@ -29,6 +29,7 @@ from proof import (
     weakenings_of_composites,
     weakenings_of_contract,
     weakenings_of_fleets,
+    weakenings_of_following,
     weakenings_of_foreign_code,
     weakenings_of_mirrored_journals,
     weakenings_of_mirrors,
@@ -77,6 +78,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_table_bodies.ALL_OF,
     *weakenings_of_changes.ALL_OF,
     *weakenings_of_mirrored_journals.ALL_OF,
+    *weakenings_of_following.ALL_OF,
     *weakenings_of_mirrors.ALL_OF,
     *weakenings_outside.ALL_OF,
 )

@@ -14,6 +14,7 @@ LOCK = "LOCK"  # the file that names the writer, for people; recovery never read
 MIRROR = "MIRROR"  # the file that states that the directory has a mirror
 COMPANIONS = frozenset({"output"})  # directories that a manager keeps beside the journal's files
 MIRROR_PLACE = "MIRROR.place"  # a note of how far the mirror is known; recovery never reads it
+ASIDE = "ASIDE"  # the file that completes a directory of segments that were put aside
 TMP = ".tmp"  # the suffix of a file that is being made; such a file is never read
 SEGMENT_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
 CHECKPOINT_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
@@ -52,7 +53,7 @@ def file_at(path: str) -> JournalFile:
         return JournalFile(path, "unfinished")
     if name in COMPANIONS:
         return JournalFile(path, "companion")
-    if name in (LOCK, MIRROR):
+    if name in (LOCK, MIRROR, MIRROR_PLACE, ASIDE):
         return JournalFile(path, "lock" if name == LOCK else "mirror")
     return JournalFile(path, "stray")
 

@@ -74,6 +74,7 @@ class Link:
         host, pid = host_and_pid()
         self.attachment = Attachment(
             self._open_store,
+            disk,
             directory,
             Claim(
                 disk.new_id().hex(),

@@ -11,15 +11,18 @@ have claimed meanwhile.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from journal._disk.disk import Directory
+from journal._disk.disk import Directory, Disk
 from journal._format.segment import find_journal_id, segment_names
+from journal._log import report
+from journal._mirror.aside import put_aside
 from journal._mirror.claiming import Appender, Claimer, HeldError, OvertakenError, Tail
-from journal._mirror.comparing import compare
+from journal._mirror.comparing import Comparison, compare
 from journal._mirror.entry import Claim
 from journal._mirror.errors import MirrorReason
 from journal._mirror.marker import Marker, write_marker
@@ -70,6 +73,7 @@ class Attachment:
     def __init__(
         self,
         open_store: Callable[[], Store],
+        disk: Disk,
         directory: Directory,
         statement: Claim,
         new_nonce: Callable[[], bytes],
@@ -89,6 +93,7 @@ class Attachment:
         """
         self._open_store = open_store
         self._store: Store | None = None
+        self._disk = disk
         self._directory = directory
         self._new_nonce = new_nonce
         self._url = url
@@ -124,18 +129,27 @@ class Attachment:
     def attach(self) -> Attached:
         """Claim the mirror, and bring the directory up to it.
 
-        Raises HeldError, OtherJournalError, RestoredError, LostError and ForkedError, with the
-        directory unchanged but for its marker; UnreachableError, RefusedError, MirrorDamageError,
-        CorruptionError and the disk's errors.
+        If both have records that the other lacks, put the directory's files aside first. Raises
+        HeldError, OtherJournalError, RestoredError and LostError, and after an open ForkedError,
+        with the directory unchanged but for its marker; UnreachableError, RefusedError,
+        MirrorDamageError, CorruptionError and the disk's errors.
         """
         store, appender = self._claimed()
         comparison = compare(store, self._directory)
-        if comparison.verdict == "forked" or (self._is_late and comparison.missing):
-            raise ForkedError(
-                f"{self._directory.path} and its mirror {store.url} have gone different ways: each "
-                "has records that the other lacks. Nothing was changed. Move the directory away "
-                "and restore the mirror, or mirror the directory to a new place"
+        if self._is_late:
+            self._check_late(store, comparison)
+        elif comparison.verdict == "forked":
+            aside = put_aside(self._disk, self._directory, comparison.common)
+            report(
+                logging.WARNING,
+                "%s: the directory and its mirror %s have gone different ways: each has records "
+                "that the other lacks. The mirror's are used, and the others are in %s now; "
+                "journal-inspect mirror reappend shows them, and appends them again",
+                aside.origin,
+                store.url,
+                aside.path,
             )
+            comparison = compare(store, self._directory)
         comparison.fetch()
         write_note(self._directory, comparison.known)
         self._note_standing(appender)
@@ -171,6 +185,17 @@ class Attachment:
         """Close the store."""
         if self._store is not None:
             self._store.close()
+
+    def _check_late(self, store: Store, comparison: Comparison) -> None:
+        """Raise ForkedError if the mirror has what the directory lacks, which is open already."""
+        if comparison.verdict not in ("behind", "forked"):
+            return
+        comparison.staging.drop()
+        raise ForkedError(
+            f"{self._directory.path} and its mirror {store.url} have gone different ways: the "
+            "mirror has records that the directory lacks. Open the directory again: it then gets "
+            "them, and records that only the directory has are put aside"
+        )
 
     def _claimed(self) -> tuple[Store, Appender]:
         """Return the store and the appender. Open the store and claim it first, once."""

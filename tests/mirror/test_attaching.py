@@ -10,12 +10,12 @@ import pytest
 from journal import Journal
 from journal._disk.posix import PosixDisk
 from journal._mirror import attaching
-from journal._mirror.attaching import Attached, Attachment, ForkedError
+from journal._mirror.attaching import Attached, Attachment
 from journal._mirror.claiming import HeldError, OtherJournalError, OvertakenError, look
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, UnreachableError
 from tests.mirror.test_claiming import new_nonce
-from tests.mirror.test_comparing import COMMITS, Case, rolled_back_and_written
+from tests.mirror.test_comparing import COMMITS, Case
 from tests.mirror.test_shipping import SMALL, segments_in
 from tests.mirror.world import STATEMENT
 
@@ -24,9 +24,11 @@ def attached(
     store: Store, path: Path, *, takeover: bool = False, timeout_s: float = 5.0
 ) -> Attached:
     """Attach a directory as an open does, with a new writer's id. Forget the marker."""
-    directory = PosixDisk().open_directory(path, write=True)
+    disk = PosixDisk()
+    directory = disk.open_directory(path, write=True)
     attachment = Attachment(
         lambda: store,
+        disk,
         directory,
         STATEMENT._replace(writer=new_nonce().hex()),
         new_nonce,
@@ -68,19 +70,6 @@ def test_a_directory_that_was_rolled_back_loses_nothing(tmp_path: Path) -> None:
     attached(case.store, case.path)
     with Journal.open(case.path, options=SMALL, mirror=False) as journal:
         assert journal.last_lsn == COMMITS
-
-
-def test_a_fork_is_refused(tmp_path: Path) -> None:
-    """If both have records that the other lacks, nothing is changed, and the mirror is released for
-    the next writer."""
-    case = Case(tmp_path)
-    rolled_back_and_written(case)
-    before = segments_in(case.path)
-    with pytest.raises(ForkedError, match="have gone different ways"):
-        attached(case.store, case.path)
-    assert segments_in(case.path) == before
-    assert look(case.store).is_released
-    attached(case.store, tmp_path / "new")
 
 
 def test_a_held_mirror_is_refused(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Case:
     def write(self, count: int = 3) -> None:
         with Journal.open(self.path, options=SMALL) as journal:
             for number in range(count):
-                journal.append(number)
+                journal.wait_durable(journal.append(number))
 
 
 def empty(case: Case) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 NOTES = ("tests/mirror/test_comparing.py", "tests/mirror/test_place_note.py")
+ASIDE = ("tests/mirror/test_aside.py",)
 
 OF_NOTES = (
     Weakening(
@@ -43,5 +44,58 @@ OF_NOTES = (
         NOTES,
     ),
 )
+OF_ASIDE = (
+    Weakening(
+        "aside_is_complete_before_its_files",
+        "journal/_mirror/aside.py",
+        "    names = directory.names()\n    for name in _files(names):\n        copy_file",
+        "    names = directory.names()\n"
+        "    write_aside(target, Aside(target.path, directory.path, common))\n"
+        "    for name in _files(names):\n        copy_file",
+        ASIDE,
+    ),
+    Weakening(
+        "aside_keeps_an_interrupted_copy",
+        "journal/_mirror/aside.py",
+        "            if ASIDE not in target.names():\n",
+        "            if not target.names():\n",
+        ASIDE,
+    ),
+    Weakening(
+        "aside_takes_any_complete_directory",
+        "journal/_mirror/aside.py",
+        "            if _holds(target, directory):\n",
+        "            if True:\n",
+        ASIDE,
+    ),
+    Weakening(
+        "aside_removes_newest_first",
+        "journal/_mirror/aside.py",
+        ", older, newest):\n",
+        ", newest, older):\n",
+        ASIDE,
+    ),
+    Weakening(
+        "reappend_forgets_where_it_began",
+        "journal/_engine/reappending.py",
+        "    if aside.appended_after is None:\n",
+        "    if True:\n",
+        ASIDE,
+    ),
+    Weakening(
+        "reappend_repeats",
+        "journal/_engine/reappending.py",
+        "        if not earlier:\n",
+        "        if True:\n",
+        ASIDE,
+    ),
+    Weakening(
+        "reappend_takes_what_the_mirror_has",
+        "journal/_mirror/aside.py",
+        "end <= aside.common.get(name, 0)",
+        "end <= 0",
+        ASIDE,
+    ),
+)
 
-ALL_OF = OF_NOTES
+ALL_OF = OF_NOTES + OF_ASIDE

@@ -1,0 +1,199 @@
+"""Aside: the files of a directory that has gone another way than its mirror.
+
+A writer that was overtaken may have records that no other machine has, and an operator may have
+started an old copy of a machine. Before the directory gets the mirror's files, its own files move
+to `PATH.aside-EPOCH`, where nothing removes them. They keep their names, so that every reader opens
+them as a journal.
+
+All files are copied and synced first. The file ASIDE comes last, and makes the copy complete. Only
+then are the originals removed. So each step may be interrupted: an incomplete copy is made again,
+and of a complete one, the removal goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from journal._disk.disk import TMP, Directory, Disk, remove_if_exists, write_all
+from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
+from journal._format.record import Record
+from journal._format.segment import segment_names
+from journal._mirror.place_note import remove_note
+from journal._names import ASIDE, LOCK
+from journal._offline.backup import copy_file
+from journal._offline.reader import readable
+from journal.errors import JournalError
+
+_READ_BYTES = 1 << 20
+_VERSION = 1
+
+
+class Aside(NamedTuple):
+    """A complete directory of files that were put aside.
+
+    path: the directory. origin: the directory that they come from. common: for each segment, the
+    number of its first bytes that the mirror has, or had. What follows them is in no mirror.
+
+    appended_after: the last LSN of the journal before these records were appended to it again; None
+    until that begins. appended_last: the LSN of the last of them; None until that is done.
+    """
+
+    path: str
+    origin: str
+    common: dict[str, int]
+    appended_after: int | None = None
+    appended_last: int | None = None
+
+
+def put_aside(disk: Disk, directory: Directory, common: dict[str, int]) -> Aside:
+    """Move all segments and checkpoints of a locked directory to one beside it, and return that.
+
+    `common`: see Aside. After a crash, the next comparison finds a fork again, or nothing that
+    differs; then everything is in the other directory. Raises the disk's errors.
+    """
+    names = directory.names()
+    epoch = max(name.epoch for name in segment_names(names))
+    number = 1
+    while True:
+        suffix = f".aside-{epoch}" + (f"-{number}" if number > 1 else "")
+        target = disk.open_directory(directory.path + suffix, write=True)
+        try:
+            if ASIDE not in target.names():
+                _copy(directory, target, common)
+            if _holds(target, directory):
+                _remove(directory)
+                return read_aside(target)
+        finally:
+            target.close(unlock=False)
+        number += 1  # it is another fork of the same epoch, perhaps of a machine rolled back twice
+
+
+def read_aside(directory: Directory) -> Aside:
+    """Return what a directory that was put aside states of itself. Raises JournalError if it was
+    not, or only in part."""
+    path = directory.path
+    try:
+        file = directory.open(ASIDE, "read")
+    except FileNotFoundError:
+        raise JournalError(
+            f"{path}: no open has put this directory aside: it has no file {ASIDE}; "
+            "give one that is named PATH.aside-EPOCH"
+        ) from None
+    try:
+        data = file.read(file.size(), 0)
+    finally:
+        file.close()
+    try:
+        version, *values = json.loads(data).values()
+        if version == _VERSION:
+            return Aside(path, *values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise JournalError(f"{path}/{ASIDE}: it is damaged: {error}") from error
+    raise JournalError(f"{path}/{ASIDE}: version {version}; use a newer journal-engine")
+
+
+def write_aside(directory: Directory, aside: Aside) -> None:
+    """Replace what a directory that was put aside states of itself, durably."""
+    _, *values = aside
+    statement = dict(zip(("version", *Aside._fields[1:]), (_VERSION, *values), strict=True))
+    remove_if_exists(directory, ASIDE + TMP)
+    file = directory.open(ASIDE + TMP, "create")
+    try:
+        write_all(file, json.dumps(statement, indent=1).encode() + b"\n", 0)
+        file.sync()
+    finally:
+        file.close()
+    directory.rename(ASIDE + TMP, ASIDE)
+    directory.sync()
+
+
+def own_frames(
+    directory: Directory, aside: Aside, current: Directory | None
+) -> Iterator[tuple[int, list[Record]]]:
+    """Yield the first LSN and the records of each frame that is in no mirror, in order.
+
+    `current`: the journal's directory now, None if it is gone. A frame that it has at the same
+    place is the mirror's. Raises CorruptionError after the frames before the damage.
+    """
+    present = set(current.names()) if current else ()
+    for batch in readable(directory, None):
+        name = batch.path.rpartition("/")[2]
+        frames = list(batch.frames())
+        ends = [offset for offset, *_ in frames[1:]] + [batch.run.end]
+        for (offset, _, first_lsn, records), end in zip(frames, ends, strict=True):
+            is_filler = first_lsn == batch.filler_lsn
+            if is_filler or end <= aside.common.get(name, 0):
+                continue
+            if current is not None and name in present:
+                own = batch.run.data[offset - batch.run.offset : end - batch.run.offset]
+                if _read(current, name, offset, end) == own:
+                    continue
+            yield first_lsn, records
+
+
+def _read(directory: Directory, name: str, begin: int, end: int) -> bytes:
+    file = directory.open(name, "read")
+    try:
+        return file.read(end - begin, begin)
+    finally:
+        file.close()
+
+
+def _copy(directory: Directory, target: Directory, common: dict[str, int]) -> None:
+    for name in target.names():
+        target.remove(name)  # of a copy that was interrupted; the originals are all there
+    names = directory.names()
+    for name in _files(names):
+        copy_file(directory, target, name, None)
+    target.open(LOCK, "create").close()
+    target.sync()
+    write_aside(target, Aside(target.path, directory.path, common))
+
+
+def _holds(target: Directory, directory: Directory) -> bool:
+    """Return whether each file of a directory is in the copy, with the same bytes."""
+    copied = set(target.names())
+    return all(
+        name in copied and _is_same(target, directory, name) for name in _files(directory.names())
+    )
+
+
+def _is_same(one: Directory, two: Directory, name: str) -> bool:
+    first = one.open(name, "read")
+    try:
+        second = two.open(name, "read")
+        try:
+            size = first.size()
+            return size == second.size() and all(
+                first.read(_READ_BYTES, offset) == second.read(_READ_BYTES, offset)
+                for offset in range(0, size, _READ_BYTES)
+            )
+        finally:
+            second.close()
+    finally:
+        first.close()
+
+
+def _remove(directory: Directory) -> None:
+    """Remove the originals, durably: the checkpoints first, so that none is ever taken for one of
+    the mirror's log, and the segments of the highest epoch last, so that the directory's name is
+    found again after a crash."""
+    remove_note(directory)
+    names = directory.names()
+    segments = segment_names(names)
+    epoch = max(name.epoch for name in segments)
+    older = [str(name) for name in segments if name.epoch < epoch]
+    newest = [str(name) for name in segments if name.epoch == epoch]
+    for group in (sorted(set(_files(names)) - set(map(str, segments))), older, newest):
+        for name in group:
+            with suppress(FileNotFoundError):
+                directory.remove(name)
+        directory.sync()
+
+
+def _files(names: list[str]) -> list[str]:
+    segments = list(map(str, segment_names(names)))
+    return segments + [checkpoint_name(lsn) for lsn in checkpoint_lsns(names)]

@@ -61,12 +61,18 @@ class Known:
         """Note an entry or a roll-up, which was read or appended next. Bytes that are known already
         are the same. Raises MirrorDamageError if bytes before its own are missing."""
         for piece in entry.pieces:
-            self._add(piece, entry.number)
+            self.add_piece(piece, entry.number)
+        self.pass_by(entry)
+
+    def pass_by(self, entry: MirrorEntry) -> None:
+        """Note that an entry was read or appended, whose pieces are noted."""
         self.place = self.place.after(entry)
         self.cursor = self.cursor.after(entry.pieces)
         self.last_lsn = max(self.last_lsn, entry.last_lsn)
 
-    def _add(self, piece: Piece, number: int) -> None:
+    def add_piece(self, piece: Piece, number: int) -> None:
+        """Note the bytes of a piece of the entry `number`. Raises MirrorDamageError if bytes before
+        them are missing."""
         size, crc = self.extents.get(piece.name, Extent())
         if piece.offset > size:
             problem = f"bytes {size} to {piece.offset} of {piece.name} are missing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 NOTES = ("tests/mirror/test_comparing.py", "tests/mirror/test_place_note.py")
+FOLLOWING = ("tests/mirror/test_following.py",)
 ASIDE = ("tests/mirror/test_aside.py",)
 
 OF_NOTES = (
@@ -97,5 +98,42 @@ OF_ASIDE = (
         ASIDE,
     ),
 )
+OF_FOLLOWING = (
+    Weakening(
+        "follower_leaves_its_mark",
+        "journal/_mirror/live_copy.py",
+        "            self._file.truncate(self.known.size(str(self._name)))\n",
+        "            pass\n",
+        FOLLOWING,
+    ),
+    Weakening(
+        "follower_writes_no_mark",
+        "journal/_mirror/live_copy.py",
+        "            if walk.end == size:",
+        "            if False:",
+        FOLLOWING,
+    ),
+    Weakening(
+        "follower_marks_half_a_frame",
+        "journal/_mirror/live_copy.py",
+        "            if walk.end == size:",
+        "            if True:",
+        FOLLOWING,
+    ),
+    Weakening(
+        "follower_takes_absent_for_new",
+        "journal/_mirror/following.py",
+        "if is_away or asked_s >= self._list_at_s:",
+        "if False:",
+        FOLLOWING,
+    ),
+    Weakening(
+        "follower_lists_at_every_poll",
+        "journal/_mirror/following.py",
+        "if is_away or asked_s >= self._list_at_s:",
+        "if True:",
+        FOLLOWING,
+    ),
+)
 
-ALL_OF = OF_NOTES + OF_ASIDE
+ALL_OF = OF_NOTES + OF_ASIDE + OF_FOLLOWING

@@ -1,0 +1,159 @@
+"""Following: a thread that keeps a directory up to a mirror's log, without claiming it.
+
+It asks for the next number every `poll_s` seconds. While there is no such entry, nothing is new: a
+request for what is absent costs a tenth of a list. But an entry that was rolled up and trimmed is
+absent, too. So after it was away for some seconds, and from time to time while nothing comes, it
+lists, and goes on from a roll-up if there is one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from journal._commit.gate import Gate
+from journal._disk.disk import Directory
+from journal._log import post
+from journal._mirror.entry import BYTES, CLAIM, RELEASE
+from journal._mirror.live_copy import LiveCopy
+from journal._mirror.place_note import Known, write_note
+from journal._mirror.reading import read_entry, read_log
+from journal._mirror.store import AbsentError, RefusedError, Store, UnreachableError
+from journal._mutex import Alarm
+
+_AWAY_S = 2.0  # no writer rolls up and trims an entry sooner than that after it was appended
+_LIST_S_MIN, _LIST_S_MAX = 2.0, 60.0
+_RETRY_S_MAX = 5.0
+_NOTE_S = 5.0  # between two notes of the last place
+_PLAIN = (CLAIM, BYTES, RELEASE)
+
+
+class Following:
+    """Follows a mirror into a directory that the caller has locked and compared."""
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        known: Known,
+        *,
+        poll_s: float,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare the thread. `known`: what the mirror and the directory both have; all that the
+        mirror had when this is called."""
+        self._store = store
+        self._directory = directory
+        self._copy = LiveCopy(directory, known)
+        self._poll_s = poll_s
+        self._clock_s = clock_s
+        self._current_s = self._noted_s = clock_s()
+        self._list_pause_s, self._list_at_s = _LIST_S_MIN, self._current_s + _LIST_S_MIN
+        self._alarm = Alarm()
+        self._gate = Gate(wakes_all_at_once=True)
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="journal-follower", daemon=True)
+        self.failure: BaseException | None = None
+        self.has_ended = False
+
+    @property
+    def lsn(self) -> int:
+        """The LSN up to which readers of the directory find every record."""
+        return self._copy.last_lsn
+
+    @property
+    def lag_s(self) -> float:
+        """The time, in seconds, since the directory had everything that the mirror had."""
+        return self._clock_s() - self._current_s
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def gate(self, lsn: int) -> Gate | None:
+        """Return a gate that opens at the next change, or None if `lsn` is there already, or if
+        nothing more comes."""
+        gate = self._gate  # before the check: a later change opens it
+        return None if lsn <= self.lsn or self.has_ended else gate
+
+    def stop(self) -> None:
+        """Make the thread end after the request under way. Never waits."""
+        self._is_stopping = True
+        self._alarm.wake()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait at most `timeout_s` seconds for the thread to end. Return whether it has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # --- in the thread ---
+
+    def _run(self) -> None:
+        delay_s = self._poll_s
+        try:
+            while not self._is_stopping:
+                try:
+                    self.poll()
+                    delay_s = self._poll_s
+                except (UnreachableError, RefusedError) as error:
+                    if delay_s == self._poll_s:
+                        text = "%s: the mirror can't be followed, because it can't be reached: %s"
+                        post(logging.WARNING, text, self._directory.path, error)
+                    delay_s = min(2 * delay_s, max(_RETRY_S_MAX, self._poll_s))
+                self._note(_NOTE_S)
+                self._alarm.sleep(delay_s)
+        except BaseException as error:
+            self.failure = error
+            text = "%s: nothing more is followed after LSN %d: %s"
+            post(logging.ERROR, text, self._directory.path, self.lsn, error)
+        finally:
+            self.has_ended = True
+            self._pass()
+            self._note(0.0)
+            self._copy.close()
+
+    def poll(self) -> None:
+        """Take what is new. Raises what the store and the disk raise, and MirrorDamageError."""
+        while not self._is_stopping:
+            asked_s = self._clock_s()
+            try:
+                place = self._copy.known.place
+                entry = read_entry(self._store, place.number + 1)
+            except AbsentError:
+                is_away = asked_s - self._current_s > _AWAY_S
+                if is_away or asked_s >= self._list_at_s:
+                    self._read_log(asked_s)
+                    self._list_pause_s = min(2 * self._list_pause_s, _LIST_S_MAX)
+                self._current_s = asked_s
+                return
+            if entry.follows != place.nonce or entry.kind not in _PLAIN:
+                self._read_log(asked_s)
+                return
+            self._copy.apply(entry)
+            self._list_pause_s = _LIST_S_MIN
+            self._list_at_s = asked_s + _LIST_S_MIN
+            self._pass()
+
+    def _read_log(self, asked_s: float) -> None:
+        """List, and read all that is new."""
+        for entry in read_log(self._store, self._copy.known.place):
+            self._copy.apply(entry)
+            self._list_pause_s = _LIST_S_MIN
+            self._pass()
+            if self._is_stopping:
+                return
+        self._current_s = asked_s
+        self._list_at_s = asked_s + self._list_pause_s
+
+    def _note(self, pause_s: float) -> None:
+        now_s = self._clock_s()
+        if now_s >= self._noted_s + pause_s:
+            write_note(self._directory, self._copy.known)
+            self._noted_s = now_s
+
+    def _pass(self) -> None:
+        """Wake all waiters, so that they look again."""
+        gate, self._gate = self._gate, Gate(wakes_all_at_once=True)
+        gate.open()

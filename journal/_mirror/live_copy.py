@@ -1,0 +1,105 @@
+"""LiveCopy: a directory that gets a mirror's bytes as they come, while readers read it.
+
+It looks to a reader like the directory of a live writer. A segment gets its name once it has its
+header, and once the segment before it is synced. After the last frame comes a mark, which states
+that the frames before it are durable. The mark is not the mirror's: the next bytes overwrite it.
+"""
+
+from __future__ import annotations
+
+from journal._disk.disk import TMP, Directory, File, remove_if_exists, write_all
+from journal._format import frame
+from journal._format.layout import MARK
+from journal._format.segment import Segment, SegmentName, segment_names
+from journal._mirror.entry import MirrorEntry, Piece
+from journal._mirror.place_note import Known
+from journal._recovery.walk import Walk
+
+
+class LiveCopy:
+    """The files of a followed mirror. One thread changes them."""
+
+    def __init__(self, directory: Directory, known: Known) -> None:
+        """Go on from `known`, all of which is in the directory."""
+        self._directory = directory
+        self.known = known
+        self._file: File | None = None
+        self._name: SegmentName | None = None
+        self._walk: Walk | None = None
+        self.last_lsn = 0
+        names = segment_names(list(known.extents))
+        if names:
+            self._open(names[-1])
+            self._finish()
+
+    def apply(self, entry: MirrorEntry) -> None:
+        """Write the bytes of an entry or a roll-up, durably, and show them to readers. Raises the
+        disk's errors, CorruptionError, and MirrorDamageError."""
+        for piece in entry.pieces:
+            size = self.known.size(piece.name)
+            self.known.add_piece(piece, entry.number)
+            if piece.end > size:
+                self._write(Piece(piece.name, size, piece.data[size - piece.offset :]))
+        self._finish()
+        self.known.pass_by(entry)
+
+    def close(self) -> None:
+        """Close the open file. A second call does nothing."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _write(self, piece: Piece) -> None:
+        name = segment_names([piece.name])[0]
+        if piece.offset == 0:
+            self._create(name, piece)
+            return
+        if name != self._name or self._file is None:
+            self._finish()
+            self._open(name)
+        assert self._file is not None
+        write_all(self._file, piece.data, piece.offset)
+
+    def _create(self, name: SegmentName, piece: Piece) -> None:
+        self._finish()  # the segment's name states that the one before it is durable
+        unfinished = piece.name + TMP
+        remove_if_exists(self._directory, unfinished)
+        file = self._directory.open(unfinished, "create")
+        try:
+            write_all(file, piece.data, 0)
+            file.sync()
+            self._directory.rename(unfinished, piece.name)
+        finally:
+            file.close()
+        self._directory.sync()
+        if self._file is not None:
+            # A reader needs the mark of the last segment until the next segment has its name.
+            self._file.truncate(self.known.size(str(self._name)))
+        self._open(name)
+
+    def _open(self, name: SegmentName) -> None:
+        self.close()
+        self._file = self._directory.open(str(name), "update")
+        self._name = name
+        with Segment(self._directory, name) as segment:
+            self._walk = Walk.at(segment)
+            self._walk.enter(segment)
+
+    def _finish(self) -> None:
+        """Sync the open segment, and mark its last frame."""
+        file, walk, name = self._file, self._walk, self._name
+        if file is None or walk is None or name is None:
+            return
+        file.sync()
+        size = self.known.size(str(name))
+        with Segment(self._directory, name) as segment:
+            for _ in walk.skip_frames(segment):
+                pass
+            if walk.end == size:  # the mirror has no part of another frame yet, and no mark
+                write_all(file, self._mark(walk, segment), size)
+        self.last_lsn = max(self.last_lsn, walk.next_lsn - 1)
+
+    def _mark(self, walk: Walk, segment: Segment) -> bytes:
+        lsn, seed = walk.next_lsn, segment.header.seed
+        at_ns = segment.header.created_at_ns
+        return frame.encode(MARK, b"", 0, lsn=lsn, durable_lsn=lsn - 1, now_ns=at_ns, seed=seed)

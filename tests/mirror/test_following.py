@@ -1,0 +1,246 @@
+"""Following: a directory keeps up with a mirror while readers read it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from journal import Journal, JournalReader, LockedError, Options
+from journal._disk.posix import PosixDisk
+from journal._mirror.comparing import compare
+from journal._mirror.entry import MirrorDamageError, Piece
+from journal._mirror.following import Following
+from journal._mirror.live_copy import LiveCopy
+from journal._mirror.place_note import Known, read_note
+from journal._mirror.store import AbsentError, UnreachableError
+from tests.mirror.conftest import Open
+from tests.mirror.test_claiming import claimer
+from tests.mirror.test_comparing import Counted
+from tests.mirror.test_place_note import bytes_at
+from tests.mirror.test_shipping import TIMEOUT_S, Mirrored, segments_in
+from tests.support import until
+
+
+@contextmanager
+def followed(
+    store: Counted, path: Path, clock_s: Callable[[], float] | None = None
+) -> Iterator[Following]:
+    """Follow a store into a directory. The thread is not started."""
+    directory = PosixDisk().open_directory(path, write=True)
+    directory.lock()
+    comparison = compare(store, directory)
+    comparison.fetch()
+    clock = {"clock_s": clock_s} if clock_s else {}
+    following = Following(store, directory, comparison.known, poll_s=0.001, **clock)
+    try:
+        yield following
+    finally:
+        following.stop()
+        assert following.join(TIMEOUT_S)
+        following._copy.close()
+        directory.close(unlock=True)
+
+
+def records_in(path: Path) -> list[int]:
+    with JournalReader.open(path) as reader:
+        return [entry.lsn for entry in reader.entries()]
+
+
+@pytest.mark.parametrize("options", [Options(), Options(segment_bytes=4096)], ids=["one", "many"])
+def test_readers_see_what_is_followed(options: Options, tmp_path: Path) -> None:
+    """After each poll, readers of the directory find every record that the mirror has, and no
+    writer can open it."""
+    store = Counted()
+    mirrored = Mirrored(tmp_path / "a", store, options, interval_s=3600)
+    with followed(store, tmp_path / "b") as following:
+        for _ in range(60):
+            lsn = mirrored.commit()
+            assert mirrored.shipper.wait(lsn, TIMEOUT_S)
+            following.poll()
+            assert following.lsn == lsn
+            assert following._copy.last_lsn == JournalReader.open(tmp_path / "b").last_lsn == lsn
+        with pytest.raises(LockedError):
+            Journal.open(tmp_path / "b")
+        assert records_in(tmp_path / "b") == list(range(1, 61))
+        mirrored.close()
+        following.poll()
+        assert segments_in(tmp_path / "b") == segments_in(tmp_path / "a")
+    with Journal.open(tmp_path / "b") as journal:
+        assert journal.last_lsn == 60
+
+
+def test_a_thread_follows(tmp_path: Path) -> None:
+    """A started follower gets what comes, wakes those who wait for it, and leaves a note of the
+    last place."""
+    store = Counted()
+    mirrored = Mirrored(tmp_path / "a", store)
+    with followed(store, tmp_path / "b") as following:
+        following.start()
+        for _ in range(30):
+            lsn = mirrored.commit()
+            while (gate := following.gate(lsn)) is not None:
+                assert gate.wait(TIMEOUT_S)
+            assert following.lsn >= lsn
+            assert records_in(tmp_path / "b")[-1] >= lsn
+    directory = PosixDisk().open_directory(tmp_path / "b", write=True)
+    known = read_note(directory)
+    assert known is not None
+    assert known.last_lsn == 30
+    assert following.gate(99) is None
+    directory.close(unlock=False)
+    mirrored.close()
+
+
+def test_readers_meet_no_damage(tmp_path: Path) -> None:
+    """A reader that reads while the directory grows sees the records in order, and never damage,
+    though bytes arrive in pieces of any size."""
+    store = Counted()
+    mirrored = Mirrored(tmp_path / "a", store, Options(segment_bytes=4096))
+    mirrored.commit(80)
+    mirrored.close()
+    seen: list[int] = []
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not ended.is_set():
+                found = records_in(tmp_path / "b")
+                assert found[: len(seen)] == seen
+                seen[:] = found
+        except BaseException as error:
+            errors.append(error)
+
+    directory = PosixDisk().open_directory(tmp_path / "b", write=True)
+    directory.lock()
+    copy = LiveCopy(directory, Known())
+    reader = threading.Thread(target=read)
+    reader.start()
+    number = 1
+    for name, data in segments_in(tmp_path / "a").items():
+        bounds = [0, 100, *range(117, len(data), 37), len(data)]
+        for begin, end in pairwise(bounds):
+            number += 1
+            copy.apply(bytes_at(Piece(name, begin, data[begin:end]), number=number))
+    ended.set()
+    reader.join(TIMEOUT_S)
+    assert errors == []
+    assert copy.last_lsn == 80
+    assert records_in(tmp_path / "b") == list(range(1, 81))
+    assert segments_in(tmp_path / "b") == segments_in(tmp_path / "a")
+    copy.close()
+    directory.close(unlock=True)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_what_was_trimmed_is_read_from_a_roll_up(tmp_path: Path) -> None:
+    """A follower that was away while the next number was rolled up and trimmed lists, and goes on.
+    Until then, its lag says that it was away."""
+    store, clock = Counted(), Clock()
+    mirrored = Mirrored(tmp_path / "a", store)
+    with followed(store, tmp_path / "b", clock) as following:
+        for _ in range(80):
+            assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+        assert following._copy.known.place.number + 1 not in store.numbers(0)
+        clock.now_s += 60
+        assert following.lag_s == 60
+        following.poll()
+        assert (following.lsn, following.lag_s) == (80, 0)
+    mirrored.close()
+
+
+def test_an_idle_follower_lists_seldom(tmp_path: Path) -> None:
+    """While nothing comes, the follower asks for one absent number at a time, and lists less and
+    less often, but at least once a minute."""
+    store, clock, lists = Counted(), Clock(), list[float]()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    with followed(store, tmp_path / "b", clock) as following:
+        following.poll()
+        names = store.blob_names
+        store.blob_names = lambda: lists.append(clock.now_s) or names()  # type: ignore[func-returns-value,method-assign]
+        for _ in range(1000):
+            clock.now_s += 0.5
+            following.poll()
+        pauses = [round(b - a) for a, b in pairwise(lists)]
+        assert max(pauses) == 60
+        assert len(lists) < 20
+    mirrored.close()
+
+
+def test_an_outage_is_waited_out(tmp_path: Path) -> None:
+    """While the mirror is unreachable, the follower keeps what it has, and its lag grows. After
+    that it goes on."""
+    store = Counted()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    asked = threading.Event()
+    entry = store.entry
+
+    def fail(number: int) -> bytes:
+        asked.set()
+        raise UnreachableError("the store is down")
+
+    with followed(store, tmp_path / "b") as following:
+        store.entry = fail  # type: ignore[method-assign]
+        following.start()
+        assert asked.wait(TIMEOUT_S)
+        assert following.lsn == 1
+        store.entry = entry  # type: ignore[method-assign]
+        lsn = mirrored.commit()
+        until(lambda: following.lsn == lsn, "the follower goes on", TIMEOUT_S)
+        assert following.failure is None
+    mirrored.close()
+
+
+def test_damage_ends_the_follower(tmp_path: Path) -> None:
+    """A foreign or a missing entry ends the follower, which says why. What it has stays."""
+    store = Counted()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    with followed(store, tmp_path / "b") as following:
+        following.start()
+        store.append(max(store.numbers(0)) + 1, b"hello")
+        assert following.join(TIMEOUT_S)
+        assert isinstance(following.failure, MirrorDamageError)
+        assert following.gate(99) is None
+        assert records_in(tmp_path / "b") == [1]
+    mirrored._writer.synced_end = None
+    with pytest.raises(AbsentError):
+        store.entry(99)
+    mirrored.shipper.stop(TIMEOUT_S)
+    mirrored.journal.close()
+
+
+def test_a_takeover_is_followed(open_one: Open, tmp_path: Path) -> None:
+    """A follower of any store goes on through a takeover, and can take over itself: nothing that
+    the mirror has is missing."""
+    store = open_one()
+    first = Mirrored(tmp_path / "a", store)
+    with followed(store, tmp_path / "b") as following:  # type: ignore[arg-type]
+        for _ in range(20):
+            assert first.shipper.wait(first.commit(), TIMEOUT_S)
+        following.poll()
+        assert following.lsn == 20
+        claimer(open_one(), first.statement, takeover=True).claim()
+        following.poll()
+    second = Mirrored(tmp_path / "b", open_one())
+    assert second.shipper.wait(second.commit(), TIMEOUT_S)
+    second.close()
+    with followed(open_one(), tmp_path / "c") as following:  # type: ignore[arg-type]
+        assert following.lsn == second.journal.last_lsn
+    first.journal.close()
+    first.shipper.stop(0)
+    assert first.shipper.join(TIMEOUT_S)

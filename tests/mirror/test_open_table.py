@@ -17,7 +17,6 @@ from tests.mirror.test_shipping import segments_in
 
 OPTIONS = Options(segment_bytes=4096)
 MIRRORED, BEHIND, AHEAD, OTHER = 40, 15, 45, 7  # the last LSN of each
-OK, FORKED = "opens", MirrorReason.FORKED
 OTHER_JOURNAL, EMPTIED = MirrorReason.OTHER_JOURNAL, MirrorReason.EMPTIED
 
 
@@ -66,7 +65,7 @@ ROWS: dict[str, tuple[object, object, object, object]] = {
     "equal": (MIRRORED, MIRRORED, OTHER_JOURNAL, EMPTIED),
     "ahead": (AHEAD, AHEAD, OTHER_JOURNAL, EMPTIED),
     "behind": (BEHIND, MIRRORED, OTHER_JOURNAL, EMPTIED),
-    "forked": (BEHIND + AHEAD - MIRRORED, FORKED, OTHER_JOURNAL, EMPTIED),
+    "forked": (BEHIND + AHEAD - MIRRORED, MIRRORED, OTHER_JOURNAL, EMPTIED),
     "other": (OTHER, OTHER_JOURNAL, OTHER_JOURNAL, EMPTIED),
 }
 COLUMNS = ("empty", "this journal", "another journal", "emptied")
@@ -79,8 +78,9 @@ CELLS = [
 
 @pytest.mark.parametrize(("local", "remote", "expected"), CELLS)
 def test_each_cell_of_the_table(local: str, remote: str, expected: object, tmp_path: Path) -> None:
-    """An open has the records of the side that has more, and the mirror then has them, too. A
-    refused one changes neither the segments nor the mirror's bytes, and leaves no claim."""
+    """An open has the records of the side that has more, and the mirror then has them, too. If both
+    have some that the other lacks, the directory's own are aside. A refused one changes neither
+    the segments nor the mirror's bytes, and leaves no claim."""
     own = MemoryStore()
     path = directory(local, tmp_path, own)
     store = mirror(remote, tmp_path, own)
@@ -92,16 +92,16 @@ def test_each_cell_of_the_table(local: str, remote: str, expected: object, tmp_p
                 Journal.open(path, options=OPTIONS, mirror=mirror_of(store), takeover=takeover)
             assert refused.value.reason is expected
         assert segments_in(path) == before
-        left = {number: store.entry(number) for number in store.numbers(0)}
+        assert {number: store.entry(number) for number in store.numbers(0)} == entries
         assert look(store).is_released
-        if expected is not FORKED:  # which is found only under a claim
-            assert left == entries
         return
     with Journal.open(path, options=OPTIONS, mirror=mirror_of(store)) as journal:
         assert journal.last_lsn == expected
         journal.append("x")
     restore_into(store, tmp_path / "restored")
     assert segments_in(tmp_path / "restored") == segments_in(path)
+    aside = [segments_in(folder) for folder in tmp_path.glob("opened.aside-*")]
+    assert aside == [before] * ((local, remote) == ("forked", "this journal"))
 
 
 @pytest.mark.parametrize("local", [row for row in ROWS if row != "empty"])

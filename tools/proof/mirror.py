@@ -18,16 +18,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import get_args
 
-from proof.mirror_model import (
-    BrokenPromiseError,
-    Kind,
-    Model,
-    State,
-    Weakening,
-    check,
-    initial,
-    steps,
-)
+from proof.mirror_model import check, steps
+from proof.mirror_states import BrokenPromiseError, Kind, Model, State, Weakening, initial
 
 BOUNDS = {
     "writers": "processes that claim",
@@ -60,7 +52,7 @@ def explore(model: Model) -> Result:
         while todo:
             state = todo.popleft()
             result.states += 1
-            check(state)
+            check(state, model)
             for label, after in steps(state, model):
                 if after not in came_from:
                     came_from[after] = state, label

@@ -7,8 +7,11 @@ models:
   in flight. Each answer may be lost, and each request may be delivered long after its sender gave
   it up.
 - Roll-ups, also those of a writer that was fenced long ago: a blob holds the bytes of a run of
-  entries, or everything from the beginning (a checkpoint). Then the entries are trimmed, one by
-  one, and blobs that a newer checkpoint covers are deleted.
+  entries. Then the entries are trimmed, one by one.
+- Checkpoints: a blob stands for everything up to an entry. What two of them cover is deleted, and
+  so is an older checkpoint. One checkpoint may turn out to be damaged.
+- Bases: a writer that can't append the next bytes, because they are gone, puts a checkpoint of what
+  follows them, and then an entry that makes it true.
 - A reader that follows: it gets the next number, and starts again from the newest blob.
 - Two kinds of store. In "objects" a trimmed number is free again. In a "stream" it never is.
 
@@ -19,105 +22,19 @@ bytes, lost or damaged entries, two claims of one writer process, and anything l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-Kind = Literal["objects", "stream"]
-
-
-class Weakening(Enum):
-    """A clause that can be removed from the protocol. Its value is the weakened behavior."""
-
-    NO_SECOND_LIST = "a claim stands as soon as it is put"
-    CONFLICT_IS_OWN = "a taken number is believed to be the writer's own entry"
-    TWO_IN_FLIGHT = "a writer sends the next entry before the answer to the last one"
-    TRIM_TAKES_CLAIMS = "claims are trimmed, too"
-    TRIM_TAKES_LAST = "a writer trims its own last entry"
-    TRIM_BEFORE_BLOB = "entries are trimmed before a blob holds their bytes"
-    ROLL_UP_BEFORE_ANSWER = "a blob holds bytes whose append was not answered yet"
-    DELETE_ANY_BLOB = "a blob is deleted although no checkpoint covers it"
-    NO_CHAIN = "a reader takes an entry that follows another one than the reader's last"
-
-
-@dataclass(frozen=True)
-class Model:
-    """The parameters of a search: the kind of store, a weakening if any, and the bounds."""
-
-    kind: Kind = "objects"
-    weakening: Weakening | None = None
-    writers: int = 2  # processes that claim
-    numbers: int = 4  # numbers of entries
-    blobs: int = 2  # blobs that exist at a time
-
-
-class Entry(NamedTuple):
-    """An entry. `follows` identifies the entry before it, as its writer believes."""
-
-    kind: Literal["claim", "bytes"]
-    writer: int
-    follows: tuple[str, int] | None
-
-    @property
-    def identity(self) -> tuple[str, int]:
-        """The nonce. With its number, it identifies the entry."""
-        return self.kind, self.writer
-
-
-class Blob(NamedTuple):
-    """The bytes of the entries from `first` to `last`. `end` is the identity of the last one."""
-
-    first: int
-    last: int
-    end: tuple[str, int]
-
-
-class Writer(NamedTuple):
-    """A writer process: its phase, the number it works on, and the identity of the one before.
-
-    `late` is an entry that it gave up, and that may still be delivered.
-    """
-
-    phase: Literal[
-        "new", "out", "blobs listed", "entries listed", "claiming", "claim asked", "verifying",
-        "active", "asked", "fenced",
-    ] = "new"  # fmt: skip
-    number: int = -1
-    before: tuple[str, int] | None = None
-    late: tuple[int, Entry] | None = None
-
-
-class Reader(NamedTuple):
-    """A follower: the last number that it has read, and the identity of that entry."""
-
-    at: int = -1
-    end: tuple[str, int] | None = None
-
-
-class State(NamedTuple):
-    """The store, its processes, and the truth: what each number held first, which claim stands, and
-    the highest number that was acknowledged."""
-
-    store: tuple[Entry | None, ...]
-    ever: tuple[Entry | None, ...]
-    blobs: frozenset[Blob]
-    writers: tuple[Writer, ...]
-    reader: Reader
-    standing: tuple[int, int] | None  # the writer and the number of the last claim that stands
-    acknowledged: int
-
-
-Step = tuple[str, State]
-
-
-class BrokenPromiseError(Exception):
-    """A promise does not hold. The text names the promise."""
-
-
-def initial(model: Model) -> State:
-    """Return the state with an empty store."""
-    empty = (None,) * model.numbers
-    return State(empty, empty, frozenset(), (Writer(),) * model.writers, Reader(), None, -1)
+from proof.mirror_states import (
+    Blob,
+    BrokenPromiseError,
+    Entry,
+    Model,
+    Reader,
+    State,
+    Step,
+    Weakening,
+    true_blobs,
+)
 
 
 def steps(state: State, model: Model) -> Iterator[Step]:
@@ -142,7 +59,8 @@ class _Turn:
     def steps(self) -> Iterator[Step]:
         writer = self._writer
         if writer.phase in ("new", "out"):
-            newest = max((blob.last for blob in self._state.blobs), default=-1)
+            rolled_up = (blob.last for blob in self._state.blobs if blob.kind != "base")
+            newest = max(rolled_up, default=-1)
             yield self._become("lists the blobs", phase="blobs listed", number=newest)
         elif writer.phase == "blobs listed":
             yield self._list_entries()
@@ -156,11 +74,14 @@ class _Turn:
             yield self._verify()
         elif writer.phase == "active" and writer.number < self._model.numbers:
             yield from self._put(Entry("bytes", self._index, writer.before))
+            yield from self._put_base()
+        elif writer.phase == "again":
+            yield from self._put(Entry(writer.sent, self._index, writer.before))
         elif writer.phase == "asked":
             yield from self._ask_append()
         if writer.late:
             yield self._deliver(*writer.late)
-        if writer.phase in ("active", "asked", "fenced"):
+        if writer.phase in ("active", "asked", "again", "fenced"):
             yield from self._roll_up()
             yield from self._trim()
 
@@ -218,24 +139,37 @@ class _Turn:
         """Put an entry at the writer's number: it lands or is refused, and the answer comes or is
         lost; or the request arrives long after."""
         number, is_claim = self._writer.number, entry.kind == "claim"
-        asked: Literal["claim asked", "asked"] = "claim asked" if is_claim else "asked"
+        asked: dict[str, Any] = {"phase": "claim asked" if is_claim else "asked"}
+        if entry.kind != "claim":
+            asked["sent"] = entry.kind
         yield self._become(
-            f"puts {entry.kind} {number}, which is delayed", phase=asked, late=(number, entry)
+            f"puts {entry.kind} {number}, which is delayed", late=(number, entry), **asked
         )
         if self._weakening is Weakening.TWO_IN_FLIGHT and not is_claim:
             yield from self._put_two(entry)
         if not self._is_free(number):
-            yield self._become(f"is refused at {number}", phase=asked)
+            yield self._become(f"is refused at {number}", **asked)
             return
         state = self._landed(number, entry)
-        yield self._become(f"puts {entry.kind} {number}, the answer is lost", state, phase=asked)
+        yield self._become(f"puts {entry.kind} {number}, the answer is lost", state, **asked)
         label = f"puts {entry.kind} {number}"
-        if not is_claim:
-            yield self._acknowledge(label, state)
+        if entry.kind != "claim":
+            yield self._acknowledge(label, state, entry.kind)
         elif self._weakening is Weakening.NO_SECOND_LIST:
             yield self._stand(label, state)
         else:
             yield self._become(label, state, phase="verifying")
+
+    def _put_base(self) -> Iterator[Step]:
+        """Put the blob of a base, or else the entry that makes it true."""
+        number, state = self._writer.number, self._state
+        blob = Blob("base", 0, number, ("base", self._index))
+        is_put = blob in state.blobs
+        if is_put or self._weakening is Weakening.BASE_AFTER_ENTRY:
+            yield from self._put(Entry("base", self._index, self._writer.before))
+        elif len(state.blobs) < self._model.blobs:
+            state = state._replace(blobs=state.blobs | {blob})
+            yield self._become(f"puts a base up to {number}", state)
 
     def _put_two(self, entry: Entry) -> Iterator[Step]:
         number = self._writer.number
@@ -245,18 +179,19 @@ class _Turn:
             yield self._become(label, state, phase="asked", late=(number, entry))
 
     def _ask_append(self) -> Iterator[Step]:
-        number, own = self._writer.number, ("bytes", self._index)
+        number, sent = self._writer.number, self._writer.sent
         entry = self._state.store[number]
-        is_own = entry is not None and entry.identity == own
+        is_own = entry is not None and entry.identity == (sent, self._index)
         if is_own or (entry and self._weakening is Weakening.CONFLICT_IS_OWN):
-            yield self._acknowledge(f"finds its entry at {number}", self._state)
+            yield self._acknowledge(f"finds its entry at {number}", self._state, sent)
         elif entry is None and not self._is_gone(number):
-            yield self._become(f"finds {number} free", phase="active")
+            changes = self._weakening is Weakening.OTHER_AFTER_SILENCE
+            yield self._become(f"finds {number} free", phase="active" if changes else "again")
         else:
             yield self._become(f"is fenced at {number}", phase="fenced")
 
-    def _acknowledge(self, label: str, state: State) -> Step:
-        number, own = self._writer.number, ("bytes", self._index)
+    def _acknowledge(self, label: str, state: State, kind: Literal["bytes", "base"]) -> Step:
+        number, own = self._writer.number, (kind, self._index)
         first = state.ever[number]
         if first is None or first.identity != own:
             raise BrokenPromiseError(f"{number} is acknowledged, and holds another entry")
@@ -267,7 +202,8 @@ class _Turn:
             )
         state = state._replace(acknowledged=max(state.acknowledged, number))
         label = f"{label}: acknowledged"
-        return self._become(label, state, phase="active", number=number + 1, before=own)
+        changes = {"phase": "active", "number": number + 1, "before": own, "sent": "bytes"}
+        return self._become(label, state, **changes)
 
     def _deliver(self, number: int, entry: Entry) -> Step:
         state = self._landed(number, entry) if self._is_free(number) else self._state
@@ -276,39 +212,53 @@ class _Turn:
     # --- roll-up ---
 
     def _roll_up(self) -> Iterator[Step]:
+        """Put a roll-up or a checkpoint of what is acknowledged."""
         last, end = self._writer.number - 1, self._writer.before
         is_unanswered = self._writer.phase == "asked"
         if self._weakening is Weakening.ROLL_UP_BEFORE_ANSWER and is_unanswered:
-            last, end = last + 1, ("bytes", self._index)
+            last, end = last + 1, (self._writer.sent, self._index)
         blobs = self._state.blobs
-        newest = max((blob.last for blob in blobs if blob.last <= last), default=-1)
         assert end is not None
-        for first in {0, newest + 1}:
-            blob = Blob(first, last, end)
-            if first <= last and blob not in blobs and len(blobs) < self._model.blobs:
+        if len(blobs) == self._model.blobs:
+            return
+        newest = max((b.last for b in blobs if b.kind == "roll-up" and b.last <= last), default=-1)
+        runs: set[Blob] = {Blob("roll-up", first, last, end) for first in (0, newest + 1)}
+        for blob in runs | {Blob("checkpoint", 0, last, end)}:
+            if blob.first <= last and blob not in blobs:
                 state = self._state._replace(blobs=blobs | {blob})
-                yield self._become(f"rolls {first} to {last} up", state)
+                yield self._become(f"puts a {blob.kind} of {blob.first} to {last}", state)
 
     def _trim(self) -> Iterator[Step]:
         state, weakening = self._state, self._weakening
         is_last_kept = weakening is not Weakening.TRIM_TAKES_LAST
+        kinds = {
+            "bytes": True,
+            "claim": weakening is Weakening.TRIM_TAKES_CLAIMS,
+            "base": weakening is Weakening.TRIM_TAKES_BASES,
+        }
         for number in range(self._writer.number - is_last_kept):
             entry = state.store[number]
-            is_covered = any(blob.first <= number <= blob.last for blob in state.blobs)
+            is_covered = self._is_covered(number) or any(
+                blob.kind == "roll-up" and blob.first <= number <= blob.last for blob in state.blobs
+            )
             if (
                 entry
                 and (is_covered or weakening is Weakening.TRIM_BEFORE_BLOB)
-                and (entry.kind == "bytes" or weakening is Weakening.TRIM_TAKES_CLAIMS)
-                and number != self._writer.number - is_last_kept
+                and kinds[entry.kind]
             ):
                 store = _at(state.store, number, None)
                 yield self._become(f"trims {number}", state._replace(store=store))
         for blob in state.blobs:
-            others = state.blobs - {blob}
-            is_covered = any(not other.first and other.last >= blob.last for other in others)
-            if is_covered or weakening is Weakening.DELETE_ANY_BLOB:
-                text = f"deletes the blob of {blob.first} to {blob.last}"
-                yield self._become(text, state._replace(blobs=others))
+            if self._is_covered(blob.last, blob) or weakening is Weakening.DELETE_ANY_BLOB:
+                text = f"deletes the {blob.kind} of {blob.first} to {blob.last}"
+                yield self._become(text, state._replace(blobs=state.blobs - {blob}))
+
+    def _is_covered(self, number: int, but: Blob | None = None) -> bool:
+        """Return whether two checkpoints, not counting `but`, cover entry `number`."""
+        needed = 1 if self._weakening is Weakening.ONE_CHECKPOINT_COVERS else 2
+        true = true_blobs(self._state, self._model)
+        covering = [b for b in true if b.kind != "roll-up" and b.last >= number and b != but]
+        return len({blob.last for blob in covering}) >= needed
 
     # --- helpers ---
 
@@ -349,7 +299,7 @@ def _reading(state: State, model: Model) -> Iterator[Step]:
         reader = Reader(at + 1, following.identity)
         yield f"the reader takes {at + 1}", state._replace(reader=reader)
         return
-    newest = chain(state.blobs)
+    newest = chain(true_blobs(state, model))
     if newest and (newest.last > at or following is not None):
         first = state.ever[newest.last]
         if first is None or first.identity != newest.end:
@@ -369,15 +319,25 @@ def chain(blobs: frozenset[Blob]) -> Blob | None:
         last = max(better, key=lambda blob: blob.last)
 
 
-def check(state: State) -> None:
+def check(state: State, model: Model) -> None:
     """Raise BrokenPromiseError unless a new reader finds every entry up to the last one, and every
-    entry that was acknowledged."""
-    newest = chain(state.blobs)
-    number = newest.last + 1 if newest else 0
+    entry that was acknowledged, even if one of the checkpoints is damaged."""
+    blobs = true_blobs(state, model)
+    for blob in blobs:
+        first = state.ever[blob.last]
+        if first is None or first.identity != blob.end:
+            raise BrokenPromiseError(f"the blob up to {blob.last} holds what the log does not")
+    checkpoints = [blob for blob in blobs if blob.kind == "checkpoint"]
     last = max((n for n, entry in enumerate(state.store) if entry), default=-1)
-    for missing in range(number, max(state.acknowledged, last) + 1):
-        if state.store[missing] is None:
-            raise BrokenPromiseError(f"entry {missing} is in no entry and no blob")
+    for damaged in (None, *checkpoints):
+        newest = chain(blobs - {damaged} if damaged else blobs)
+        number = newest.last + 1 if newest else 0
+        for missing in range(number, max(state.acknowledged, last) + 1):
+            entry = state.store[missing]
+            if entry is None:
+                raise BrokenPromiseError(f"entry {missing} is in no entry and no blob")
+            if entry.kind == "base":
+                raise BrokenPromiseError(f"the blob of base {missing} is gone")
 
 
 def _at(values: tuple[Entry | None, ...], at: int, value: Entry | None) -> tuple[Entry | None, ...]:

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from journal._format.segment_info import SegmentInfo
     from journal._mirror.errors import FencedError, MirrorError, MirrorReason
     from journal._mirror.mirror import Mirror
+    from journal._mirror.restore import restore
+    from journal._mirror.restoring import RestoreReport
     from journal._offline.backup import BackupReport, backup
     from journal._offline.findings import Finding, FrameInfo
     from journal._offline.recovery_preview import RecoveryPreview, preview_recovery
@@ -137,6 +139,7 @@ __all__ = [
     "RecoveryPreview",
     "Refusal",
     "RepairReport",
+    "RestoreReport",
     "SegmentInfo",
     "Snapshot",
     "StateMachine",
@@ -159,6 +162,7 @@ __all__ = [
     "pack",
     "preview_recovery",
     "repair",
+    "restore",
     "row_as_json",
     "tables_writes",
 ]
@@ -176,6 +180,8 @@ _MODULES = {
     **dict.fromkeys(("AsyncHandle", "AsyncOpening"), "_engine.async_handle"),
     "Journal": "_engine.journal",
     "Mirror": "_mirror.mirror",
+    "RestoreReport": "_mirror.restoring",
+    "restore": "_mirror.restore",
     **dict.fromkeys(("FencedError", "MirrorError", "MirrorReason"), "_mirror.errors"),
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats", "StatsSource"), "metrics"),
     "DurableState": "_state.durable_state",

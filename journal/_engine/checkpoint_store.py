@@ -15,7 +15,7 @@ from journal._format.checkpoint import (
     write_checkpoint,
 )
 from journal._format.segment import SegmentName, segment_names, segments_after
-from journal._recovery.recovery import drop_covered
+from journal._recovery.recovery import Holding, drop_covered
 from journal.errors import JournalError
 from journal.options import Options
 
@@ -67,6 +67,7 @@ class CheckpointStore:
         self._newest_count = newest.count if newest else 0
         self._newest_application = newest.application if newest else options.application
         self._open_checkpoints: WeakSet[Checkpoint] = WeakSet()
+        self.holding: Holding | None = None  # see drop_covered
 
     def write(self, lsn: int, items: Iterable[JSON], pace: Callable[[], int]) -> None:
         """Write the state as of `lsn`, atomically and durably. `pace`: see write_checkpoint."""
@@ -129,7 +130,7 @@ class CheckpointStore:
     def drop_covered(self) -> None:
         """Remove the segments and checkpoints that none of the newest checkpoints needs."""
         keep = self._options.checkpoints_kept
-        drop_covered(self._directory, self._verified_lsns, keep)
+        drop_covered(self._directory, self._verified_lsns, keep, self.holding)
         self._verified_lsns = self._verified_lsns[-keep:]
 
     def close(self) -> None:

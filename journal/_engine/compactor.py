@@ -23,6 +23,7 @@ from journal._engine.compaction_stats import CompactionStats
 from journal._format.checkpoint import JSON, Checkpoint
 from journal._log import post
 from journal._mutex import Alarm, HandlerSafeLock
+from journal._recovery.recovery import Holding
 from journal.errors import ClosedError, CorruptionError, FailedError, JournalError
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ class Compactor:
     @property
     def running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
+
+    def hold_back(self, holding: Holding) -> None:
+        """Keep files that `holding` does not release, although a checkpoint covers them. To be
+        called before `start`."""
+        self._checkpoints.holding = holding
 
     def start(
         self,

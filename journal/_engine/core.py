@@ -107,6 +107,7 @@ class Core:
 
     def mirror_with(self, link: Link) -> None:
         """Ship everything to the mirror from the start on."""
+        self.compactor.hold_back(link.holding)
         last_lsn = self.buffer.last_lsn
         self.mirroring = link.mirroring(self.committer, epoch=self.epoch, recovered_lsn=last_lsn)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from journal._commit.committer import Committer
@@ -23,11 +24,13 @@ from journal._mirror.claiming import OvertakenError
 from journal._mirror.counted_store import CountedStore
 from journal._mirror.entry import Claim
 from journal._mirror.errors import MirrorError, MirrorReason
+from journal._mirror.holding import Holding
 from journal._mirror.marker import read_marker
 from journal._mirror.mirror import Mirror
 from journal._mirror.public_errors import as_fenced, as_public
 from journal._mirror.shipper import Shipper
 from journal._mirror.store import Store, StoreError, UnreachableError
+from journal._mirror.upkeep import Upkeep
 from journal.errors import JournalError
 from journal.options import Options
 
@@ -92,11 +95,18 @@ class Link:
             takeover=takeover,
             start_over=mirror.start_over,
         )
+        self.holding = Holding(mirror.lag_bytes_max)
         self.attached = self._attach()
+        if self.attached is not None:
+            self.holding.first = self.attached.cursor.segment
 
     def open_directory(self) -> Directory:
         """Open the directory once more."""
         return self._disk.open_directory(self._path, write=False)
+
+    def now_ms(self) -> int:
+        """Return the time in Unix milliseconds."""
+        return clock_ns(self._disk) // 1_000_000
 
     @property
     def journal_id(self) -> str | None:
@@ -186,6 +196,7 @@ class Mirroring:
         self._shipper = Shipper(
             (lambda: attached) if attached else link.attachment.attach,
             own,
+            partial(Upkeep, holding=link.holding, keep_s=link.mirror.keep_s, now_ms=link.now_ms),
             self._synced_end,
             epoch=epoch,
             mirrored_lsn=link.attachment.mirrored_lsn,

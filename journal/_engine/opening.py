@@ -84,7 +84,8 @@ class Opening:
         self._attach(directory, names, accepts)
         self._is_recovering = True
         keep = self._options.checkpoints_kept
-        self._recovery = Recovery(directory, keep=keep, accepts=accepts)
+        holding = self._link.holding if self._link else None
+        self._recovery = Recovery(directory, keep=keep, accepts=accepts, holding=holding)
         return self._recovery
 
     def _attach(self, directory: Directory, names: list[str], accepts: tuple[str, ...]) -> None:

@@ -12,11 +12,15 @@ tools/proof/mirror_model.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from journal._mirror.blobs import CheckpointName, RollUpName, encode_blob, roll_up_names
 from journal._mirror.entry import (
+    BASE,
     BYTES,
+    CHECKPOINT,
     CLAIM,
     NONCE_BYTES,
     RELEASE,
@@ -27,7 +31,7 @@ from journal._mirror.entry import (
     Piece,
 )
 from journal._mirror.errors import MirrorReason
-from journal._mirror.reading import RollUpName, read_entry, roll_up_names
+from journal._mirror.reading import read_entry
 from journal._mirror.store import (
     AbsentError,
     LostError,
@@ -287,11 +291,11 @@ class Appender:
         Raises OvertakenError, and forever; MirrorDamageError, RefusedError, UnreachableError. After
         the others, call `retry` until it returns, before anything else is appended.
         """
-        return self._send(BYTES, pieces, last_lsn)
+        return self._send(self._next_entry(BYTES, pieces, last_lsn))
 
     def release(self) -> None:
         """Release the mirror: the next writer need not take over. Raises what `append` raises."""
-        self._send(RELEASE, [], self._last.last_lsn)
+        self._send(self._next_entry(RELEASE, [], self._last.last_lsn))
 
     def retry(self) -> MirrorEntry | None:
         """Repeat the append whose outcome is unknown, and return its entry. Return None if there is
@@ -309,21 +313,65 @@ class Appender:
         self._last, self._pending = entry, None
         return entry
 
-    def roll_up(self, first: int, follows: bytes, pieces: list[Piece]) -> RollUpName:
+    def roll_up(self, first: int, follows: bytes, pieces: Iterable[Piece]) -> RollUpName:
         """Put the bytes of the entries from `first` to the last one into one blob.
 
         `follows`: the nonce of the entry before `first`. The entries may be trimmed once this has
         returned. Raises LostError if this writer's claim is gone, which nobody trims, and what the
-        store raises; then it may be repeated.
+        store and `pieces` raise; then it may be repeated.
         """
-        claimed = self.claimed.number
-        if claimed not in self._store.numbers(claimed - 1)[:1]:
-            raise LostError(f"{self._store.url}: claim {claimed} is gone; the mirror was emptied")
+        self._check_claim()
         last = self._last
-        entry = replace(last, kind=ROLL_UP, first=first, follows=follows, pieces=pieces, claim=None)
+        header = replace(last, kind=ROLL_UP, first=first, follows=follows, pieces=[], claim=None)
         name = RollUpName(last.number, first)
-        self._store.put_blob(str(name), [entry.encode()])
+        self._store.put_blob(str(name), encode_blob(header, pieces))
         return name
+
+    def put_checkpoint(
+        self, name: CheckpointName, nonce: bytes, from_lsn: int, pieces: Iterable[Piece]
+    ) -> None:
+        """Put a checkpoint of the state as of `name.lsn`, up to which the mirror has every record.
+
+        `nonce`: of entry `name.number`, after which come the bytes of all segments that do not
+        begin before `from_lsn`. Raises what `roll_up` raises.
+        """
+        self._check_claim()
+        header = MirrorEntry(
+            kind=CHECKPOINT,
+            number=name.number,
+            epoch=self.epoch,
+            nonce=nonce,
+            follows=b"",
+            claim_number=self.claimed.number,
+            last_lsn=name.lsn,
+            first=1,
+            from_lsn=from_lsn,
+        )
+        self._store.put_blob(str(name), encode_blob(header, pieces))
+
+    def next_base(self, lsn: int, last_lsn: int) -> MirrorEntry:
+        """Return the entry of a base, to be appended after its blob was put. `lsn`: the LSN of its
+        oldest checkpoint. `last_lsn`: the LSN up to which it has every record."""
+        return replace(self._next_entry(BASE, [], last_lsn), from_lsn=lsn)
+
+    def put_base(self, base: MirrorEntry, made_ms: int, pieces: Iterable[Piece]) -> None:
+        """Put the blob of a base. Nobody believes it before its entry is appended. Raises what
+        `roll_up` raises."""
+        self._check_claim()
+        name = CheckpointName(base.number, base.from_lsn, made_ms, base.nonce.hex())
+        self._store.put_blob(str(name), encode_blob(base, pieces))
+
+    def append_base(self, base: MirrorEntry) -> MirrorEntry:
+        """Append the entry of a base, as `append` does."""
+        return self._send(base)
+
+    def _check_claim(self) -> None:
+        """Raise LostError if this writer's claim is gone, which nobody trims."""
+        with suppress(AbsentError):
+            if read_entry(self._store, self.claimed.number).nonce == self.claimed.nonce:
+                return
+        number = self.claimed.number
+        raise LostError(f"{self._store.url}: claim {number} is gone; the mirror was emptied")
 
     def trim(self, name: RollUpName, numbers: list[int]) -> None:
         """Remove those entries among `numbers` that the roll-up `name` holds.
@@ -335,15 +383,10 @@ class Appender:
         last = self._last.number
         self._store.trim([n for n in numbers if name.first <= n <= name.last and n != last])
 
-    def _send(self, kind: int, pieces: list[Piece], last_lsn: int) -> MirrorEntry:
-        if self._overtaken is not None:
-            raise self._overtaken
-        if self._pending is not None:
-            raise RuntimeError("the last append has no outcome yet; call retry()")
-        number = self._last.number + 1
-        entry = MirrorEntry(
+    def _next_entry(self, kind: int, pieces: list[Piece], last_lsn: int) -> MirrorEntry:
+        return MirrorEntry(
             kind=kind,
-            number=number,
+            number=self._last.number + 1,
             epoch=self.epoch,
             nonce=self._new_nonce()[:NONCE_BYTES],
             follows=self._last.nonce,
@@ -351,6 +394,12 @@ class Appender:
             last_lsn=last_lsn,
             pieces=pieces,
         )
+
+    def _send(self, entry: MirrorEntry) -> MirrorEntry:
+        if self._overtaken is not None:
+            raise self._overtaken
+        if self._pending is not None:
+            raise RuntimeError("the last append has no outcome yet; call retry()")
         # The same bytes until there is an outcome: the nonce says whose an entry is.
         self._pending = entry, entry.encode()
         sent = self.retry()

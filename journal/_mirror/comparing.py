@@ -25,9 +25,17 @@ from journal._format.segment import (
     segment_names,
     segments_after,
 )
-from journal._mirror.entry import MirrorDamageError, Piece
+from journal._mirror.blobs import CheckpointName
+from journal._mirror.entry import MirrorDamageError, Piece, is_checkpoint
 from journal._mirror.place_note import Known, read_note
-from journal._mirror.reading import read_entry, read_log
+from journal._mirror.reading import (
+    BEGINNING,
+    has_beginning,
+    read_entry,
+    read_log,
+    start_from,
+    true_checkpoints,
+)
 from journal._mirror.staging import Staging
 from journal._mirror.store import AbsentError, Store
 from journal._mirror.unshipped import Cursor
@@ -101,9 +109,14 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
     common = {name: each.size for name, each in known.extents.items() if name in local.names}
     is_differing = False
     try:
-        for entry in read_log(store, known.place):
+        start = local.start(store) if known.place == BEGINNING else None
+        for entry in read_log(store, known.place, start=start):
             known.add(entry)
             for piece in entry.pieces:
+                if piece.is_checkpoint:
+                    if not local.has_checkpoint(piece.name):
+                        staging.write(piece)
+                    continue
                 same = local.same_bytes(piece)
                 if same is None:
                     is_differing = True
@@ -126,6 +139,8 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
 def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: bool) -> Verdict:
     mirrored = segment_names(list(known.extents))
     needed = set(map(str, segments_after(mirrored, local.checkpoint_lsn)))
+    if any(name in needed for name in staging.names):  # then the log may need the checkpoints, too
+        needed |= {name for name in staging.names if is_checkpoint(name)}
     staging.drop({name for name in staging.names if name not in needed})
     is_ahead = any(local.reaches_past(name, known.size(name)) for name in local.names)
     if not mirrored:
@@ -149,6 +164,22 @@ class _Local:
         self.names = list(map(str, self._segments))
         self.checkpoint_lsn = max(checkpoint_lsns(names), default=0)
         self._sizes: dict[str, int] = {}
+
+    def start(self, store: Store) -> list[CheckpointName] | None:
+        """Return the blobs from which to read a mirror, so that it can be compared with all local
+        segments. Return None for the newest ones, if it does not have all of that any more."""
+        if not self._segments:
+            return None
+        begin_lsn = self._segments[0].first_lsn
+        checkpoints = true_checkpoints(store, store.blob_names())
+        before = [each for each in checkpoints if each.lsn < begin_lsn]
+        if before or not checkpoints:
+            return start_from(before)
+        return [] if has_beginning(store, checkpoints) else None
+
+    def has_checkpoint(self, name: str) -> bool:
+        """Return whether the directory has this checkpoint, or a later one."""
+        return checkpoint_lsns([name])[0] <= self.checkpoint_lsn
 
     def is_covered(self, name: str) -> bool:
         """Return whether a checkpoint covers a segment that is not there, as the segments show

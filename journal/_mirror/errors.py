@@ -120,13 +120,29 @@ class MirrorError(JournalError):
     """The cause in words."""
 
     number: int | None
-    """The number of the entry that is damaged or missing. None for other reasons."""
+    """The number of the entry that is damaged or missing, or of the last one that a damaged blob
+    holds. None for other reasons."""
+
+    blob: str | None
+    """The name of the blob that is damaged or missing. None for an entry, and for other reasons."""
+
+    lsn: int | None
+    """The first LSN that can't be read because of that. None if it is not known."""
 
     def __init__(
-        self, url: str, what: str, *, reason: MirrorReason, number: int | None = None
+        self,
+        url: str,
+        what: str,
+        *,
+        reason: MirrorReason,
+        number: int | None = None,
+        blob: str | None = None,
+        lsn: int | None = None,
     ) -> None:
         super().__init__(what if what.startswith(url) else f"{url}: {what}")
         self.url = url
         self.reason = reason
         self.what = what
         self.number = number
+        self.blob = blob
+        self.lsn = lsn

@@ -24,6 +24,7 @@ class LiveCopy:
         self._directory = directory
         self.known = known
         self._file: File | None = None
+        self._checkpoint: File | None = None  # one that is unfinished
         self._name: SegmentName | None = None
         self._walk: Walk | None = None
         self.last_lsn = 0
@@ -36,6 +37,9 @@ class LiveCopy:
         """Write the bytes of an entry or a roll-up, durably, and show them to readers. Raises the
         disk's errors, CorruptionError, and MirrorDamageError."""
         for piece in entry.pieces:
+            if piece.is_checkpoint:
+                self._add_to_checkpoint(piece)
+                continue
             size = self.known.size(piece.name)
             self.known.add_piece(piece, entry.number)
             if piece.end > size:
@@ -45,11 +49,39 @@ class LiveCopy:
 
     def close(self) -> None:
         """Close the open file. A second call does nothing."""
+        self._close_file()
+        if self._checkpoint is not None:
+            self._checkpoint.close()
+
+    def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
+    def _add_to_checkpoint(self, piece: Piece) -> None:
+        """Write bytes of a checkpoint. It gets its name before any segment that comes after it."""
+        if self._checkpoint and not self._checkpoint.path.endswith(f"/{piece.name}{TMP}"):
+            self._end_checkpoint()
+        if self._checkpoint is None:
+            remove_if_exists(self._directory, piece.name + TMP)
+            self._checkpoint = self._directory.open(piece.name + TMP, "create")
+        write_all(self._checkpoint, piece.data, piece.offset)
+
+    def _end_checkpoint(self) -> None:
+        """Sync an unfinished checkpoint, and give it its name."""
+        file, self._checkpoint = self._checkpoint, None
+        if file is None:
+            return
+        try:
+            file.sync()
+        finally:
+            file.close()
+        unfinished = file.path.rpartition("/")[2]
+        self._directory.rename(unfinished, unfinished.removesuffix(TMP))
+        self._directory.sync()
+
     def _write(self, piece: Piece) -> None:
+        self._end_checkpoint()
         name = segment_names([piece.name])[0]
         if piece.offset == 0:
             self._create(name, piece)
@@ -78,7 +110,7 @@ class LiveCopy:
         self._open(name)
 
     def _open(self, name: SegmentName) -> None:
-        self.close()
+        self._close_file()
         self._file = self._directory.open(str(name), "update")
         self._name = name
         with Segment(self._directory, name) as segment:

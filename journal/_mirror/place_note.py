@@ -58,10 +58,12 @@ class Known:
     extents: dict[str, Extent] = field(default_factory=dict)
 
     def add(self, entry: MirrorEntry) -> None:
-        """Note an entry or a roll-up, which was read or appended next. Bytes that are known already
-        are the same. Raises MirrorDamageError if bytes before its own are missing."""
+        """Note an entry or a part of a blob, which was read or appended next. Bytes that are known
+        already are the same, and checkpoints are not noted. Raises MirrorDamageError if bytes
+        before its own are missing."""
         for piece in entry.pieces:
-            self.add_piece(piece, entry.number)
+            if not piece.is_checkpoint:
+                self.add_piece(piece, entry.number)
         self.pass_by(entry)
 
     def pass_by(self, entry: MirrorEntry) -> None:

@@ -16,8 +16,11 @@ def as_public(error: StoreError, url: str, path: str = "") -> JournalError:
         claim, since = error.claim, error.claim.claimed_at_ns / 1e9
         epoch = error.entry.epoch
         return LockedError(path, claim.pid, host=claim.host, epoch=epoch, since=since)
-    number = error.number if isinstance(error, MirrorDamageError) else None
-    return MirrorError(url, str(error), reason=error.reason, number=number)
+    if isinstance(error, MirrorDamageError):
+        number, blob, lsn = error.number, error.name or None, error.lsn or None
+        what = str(error)
+        return MirrorError(url, what, reason=error.reason, number=number, blob=blob, lsn=lsn)
+    return MirrorError(url, str(error), reason=error.reason)
 
 
 def as_fenced(error: OvertakenError, url: str, *, mirrored_lsn: int, last_lsn: int) -> FencedError:

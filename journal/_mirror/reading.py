@@ -1,26 +1,41 @@
 """Reading: the log of a mirror, as a reader on any machine sees it.
 
-Each entry states the nonce of the one before, so a reader notices if it was led astray. That may
-happen: once a number is trimmed, a late or a stale request can put an entry there again. Such a
-stray is a claim, and a roll-up holds its number. So a reader that meets a missing number or a wrong
-predecessor goes on from that roll-up. Bytes that are applied twice are the same bytes.
+A new reader begins at a checkpoint: what comes before is trimmed sooner or later. Each entry states
+the nonce of the one before, so a reader notices if it was led astray. That may happen: once a
+number is trimmed, a late or a stale request can put an entry there again. Such a stray is a claim,
+and a roll-up holds its number. So a reader that meets a missing number or a wrong predecessor goes
+on from that roll-up, or else from a checkpoint. Bytes that are applied twice are the same bytes.
 Source: tools/proof/mirror_model.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from collections.abc import Generator
-from contextlib import closing
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import NamedTuple
 
-from journal._mirror.entry import CLAIM, ROLL_UP, MirrorDamageError, MirrorEntry, decode
+from journal._mirror.ahead import in_order, streams
+from journal._mirror.blobs import (
+    CheckpointName,
+    RollUpName,
+    checkpoint_names,
+    read_blob,
+    roll_up_names,
+)
+from journal._mirror.entry import (
+    BASE,
+    BLOBS,
+    CHECKPOINT,
+    CLAIM,
+    MirrorDamageError,
+    MirrorEntry,
+    decode,
+    segment_name,
+)
 from journal._mirror.store import AbsentError, Store
 
-REQUESTS = 16  # at a time: a request takes tens of milliseconds, whatever its size
-_ROLL_UP_NAME = re.compile(r"([0-9]{20})-([0-9]{20})\.roll")
+REQUESTS = 32  # at a time: a request takes tens of milliseconds, whatever its size
 
 
 class Place(NamedTuple):
@@ -35,127 +50,205 @@ class Place(NamedTuple):
 
     def after(self, entry: MirrorEntry) -> Place:
         """Return the place after `entry`, which was read next."""
+        if entry.more:
+            return self
         sure = self.sure if entry.kind == CLAIM else entry.number
         return Place(entry.number, entry.nonce, sure)
-
-
-class RollUpName(NamedTuple):
-    """The name of a roll-up. Names sort by the last number that they hold."""
-
-    last: int
-    first: int
-
-    def __str__(self) -> str:
-        return f"{self.last:020d}-{self.first:020d}.roll"
-
-
-def roll_up_names(names: list[str]) -> list[RollUpName]:
-    """Return the roll-ups among the names of blobs, in the order of their last numbers."""
-    matches = map(_ROLL_UP_NAME.fullmatch, names)
-    return sorted(RollUpName(int(match[1]), int(match[2])) for match in matches if match)
-
-
-def read_entry(store: Store, number: int) -> MirrorEntry:
-    """Return an entry. Raises AbsentError, MirrorDamageError and what the store raises."""
-    entry = decode(store.entry(number), number)
-    if entry.kind == ROLL_UP:
-        raise MirrorDamageError(number, "it is a roll-up, which belongs in a blob")
-    return entry
-
-
-def read_roll_up(store: Store, name: RollUpName) -> MirrorEntry:
-    """Return a roll-up. Raises AbsentError, MirrorDamageError and what the store raises."""
-    entry = decode(b"".join(store.blob(str(name))), name.last)
-    if entry.kind != ROLL_UP or entry.first != name.first:
-        raise MirrorDamageError(name.last, f"blob {name} holds something else")
-    return entry
 
 
 BEGINNING = Place()
 
 
-def read_log(
-    store: Store, after: Place = BEGINNING, *, requests: int = REQUESTS
-) -> Generator[MirrorEntry, None, None]:
-    """Yield the roll-ups and entries after a place, in order, up to the end of the log.
+def read_entry(store: Store, number: int) -> MirrorEntry:
+    """Return an entry. Raises AbsentError, MirrorDamageError and what the store raises."""
+    entry = decode(store.entry(number), number)
+    if entry.kind in BLOBS and entry.kind != BASE:
+        raise MirrorDamageError(number, "it belongs in a blob")
+    return entry
 
-    `requests`: the number of entries that are requested at a time.
+
+def true_checkpoints(store: Store, names: Iterable[str]) -> list[CheckpointName]:
+    """Return the checkpoints and the bases among the names of blobs, without bases that never came
+    to be part of the log. Raises MirrorDamageError and what the store raises."""
+    true: list[CheckpointName] = []
+    for name in checkpoint_names(names):
+        if name.nonce:
+            with suppress(AbsentError):
+                if read_entry(store, name.number).nonce.hex() == name.nonce:
+                    true.append(name)
+        else:
+            true.append(name)
+    return true
+
+
+def start_from(checkpoints: Sequence[CheckpointName]) -> list[CheckpointName]:
+    """Return the blobs from which a reader begins, if `checkpoints` are those that it may take.
+
+    These are two checkpoints, as every writer keeps two, and the log after the older one. A base
+    holds two checkpoints itself.
+    """
+    newest = checkpoints[-2:]
+    return [*newest[-1:]] if newest and newest[-1].nonce else [*newest]
+
+
+def has_beginning(store: Store, checkpoints: Sequence[CheckpointName]) -> bool:
+    """Return whether a mirror with these checkpoints still has its log before the first of them."""
+    chain = roll_up_chain(roll_up_names(store.blob_names()), BEGINNING)
+    begin = chain[-1].last + 1 if chain else 1
+    there = set(store.numbers(begin - 1))
+    return all(number in there for number in range(begin, checkpoints[0].number + 1))
+
+
+def read_log(
+    store: Store,
+    after: Place = BEGINNING,
+    *,
+    start: Sequence[CheckpointName] | None = None,
+    requests: int = REQUESTS,
+) -> Generator[MirrorEntry, None, None]:
+    """Yield the entries after a place, and parts of blobs, in order, up to the end of the log.
+
+    `start`: the blobs from which to begin; none of them for the first entry. None stands for the
+    newest ones, if `after` is the beginning. `requests`: the number of requests at a time.
 
     A roll-up may begin before the place, and an entry that turns out to be a stray may be yielded,
-    but only a claim, which has no bytes. Raises MirrorDamageError if a number is in no entry and no
-    roll-up, and what the store raises.
+    but only a claim, which has no bytes. A checkpoint or a base may come instead of entries that
+    are trimmed. Raises MirrorDamageError if a number is in no entry and no blob, and what the store
+    raises.
     """
-    place = after
-    while True:
-        # The names come first: what is rolled up and trimmed after that is noticed as missing.
-        name = _next_roll_up(store, place)
-        if name is not None:
-            try:
-                entry = read_roll_up(store, name)
-            except AbsentError as error:
-                if _next_roll_up(store, place) == name:
-                    raise MirrorDamageError(name.last, f"blob {name} is missing") from error
+    log = _Log(store, after, requests)
+    try:
+        yield from log.read(start)
+    except MirrorDamageError as error:
+        error.lsn = error.lsn or (log.last_lsn + 1 if log.last_lsn else 0)
+        raise
+
+
+class _Log:
+    """A reader in the middle of a mirror's log."""
+
+    def __init__(self, store: Store, after: Place, requests: int) -> None:
+        self._store = store
+        self._place = after
+        self._requests = requests
+        self._suspect = ""  # what was missing at the last look
+        self._from_lsn = 0
+        self.last_lsn = 0
+
+    def read(self, start: Sequence[CheckpointName] | None) -> Generator[MirrorEntry, None, None]:
+        is_fixed = start is not None
+        if start is None and self._place == BEGINNING:
+            start = self._newest(self._store.blob_names())
+        if start:
+            yield from self._from(start)
+        while True:
+            # The names come first: what is rolled up and trimmed after that is noticed as missing.
+            names = self._store.blob_names()
+            chain = roll_up_chain(roll_up_names(names), self._place)
+            astray = (yield from self._roll_ups(chain)) or (yield from self._entries(names))
+            if astray is None:
+                return
+            # Either that was rolled up or removed meanwhile, or what was read before is a stray.
+            names = self._store.blob_names()
+            if roll_up_chain(roll_up_names(names), self._place) not in ([], chain):
                 continue
-            yield entry
-            place = place.after(entry)
-            continue
-        astray: MirrorDamageError | None = None
-        last = max(store.numbers(place.number), default=0)
-        with closing(_fetch(store, range(place.number + 1, last + 1), requests)) as entries:
-            for number, fetched in entries:
+            newest = [] if is_fixed else self._newest(names)
+            if newest and newest[0].number > self._place.number:
+                yield from self._from(newest)
+            elif self._suspect == str(astray):
+                raise astray
+            else:
+                self._suspect = str(astray)
+
+    def _newest(self, names: list[str]) -> list[CheckpointName]:
+        return start_from(true_checkpoints(self._store, names))
+
+    def _take(self, entry: MirrorEntry) -> MirrorEntry:
+        """Note an entry, and return it without bytes before the checkpoint at which the reader
+        began: the reader lacks the beginning of their segments."""
+        self._place = self._place.after(entry)
+        if not entry.more:
+            self.last_lsn = max(self.last_lsn, entry.last_lsn)
+        pieces = [
+            piece
+            for piece in entry.pieces
+            if piece.is_checkpoint or segment_name(piece.name).first_lsn >= self._from_lsn
+        ]
+        return entry if len(pieces) == len(entry.pieces) else replace(entry, pieces=pieces)
+
+    def _from(self, start: Sequence[CheckpointName]) -> Generator[MirrorEntry, None, None]:
+        """Yield the blobs of a start. The log goes on after the first of them."""
+        for at, name in enumerate(start):
+            parts = read_blob(self._store, name)
+            try:
+                for entry in parts:
+                    if not at:
+                        self._from_lsn = entry.from_lsn if entry.kind == CHECKPOINT else 0
+                    yield self._take(replace(entry, more=True) if at else entry)
+            except AbsentError as error:
+                raise MirrorDamageError(name.number, "it is missing", name=str(name)) from error
+
+    def _roll_ups(
+        self, chain: list[RollUpName]
+    ) -> Generator[MirrorEntry, None, MirrorDamageError | None]:
+        """Yield roll-ups. Return an error for one that is missing."""
+        reads = [lambda name=name: read_blob(self._store, name) for name in chain]
+        with closing(streams(reads, self._requests)) as parts:
+            try:
+                for entry in parts:
+                    yield self._take(entry)
+            except AbsentError:
+                following = [name for name in chain if name.last > self._place.number]
+                name = following[0]
+                return MirrorDamageError(name.last, "it is missing", name=str(name))
+        return None
+
+    def _entries(self, names: list[str]) -> Generator[MirrorEntry, None, MirrorDamageError | None]:
+        """Yield entries. Return an error for a number at which there is none, or a stray."""
+        after = self._place.number
+        last = max(self._store.numbers(after), default=0)
+        fetches = (self._fetch(number) for number in range(after + 1, last + 1))
+        with closing(in_order(fetches, self._requests)) as entries:
+            for number, fetched in enumerate(entries, after + 1):
                 if fetched is None:
-                    astray = MirrorDamageError(number, "it is missing")
-                elif fetched.follows != place.nonce:
-                    astray = MirrorDamageError(number, "it does not follow the entry before it")
-                if astray is not None or fetched is None:
-                    break
-                yield fetched
-                place = place.after(fetched)
-        if astray is None:
-            return
-        # Either that number was rolled up meanwhile, or what was read before it is a stray.
-        if _next_roll_up(store, place) is None:
-            raise astray
+                    return MirrorDamageError(number, "it is missing")
+                if fetched.follows != self._place.nonce:
+                    return MirrorDamageError(number, "it does not follow the entry before it")
+                if fetched.kind != BASE:
+                    yield self._take(fetched)
+                    continue
+                bases = [n for n in checkpoint_names(names) if n.nonce == fetched.nonce.hex()]
+                if not bases:
+                    return MirrorDamageError(number, "the blob of this base is missing")
+                yield from self._from(bases)
+        return None
+
+    def _fetch(self, number: int) -> Callable[[], MirrorEntry | None]:
+        def fetch() -> MirrorEntry | None:
+            try:
+                return read_entry(self._store, number)
+            except AbsentError:
+                return None
+
+        return fetch
 
 
-def _next_roll_up(store: Store, place: Place) -> RollUpName | None:
-    """Return the roll-up from which to go on, or None if the entries go on.
+def roll_up_chain(names: Sequence[RollUpName], place: Place) -> list[RollUpName]:
+    """Return the roll-ups from which to go on, one after the other. There are none if the entries
+    go on.
 
-    It holds the first number after `place.sure` that any roll-up holds. The claims before that are
-    no strays, because only a number that was rolled up is ever trimmed.
+    The first one holds the first number after `place.sure` that any roll-up holds. The claims
+    before that are no strays, because only a number that was rolled up is ever trimmed.
     """
-    names = roll_up_names(store.blob_names())
-    for number in range(place.sure + 1, place.number + 2):
-        holding = [name for name in names if name.first <= number <= name.last]
-        if holding:
-            return holding[-1]
-    return None
-
-
-def _fetch(
-    store: Store, numbers: range, requests: int
-) -> Generator[tuple[int, MirrorEntry | None], None, None]:
-    """Yield entries in order, or None for one that is absent. Request several at a time."""
-
-    def fetch(number: int) -> MirrorEntry | None:
-        try:
-            return read_entry(store, number)
-        except AbsentError:
-            return None
-
-    if min(len(numbers), requests) < 2:
-        yield from ((number, fetch(number)) for number in numbers)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(requests, "journal-mirror-reader") as pool:
-        ahead = iter(numbers)
-        waiting = deque(pool.submit(fetch, number) for number in islice(ahead, requests))
-        try:
-            for number in numbers:
-                fetched = waiting.popleft().result()
-                waiting.extend(pool.submit(fetch, following) for following in islice(ahead, 1))
-                yield number, fetched
-        finally:
-            for future in waiting:
-                future.cancel()
+    chain: list[RollUpName] = []
+    numbers: Iterable[int] = range(place.sure + 1, place.number + 2)
+    while True:
+        holding: list[RollUpName] = []
+        for number in numbers:
+            holding = [name for name in names if name.first <= number <= name.last]
+            if holding:
+                break
+        if not holding:
+            return chain
+        chain.append(max(holding))
+        numbers = (chain[-1].last + 1,)

@@ -1,133 +1,250 @@
-"""Restoring: a journal's directory, made anew from its mirror, byte for byte.
-
-Until everything is there and synced, each file has the name of an unfinished one, which no open
-reads. Then the files get their names, the newest first. So if a crash interrupts that, an open
-finds that the log begins too late, and refuses; it never takes a part of the log for the whole.
-"""
+"""Restoring: a journal's directory, made anew from its mirror, byte for byte."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 
-from journal._disk.disk import TMP, Directory, Disk, File, StrPath, write_all
+from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
-from journal._format.segment import segment_names
-from journal._mirror.entry import MirrorDamageError, Piece
-from journal._mirror.reading import BEGINNING, read_log
+from journal._mirror.blobs import CheckpointName
+from journal._mirror.claiming import look
+from journal._mirror.copying import Copy, first_written_at_ns
+from journal._mirror.entry import BASE, MirrorDamageError, MirrorEntry
+from journal._mirror.reading import has_beginning, read_log, start_from, true_checkpoints
 from journal._mirror.store import Store
 from journal._names import LOCK
 from journal._offline.reader import JournalReader
+from journal._public import public
+from journal.errors import CompactedError
+
+_ATTEMPTS = 5
 
 
-class Restored(NamedTuple):
-    """A finished restore: the directory, the LSN of its last record, the number of its segments,
-    their size, and the number of the last entry of the mirror that was read."""
+@public
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """A finished restore of a mirror."""
 
     path: str
+    """The directory that was restored."""
+
     lsn: int
+    """The LSN of its last record."""
+
+    mirrored_lsn: int
+    """The LSN up to which the mirror had every record. It is greater than `lsn` after a restore to
+    an earlier LSN, and then the directory needs a new mirror."""
+
     segments: int
+    """The number of its segments."""
+
+    checkpoints: int
+    """The number of its checkpoints."""
+
     size_bytes: int
+    """The size of its files, in bytes."""
+
     number: int
+    """The number of the last entry of the mirror that was read."""
 
 
-def restore_into(store: Store, path: StrPath, disk: Disk | None = None) -> Restored:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The end of a restore: an LSN, or a time in Unix nanoseconds, or the end of the mirror."""
+
+    lsn: int | None = None
+    unix_ns: int | None = None
+
+    def admits(self, checkpoint: CheckpointName) -> bool:
+        """Return whether the checkpoint is of the target or of a moment before it."""
+        if self.unix_ns is not None:
+            return checkpoint.made_ms * 1_000_000 <= self.unix_ns
+        return self.lsn is None or checkpoint.lsn <= self.lsn
+
+    @property
+    def is_end(self) -> bool:
+        return self.lsn is None and self.unix_ns is None
+
+
+def restore_into(
+    store: Store,
+    path: StrPath,
+    target: Target | None = None,
+    disk: Disk | None = None,
+    *,
+    mark: Callable[[Directory, int], object] = lambda *_: None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> RestoreReport:
     """Restore the journal that is mirrored in `store` into the new directory `path`, and verify it.
 
+    `target`: where to end (None: at the mirror's end). `mark` is called with the directory and the
+    LSN of its end if the mirror has later records. `progress` is called with the number of bytes
+    that were written since its last call.
+
     Raises FileExistsError if `path` exists and is not empty, MirrorDamageError, FileNotFoundError
-    if the store has no journal, CorruptionError if the restored journal does not verify, and what
-    the store and the disk raise. Nothing is left in the directory then.
+    if the store has no journal, CompactedError if the mirror does not have the target,
+    CorruptionError if the restored journal does not verify, and what the store and the disk raise.
+    Nothing is left in the directory then.
     """
     disk = disk or PosixDisk()
-    target = disk.open_directory(path, write=True)
+    directory = disk.open_directory(path, write=True)
     try:
-        if target.names():
-            raise FileExistsError(f"{target.path}: is not empty; give a new directory")
+        if directory.names():
+            raise FileExistsError(f"{directory.path}: is not empty; give a new directory")
         try:
-            number, lsn = _copy(store, target)
-            return _verified(target, disk, number, lsn)
+            restore = _Restore(store, directory, target or Target(), progress)
+            lsn = restore.run()
+            if not restore.reaches_end(lsn):
+                mark(directory, lsn)
+            restore.finish()
+            return _verified(directory, disk, restore)
         except BaseException:
-            with suppress(OSError):
-                for name in target.names():
-                    target.remove(name)
+            _clear(directory)
             raise
     finally:
-        target.close(unlock=False)
+        directory.close(unlock=False)
 
 
-def _copy(store: Store, target: Directory) -> tuple[int, int]:
-    """Copy everything, and return the number of the last entry and the LSN that it promises."""
-    place, lsn = BEGINNING, 0
-    copy = Copy(target)
-    try:
-        for entry in read_log(store, place):
-            for piece in entry.pieces:
-                copy.write(piece, entry.number)
-            place, lsn = place.after(entry), entry.last_lsn
-    finally:
-        copy.close()
-    if not place.number:
-        raise FileNotFoundError(f"{store.url}: there is no mirror of a journal here")
-    unfinished = segment_names([name.removesuffix(TMP) for name in target.names()])
-    target.sync()
-    for name in reversed(unfinished):
-        target.rename_new(f"{name}{TMP}", str(name))
-        target.sync()  # so that a crash can't leave an older one without a newer one
-    target.open(LOCK, "create").close()  # without it, an empty journal is none
-    target.sync()
-    return place.number, lsn
+def _clear(directory: Directory) -> None:
+    with suppress(OSError):
+        for name in directory.names():
+            directory.remove(name)
 
 
-def _verified(target: Directory, disk: Disk, number: int, lsn: int) -> Restored:
-    with JournalReader.open(target.path, disk=disk) as reader:
-        for finding in reader.verify():
-            if finding.kind == "corruption":  # a torn tail is the journal's own
-                raise finding.as_error()
-        segments = reader.segments()
-    last_lsn = max((segment.last_lsn for segment in segments), default=0)
-    if last_lsn < lsn:
-        problem = f"the mirror promises LSN {lsn}, but its bytes end at LSN {last_lsn}"
-        raise MirrorDamageError(number, problem)
-    size_bytes = sum(segment.size_bytes for segment in segments)
-    return Restored(target.path, last_lsn, len(segments), size_bytes, number)
+class _Restore:
+    """A restore in progress."""
 
-
-class Copy:
-    """The unfinished segments of a copy. Each is synced before the next one is opened."""
-
-    def __init__(self, target: Directory) -> None:
+    def __init__(
+        self, store: Store, directory: Directory, target: Target, progress: Callable[[int], object]
+    ) -> None:
+        self._store = store
+        self._directory = directory
         self._target = target
-        self._name = ""
-        self._file: File | None = None
-        self._size = 0
+        self._progress = progress
+        self._copy = Copy(directory)
+        self._last_lsn = 0  # the LSN up to which what was read has every record
+        self._begin_lsn = 0  # the first LSN as of which it can be restored
+        self.number = 0
+        self.mirrored_lsn = 0
+        self.end_lsn = 0
 
-    def write(self, piece: Piece, number: int) -> None:
-        """Write the bytes of entry `number`. Writing them twice changes nothing. Raises
-        MirrorDamageError if bytes before them are missing."""
-        if piece.name != self._name or self._file is None:
-            self._open(piece.name)
-        assert self._file is not None
-        if piece.offset > self._size:
-            problem = f"bytes {self._size} to {piece.offset} of {piece.name} are missing"
-            raise MirrorDamageError(number, problem)
-        write_all(self._file, piece.data, piece.offset)
-        self._size = max(self._size, piece.end)
+    def run(self) -> int:
+        """Copy the mirror up to the target, and cut it there. Return the LSN of the end."""
+        last = look(self._store).last
+        if last is None:
+            raise FileNotFoundError(f"{self._store.url}: there is no mirror of a journal here")
+        self.mirrored_lsn = last.last_lsn
+        if (self._target.lsn or 0) > last.last_lsn:
+            raise CompactedError(
+                f"{self._store.url}: LSN {self._target.lsn} is not in the mirror; it ends at LSN "
+                f"{last.last_lsn}",
+                last.last_lsn,
+                lsn=self._target.lsn,
+            )
+        for attempt in range(_ATTEMPTS):
+            start = self._start()
+            try:
+                self._read(start)
+                break
+            except MirrorDamageError:
+                # The writer may have removed the blobs of the start meanwhile.
+                if self._start() == start or attempt == _ATTEMPTS - 1:
+                    raise
+                self._copy.close()
+                _clear(self._directory)
+        self.end_lsn = self._cut()
+        return self.end_lsn
 
-    def close(self) -> None:
-        """Sync and close the open segment."""
-        if self._file is None:
-            return
-        file, self._file = self._file, None
-        try:
-            file.sync()
-        finally:
-            file.close()
+    def reaches_end(self, lsn: int) -> bool:
+        """Return whether a restore up to `lsn` has everything that the mirror has."""
+        return self._target.is_end or lsn >= self.mirrored_lsn
 
-    def _open(self, name: str) -> None:
-        self.close()
-        unfinished = name + TMP
-        mode: Literal["update", "create"] = (
-            "update" if unfinished in self._target.names() else "create"
+    def finish(self) -> None:
+        self._copy.finish()
+        self._directory.open(LOCK, "create").close()  # without it, an empty journal is none
+        self._directory.sync()
+
+    def _start(self) -> list[CheckpointName]:
+        """Return the blobs from which to begin."""
+        checkpoints = true_checkpoints(self._store, self._store.blob_names())
+        start = start_from([name for name in checkpoints if self._target.admits(name)])
+        if not start and checkpoints and not has_beginning(self._store, checkpoints):
+            first = min(checkpoints, key=lambda name: name.lsn)
+            raise self._not_kept(f"the first LSN that is kept is {first.lsn}", first.lsn)
+        return start
+
+    def _read(self, start: Sequence[CheckpointName]) -> None:
+        self._begin_lsn = start[0].lsn if start else 0
+        self._last_lsn = 0
+        with closing(read_log(self._store, start=start)) as log:
+            for entry in log:
+                if self._is_past(entry, start):
+                    break
+                for piece in entry.pieces:
+                    self._copy.write(piece, entry.number)
+                    self._progress(len(piece.data))
+                if not entry.more:
+                    self.number, self._last_lsn = entry.number, entry.last_lsn
+                    is_reached = entry.last_lsn >= (self._target.lsn or 0)
+                    if self._target.lsn is not None and is_reached and self._copy.has_segment:
+                        break
+        self._copy.close()
+
+    def _is_past(self, entry: MirrorEntry, start: Sequence[CheckpointName]) -> bool:
+        """Return whether the target was reached before this entry."""
+        is_start = bool(start) and entry.number <= start[-1].number
+        if entry.kind == BASE and not is_start and not self._target.is_end:
+            gap = f"the mirror lacks the records from LSN {self._last_lsn + 1} to "
+            gap += f"{entry.from_lsn - 1}, which were removed before they were shipped"
+            raise self._not_kept(gap, entry.from_lsn)
+        if self._target.unix_ns is None or is_start:
+            return False
+        times = [first_written_at_ns(piece) for piece in entry.pieces if not piece.is_checkpoint]
+        return bool(times) and min(times) > self._target.unix_ns
+
+    def _cut(self) -> int:
+        if self._target.is_end:
+            return self._last_lsn
+        lsn = self._target.lsn
+        if lsn is None:
+            assert self._target.unix_ns is not None
+            lsn = self._copy.lsn_at(self._target.unix_ns)
+            if lsn < max(self._begin_lsn, 1):
+                if not self._begin_lsn:
+                    raise self._not_kept("the first record was written later", 1)
+                lsn = self._begin_lsn
+        return self._copy.cut(lsn)
+
+    def _not_kept(self, problem: str, first_lsn: int) -> CompactedError:
+        lsn = self._target.lsn
+        what = "that time" if lsn is None else f"LSN {lsn}"
+        return CompactedError(
+            f"{self._store.url}: {what} can't be restored: {problem}", first_lsn, lsn=lsn
         )
-        self._file = self._target.open(unfinished, mode)
-        self._name, self._size = name, self._file.size()
+
+
+def _verified(directory: Directory, disk: Disk, restore: _Restore) -> RestoreReport:
+    with JournalReader.open(directory.path, disk=disk) as reader:
+        for finding in reader.verify():
+            if finding.kind in ("corruption", "bad_checkpoint"):  # a torn tail is the journal's own
+                raise finding.as_error()
+        segments, checkpoints = reader.segments(), reader.checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    lsns = [*(s.last_lsn for s in segments), *(c.lsn for c in checkpoints)]
+    lsn, promised = max(lsns, default=0), restore.end_lsn
+    if lsn < promised:
+        problem = f"the mirror promises LSN {promised}, but its bytes end at LSN {lsn}"
+        raise MirrorDamageError(restore.number, problem)
+    sizes = [*(s.size_bytes for s in segments), *(c.size_bytes for c in checkpoints)]
+    return RestoreReport(
+        path=directory.path,
+        lsn=lsn,
+        mirrored_lsn=max(restore.mirrored_lsn, lsn),
+        segments=len(segments),
+        checkpoints=len(checkpoints),
+        size_bytes=sum(sizes),
+        number=restore.number,
+    )

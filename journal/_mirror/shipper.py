@@ -20,13 +20,13 @@ from journal._disk.disk import Directory
 from journal._log import post
 from journal._mirror.attaching import Attached
 from journal._mirror.claiming import Appender
-from journal._mirror.entry import MirrorEntry, Piece, pack_pieces
+from journal._mirror.entry import Piece, pack_pieces
 from journal._mirror.store import RefusedError, Store, StoreError, UnreachableError
-from journal._mirror.unshipped import Unshipped, read_range
+from journal._mirror.unshipped import Unshipped
+from journal._mirror.upkeep import Upkeep
 from journal._mutex import Alarm
 
 _RETRY_S_MIN, _RETRY_S_MAX = 0.05, 5.0
-_ROLL_UP_ENTRIES = 1000
 
 
 class Shipper:
@@ -40,6 +40,7 @@ class Shipper:
         self,
         attach: Callable[[], Attached],
         directory: Directory,
+        make_upkeep: Callable[[Store, Appender, Directory, Unshipped], Upkeep],
         synced_end: Callable[[], SyncedEnd | None],
         *,
         epoch: int,
@@ -50,12 +51,14 @@ class Shipper:
     ) -> None:
         """Prepare the thread. It closes `directory` and the store when it ends.
 
-        `attach` returns the mirror; it is repeated until the store answers. `synced_end` returns
+        `attach` returns the mirror; it is repeated until the store answers, and `make_upkeep` then
+        makes what tidies the mirror. `synced_end` returns
         the end of what is synced, None if nothing was since the open; then the log ends at
         `recovered_lsn`. `epoch`: the writer's. `mirrored_lsn`: the LSN that the mirror is known to
         have.
         """
         self._attach = attach
+        self._make_upkeep = make_upkeep
         self._directory = directory
         self._synced_end = synced_end
         self._epoch = epoch
@@ -175,8 +178,8 @@ class Shipper:
     def _connect(self) -> None:
         store, appender, cursor = self._attach()
         unshipped = Unshipped(self._directory, self._epoch, cursor)
-        roll_ups = RollUps(appender, self._directory)
-        self._link = _Link(store, appender, unshipped, roll_ups)
+        upkeep = self._make_upkeep(store, appender, self._directory, unshipped)
+        self._link = _Link(store, appender, unshipped, upkeep)
         self.backlog_bytes = unshipped.size()
         self._note_mirrored(appender.claimed.last_lsn)
 
@@ -185,28 +188,44 @@ class Shipper:
         if end is not None and end == self._shipped_end and not is_closed:
             self._complete_at = looked_at
             return
-        _, _, unshipped, roll_ups = self._linked
+        _, _, unshipped, upkeep = self._linked
         entry_bytes_max = self._linked.store.entry_bytes_max
         lsn = end[2] if end else self._recovered_lsn
         is_complete = False
         while not is_complete:
-            pieces, is_complete = unshipped.read(end, entry_bytes_max, is_closed=is_closed)
+            try:
+                pieces, is_complete = unshipped.read(end, entry_bytes_max, is_closed=is_closed)
+            except FileNotFoundError:
+                if not self._start_again(end, lsn, is_closed=is_closed):
+                    raise
+                continue
             groups = pack_pieces(pieces, entry_bytes_max)
             for number, group in enumerate(groups, 1):
                 is_last = is_complete and number == len(groups)
                 self._append(group, lsn if is_last else self.mirrored_lsn)
         self._shipped_end, self._complete_at = end, looked_at
         self._note_mirrored(lsn)
-        if roll_ups.is_due:
-            roll_ups.run()
+        upkeep.run(self.mirrored_lsn)
+
+    def _start_again(self, end: SyncedEnd | None, lsn: int, *, is_closed: bool) -> bool:
+        """Continue where bytes that were not shipped are gone. Return False if that can't be."""
+        _, appender, _, upkeep = self._linked
+        try:
+            has_begun = upkeep.start_again(
+                end, lsn, self.mirrored_lsn, self._until_answered, is_closed=is_closed
+            )
+        except FileNotFoundError:
+            return True  # a compaction has removed another file: look again
+        self._note_mirrored(appender.last.last_lsn)
+        return has_begun
 
     def _append(self, pieces: list[Piece], lsn: int) -> None:
         if time.monotonic() >= self._give_up_at:
             raise _GivenUpError("the limit of the close has passed")
-        _, appender, unshipped, roll_ups = self._linked
+        _, appender, unshipped, upkeep = self._linked
         self._until_answered(lambda: appender.append(pieces, lsn), appender.retry)
         unshipped.advance(pieces)
-        roll_ups.add(appender.last)
+        upkeep.add(appender.last)
         self.shipped_bytes += sum(len(piece.data) for piece in pieces)
         self._note_mirrored(lsn)
 
@@ -270,72 +289,7 @@ class _Link(NamedTuple):
     store: Store
     appender: Appender
     unshipped: Unshipped
-    roll_ups: RollUps
-
-
-class RollUps:
-    """Rolls entries up: puts their bytes into one blob, from the local files, and trims them."""
-
-    def __init__(self, appender: Appender, directory: Directory) -> None:
-        self._appender = appender
-        self._directory = directory
-        self._follows = appender.claimed.follows
-        self._first = appender.claimed.number
-        self._ranges: list[_Range] = []
-
-    def add(self, entry: MirrorEntry) -> None:
-        """Note an entry that was appended."""
-        self._ranges += [
-            _Range(entry.number, piece.name, piece.offset, piece.end) for piece in entry.pieces
-        ]
-
-    @property
-    def is_due(self) -> bool:
-        """True if a segment was sealed, or if there are many entries."""
-        if not self._ranges:
-            return False
-        first, last = self._ranges[0], self._ranges[-1]
-        return first.name != last.name or last.number - first.number >= _ROLL_UP_ENTRIES
-
-    def run(self) -> None:
-        """Roll up all entries so far. If the store can't be reached, the next call tries again."""
-        try:
-            pieces = [self._piece(*whole) for whole in self._merged()]
-        except FileNotFoundError:
-            # Compaction removed a segment first. The entries stay as they are.
-            self._begin()
-            return
-        numbers = sorted({each.number for each in self._ranges})
-        try:
-            name = self._appender.roll_up(self._first, self._follows, pieces)
-            self._appender.trim(name, numbers)
-        except (UnreachableError, RefusedError):
-            return
-        self._begin()
-
-    def _begin(self) -> None:
-        last = self._appender.last
-        self._first, self._follows, self._ranges = last.number + 1, last.nonce, []
-
-    def _merged(self) -> list[tuple[str, int, int]]:
-        """Return the name, the beginning and the end of each continuous range."""
-        merged: list[tuple[str, int, int]] = []
-        for _, name, begin, end in self._ranges:
-            if merged and merged[-1][0] == name and begin <= merged[-1][2]:
-                merged[-1] = name, merged[-1][1], max(end, merged[-1][2])
-            else:
-                merged.append((name, begin, end))
-        return merged
-
-    def _piece(self, name: str, begin: int, end: int) -> Piece:
-        return Piece(name, begin, read_range(self._directory, name, begin, end - begin))
-
-
-class _Range(NamedTuple):
-    number: int
-    name: str
-    begin: int
-    end: int
+    upkeep: Upkeep
 
 
 class _GivenUpError(Exception):

@@ -1,4 +1,4 @@
-"""Staging: segments that are made anew beside a directory's files, until all of them are whole.
+"""Staging: files that are made anew beside a directory's own, until all of them are whole.
 
 What a mirror has and the directory lacks is written to unfinished files, as it arrives, so memory
 holds one entry at a time. No open reads them. They get their names only once it is known that
@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import Literal
 
 from journal._disk.disk import TMP, Directory, File, write_all
-from journal._mirror.entry import Piece
+from journal._mirror.entry import Piece, is_checkpoint
 
 _COPY_BYTES = 1 << 20
 
 
 class Staging:
-    """The unfinished segments of a directory. One thread uses it."""
+    """The unfinished segments and checkpoints of a directory. One thread uses it."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -26,7 +26,7 @@ class Staging:
         self.names: list[str] = []
 
     def write(self, piece: Piece) -> None:
-        """Write bytes of a segment. All bytes before them are in the directory, or were written
+        """Write bytes of a file. All bytes before them are in the directory, or were written
         before. Raises the disk's errors."""
         if piece.name != self._open_name or self._file is None:
             self._open(piece)
@@ -34,11 +34,12 @@ class Staging:
         write_all(self._file, piece.data, piece.offset)
 
     def put(self) -> None:
-        """Sync the segments, and give them their names, the oldest first. So a crash leaves a log
-        that ends too early, which the next comparison finds. Raises the disk's errors."""
+        """Sync the files, and give them their names, the checkpoints and the oldest segments first.
+        So a crash leaves a log that ends too early, which the next comparison finds. Raises the
+        disk's errors."""
         self._close()
         present = set(self._directory.names())
-        for name in sorted(self.names):
+        for name in sorted(self.names, key=lambda name: (not is_checkpoint(name), name)):
             if name in present:
                 self._directory.rename(name + TMP, name)
             else:
@@ -47,7 +48,7 @@ class Staging:
         self.names = []
 
     def drop(self, names: set[str] | None = None) -> None:
-        """Remove the unfinished segments `names` (None: all)."""
+        """Remove the unfinished files `names` (None: all)."""
         dropped = [name for name in self.names if names is None or name in names]
         if self._open_name in dropped or names is None:
             self._close()

@@ -15,7 +15,7 @@ from journal._disk.disk import Directory, file_size
 from journal._format import frame
 from journal._format.layout import FRAME_HEADER_BYTES, MARK
 from journal._format.segment import Segment, SegmentName, segment_names
-from journal._mirror.entry import Piece
+from journal._mirror.entry import Piece, segment_name
 from journal._recovery.walk import Walk
 
 
@@ -26,8 +26,12 @@ class Cursor(NamedTuple):
     offset: int = 0
 
     def after(self, pieces: list[Piece]) -> Cursor:
-        """Return the cursor after the pieces, which are in the order of the log."""
-        return Cursor(_name_of(pieces[-1].name), pieces[-1].end) if pieces else self
+        """Return the cursor after the pieces, which are in the order of the log. Checkpoints are
+        no part of that."""
+        for piece in reversed(pieces):
+            if not piece.is_checkpoint:
+                return Cursor(segment_name(piece.name), piece.end)
+        return self
 
 
 BEGINNING = Cursor()
@@ -39,7 +43,7 @@ class Unshipped:
     def __init__(self, directory: Directory, epoch: int, cursor: Cursor = BEGINNING) -> None:
         """Begin at the cursor. `epoch`: the writer's own; it seals and trims its own segments."""
         self._directory = directory
-        self._epoch = epoch
+        self.epoch = epoch
         self.cursor = cursor
 
     def read(
@@ -53,7 +57,7 @@ class Unshipped:
         """
         pieces: list[Piece] = []
         room = bytes_max
-        for name, begin, stop in self._ranges(end, is_closed=is_closed):
+        for name, begin, stop in self.ranges(end, is_closed=is_closed):
             data = read_range(self._directory, str(name), begin, min(stop - begin, room))
             pieces.append(Piece(str(name), begin, data))
             room -= len(data)
@@ -62,20 +66,24 @@ class Unshipped:
         return pieces, True
 
     def size(self) -> int:
-        """Return the number of bytes after the cursor that earlier epochs left. Raises what `read`
-        raises."""
-        return sum(stop - begin for _, begin, stop in self._ranges(None, is_closed=False))
+        """Return the number of bytes after the cursor that earlier epochs left. Raises the disk's
+        errors."""
+        found = self.ranges(None, is_closed=False, is_all=True)
+        return sum(stop - begin for _, begin, stop in found)
 
-    def _ranges(
-        self, end: SyncedEnd | None, *, is_closed: bool
+    def ranges(
+        self, end: SyncedEnd | None, *, is_closed: bool, is_all: bool = False
     ) -> Iterator[tuple[SegmentName, int, int]]:
-        """Yield the ranges of bytes that may be shipped, in the order of the log."""
+        """Yield the ranges of bytes that may be shipped, in the order of the log. `is_all`: also
+        of a log that has lost its beginning. Otherwise, raises FileNotFoundError for one."""
         names, at = segment_names(self._directory.names()), self.cursor.segment
         if at is not None and at not in names:
             raise FileNotFoundError(f"{at} was removed before it was shipped")
-        last = _name_of(end[0]) if end else None
+        if at is None and names and names[0].first_lsn > 1 and not is_all:
+            raise FileNotFoundError(f"the log before {names[0]} was removed")
+        last = segment_name(end[0].rpartition("/")[2]) if end else None
         for name in names:
-            is_open = name.epoch == self._epoch and not is_closed and (last is None or name >= last)
+            is_open = name.epoch == self.epoch and not is_closed and (last is None or name >= last)
             if is_open and name != last:
                 return  # nothing of it is synced yet
             if at is not None and name < at:
@@ -83,7 +91,7 @@ class Unshipped:
             begin = self.cursor.offset if name == at else 0
             if is_open and end:
                 stop = end[1]
-            elif name.epoch == self._epoch:  # the writer has cut it where its log ends
+            elif name.epoch == self.epoch:  # the writer has cut it where its log ends
                 stop = file_size(self._directory, str(name))
             else:
                 stop = sealed_bytes(self._directory, name)
@@ -120,7 +128,3 @@ def read_range(directory: Directory, name: str, offset: int, size: int) -> bytes
     if len(data) < size:
         raise OSError(f"{file.path}: ends at {offset + len(data)}, before what was synced")
     return data
-
-
-def _name_of(path: str) -> SegmentName:
-    return segment_names([path.rpartition("/")[2]])[0]

@@ -8,7 +8,7 @@ Only then does it remove the leftovers of an interrupted removal. Source: journa
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from itertools import zip_longest
 from typing import NamedTuple
@@ -112,12 +112,20 @@ class Recovery:
     caller calls `close`. A crash may interrupt any step: the next open starts again.
     """
 
-    def __init__(self, directory: Directory, *, keep: int, accepts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        *,
+        keep: int,
+        accepts: tuple[str, ...] = (),
+        holding: Holding | None = None,
+    ) -> None:
         """Sync the log, and find the `keep` newest checkpoints.
 
-        `accepts`: the applications whose checkpoint may be loaded (none: any). Raises
-        FormatVersionError for the checkpoint of another application.
+        `accepts`: the applications whose checkpoint may be loaded (none: any). `holding`: see
+        drop_covered. Raises FormatVersionError for the checkpoint of another application.
         """
+        self._holding = holding
         self._directory = directory
         self._keep = keep
         self._names = directory.names()
@@ -185,7 +193,9 @@ class Recovery:
         )
         self._checkpoints.close(keep=taken)
         segments = segment_names(self._names)
-        _remove_leftovers(self._directory, walk, segments, recovered.verified_lsns, self._keep)
+        # comes first, because it may still find damage
+        drop_covered(self._directory, recovered.verified_lsns, self._keep, self._holding)
+        _remove_leftovers(self._directory, walk, segments)
         return recovered
 
     def close(self) -> None:
@@ -251,11 +261,8 @@ def sync_before_trust(directory: Directory, segments: list[SegmentName]) -> None
             last.close()
 
 
-def _remove_leftovers(
-    directory: Directory, walk: Walk, segments: list[SegmentName], verified: list[int], keep: int
-) -> None:
-    """Remove the leftovers of a crash or of an interrupted removal, once an open is decided."""
-    drop_covered(directory, verified, keep)  # comes first, because it may still find damage
+def _remove_leftovers(directory: Directory, walk: Walk, segments: list[SegmentName]) -> None:
+    """Remove the leftovers of a crash, once an open is decided."""
     if walk.end and not walk.damage:
         # After a crash, space that was allocated ahead of the log is still in the last segment. A
         # torn tail stays, so that it can be examined or salvaged.
@@ -289,9 +296,18 @@ def covered_files(
     return [*map(str, sorted(covered)), *older]
 
 
-def drop_covered(directory: Directory, verified_lsns: list[int], keep: int) -> None:
-    """Remove the segments and checkpoints that the `keep` newest checkpoints cover."""
+Holding = Callable[[Directory, list[str]], list[str]]
+"""A function that is given the files that are covered, and returns those that may go."""
+
+
+def drop_covered(
+    directory: Directory, verified_lsns: list[int], keep: int, holding: Holding | None = None
+) -> None:
+    """Remove the segments and checkpoints that the `keep` newest checkpoints cover, except those
+    that `holding` holds back."""
     covered = covered_files(directory, directory.names(), verified_lsns, keep)
+    if holding is not None:
+        covered = holding(directory, covered)
     for name in covered:
         directory.remove(name)
     if covered:

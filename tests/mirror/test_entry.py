@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from journal._format.crc32c import checksum
 from journal._mirror.entry import (
+    BASE,
     BYTES,
+    CHECKPOINT,
     CLAIM,
     ROLL_UP,
     Claim,
@@ -24,6 +26,7 @@ from journal._mirror.entry import (
 )
 
 NAME = f"{1:020d}-{1:010d}.seg"
+CHECKPOINT_NAME = f"checkpoint-{80:020d}.json"
 ENTRY = MirrorEntry(
     kind=BYTES,
     number=7,
@@ -45,6 +48,9 @@ STATEMENT = Claim("ab" * 16, "app", 1, "host", 12, 1_700_000_000_000_000_000)
         replace(ENTRY, kind=CLAIM, claim_number=7, claim=STATEMENT, pieces=[]),
         replace(ENTRY, kind=ROLL_UP, first=2),
         replace(ENTRY, kind=ROLL_UP, first=1, follows=b"", pieces=[]),
+        replace(ENTRY, kind=CHECKPOINT, pieces=[Piece(CHECKPOINT_NAME, 1 << 45, b"x")]),
+        replace(ENTRY, kind=BASE, from_lsn=80, more=True),
+        replace(ENTRY, kind=BASE, pieces=[]),
     ],
 )
 def test_an_entry_is_read_back(entry: MirrorEntry) -> None:
@@ -71,7 +77,7 @@ def test_each_damaged_bit_is_noticed(at: int, bit: int) -> None:
 
 PLACES = {
     "version": 0, "kind": 1, "first": 2, "number": 3, "epoch": 4, "nonce": 5, "follows": 6,
-    "claim_number": 7, "last_lsn": 8, "claim": 9, "pieces": 10,
+    "claim_number": 7, "last_lsn": 8, "claim": 9, "pieces": 10, "from_lsn": 11, "more": 12,
 }  # fmt: skip
 
 
@@ -79,7 +85,7 @@ PLACES = {
     ("place", "value", "problem"),
     [
         ("version", 2, "version 2 is newer"),
-        ("kind", 5, "an unknown kind"),
+        ("kind", 7, "an unknown kind"),
         ("kind", [], "an unknown kind"),
         ("kind", CLAIM, "another claim"),
         ("first", 3, "a run of several entries"),
@@ -104,6 +110,10 @@ PLACES = {
         ("pieces", [[NAME, 1 << 41, b"x"]], "the number 2199023255552"),
         ("pieces", [[NAME, 0, b""]], "a piece without bytes"),
         ("pieces", [[NAME, 0, "text"]], "a piece without bytes"),
+        ("pieces", [[CHECKPOINT_NAME, 0, b"x"]], "which is no segment"),
+        ("from_lsn", -1, "the number -1"),
+        ("more", True, "a part where none belongs"),
+        ("more", 1, "a part where none belongs"),
     ],
 )
 def test_a_value_that_no_writer_writes_is_refused(place: str, value: Any, problem: str) -> None:
@@ -116,7 +126,7 @@ def test_a_value_that_no_writer_writes_is_refused(place: str, value: Any, proble
     assert problem in str(raised.value)
 
 
-@pytest.mark.parametrize("values", [None, 7, [], [1], ["1"], {}, [1] * 11, [1] * 12])
+@pytest.mark.parametrize("values", [None, 7, [], [1], ["1"], {}, [1] * 13, [1] * 14])
 def test_another_structure_is_refused(values: Any) -> None:
     """A good checksum over something else is refused."""
     with pytest.raises(MirrorDamageError):

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from journal import Journal, JournalReader, Options
 from journal._disk.posix import PosixDisk
-from journal._mirror import shipper as shipper_module
+from journal._mirror import rolling_up
 from journal._mirror.attaching import Attached
 from journal._mirror.claiming import OvertakenError
 from journal._mirror.entry import Piece
+from journal._mirror.holding import Holding
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from journal._mirror.shipper import Shipper
 from journal._mirror.store import LostError, RefusedError, Store, StoreError, UnreachableError
 from journal._mirror.unshipped import BEGINNING
+from journal._mirror.upkeep import Upkeep
 from tests.mirror.conftest import Open
 from tests.mirror.test_claiming import claimer
 from tests.mirror.world import STATEMENT
@@ -55,6 +60,9 @@ class Mirrored:
         options: Options = SMALL,
         *,
         interval_s: float = 0.005,
+        lag_bytes_max: int = 1 << 30,
+        keep_s: float = 86_400,
+        now_ms: Callable[[], int] | None = None,
     ) -> None:
         self.journal = Journal.open(path, options=options)
         self.statement = STATEMENT._replace(journal_id=self.journal.journal_id)
@@ -66,9 +74,13 @@ class Mirrored:
             cursor = cursor.after(entry.pieces)
         appender = claimer(store, self.statement, takeover=True).claim()
         self.has_ended = threading.Event()
+        self.holding = Holding(lag_bytes_max)
+        self.journal._core.compactor.hold_back(self.holding)
+        now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
         self.shipper = Shipper(
             lambda: Attached(store, appender, cursor),
             directory,
+            partial(Upkeep, holding=self.holding, keep_s=keep_s, now_ms=now_ms),
             lambda: self._writer.synced_end,
             epoch=self.journal.epoch,
             mirrored_lsn=appender.claimed.last_lsn,
@@ -302,7 +314,7 @@ def test_sealed_segments_are_rolled_up(tmp_path: Path) -> None:
 
 def test_many_entries_are_rolled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also within a segment, entries are rolled up once there are many."""
-    monkeypatch.setattr(shipper_module, "_ROLL_UP_ENTRIES", 10)
+    monkeypatch.setattr(rolling_up, "ROLL_UP_ENTRIES", 10)
     store = MemoryStore()
     mirrored = Mirrored(tmp_path / "a", store, Options())
     for _ in range(45):

@@ -24,6 +24,7 @@ from proof import (
     weakenings,
     weakenings_of_calls,
     weakenings_of_changes,
+    weakenings_of_checkpointing,
     weakenings_of_checkpoints,
     weakenings_of_compaction,
     weakenings_of_composites,
@@ -80,6 +81,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_mirrored_journals.ALL_OF,
     *weakenings_of_following.ALL_OF,
     *weakenings_of_mirrors.ALL_OF,
+    *weakenings_of_checkpointing.ALL_OF,
     *weakenings_outside.ALL_OF,
 )
 

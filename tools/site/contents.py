@@ -84,7 +84,14 @@ MODULES = (
                 *("JournalReader", "SegmentInfo", "FrameInfo", "Finding"),
                 *("JournalFile", "RecoveryPreview", "Refusal", "preview_recovery"),
             ),
-            "Mirrors": ("Mirror", "MirrorError", "MirrorReason", "FencedError"),
+            "Mirrors": (
+                "Mirror",
+                "restore",
+                "RestoreReport",
+                "MirrorError",
+                "MirrorReason",
+                "FencedError",
+            ),
             "Backup and repair": ("backup", "BackupReport", "repair", "RepairReport"),
             "Figures": ("Stats", "Histogram", "LockStats", "Observer", "StatsSource"),
             "Errors": (

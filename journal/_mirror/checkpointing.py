@@ -1,0 +1,162 @@
+"""Checkpointing: a journal's checkpoints go to its mirror as blobs, and what they cover is removed.
+
+A checkpoint states what the log leads to. So it may go up once the mirror has every record up to
+its LSN, and whoever puts it, it is true. Nothing is removed before two checkpoints cover it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import NamedTuple
+
+from journal._disk.disk import Directory
+from journal._format.checkpoint import (
+    BadCheckpointError,
+    Checkpoint,
+    checkpoint_lsns,
+    checkpoint_name,
+    read_checkpoint,
+)
+from journal._format.segment import SegmentName, segments_after
+from journal._mirror.blobs import CheckpointName, checkpoint_names, roll_up_names
+from journal._mirror.claiming import Appender
+from journal._mirror.entry import BASE, CLAIM, MirrorDamageError, MirrorEntry, Piece, segment_name
+from journal._mirror.reading import read_entry, true_checkpoints
+from journal._mirror.retention import ALWAYS_KEPT, keep
+from journal._mirror.rolling_up import pieces_of
+from journal._mirror.store import AbsentError, RefusedError, Store, UnreachableError
+from journal._mirror.unshipped import Cursor
+
+
+class _Place(NamedTuple):
+    """The entry after which the bytes of a segment begin: its number and its nonce."""
+
+    number: int
+    nonce: bytes
+
+
+class Checkpoints:
+    """The checkpoints of one writer's mirror. One thread uses it."""
+
+    def __init__(
+        self,
+        store: Store,
+        appender: Appender,
+        directory: Directory,
+        cursor: Cursor,
+        *,
+        keep_s: float,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Begin at the cursor, where shipping goes on."""
+        self._store = store
+        self._appender = appender
+        self._directory = directory
+        self._keep_s = keep_s
+        self._now_ms = now_ms
+        self._segments: list[SegmentName] = []
+        self._begun: dict[SegmentName, _Place] = {}
+        self._put_lsns: set[int] | None = None  # None: not known yet
+        self._swept = 0  # up to this number, only entries that stay are left
+        self.begin(cursor)
+
+    def begin(self, cursor: Cursor) -> None:
+        """Forget what was shipped before the cursor."""
+        self._segments = [cursor.segment] if cursor.segment else []
+        self._begun = {}
+
+    def add(self, entry: MirrorEntry) -> None:
+        """Note an entry that was appended."""
+        for piece in entry.pieces:
+            if not piece.offset:
+                name = segment_name(piece.name)
+                self._segments.append(name)
+                self._begun[name] = _Place(entry.number - 1, entry.follows)
+
+    def run(self, mirrored_lsn: int) -> bool:
+        """Put the newest checkpoints that the mirror lacks, and remove what is not kept any more.
+
+        Return whether the mirror has the newest ones now. If the store can't be reached, or its log
+        does not reach far enough yet, a later call tries again. Raises LostError, the store's other
+        errors, and those of the disk.
+        """
+        try:
+            lacking = self._lacking()
+            put = [lsn for lsn in lacking if lsn <= mirrored_lsn and self._put(lsn)]
+            if put:
+                self._remove()
+        except (UnreachableError, RefusedError):
+            return False
+        return put == lacking
+
+    def _lacking(self) -> list[int]:
+        lsns = checkpoint_lsns(self._directory.names())[-ALWAYS_KEPT:]
+        if self._put_lsns is None:
+            self._put_lsns = {name.lsn for name in checkpoint_names(self._store.blob_names())}
+        return [lsn for lsn in lsns if lsn not in self._put_lsns]
+
+    def _put(self, lsn: int) -> bool:
+        """Put a checkpoint, unless the mirror's log does not show where its segments begin, or it
+        is gone or damaged."""
+        needed = segments_after(self._segments, lsn)
+        place = self._begun.get(needed[0]) if needed else None
+        if place is None or needed[0].first_lsn > lsn + 1:
+            return False
+        opened = open_checkpoint(self._directory, lsn)
+        if opened is None:
+            return False
+        with closing(opened):
+            name = CheckpointName(place.number, lsn, opened.created_at_ms)
+            pieces = checkpoint_pieces(self._directory, opened)
+            try:
+                from_lsn = needed[0].first_lsn
+                self._appender.put_checkpoint(name, place.nonce, from_lsn, pieces)
+            except FileNotFoundError:  # a later one covers it
+                return False
+        assert self._put_lsns is not None
+        self._put_lsns.add(lsn)
+        return True
+
+    def _remove(self) -> None:
+        """Remove what is not kept: checkpoints first, so that each of them has the log after it
+        while it is there."""
+        names = self._store.blob_names()
+        checkpoints = true_checkpoints(self._store, names)
+        kept, floor = keep(checkpoints, self._now_ms(), self._keep_s)
+        last = self._appender.last.number
+        # A base that is not true, and whose number is taken, will never be.
+        put = [name for name in checkpoint_names(names) if name.number <= last]
+        self._store.delete_blobs([str(name) for name in put if name not in kept])
+        rolled_up = [str(name) for name in roll_up_names(names) if name.last <= floor]
+        self._store.delete_blobs(rolled_up)
+        self._store.trim([number for number in self._numbers(floor) if number < last])
+        self._swept = max(self._swept, floor)
+
+    def _numbers(self, floor: int) -> Iterator[int]:
+        """Yield the numbers up to `floor` of entries that may be trimmed: not claims, and not the
+        entries of bases."""
+        if floor <= self._swept:
+            return
+        for number in self._store.numbers(self._swept):
+            if number > floor:
+                return
+            try:
+                kind = read_entry(self._store, number).kind
+            except (AbsentError, MirrorDamageError):
+                continue
+            if kind not in (CLAIM, BASE):
+                yield number
+
+
+def open_checkpoint(directory: Directory, lsn: int) -> Checkpoint | None:
+    """Return a checkpoint, or None if it is gone or does not verify."""
+    try:
+        return read_checkpoint(directory, lsn)
+    except (BadCheckpointError, FileNotFoundError):
+        return None
+
+
+def checkpoint_pieces(directory: Directory, checkpoint: Checkpoint) -> Iterator[Piece]:
+    """Yield the bytes of a checkpoint's file. Raises the disk's errors."""
+    return pieces_of(directory, checkpoint_name(checkpoint.lsn), 0, checkpoint.size_bytes)

@@ -1,0 +1,341 @@
+"""Checkpoints in a mirror: what they cover goes, and each moment that is kept can be restored."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import CompactedError, Journal, JournalReader
+from journal._engine import opening
+from journal._mirror.blobs import checkpoint_names, roll_up_names
+from journal._mirror.entry import BASE, CHECKPOINT, CLAIM, MirrorDamageError
+from journal._mirror.holding import Holding
+from journal._mirror.memory_store import MemoryStore
+from journal._mirror.reading import BEGINNING, read_entry, read_log, true_checkpoints
+from journal._mirror.restoring import Target, restore_into
+from journal._recovery.recovery import Recovery
+from tests.mirror.test_shipping import SMALL, TIMEOUT_S, Mirrored, Outages, segments_in
+
+
+class Counter:
+    """A mirrored journal whose state is the number of its records. A few of them fill a segment."""
+
+    def __init__(self, mirrored: Mirrored) -> None:
+        self.mirrored = mirrored
+        self.journal = mirrored.journal
+
+    def add(self, count: int = 1) -> int:
+        """Commit records, two at a time, and return the LSN of the last one."""
+        for _ in range(count):
+            lsn = self.journal.append(b"x" * 400)
+            if lsn % 2 == 0:
+                self.journal.wait_durable(lsn)
+        self.journal.wait_durable(lsn)
+        return lsn
+
+    def compact(self) -> int:
+        """Compact the journal, and return the LSN of its checkpoint."""
+        lsn = self.journal.last_lsn
+        compactor = self.journal._core.compactor
+        compactor.compact(lambda: (lsn, iter([{"count": lsn}]))).close()
+        return lsn
+
+    def ship(self) -> None:
+        assert self.mirrored.shipper.wait(self.journal.last_lsn, TIMEOUT_S)
+
+    def rounds(self, count: int) -> list[int]:
+        """Add records and compact, again and again. Return the LSNs of the checkpoints."""
+        lsns = []
+        for _ in range(count):
+            self.add(14)
+            self.ship()
+            lsns.append(self.compact())
+        return lsns
+
+    def close(self) -> None:
+        self.mirrored.close()
+        assert self.mirrored.failures == []
+
+
+def counter_at(path: Path, store: MemoryStore, **options: Any) -> Counter:
+    return Counter(Mirrored(path, store, SMALL, **options))
+
+
+def count_in(path: Path) -> tuple[int, int]:
+    """Return the LSN and the state of a journal, as an open finds it."""
+    with Journal.open(path, options=SMALL) as journal:
+        checkpoint = journal.checkpoint
+        items: Any = list(checkpoint.items()) if checkpoint else []
+        base = items[0]["count"] if items else 0
+        return journal.last_lsn, base + sum(1 for _ in journal.replay())
+
+
+def test_a_restore_begins_at_a_checkpoint(tmp_path: Path) -> None:
+    """A mirror of a journal that compacts is restored from its two newest checkpoints and the log
+    after the older one, which is what the journal itself has."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store)
+    lsns = counter.rounds(5)
+    counter.add(7)
+    counter.ship()
+    counter.close()
+    assert [name.lsn for name in checkpoint_names(store.blob_names())][-2:] == lsns[-2:]
+    report = restore_into(store, tmp_path / "b")
+    assert (report.lsn, report.mirrored_lsn, report.checkpoints) == (77, 77, 2)
+    own, restored = segments_in(tmp_path / "a"), segments_in(tmp_path / "b")
+    assert restored == {name: own[name] for name in restored}
+    assert count_in(tmp_path / "b") == (77, 77)
+
+
+def test_what_two_checkpoints_cover_is_removed(tmp_path: Path) -> None:
+    """With `keep_s=0`, a mirror has two checkpoints and the log after the older one, however long
+    the journal lives. Claims stay, and the mirror is restored as ever."""
+    store = MemoryStore()
+    sizes = []
+    for number in range(3):
+        counter = counter_at(tmp_path / "a", store, keep_s=0)
+        counter.rounds(6)
+        counter.close()
+        checkpoints = checkpoint_names(store.blob_names())
+        sizes.append(len(store.blob_names()) + len(store.numbers(0)) - 2 * number)
+        kinds = {n: read_entry(store, n).kind for n in store.numbers(0)}
+        below = {kind for n, kind in kinds.items() if n <= checkpoints[0].number}
+        assert (len(checkpoints), below) == (2, {CLAIM})
+        assert all(name.last > checkpoints[0].number for name in roll_up_names(store.blob_names()))
+        restore_into(store, tmp_path / f"b{number}")
+        assert count_in(tmp_path / f"b{number}") == (84 * (number + 1),) * 2
+    assert max(sizes) < 30
+
+
+def test_each_lsn_that_is_kept_can_be_restored(tmp_path: Path) -> None:
+    """A restore to an LSN ends with the commit that holds it, and has the state as of that LSN. It
+    calls `mark` if the mirror has later records."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store)
+    counter.rounds(5)
+    counter.add(3)
+    counter.ship()
+    counter.close()
+    end, marks = counter.journal.last_lsn, list[int]()
+    for lsn in [1, 2, 5, 13, 14, 15, 28, 29, 56, 57, 70, end - 1, end]:
+        path = tmp_path / f"b{lsn}"
+        marks.clear()
+        report = restore_into(store, path, Target(lsn=lsn), mark=lambda _, at: marks.append(at))
+        expected = min(lsn + lsn % 2, end)
+        assert (report.lsn, report.mirrored_lsn) == (expected, end)
+        assert marks == ([expected] if expected < end else [])
+        with JournalReader.open(path) as reader:
+            assert reader.last_lsn == expected  # a mark states that it is durable
+        assert count_in(path) == (expected, expected)
+    with pytest.raises(CompactedError, match=f"LSN {end + 1} is not in the mirror; it ends at "):
+        restore_into(store, tmp_path / "c", Target(lsn=end + 1))
+
+
+def test_each_time_that_is_kept_can_be_restored(tmp_path: Path) -> None:
+    """A restore to a time has the records that were written at that time or before."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store)
+    counter.add(20)
+    with JournalReader.open(tmp_path / "a") as reader:
+        entries = list(reader.entries())
+    counter.compact()
+    counter.rounds(2)
+    counter.close()
+    for number, entry in enumerate(entries[::3]):
+        path = tmp_path / f"b{number}"
+        lsn = max(e.lsn for e in entries if e.written_at_ns <= entry.written_at_ns)
+        assert restore_into(store, path, Target(unix_ns=entry.written_at_ns)).lsn == lsn
+        assert count_in(path) == (lsn, lsn)
+    assert restore_into(store, tmp_path / "c", Target(unix_ns=time.time_ns())).lsn == 48
+    with pytest.raises(CompactedError, match="that time can't be restored: the first record was"):
+        restore_into(store, tmp_path / "d", Target(unix_ns=10**9))
+    assert list((tmp_path / "d").iterdir()) == []
+
+
+def test_what_is_no_longer_kept_is_refused(tmp_path: Path) -> None:
+    """A restore to an LSN before the oldest checkpoint that is kept is refused, and names the
+    first one that can be restored."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    lsns = counter.rounds(6)
+    counter.close()
+    with pytest.raises(CompactedError, match=f"LSN 5 .*first LSN that is kept is {lsns[-2]}"):
+        restore_into(store, tmp_path / "b", Target(lsn=5))
+    assert restore_into(store, tmp_path / "b", Target(lsn=lsns[-2])).lsn == lsns[-2]
+    assert count_in(tmp_path / "b") == (lsns[-2], lsns[-2])
+
+
+def test_segments_that_are_not_shipped_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the mirror can't be reached, compaction keeps the segments that it lacks, also after a
+    restart, so that the mirror misses no record."""
+    store = Outages()
+    counter = counter_at(tmp_path / "a", store)
+    counter.rounds(2)
+    store.is_down = True
+    for _ in range(3):
+        counter.add(14)
+        counter.compact()
+    kept = set(segments_in(tmp_path / "a"))
+    counter.mirrored.close(limit_s=0.01)
+    store.is_down = False
+    held = {"holding": Holding(1 << 30)}
+    monkeypatch.setattr(opening, "Recovery", lambda *a, **b: Recovery(*a, **{**b, **held}))
+    counter = counter_at(tmp_path / "a", store)
+    assert kept <= set(segments_in(tmp_path / "a"))
+    counter.rounds(3)
+    counter.close()
+    assert [name for name in checkpoint_names(store.blob_names()) if name.nonce] == []
+    for lsn in (28, 30, 50, 70):
+        restore_into(store, tmp_path / f"b{lsn}", Target(lsn=lsn))
+        assert count_in(tmp_path / f"b{lsn}") == (lsn, lsn)
+    assert len(segments_in(tmp_path / "a")) < len(kept)  # once shipped, they go
+
+
+def test_a_gap_is_refused_by_name(tmp_path: Path) -> None:
+    """If more than `lag_bytes_max` is not shipped, the mirror starts again from a checkpoint.
+    Moments before and after the gap can be restored; one inside is refused, with its bounds."""
+    store = Outages()
+    counter = counter_at(tmp_path / "a", store, lag_bytes_max=0)
+    counter.rounds(3)
+    store.is_down = True
+    counter.add(1)
+    assert store.refused.wait(TIMEOUT_S)
+    lsns = []
+    for _ in range(4):
+        counter.add(14)
+        lsns.append(counter.compact())
+    store.is_down = False
+    counter.add(5)
+    counter.ship()
+    counter.rounds(1)
+    counter.close()
+    end = counter.journal.last_lsn
+    first = lsns[-2]
+    (base,) = [name for name in checkpoint_names(store.blob_names()) if name.nonce]
+    assert base.lsn == first
+    for lsn in (3, 40, first, first + 2, end - 3, end):
+        report = restore_into(store, tmp_path / f"b{lsn}", Target(lsn=lsn))
+        assert count_in(tmp_path / f"b{lsn}") == (report.lsn, report.lsn)
+    restore_into(store, tmp_path / "c")
+    assert count_in(tmp_path / "c") == (end, end)
+    with pytest.raises(CompactedError, match=f" to {first - 1}, which were removed") as raised:
+        restore_into(store, tmp_path / "d", Target(lsn=first - 1))
+    assert raised.value.first_lsn == first
+    (gap,) = re.findall(r"from LSN (\d+)", str(raised.value))
+    assert restore_into(store, tmp_path / "e", Target(lsn=int(gap) - 1)).lsn == int(gap) - 1
+    with pytest.raises(CompactedError, match="which were removed before they were shipped"):
+        restore_into(store, tmp_path / "d", Target(lsn=int(gap)))
+    assert [entry.kind for entry in read_log(store, start=())].count(BASE) > 0
+
+
+def test_a_journal_that_was_compacted_gets_a_mirror(tmp_path: Path) -> None:
+    """The first mirror of a journal whose log begins late holds its checkpoints and its log."""
+    store = MemoryStore()
+    before = counter_at(tmp_path / "a", MemoryStore(), lag_bytes_max=0)
+    lsns = before.rounds(4)
+    before.close()
+    counter = counter_at(tmp_path / "a", store)
+    counter.add(3)
+    counter.ship()
+    counter.close()
+    report = restore_into(store, tmp_path / "b")
+    assert (report.lsn, report.checkpoints) == (59, 2)
+    assert count_in(tmp_path / "b") == (59, 59)
+    with pytest.raises(CompactedError, match=f"lacks the records from LSN 1 to {lsns[-2] - 1}, "):
+        restore_into(store, tmp_path / "c", Target(lsn=lsns[-2] - 1))
+
+
+def test_a_mirror_follows_a_trim(tmp_path: Path) -> None:
+    """What a plain journal trims goes from its mirror, too, once it is older than `keep_s`."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    for _ in range(4):
+        lsn = counter.add(40)
+        counter.ship()
+        first_lsn = counter.journal.trim(lsn - 9)
+    counter.add(20)
+    counter.ship()
+    counter.close()
+    restore_into(store, tmp_path / "b")
+    with JournalReader.open(tmp_path / "b") as reader:
+        kept = [entry.lsn for entry in reader.entries()]
+        assert (kept[0], kept[-1]) == (first_lsn, 180)
+    with pytest.raises(CompactedError):
+        restore_into(store, tmp_path / "c", Target(lsn=100))
+
+
+def test_a_damaged_blob_is_refused_by_name(tmp_path: Path) -> None:
+    """A restore from a mirror with a missing, damaged, foreign or misnamed blob is refused with the
+    blob's name, the number of its entry and the first LSN that is lost, and leaves nothing. Earlier
+    moments can still be restored."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store)
+    counter.rounds(4)
+    counter.add(20)
+    counter.ship()
+    counter.close()
+    checkpoints, rolls = checkpoint_names(store.blob_names()), roll_up_names(store.blob_names())
+    last, older = rolls[-1], checkpoints[-2]
+    whole = dict(store._blobs)
+    other = whole[str(checkpoints[-1])]
+    for name, number in ((str(last), last.last), (str(older), older.number)):
+        data = whole[name]
+        for damaged in (None, data[:-1], data[:-1] + b"~", b"hello", other, data + data):
+            if damaged is None:
+                store.delete_blobs([name])
+            else:
+                store.put_blob(name, [damaged])
+            if damaged is None and name == str(older):
+                continue  # then an older checkpoint leads to the same state
+            with pytest.raises(MirrorDamageError) as raised:
+                restore_into(store, tmp_path / "b")
+            assert list((tmp_path / "b").iterdir()) == []
+            what = f"entry {number}" if damaged is None and name == str(last) else f"blob {name}"
+            assert what.split()[0] in str(raised.value)
+            if name == str(last):
+                assert raised.value.lsn > older.lsn
+                assert f"what follows LSN {raised.value.lsn - 1} can't be read" in str(raised.value)
+        path = tmp_path / f"c{number}"
+        restore_into(store, path, Target(lsn=20))
+        assert count_in(path) == (20, 20)
+        store.put_blob(name, [data])
+
+
+def test_a_base_without_its_entry_is_not_believed(tmp_path: Path) -> None:
+    """The blob of a base whose writer was overtaken before it appended the entry is no part of the
+    mirror, and is removed in time."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(2)
+    appender = counter.mirrored.shipper._linked.appender
+    base = appender.next_base(1000, 1000)
+    appender.put_base(base, 0, [])
+    assert base.number not in [name.number for name in true_checkpoints(store, store.blob_names())]
+    restore_into(store, tmp_path / "b")
+    assert count_in(tmp_path / "b") == (28, 28)
+    counter.rounds(2)
+    counter.close()
+    assert [name for name in checkpoint_names(store.blob_names()) if name.nonce] == []
+
+
+def test_a_reader_that_falls_behind_starts_again(tmp_path: Path) -> None:
+    """A reader whose next entry was trimmed and whose roll-up is gone goes on from the newest
+    checkpoints."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(1)
+    place = BEGINNING
+    for entry in read_log(store):
+        place = place.after(entry)
+    counter.rounds(5)
+    counter.close()
+    read = list(read_log(store, place))
+    assert read[0].kind == CHECKPOINT
+    assert max(entry.last_lsn for entry in read) == 84
+    assert place.after(read[-1]).number == max(store.numbers(0))

@@ -1,0 +1,98 @@
+"""Weakenings of a mirror's checkpoints: what they cover, what is removed, what is restored."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+CHECKPOINTS = (
+    "tests/mirror/test_checkpointing.py",
+    "tests/mirror/test_retention.py",
+    "tests/mirror/test_restoring.py",
+)
+
+ALL_OF = (
+    Weakening(
+        "checkpoint_before_its_records",
+        "journal/_mirror/checkpointing.py",
+        "if lsn <= mirrored_lsn and self._put(lsn)]",
+        "if self._put(lsn)]",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "one_checkpoint_covers",
+        "journal/_mirror/retention.py",
+        "ALWAYS_KEPT = 2",
+        "ALWAYS_KEPT = 1",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "clock_removes_what_is_kept",
+        "journal/_mirror/retention.py",
+        "begin = min(past[-1], newest)",
+        "begin = past[-1]",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "moments_before_a_checkpoint_go",
+        "journal/_mirror/retention.py",
+        "is_begun = bool(past) and len(kept) >= ALWAYS_KEPT",
+        "is_begun = len(kept) >= ALWAYS_KEPT",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "base_is_thinned_out",
+        "journal/_mirror/retention.py",
+        "at >= newest or name.nonce or hour",
+        "at >= newest or hour",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "removal_takes_claims",
+        "journal/_mirror/checkpointing.py",
+        "if kind not in (CLAIM, BASE):",
+        "if kind not in (BASE,):",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "base_is_believed_early",
+        "journal/_mirror/reading.py",
+        "if read_entry(store, name.number).nonce.hex() == name.nonce:",
+        "if True:",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "gap_is_passed_over",
+        "journal/_mirror/restoring.py",
+        "if entry.kind == BASE and not is_start and not self._target.is_end:",
+        "if False:",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "compaction_ignores_the_mirror",
+        "journal/_mirror/holding.py",
+        "return [name for name in covered if name not in needed]",
+        "return covered",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "open_ignores_the_mirror",
+        "journal/_engine/opening.py",
+        "holding = self._link.holding if self._link else None",
+        "holding = None",
+        ("tests/mirror/test_mirrored_restoring.py",),
+    ),
+    Weakening(
+        "restore_keeps_later_checkpoints",
+        "journal/_mirror/copying.py",
+        "            if each > last_lsn:\n",
+        "            if False:\n",
+        CHECKPOINTS,
+    ),
+    Weakening(
+        "blob_may_end_early",
+        "journal/_mirror/blobs.py",
+        "        if more:\n            raise",
+        "        if False:\n            raise",
+        CHECKPOINTS,
+    ),
+)

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from journal._mirror.mirror import Mirror
     from journal._mirror.restore import restore
     from journal._mirror.restoring import RestoreReport
+    from journal._mirror.verifying import MirrorFinding, verify_mirror
     from journal._offline.backup import BackupReport, backup
     from journal._offline.findings import Finding, FrameInfo
     from journal._offline.recovery_preview import RecoveryPreview, preview_recovery
@@ -129,6 +130,7 @@ __all__ = [
     "LockedError",
     "Mirror",
     "MirrorError",
+    "MirrorFinding",
     "MirrorReason",
     "NotAJournalError",
     "Observer",
@@ -165,6 +167,7 @@ __all__ = [
     "restore",
     "row_as_json",
     "tables_writes",
+    "verify_mirror",
 ]
 
 # Imported at first use. The modules that write take as long to import as all those that read, and
@@ -182,6 +185,7 @@ _MODULES = {
     "Mirror": "_mirror.mirror",
     "RestoreReport": "_mirror.restoring",
     "restore": "_mirror.restore",
+    **dict.fromkeys(("MirrorFinding", "verify_mirror"), "_mirror.verifying"),
     **dict.fromkeys(("FencedError", "MirrorError", "MirrorReason"), "_mirror.errors"),
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats", "StatsSource"), "metrics"),
     "DurableState": "_state.durable_state",

@@ -88,6 +88,8 @@ MODULES = (
                 "Mirror",
                 "restore",
                 "RestoreReport",
+                "verify_mirror",
+                "MirrorFinding",
                 "MirrorError",
                 "MirrorReason",
                 "FencedError",

@@ -1,0 +1,212 @@
+"""Verifying: a check of every entry and blob of a mirror, and of what its store guarantees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Literal
+
+from journal._mirror.ahead import in_order
+from journal._mirror.blobs import (
+    CheckpointName,
+    RollUpName,
+    checkpoint_names,
+    read_blob,
+    roll_up_names,
+)
+from journal._mirror.entry import MirrorDamageError
+from journal._mirror.public_errors import as_public
+from journal._mirror.reading import (
+    REQUESTS,
+    has_beginning,
+    read_entry,
+    read_log,
+    start_from,
+    true_checkpoints,
+)
+from journal._mirror.store import AbsentError, RefusedError, Store, StoreError, TakenError
+from journal._mirror.urls import open_store, shown_url
+from journal._public import public
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class MirrorFinding:
+    """A problem that `verify_mirror` found in a mirror."""
+
+    kind: Literal["damage", "gap", "stray", "store"]
+    """The kind of problem: "damage" for an entry or a blob that is missing or not whole, "gap" for
+    records that were never mirrored, "stray" for a blob that no mirror has, and "store" for a
+    guarantee that the store does not give."""
+
+    number: int
+    """The number of the entry, or of the last one that the blob holds; 0 if there is none."""
+
+    blob: str | None
+    """The name of the blob. None for an entry, and for the store itself."""
+
+    lsn: int
+    """The first LSN that can't be restored because of it; 0 if none is lost or none is known."""
+
+    message: str
+    """The problem in words, for people."""
+
+
+@public
+def verify_mirror(
+    url: str, *, probe: bool = True, progress: Callable[[int], object] | None = None
+) -> Iterator[MirrorFinding]:
+    """Read every entry and every blob of the mirror at `url`, and yield the problems.
+
+    A writer may be live. Whether the records are whole is for `restore` to check. `probe`: also
+    check that the store refuses to replace an entry, and lists what was just put; that needs the
+    right to write. `progress` is called with the number of bytes that were checked since its last
+    call.
+
+    Raises MirrorError if the store can't be read, ValueError for another address, and ImportError
+    if the package that the address needs is missing.
+    """
+    try:
+        store = open_store(url)
+        try:
+            yield from findings(store, probe=probe, progress=progress or _ignore)
+        finally:
+            store.close()
+    except StoreError as error:
+        raise as_public(error, shown_url(url)) from error
+
+
+def findings(
+    store: Store, *, probe: bool, progress: Callable[[int], object] = lambda _: None
+) -> Iterator[MirrorFinding]:
+    """Yield the problems of a mirror. Raises what the store raises."""
+    names = store.blob_names()
+    yield from _strays(names)
+    found = set[tuple[int, str]]()
+    for error in (*_damaged_blobs(store, names, progress), *_damaged_entries(store, progress)):
+        found.add((error.number, error.name))
+        yield _damage(error)
+    for finding in _breaks(store):
+        if (finding.number, finding.blob or "") not in found:
+            yield finding
+    if probe:
+        with suppress(RefusedError):  # it may be read and not written
+            yield from _probe(store)
+
+
+def _strays(names: list[str]) -> Iterator[MirrorFinding]:
+    known = {str(name) for name in (*roll_up_names(names), *checkpoint_names(names))}
+    for name in names:
+        if name not in known and not name.startswith(_PROBE):
+            yield MirrorFinding("stray", 0, name, 0, f"blob {name}: no mirror has such a blob")
+
+
+def _damaged_blobs(
+    store: Store, names: list[str], progress: Callable[[int], object]
+) -> Iterator[MirrorDamageError]:
+    blobs: list[RollUpName | CheckpointName] = [*roll_up_names(names), *checkpoint_names(names)]
+    for name in blobs:
+        try:
+            for part in read_blob(store, name):
+                progress(sum(len(piece.data) for piece in part.pieces))
+        except MirrorDamageError as error:
+            yield error
+        except AbsentError:
+            continue  # removed meanwhile; if it is needed, the log shows that
+
+
+def _damaged_entries(
+    store: Store, progress: Callable[[int], object]
+) -> Iterator[MirrorDamageError]:
+    def check(number: int) -> MirrorDamageError | None:
+        try:
+            entry = read_entry(store, number)
+        except MirrorDamageError as error:
+            return error
+        except AbsentError:
+            return None
+        progress(sum(len(piece.data) for piece in entry.pieces))
+        return None
+
+    checks = ((lambda number=number: check(number)) for number in store.numbers(0))
+    with closing(in_order(checks, REQUESTS)) as errors:
+        yield from (error for error in errors if error is not None)
+
+
+def _breaks(store: Store) -> Iterator[MirrorFinding]:
+    """Read the log from its oldest start, and after each break from the next checkpoint."""
+    try:
+        checkpoints = true_checkpoints(store, store.blob_names())
+    except MirrorDamageError as error:
+        yield _damage(error)
+        return
+    rest = list(checkpoints)
+    start: list[CheckpointName] = []
+    if checkpoints and not has_beginning(store, checkpoints):
+        start = [rest.pop(0)]
+    while True:
+        number, last_lsn, base = 0, 0, set[int]()
+        try:
+            with closing(read_log(store, start=start)) as log:
+                for entry in log:
+                    is_base = bool(entry.from_lsn) and number > 0 and entry.number > number
+                    if is_base and entry.from_lsn > last_lsn + 1 and last_lsn:
+                        base.add(entry.number)
+                        yield _gap(entry.number, last_lsn, entry.from_lsn)
+                    number = entry.number
+                    last_lsn = max(last_lsn, entry.last_lsn)
+            return
+        except MirrorDamageError as error:
+            yield _damage(error)
+            rest = [name for name in rest if name.number >= error.number]
+            if not rest:
+                return
+            start = start_from(rest[:1])
+            rest.pop(0)
+
+
+def _gap(number: int, last_lsn: int, from_lsn: int) -> MirrorFinding:
+    text = (
+        f"entry {number}: the mirror lacks the records from LSN {last_lsn + 1} to {from_lsn - 1}, "
+        "which were removed before they were shipped"
+    )
+    return MirrorFinding("gap", number, None, last_lsn + 1, text)
+
+
+def _damage(error: MirrorDamageError) -> MirrorFinding:
+    return MirrorFinding("damage", error.number, error.name or None, error.lsn, str(error))
+
+
+_PROBE = "probe-"
+
+
+def _probe(store: Store) -> Iterator[MirrorFinding]:
+    """Check the guarantees of the store without changing the mirror: the same bytes are put again,
+    and a blob that no reader reads is put and removed."""
+    first = next(iter(store.numbers(0)), None)
+    if first is not None:
+        data = store.entry(first)
+        try:
+            store.append(first, data)
+        except TakenError:
+            pass
+        else:
+            yield _of_store("it replaced an entry, so it can't tell two writers apart")
+    name = f"{_PROBE}{token_hex(8)}"
+    store.put_blob(name, [b"probe"])
+    if name not in store.blob_names():
+        yield _of_store("it does not list a blob that was just put")
+    store.delete_blobs([name])
+    if name in store.blob_names():
+        yield _of_store("it still lists a blob that was just removed")
+
+
+def _of_store(problem: str) -> MirrorFinding:
+    text = f"the store is not fit for a mirror: {problem}; use another one"
+    return MirrorFinding("store", 0, None, 0, text)
+
+
+def _ignore(size_bytes: int) -> None:
+    pass

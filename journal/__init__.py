@@ -52,7 +52,9 @@ from journal.errors import (
 if TYPE_CHECKING:
     from journal._engine.async_handle import AsyncHandle, AsyncOpening
     from journal._engine.compactor import Freeze
+    from journal._engine.follower import Follower, follow
     from journal._engine.journal import Journal
+    from journal._engine.reappending import ReappendReport, reappend
     from journal._format.segment_info import SegmentInfo
     from journal._mirror.errors import FencedError, MirrorError, MirrorReason
     from journal._mirror.mirror import Mirror
@@ -114,6 +116,7 @@ __all__ = [
     "File",
     "FileMode",
     "Finding",
+    "Follower",
     "FormatReason",
     "FormatVersionError",
     "FrameInfo",
@@ -136,6 +139,7 @@ __all__ = [
     "Observer",
     "Options",
     "PackedRecord",
+    "ReappendReport",
     "Record",
     "RecordError",
     "RecoveryPreview",
@@ -161,8 +165,10 @@ __all__ = [
     "TransactionTooLargeError",
     "UnsafePathError",
     "backup",
+    "follow",
     "pack",
     "preview_recovery",
+    "reappend",
     "repair",
     "restore",
     "row_as_json",
@@ -182,6 +188,8 @@ _MODULES = {
     "Freeze": "_engine.compactor",
     **dict.fromkeys(("AsyncHandle", "AsyncOpening"), "_engine.async_handle"),
     "Journal": "_engine.journal",
+    **dict.fromkeys(("Follower", "follow"), "_engine.follower"),
+    **dict.fromkeys(("ReappendReport", "reappend"), "_engine.reappending"),
     "Mirror": "_mirror.mirror",
     "RestoreReport": "_mirror.restoring",
     "restore": "_mirror.restore",

@@ -88,12 +88,16 @@ class Following:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def abandon(self) -> None:
+        """Note in a forked child that the thread does not exist."""
+        self._is_stopping = self.has_ended = True
+
     # --- in the thread ---
 
     def _run(self) -> None:
         delay_s = self._poll_s
         try:
-            while not self._is_stopping:
+            while not self._stops():
                 try:
                     self.poll()
                     delay_s = self._poll_s
@@ -116,7 +120,7 @@ class Following:
 
     def poll(self) -> None:
         """Take what is new. Raises what the store and the disk raise, and MirrorDamageError."""
-        while not self._is_stopping:
+        while not self._stops():
             asked_s = self._clock_s()
             try:
                 place = self._copy.known.place
@@ -127,6 +131,8 @@ class Following:
                     self._read_log(asked_s)
                     self._list_pause_s = min(2 * self._list_pause_s, _LIST_S_MAX)
                 self._current_s = asked_s
+                return
+            if self._stops():
                 return
             if entry.follows != place.nonce or entry.kind not in _PLAIN:
                 self._read_log(asked_s)
@@ -139,17 +145,20 @@ class Following:
     def _read_log(self, asked_s: float) -> None:
         """List, and read all that is new."""
         for entry in read_log(self._store, self._copy.known.place):
+            if self._stops():
+                return
             self._copy.apply(entry)
             self._list_pause_s = _LIST_S_MIN
             self._pass()
-            if self._is_stopping:
-                return
         self._current_s = asked_s
         self._list_at_s = asked_s + self._list_pause_s
 
+    def _stops(self) -> bool:
+        return self._is_stopping
+
     def _note(self, pause_s: float) -> None:
         now_s = self._clock_s()
-        if now_s >= self._noted_s + pause_s:
+        if now_s >= self._noted_s + pause_s and self._copy.is_complete:
             write_note(self._directory, self._copy.known)
             self._noted_s = now_s
 

@@ -2,14 +2,15 @@
 
 It looks to a reader like the directory of a live writer. A segment gets its name once it has its
 header, and once the segment before it is synced. After the last frame comes a mark, which states
-that the frames before it are durable. The mark is not the mirror's: the next bytes overwrite it.
+that the frames before it are durable. The mark is not the mirror's: the next bytes overwrite it. A
+part of a frame's header would take its place and prove nothing, so it waits for the rest.
 """
 
 from __future__ import annotations
 
 from journal._disk.disk import TMP, Directory, File, remove_if_exists, write_all
 from journal._format import frame
-from journal._format.layout import MARK
+from journal._format.layout import FRAME_HEADER_BYTES, MARK, SEGMENT_HEADER_BYTES
 from journal._format.segment import Segment, SegmentName, segment_names
 from journal._mirror.entry import MirrorEntry, Piece
 from journal._mirror.place_note import Known
@@ -27,11 +28,19 @@ class LiveCopy:
         self._checkpoint: File | None = None  # one that is unfinished
         self._name: SegmentName | None = None
         self._walk: Walk | None = None
+        self._held: Piece | None = None  # the part of a frame's header with which the bytes end
+        self._seed = 0
+        self._next_header = 0  # the offset of the next frame's header
         self.last_lsn = 0
         names = segment_names(list(known.extents))
         if names:
             self._open(names[-1])
             self._finish()
+
+    @property
+    def is_complete(self) -> bool:
+        """True if all bytes that are known are in the files."""
+        return self._held is None
 
     def apply(self, entry: MirrorEntry) -> None:
         """Write the bytes of an entry or a roll-up, durably, and show them to readers. Raises the
@@ -83,24 +92,51 @@ class LiveCopy:
     def _write(self, piece: Piece) -> None:
         self._end_checkpoint()
         name = segment_names([piece.name])[0]
+        if held := self._held:
+            self._held = None
+            if held.name == piece.name:
+                piece = Piece(piece.name, held.offset, held.data + piece.data)
+            else:
+                self._put(held)  # the segment ends with it
         if piece.offset == 0:
-            self._create(name, piece)
-            return
+            if len(piece.data) < SEGMENT_HEADER_BYTES:
+                self._held = piece
+                return
+            self._create(name, piece.data[:SEGMENT_HEADER_BYTES])
+            piece = Piece(piece.name, SEGMENT_HEADER_BYTES, piece.data[SEGMENT_HEADER_BYTES:])
         if name != self._name or self._file is None:
             self._finish()
             self._open(name)
+        self._put(self._without_part_of_header(piece))
+
+    def _put(self, piece: Piece) -> None:
         assert self._file is not None
         write_all(self._file, piece.data, piece.offset)
 
-    def _create(self, name: SegmentName, piece: Piece) -> None:
+    def _without_part_of_header(self, piece: Piece) -> Piece:
+        """Return a piece without the part of a frame's header with which it ends. Hold that."""
+        assert self._walk is not None
+        at = max(self._next_header, self._walk.end) - piece.offset
+        while 0 <= at <= len(piece.data) - FRAME_HEADER_BYTES:
+            header = frame.parse(piece.data, at, self._seed)
+            if header is None:
+                return piece  # a torn tail
+            at += FRAME_HEADER_BYTES + header.payload_bytes
+        self._next_header = piece.offset + at
+        if not 0 <= at < len(piece.data):
+            return piece
+        self._held = Piece(piece.name, piece.offset + at, piece.data[at:])
+        return Piece(piece.name, piece.offset, piece.data[:at])
+
+    def _create(self, name: SegmentName, header: bytes) -> None:
         self._finish()  # the segment's name states that the one before it is durable
-        unfinished = piece.name + TMP
+        unfinished = f"{name}{TMP}"
         remove_if_exists(self._directory, unfinished)
         file = self._directory.open(unfinished, "create")
         try:
-            write_all(file, piece.data, 0)
+            write_all(file, header, 0)
             file.sync()
-            self._directory.rename(unfinished, piece.name)
+            self._directory.rename(unfinished, str(name))
         finally:
             file.close()
         self._directory.sync()
@@ -116,6 +152,8 @@ class LiveCopy:
         with Segment(self._directory, name) as segment:
             self._walk = Walk.at(segment)
             self._walk.enter(segment)
+            self._seed = segment.header.seed
+        self._next_header = 0
 
     def _finish(self) -> None:
         """Sync the open segment, and mark its last frame."""
@@ -123,15 +161,18 @@ class LiveCopy:
         if file is None or walk is None or name is None:
             return
         file.sync()
-        size = self.known.size(str(name))
+        size = self.known.size(str(name)) - (len(self._held.data) if self._held else 0)
         with Segment(self._directory, name) as segment:
             for _ in walk.skip_frames(segment):
                 pass
             if walk.end == size:  # the mirror has no part of another frame yet, and no mark
-                write_all(file, self._mark(walk, segment), size)
-        self.last_lsn = max(self.last_lsn, walk.next_lsn - 1)
+                write_all(file, _mark(walk.next_lsn, segment), size)
+            walk.read_evidence(segment, segment.file.read(FRAME_HEADER_BYTES, walk.end))
+        # A reader takes only what a later header proves.
+        self.last_lsn = max(self.last_lsn, min(walk.next_lsn - 1, walk.evidence))
 
-    def _mark(self, walk: Walk, segment: Segment) -> bytes:
-        lsn, seed = walk.next_lsn, segment.header.seed
-        at_ns = segment.header.created_at_ns
-        return frame.encode(MARK, b"", 0, lsn=lsn, durable_lsn=lsn - 1, now_ns=at_ns, seed=seed)
+
+def _mark(lsn: int, segment: Segment) -> bytes:
+    """Return a mark, which states that every record before `lsn` is durable."""
+    at_ns, seed = segment.header.created_at_ns, segment.header.seed
+    return frame.encode(MARK, b"", 0, lsn=lsn, durable_lsn=lsn - 1, now_ns=at_ns, seed=seed)

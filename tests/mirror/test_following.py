@@ -12,6 +12,7 @@ import pytest
 
 from journal import Journal, JournalReader, LockedError, Options
 from journal._disk.posix import PosixDisk
+from journal._disk.process import write_pid_note
 from journal._mirror.comparing import compare
 from journal._mirror.entry import MirrorDamageError, Piece
 from journal._mirror.following import Following
@@ -118,12 +119,13 @@ def test_readers_meet_no_damage(tmp_path: Path) -> None:
 
     directory = PosixDisk().open_directory(tmp_path / "b", write=True)
     directory.lock()
+    write_pid_note(directory, 0)
     copy = LiveCopy(directory, Known())
     reader = threading.Thread(target=read)
     reader.start()
     number = 1
     for name, data in segments_in(tmp_path / "a").items():
-        bounds = [0, 100, *range(117, len(data), 37), len(data)]
+        bounds = [0, 40, *range(77, len(data), 37), len(data)]
         for begin, end in pairwise(bounds):
             number += 1
             copy.apply(bytes_at(Piece(name, begin, data[begin:end]), number=number))

@@ -1,0 +1,283 @@
+"""Follower: a directory that follows a mirror, for readers and to take over from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Self, TypeVar, overload
+
+from journal._disk import process
+from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
+from journal._disk.posix import PosixDisk
+from journal._engine.journal import Journal
+from journal._format.layout import SEGMENT_VERSION
+from journal._format.segment import find_journal_id
+from journal._handle import OpenHandle
+from journal._mirror.attaching import ForkedError, RestoredError
+from journal._mirror.claiming import NewerVersionError, OtherJournalError, look
+from journal._mirror.comparing import compare
+from journal._mirror.following import Following
+from journal._mirror.marker import Marker, read_marker, write_marker
+from journal._mirror.mirror import Mirror
+from journal._mirror.place_note import Known
+from journal._mirror.public_errors import as_public
+from journal._mirror.store import LostError, Store, StoreError, UnreachableError
+from journal._names import is_journal
+from journal._public import public
+from journal._waits import check_lsn, check_timeout_s
+from journal.errors import ClosedError, UnsafePathError
+
+T = TypeVar("T")
+_RETRY_S = 0.2
+_kept: list[object] = []  # a forked child closes none of its parent's connections
+
+
+@public
+def follow(
+    mirror: str | Mirror, path: StrPath, *, poll_s: float = 0.3, disk: Disk | None = None
+) -> Follower:
+    """Follow a mirror into the directory `path`, which is made if it is missing. Claims nothing.
+
+    Returns once the directory has everything that the mirror has. From then on, the follower asks
+    for more every `poll_s` seconds, in a thread of its own. Readers on this machine, such as
+    JournalReader, `Tables.read` and `read_fleet`, see the directory as that of a live writer, and
+    no writer can open it before the follower is closed.
+
+    `mirror`: the address, or Mirror(...) for another `open_timeout_s`. It may be that of a journal
+    which is still to be made. `path`: a new directory, one that followed before, or that of a
+    writer which the mirror has overtaken. Raises LockedError, MirrorError (also if the directory
+    has records that the mirror lacks), UnsafePathError, ValueError and OSError.
+    """
+    if isinstance(mirror, str):
+        mirror = Mirror(mirror)
+    if not 0.001 <= poll_s <= 3600:
+        raise ValueError(f"poll_s must be a number from 0.001 to 3600, not {poll_s!r}")
+    process.check_interpreter(path)
+    disk = disk or PosixDisk()
+    directory = disk.open_directory(path, write=True)
+    store: Store | None = None
+    try:
+        directory.lock()
+        names = directory.names()
+        if names and not is_journal(names):
+            raise UnsafePathError(
+                f"the directory contains files, such as {names[0]!r}, but no journal; "
+                "give an empty or a new directory",
+                path=directory.path,
+            )
+        try:
+            store = _answered(mirror._open_store, mirror.open_timeout_s)
+            opened = store
+            known = _answered(lambda: _prepare(opened, directory, mirror), mirror.open_timeout_s)
+        except StoreError as error:
+            raise as_public(error, mirror.shown_url, directory.path) from error
+        process.write_pid_note(directory, 0)
+        return Follower(
+            mirror, disk, directory, store, Following(store, directory, known, poll_s=poll_s)
+        )
+    except BaseException:
+        if store is not None:
+            store.close()
+        directory.close(unlock=True)
+        raise
+
+
+@public
+class Follower(OpenHandle):
+    """A directory that follows a mirror. `follow` makes one.
+
+    It is a context manager, and leaving it closes it. Thread-safe.
+    """
+
+    path: str
+    """The directory."""
+
+    url: str
+    """The address of the mirror, without credentials."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        disk: Disk,
+        directory: Directory,
+        store: Store,
+        following: Following,
+    ) -> None:
+        self.path = directory.path
+        self.url = mirror.shown_url
+        self._mirror = mirror
+        self._disk = disk
+        self._parts = _Parts(directory, store, following)
+        process.own(self._parts)
+        following.start()
+
+    @property
+    def lsn(self) -> int:
+        """The LSN up to which readers of the directory find every record."""
+        return self._parts.following.lsn
+
+    @property
+    def lag_s(self) -> float:
+        """The time, in seconds, since the directory had everything that the mirror had. It grows
+        while the mirror is unreachable."""
+        return self._parts.following.lag_s
+
+    def check(self) -> None:
+        """Raise MirrorError or OSError if nothing more is followed, and ClosedError after a
+        close."""
+        failure = self._parts.following.failure
+        if isinstance(failure, StoreError):
+            raise as_public(failure, self.url, self.path) from failure
+        if failure is not None:
+            raise failure
+        if self._parts.is_closed or self._parts.following.has_ended:
+            raise ClosedError(f"{self.path}: the follower is closed; follow the mirror again")
+
+    def wait(self, lsn: int, *, timeout_s: float | None = None) -> None:
+        """Block until the directory has every record up to `lsn`.
+
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), and what `check` raises.
+        """
+        check_lsn(lsn)
+        check_timeout_s(timeout_s)
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        following = self._parts.following
+        while (gate := following.gate(lsn)) is not None:
+            if not gate.wait(None if until_s is None else until_s - time.monotonic()):
+                raise TimeoutError(f"{self.path}: LSN {lsn} did not arrive within {timeout_s} s")
+        if lsn > following.lsn:
+            self.check()
+
+    @overload
+    def promote(self, *, takeover: bool = True, **open_options: Any) -> Journal: ...
+
+    @overload
+    def promote(
+        self, opens: Callable[..., T], *arguments: Any, takeover: bool = True, **open_options: Any
+    ) -> T: ...
+
+    def promote(
+        self,
+        opens: Callable[..., Any] = Journal.open,
+        *arguments: Any,
+        takeover: bool = True,
+        **open_options: Any,
+    ) -> Any:
+        """Stop following, and open the directory as the mirror's writer. Return what is opened.
+
+        `opens`: the function that opens it, such as `DurableState.open`; it gets the path, the
+        `arguments`, `mirror`, `takeover` and the `open_options`. Unless `takeover` is False,
+        another writer that holds the mirror is overtaken: it stops with FencedError at its next
+        upload. Raises what `opens` raises; the follower is closed then, too.
+        """
+        self.check()
+        self.close()
+        options = {"mirror": self._mirror, "takeover": takeover, **open_options}
+        if not isinstance(self._disk, PosixDisk):
+            options.setdefault("disk", self._disk)
+        return opens(self.path, *arguments, **options)
+
+    def close(self) -> None:
+        """Stop following, and release the directory. A second call does nothing. Waits for a
+        request that is under way."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._parts.is_closed else f"at LSN {self.lsn}"
+        return f"<Follower {self.path} of {self.url} {state}>"
+
+
+class _Parts:
+    """The parts of a follower, for forks and exits."""
+
+    def __init__(self, directory: Directory, store: Store, following: Following) -> None:
+        self.directory = directory
+        self.following = following
+        self.is_closed = False
+        self._store = store
+
+    def close(self) -> None:
+        if self.is_closed:
+            return
+        self.following.stop()
+        self.following.join()  # each request ends after a bounded time
+        self.is_closed = True
+        process.disown(self)
+        self._store.close()
+        try:
+            process.clear_pid_note(self.directory)
+        except OSError as error:
+            if not is_disk_error(error):
+                raise
+        self.directory.close(unlock=True)
+
+    def abandon(self) -> None:
+        self.is_closed = True
+        _kept.append(self._store)
+        self.following.abandon()
+        self.directory.close(unlock=False)
+
+    def finish(self) -> None:
+        self.close()
+
+
+def _prepare(store: Store, directory: Directory, mirror: Mirror) -> Known:
+    """Bring the directory up to the mirror, and return what both have."""
+    marker = read_marker(directory)
+    if marker is not None and marker.restored_lsn is not None:
+        raise RestoredError(
+            f"{directory.path}: it was restored to LSN {marker.restored_lsn}, and may be written "
+            "to; follow the mirror into a new directory"
+        )
+    _check_same(store, directory)
+    comparison = compare(store, directory)
+    if comparison.verdict not in ("new", "equal", "behind"):
+        raise ForkedError(
+            f"{directory.path}: it has records that the mirror lacks. Nothing was changed. Open it "
+            "with its mirror, which ships them or puts them aside; or follow into a new directory"
+        )
+    if marker is None or marker.url != mirror.shown_url:
+        write_marker(directory, Marker(mirror.shown_url))
+    comparison.fetch()
+    return comparison.known
+
+
+def _check_same(store: Store, directory: Directory) -> None:
+    """Raise OtherJournalError, NewerVersionError or LostError unless the directory may follow."""
+    claimed, own_id = look(store).claimed, find_journal_id(directory)
+    claim = claimed.claim if claimed else None
+    if claim is None:
+        if own_id is not None:
+            raise LostError(
+                f"{directory.path}: it has records of journal {own_id}, and the mirror has none"
+            )
+        return
+    if own_id not in (None, claim.journal_id):
+        raise OtherJournalError(
+            f"{directory.path}: it is of journal {own_id}, and the mirror of journal "
+            f"{claim.journal_id}; nothing was changed"
+        )
+    if claim.format_version > SEGMENT_VERSION:
+        raise NewerVersionError(
+            f"the mirror has format version {claim.format_version}, which is newer than "
+            f"{SEGMENT_VERSION}; use a newer journal-engine"
+        )
+
+
+def _answered(call: Callable[[], T], timeout_s: float) -> T:
+    """Make requests, and repeat them for at most `timeout_s` seconds while the store is
+    unreachable."""
+    until_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            return call()
+        except UnreachableError:
+            if time.monotonic() + _RETRY_S >= until_s:
+                raise
+            time.sleep(_RETRY_S)

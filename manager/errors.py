@@ -189,7 +189,8 @@ class LegacyError(ManagerError, ValueError):
 
 
 class TasksError(ValueError):
-    """A line of a task file is not valid. The message begins with `file:line:`."""
+    """A line of a task file, or an option of the run, is not valid. The message begins with
+    `file:line:` or the option."""
 
 
 def _id_and_name(agent_id: str, name: str) -> str:

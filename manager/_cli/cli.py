@@ -44,7 +44,7 @@ def run_cli(args: list[str]) -> int:
         return 2
     except click.Abort:
         return 130
-    except (JournalError, ManagerError, TasksError, OSError) as error:
+    except (JournalError, ManagerError, TasksError, OSError, ImportError) as error:
         release_stdout()
         say(_error_message(error))
         return _exit_code(error)

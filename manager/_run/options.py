@@ -36,5 +36,11 @@ class RunOptions:
     output_bytes_max: int = OUTPUT_BYTES_MAX
     """The size up to which each stream of a command is kept in files, in bytes; 0 keeps none."""
 
+    mirror: str | None = None
+    """The address of the state's mirror, or None. With one, the state need not be on this machine."""
+
+    takeover: bool = False
+    """True to take the mirror over from a writer that has not released it."""
+
     joblog: str | None = None
     """The path of the job log, or None."""

@@ -29,6 +29,7 @@ from manager._run.schedule import Schedule
 from manager._run.signals import StopSignals
 from manager._run.tasks import DEPTH_MAX, Task
 from manager.agent import ENDED, Agent
+from manager.errors import TasksError
 from manager.limits import Limits
 from manager.manager import SubAgentManager
 from manager.outputs import OutputDirectory
@@ -63,7 +64,8 @@ def run_tasks(
     no state to continue, TimeoutError if commands of an earlier run can't be killed, GuardError,
     and the errors of opening and using a manager.
     """
-    if tasks is None and not os.path.lexists(path := os.path.join(workspace, state_dir)):
+    path = os.path.join(workspace, state_dir)
+    if tasks is None and options.mirror is None and not os.path.lexists(path):
         raise FileNotFoundError(errno.ENOENT, "no state to continue; give a file of tasks", path)
     limits = Limits(
         max_running=options.jobs,
@@ -76,7 +78,7 @@ def run_tasks(
     with (
         StopSignals() as signals,
         Guard() as guard,
-        _open(workspace, state_dir, limits) as manager,
+        _open(workspace, state_dir, limits, options) as manager,
         closing(OutputDirectory.open(manager.path, write=True)) as outputs,
     ):
         guard.lock(os.path.join(manager.path, "LOCK"))
@@ -108,12 +110,22 @@ def _job_log(path: str | None, report: RunReport) -> Iterator[JobLog | None]:
         report.joblog_error = log.error
 
 
-def _open(workspace: str, state_dir: str, limits: Limits) -> SubAgentManager:
+def _open(workspace: str, state_dir: str, limits: Limits, options: RunOptions) -> SubAgentManager:
     until = time.monotonic() + _LOCKED_FOR_S
     while True:
         try:
-            return SubAgentManager.open(workspace, state_dir=state_dir, limits=limits)
-        except LockedError:
+            return SubAgentManager.open(
+                workspace,
+                state_dir=state_dir,
+                limits=limits,
+                mirror=options.mirror,
+                takeover=options.takeover,
+            )
+        except ValueError as error:  # the address of the mirror
+            raise TasksError(f"--mirror: {error}") from error
+        except LockedError as error:
+            if error.host is not None:
+                raise  # a writer on another machine holds the mirror
             # If a runner is killed while it starts a command, the command's process holds a copy of
             # the runner's lock until its exec.
             if time.monotonic() > until:

@@ -91,6 +91,7 @@ CASES: dict[str, dict[str, Case]] = {
         "redact": case("name", *CUT, "-o", "json"),
     },
 }
+OF_MIRRORS = {"follow"}  # tests/inspect/test_inspect_mirrors.py tests its flags
 TIMELESS = {
     "verify",
     "backup",
@@ -101,6 +102,8 @@ TIMELESS = {
 
 def flags() -> Iterator[tuple[str, str, str]]:
     for verb, command in cli.commands.items():
+        if verb in OF_MIRRORS:
+            continue
         for option in command.params:
             if isinstance(option, click.Option):
                 yield from ((verb, str(option.name), spelling) for spelling in option.opts)

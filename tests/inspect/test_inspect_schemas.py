@@ -61,7 +61,7 @@ def test_each_command_has_a_valid_shipped_schema() -> None:
     for verb in SCHEMAS:
         schema = schema_of(verb)
         jsonschema.Draft202012Validator.check_schema(schema)
-        assert schema["title"] == f"journal-inspect {verb}"
+        assert schema["title"] == f"journal-inspect {verb.replace('-', ' ')}"
         assert schema["description"].endswith(".")
         assert ask("schema", verb).out == read_schema(verb)
         assert all(value["additionalProperties"] is not True for value in objects(schema))

@@ -73,6 +73,8 @@ def _explain_journal(error: BaseException) -> tuple[int, str] | None:
         CorruptionError,
         JournalError,
         LockedError,
+        MirrorError,
+        MirrorReason,
         NotAJournalError,
     )
 
@@ -80,7 +82,9 @@ def _explain_journal(error: BaseException) -> tuple[int, str] | None:
     if not isinstance(error, JournalError):
         return None
     code = next((code for kind, code in codes.items() if isinstance(error, kind)), CANT_OPEN)
-    if isinstance(error, LockedError):
+    if isinstance(error, MirrorError) and error.reason is MirrorReason.DAMAGED:
+        return CORRUPT, str(error)
+    if isinstance(error, LockedError) and error.host is None:
         holder = f"process {error.pid}" if error.pid else "another process"
         text = f"{error.path}: locked by {holder}; stop it first, "
         text += "or use journal-inspect log and verify, which need no lock"

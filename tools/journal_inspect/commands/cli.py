@@ -12,7 +12,7 @@ from typing import Any
 import click
 from _journal_console import release_stdout
 
-from journal_inspect.commands import verbs, verbs_fleet, verbs_other, verbs_tables
+from journal_inspect.commands import verbs, verbs_fleet, verbs_mirror, verbs_other, verbs_tables
 from journal_inspect.exits import explain
 from journal_inspect.rendering.text import say
 
@@ -39,7 +39,7 @@ _EXIT_CODES = (
         "can't open: missing, not a journal, no permission, a newer version; or the extra `cli` is "
         "not installed",
     ),
-    ("5", "locked by a live writer (only repair needs the lock)"),
+    ("5", "locked by a live writer (only `repair`, `follow` and `reappend` need the lock)"),
     ("124", "timed out"),
     ("130, 143", "stopped by SIGINT, SIGTERM"),
     ("141", "the reader of the output has gone"),
@@ -120,8 +120,9 @@ def _version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
 def cli() -> None:
     """Look into the journal in the directory PATH, whether its writer is running or not.
 
-    Only `repair --apply` changes a journal, and only `repair` takes its lock. `backup`, `report`
-    and `checkpoint --write` write the file or directory that you name.
+    Only `repair --apply` and `mirror reappend --apply` change a journal, and only these, `repair`
+    and `follow` take its lock. `backup`, `report`, `follow` and `checkpoint --write` write the file
+    or directory that you name.
 
     Data goes to stdout, messages go to stderr. Unprintable characters are escaped. In JSON, bytes
     are {"base64": ...}, ext types {"ext": n, "base64": ...}, and maps whose keys are not all
@@ -136,6 +137,7 @@ for _command in (
     *verbs.COMMANDS,
     *verbs_tables.COMMANDS,
     *verbs_fleet.COMMANDS,
+    *verbs_mirror.COMMANDS,
     *verbs_other.COMMANDS,
 ):
     _command.context_class = _Context

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SHELLS = ("bash", "zsh", "fish")
 SCHEMAS = (
     *("info", "verify", "log", "stats", "checkpoint", "tables", "get", "export"),
-    *("agents", "show", "history", "diff", "backup", "repair"),
+    *("agents", "show", "history", "diff", "follow", "mirror-reappend", "backup", "repair"),
 )
 
 

@@ -1,0 +1,177 @@
+"""journal-inspect follow and mirror: on mirrors in a directory."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from journal import DurableDict, Journal, JournalReader, Mirror, Options
+from tests.inspect.inspect_support import COMMAND, TIMEOUT_S, ask, check_refused, environment
+from tests.inspect.test_inspect_schemas import validate
+
+
+def mirror_at(place: Path) -> Mirror:
+    return Mirror(f"file://{place}/mirror", interval_s=0.01)
+
+
+def write(place: Path, name: str = "j", count: int = 3, application: str = "") -> Path:
+    """Write a mirrored journal, and return its directory."""
+    options = Options(application=application)
+    with Journal.open(place / name, options=options, mirror=mirror_at(place)) as journal:
+        for number in range(count):
+            journal.append(number)
+    return place / name
+
+
+def forked(place: Path, application: str = "") -> Path:
+    """Make a fork and put it aside. Return the directory that was put aside."""
+    path = write(place, application=application)
+    shutil.copytree(path, place / "old")
+    write(place, application=application)
+    shutil.rmtree(path)
+    (place / "old").rename(path)
+    options = Options(application=application)
+    with Journal.open(path, options=options, mirror=False) as journal:
+        journal.append("own")
+        journal.append("mine")
+    Journal.open(path, options=options, mirror=mirror_at(place)).close()
+    (aside,) = place.glob("j.aside-*")
+    return aside
+
+
+# --- follow ---
+
+
+def test_a_directory_follows_a_mirror(tmp_path: Path) -> None:
+    """The directory gets every record, in each format, and the next call goes on from there."""
+    write(tmp_path)
+    url = mirror_at(tmp_path).url
+    text = ask("follow", url, tmp_path / "b", "--until-lsn", "3")
+    assert (text.code, text.out.split(",")[0]) == (0, "LSN 3")
+    assert f"follows {url}" in text.err
+    write(tmp_path)
+    for form in ("json", "jsonl"):
+        answer = ask("follow", url, tmp_path / "b", "--until-lsn", "6", "-o", form)
+        validate("follow", answer)
+        (line,) = answer.jsonl
+        assert (line["lsn"], line["path"], line["url"]) == (6, str(tmp_path / "b"), url)
+    assert JournalReader.open(tmp_path / "b").last_lsn == 6
+
+
+def test_following_ends_at_its_time_limit(tmp_path: Path) -> None:
+    """A record that does not come in time is exit code 124."""
+    write(tmp_path)
+    answer = ask(
+        "follow", mirror_at(tmp_path).url, tmp_path / "b", "--until-lsn", "9", "--timeout-s", "0.1"
+    )
+    assert answer.code == 124
+    assert "timed out at LSN 3" in answer.err
+
+
+def test_a_signal_ends_following(tmp_path: Path) -> None:
+    """SIGTERM ends it with 143, and the directory can be opened at once."""
+    write(tmp_path)
+    command = [*COMMAND, "follow", mirror_at(tmp_path).url, str(tmp_path / "b")]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("LSN 3,")
+        assert ask("info", tmp_path / "b").code == 0
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(TIMEOUT_S) == 143
+    with Journal.open(tmp_path / "b", mirror=mirror_at(tmp_path)) as journal:
+        assert journal.last_lsn == 3
+
+
+def test_a_mirror_that_cant_be_followed_is_refused(tmp_path: Path) -> None:
+    """A bad address is wrong usage. A damaged mirror is corruption, and a directory in use is
+    locked."""
+    path = write(tmp_path)
+    url = mirror_at(tmp_path).url
+    assert ask("follow", "ftp://x/y", tmp_path / "b").code == 2
+    check_refused(ask("follow", f"file://{tmp_path}/no/mirror", tmp_path / "b"), 4, "can't be")
+    with Journal.open(path, mirror=mirror_at(tmp_path)):
+        check_refused(ask("follow", url, path), 5, "locked by")
+    entries = sorted((tmp_path / "mirror").glob("entry-*"))
+    entries[-1].write_bytes(b"hello")
+    check_refused(ask("follow", url, tmp_path / "b"), 3, "something else wrote it")
+
+
+# --- mirror reappend ---
+
+
+def test_a_fork_is_appended_again(tmp_path: Path) -> None:
+    """The records that no mirror has are shown first, and appended only on request, once."""
+    aside = forked(tmp_path)
+    for form in ("json", "jsonl"):
+        answer = ask("mirror", "reappend", aside, "-o", form)
+        validate("mirror-reappend", answer)
+        assert answer.json["records"] == 2
+        assert answer.json["appended_last_lsn"] is None
+    assert JournalReader.open(tmp_path / "j").last_lsn == 6
+    for _ in range(2):
+        answer = ask("mirror", "reappend", aside, "--apply")
+        assert answer.code == 0
+        assert "yes, as LSN 7 to 8" in answer.out.replace("  ", " ")
+    with JournalReader.open(tmp_path / "j") as reader:
+        assert [each.record for each in reader.entries(6) if not each.is_filler] == ["own", "mine"]
+    validate("mirror-reappend", ask("mirror", "reappend", aside, "-o", "json"))
+    assert ask("mirror", "reappend", tmp_path / "j").code == 4
+
+
+def test_an_application_must_be_named(tmp_path: Path) -> None:
+    """Records of a state machine are appended only if its application is named, because its state
+    may refuse them. Tables take them."""
+    aside = forked(tmp_path, application="mine/1")
+    refused = ask("mirror", "reappend", aside, "--apply")
+    check_refused(refused, 4, "application 'mine/1'", "--application mine/1")
+    other = ask("mirror", "reappend", aside, "--apply", "--application", "other")
+    check_refused(other, 4, "application 'mine/1'")
+    assert ask("mirror", "reappend", aside, "--apply", "--application", "mine/1").code == 0
+
+
+def test_a_fork_of_tables_is_appended_again(tmp_path: Path) -> None:
+    """The changes of a fork of a dict are in it again."""
+    mirror = mirror_at(tmp_path)
+    with DurableDict.open(tmp_path / "j", mirror=mirror) as table:
+        table["a"] = 1
+    shutil.copytree(tmp_path / "j", tmp_path / "old")
+    with DurableDict.open(tmp_path / "j", mirror=mirror) as table:
+        table["b"] = 2
+    shutil.rmtree(tmp_path / "j")
+    (tmp_path / "old").rename(tmp_path / "j")
+    with DurableDict.open(tmp_path / "j", mirror=False) as table:
+        table["c"] = 3
+    DurableDict.open(tmp_path / "j", mirror=mirror).close()
+    (aside,) = tmp_path.glob("j.aside-*")
+    answer = ask("mirror", "reappend", aside, "--apply", "--mirror", mirror.url)
+    assert answer.code == 0, answer.err
+    with DurableDict.open(tmp_path / "j", mirror=mirror) as table:
+        assert dict(table) == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("options", [("--takeover",), ()])
+def test_a_held_mirror_needs_a_takeover(options: tuple[str, ...], tmp_path: Path) -> None:
+    """While another writer holds the mirror, nothing is appended, unless it is taken over."""
+    aside = forked(tmp_path)
+    with Journal.open(tmp_path / "k", mirror=mirror_at(tmp_path)) as journal:
+        journal.wait_mirrored()
+        answer = ask("mirror", "reappend", aside, "--apply", *options)
+        if options:
+            assert answer.code == 0
+        else:
+            check_refused(answer, 5, "holds its mirror")
+        held = not options
+        try:
+            journal.close()
+        except Exception:
+            assert not held

@@ -98,7 +98,7 @@ class Link:
         self.holding = Holding(mirror.lag_bytes_max)
         self.attached = self._attach()
         if self.attached is not None:
-            self.holding.first = self.attached.cursor.segment
+            self.holding.first = self.attached.known.cursor.segment
 
     def open_directory(self) -> Directory:
         """Open the directory once more."""

@@ -26,9 +26,8 @@ from journal._mirror.comparing import Comparison, compare
 from journal._mirror.entry import Claim
 from journal._mirror.errors import MirrorReason
 from journal._mirror.marker import Marker, write_marker
-from journal._mirror.place_note import write_note
+from journal._mirror.place_note import Known, write_note
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
-from journal._mirror.unshipped import Cursor
 
 _RETRY_S = 0.2
 
@@ -46,12 +45,12 @@ class RestoredError(StoreError):
 
 
 class Attached(NamedTuple):
-    """A mirror whose claim stands, and whose directory lacks nothing. `cursor` is where shipping
-    goes on."""
+    """A mirror whose claim stands, and whose directory lacks nothing. `known` is what it has, and
+    its cursor where shipping goes on."""
 
     store: Store
     appender: Appender
-    cursor: Cursor
+    known: Known
 
     @property
     def journal_id(self) -> str:
@@ -153,7 +152,7 @@ class Attachment:
         comparison.fetch()
         write_note(self._directory, comparison.known)
         self._note_standing(appender)
-        return Attached(store, appender, comparison.cursor)
+        return Attached(store, appender, comparison.known)
 
     def attach_within(self, timeout_s: float) -> Attached:
         """Attach, and repeat requests for at most `timeout_s` seconds while the store is

@@ -12,10 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from journal._commit.gate import Gate
 from journal._disk.disk import Directory
+from journal._format.checkpoint import checkpoint_lsns
 from journal._log import post
+from journal._mirror.blobs import checkpoint_names, read_blob
 from journal._mirror.entry import BYTES, CLAIM, RELEASE
 from journal._mirror.live_copy import LiveCopy
 from journal._mirror.place_note import Known, write_note
@@ -26,6 +29,7 @@ from journal._mutex import Alarm
 _AWAY_S = 2.0  # no writer rolls up and trims an entry sooner than that after it was appended
 _LIST_S_MIN, _LIST_S_MAX = 2.0, 60.0
 _RETRY_S_MAX = 5.0
+_UPKEEP_S = 60.0  # between two looks for a newer checkpoint
 _NOTE_S = 5.0  # between two notes of the last place
 _PLAIN = (CLAIM, BYTES, RELEASE)
 
@@ -50,6 +54,7 @@ class Following:
         self._poll_s = poll_s
         self._clock_s = clock_s
         self._current_s = self._noted_s = clock_s()
+        self._upkeep_at_s = self._current_s + _UPKEEP_S
         self._list_pause_s, self._list_at_s = _LIST_S_MIN, self._current_s + _LIST_S_MIN
         self._alarm = Alarm()
         self._gate = Gate(wakes_all_at_once=True)
@@ -131,6 +136,9 @@ class Following:
                     self._read_log(asked_s)
                     self._list_pause_s = min(2 * self._list_pause_s, _LIST_S_MAX)
                 self._current_s = asked_s
+                if asked_s >= self._upkeep_at_s:
+                    self._upkeep_at_s = asked_s + _UPKEEP_S
+                    self._take_checkpoint()
                 return
             if self._stops():
                 return
@@ -152,6 +160,16 @@ class Following:
             self._pass()
         self._current_s = asked_s
         self._list_at_s = asked_s + self._list_pause_s
+
+    def _take_checkpoint(self) -> None:
+        """Get the newest checkpoint, so that the directory is compacted like the writer's."""
+        own_lsn = max(checkpoint_lsns(self._directory.names()), default=-1)
+        names = checkpoint_names(self._store.blob_names())
+        number = self._copy.known.place.number
+        newer = [each for each in names if each.number <= number and not each.nonce]
+        if newer and newer[-1].lsn > own_lsn:
+            with suppress(AbsentError):  # a newer one has replaced it
+                self._copy.add_checkpoint(read_blob(self._store, newer[-1]))
 
     def _stops(self) -> bool:
         return self._is_stopping

@@ -8,12 +8,22 @@ part of a frame's header would take its place and prove nothing, so it waits for
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 from journal._disk.disk import TMP, Directory, File, remove_if_exists, write_all
 from journal._format import frame
+from journal._format.checkpoint import (
+    CHECKPOINTS_KEPT_MIN,
+    BadCheckpointError,
+    checkpoint_lsns,
+    read_checkpoint,
+)
 from journal._format.layout import FRAME_HEADER_BYTES, MARK, SEGMENT_HEADER_BYTES
 from journal._format.segment import Segment, SegmentName, segment_names
 from journal._mirror.entry import MirrorEntry, Piece
 from journal._mirror.place_note import Known
+from journal._recovery.recovery import drop_covered
 from journal._recovery.walk import Walk
 
 
@@ -53,8 +63,26 @@ class LiveCopy:
             self.known.add_piece(piece, entry.number)
             if piece.end > size:
                 self._write(Piece(piece.name, size, piece.data[size - piece.offset :]))
+        if not entry.more:
+            self._end_checkpoint()
         self._finish()
         self.known.pass_by(entry)
+
+    def add_checkpoint(self, parts: Iterable[MirrorEntry]) -> None:
+        """Write a checkpoint of what is in the directory already, and remove what two checkpoints
+        cover, as the writer does. Raises the disk's errors and what `parts` raises."""
+        for part in parts:
+            for piece in part.pieces:
+                self._add_to_checkpoint(piece)
+        self._end_checkpoint()
+        verified: list[int] = []
+        for lsn in reversed(checkpoint_lsns(self._directory.names())):
+            with suppress(BadCheckpointError):
+                read_checkpoint(self._directory, lsn).close()
+                verified.insert(0, lsn)
+            if len(verified) == CHECKPOINTS_KEPT_MIN:
+                break
+        drop_covered(self._directory, verified, CHECKPOINTS_KEPT_MIN)
 
     def close(self) -> None:
         """Close the open file. A second call does nothing."""

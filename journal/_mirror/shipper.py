@@ -20,12 +20,14 @@ from journal._disk.disk import Directory
 from journal._log import post
 from journal._mirror.attaching import Attached
 from journal._mirror.claiming import Appender
-from journal._mirror.entry import Piece, pack_pieces
+from journal._mirror.entry import MirrorDamageError, MirrorEntry, Piece, pack_pieces
+from journal._mirror.place_note import Known, write_note
 from journal._mirror.store import RefusedError, Store, StoreError, UnreachableError
 from journal._mirror.unshipped import Unshipped
 from journal._mirror.upkeep import Upkeep
 from journal._mutex import Alarm
 
+_NOTE_S = 30.0  # between two notes of the last place
 _RETRY_S_MIN, _RETRY_S_MAX = 0.05, 5.0
 
 
@@ -67,6 +69,8 @@ class Shipper:
         self._path = directory.path
         self._events = events
         self._link: _Link | None = None  # set by the thread, once the mirror is attached
+        self._known: Known | None = None  # for the next open; None if it has to compare everything
+        self._noted_at = time.monotonic()
         self._alarm = Alarm()
         self._gate = Gate(wakes_all_at_once=True)
         self._thread = threading.Thread(target=self._run, name="journal-mirror", daemon=True)
@@ -152,6 +156,7 @@ class Shipper:
             self._ship(self._synced_end(), is_closed=self._is_closed)
             appender = self._linked.appender
             self._until_answered(appender.release, appender.retry)
+            self._note(appender.last)
         except _GivenUpError as error:
             text = "%s: not everything is mirrored: %s; the next open ships what follows LSN %d"
             post(logging.ERROR, text, self._path, error.__cause__ or error, self.mirrored_lsn)
@@ -166,6 +171,7 @@ class Shipper:
             try:
                 if self._link is not None:
                     self._link.store.close()
+                self._note_place(0.0)
                 self._directory.close(unlock=False)
             finally:
                 self._events.ended()
@@ -176,8 +182,8 @@ class Shipper:
         return self._link
 
     def _connect(self) -> None:
-        store, appender, cursor = self._attach()
-        unshipped = Unshipped(self._directory, self._epoch, cursor)
+        store, appender, self._known = self._attach()
+        unshipped = Unshipped(self._directory, self._epoch, self._known.cursor)
         upkeep = self._make_upkeep(store, appender, self._directory, unshipped)
         self._link = _Link(store, appender, unshipped, upkeep)
         self.backlog_bytes = unshipped.size()
@@ -205,11 +211,13 @@ class Shipper:
                 self._append(group, lsn if is_last else self.mirrored_lsn)
         self._shipped_end, self._complete_at = end, looked_at
         self._note_mirrored(lsn)
+        self._note_place(_NOTE_S)
         upkeep.run(self.mirrored_lsn)
 
     def _start_again(self, end: SyncedEnd | None, lsn: int, *, is_closed: bool) -> bool:
         """Continue where bytes that were not shipped are gone. Return False if that can't be."""
         _, appender, _, upkeep = self._linked
+        self._known = None
         try:
             has_begun = upkeep.start_again(
                 end, lsn, self.mirrored_lsn, self._until_answered, is_closed=is_closed
@@ -225,6 +233,7 @@ class Shipper:
         _, appender, unshipped, upkeep = self._linked
         self._until_answered(lambda: appender.append(pieces, lsn), appender.retry)
         unshipped.advance(pieces)
+        self._note(appender.last)
         upkeep.add(appender.last)
         self.shipped_bytes += sum(len(piece.data) for piece in pieces)
         self._note_mirrored(lsn)
@@ -233,6 +242,21 @@ class Shipper:
         if lsn > self.mirrored_lsn:
             self.mirrored_lsn = lsn
             self._pass()
+
+    def _note(self, entry: MirrorEntry) -> None:
+        """Note an entry that was appended."""
+        if self._known is None:
+            return
+        try:
+            self._known.add(entry)
+        except MirrorDamageError:
+            self._known = None  # a note only saves time
+
+    def _note_place(self, pause_s: float) -> None:
+        """Write the note of the last place, if the last one is older than `pause_s` seconds."""
+        if self._known is not None and time.monotonic() >= self._noted_at + pause_s:
+            write_note(self._directory, self._known)
+            self._noted_at = time.monotonic()
 
     def _until_answered(
         self, call: Callable[[], object], again: Callable[[], object] | None = None

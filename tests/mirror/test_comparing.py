@@ -16,6 +16,7 @@ from journal._mirror.memory_store import MemoryStore
 from journal._mirror.place_note import write_note
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
+from tests.mirror.stores import opened
 from tests.mirror.test_shipping import SMALL, TIMEOUT_S, Mirrored, segments_in
 
 COMMITS = 60
@@ -246,3 +247,17 @@ def test_what_is_ahead_is_shipped_from_the_cursor(tmp_path: Path) -> None:
     assert again.shipper.wait(COMMITS + 3, TIMEOUT_S)
     again.close()
     assert case.verdict() == "equal"
+
+
+def test_a_writer_leaves_a_note(tmp_path: Path) -> None:
+    """After a close, the next opening in the same directory reads only the end of the mirror. After
+    a crash, it reads what came after the last note."""
+    store = Counted()
+    with opened(tmp_path / "a", store) as journal:
+        for _ in range(300):
+            journal.wait_mirrored(journal.append("x" * 100), timeout_s=TIMEOUT_S)
+    assert len(store.numbers(0)) > 10
+    store.reads = 0
+    with opened(tmp_path / "a", store) as journal:
+        assert journal.last_lsn == 300
+        assert store.reads <= 5

@@ -20,6 +20,7 @@ from journal._mirror.live_copy import LiveCopy
 from journal._mirror.place_note import Known, read_note
 from journal._mirror.store import AbsentError, UnreachableError
 from tests.mirror.conftest import Open
+from tests.mirror.test_checkpointing import count_in, counter_at
 from tests.mirror.test_claiming import claimer
 from tests.mirror.test_comparing import Counted
 from tests.mirror.test_place_note import bytes_at
@@ -171,8 +172,8 @@ def test_an_idle_follower_lists_seldom(tmp_path: Path) -> None:
     assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
     with followed(store, tmp_path / "b", clock) as following:
         following.poll()
-        names = store.blob_names
-        store.blob_names = lambda: lists.append(clock.now_s) or names()  # type: ignore[func-returns-value,method-assign]
+        numbers = store.numbers
+        store.numbers = lambda after: lists.append(clock.now_s) or numbers(after)  # type: ignore[func-returns-value,method-assign]
         for _ in range(1000):
             clock.now_s += 0.5
             following.poll()
@@ -246,3 +247,28 @@ def test_a_takeover_is_followed(open_one: Open, tmp_path: Path) -> None:
     first.journal.close()
     first.shipper.stop(0)
     assert first.shipper.join(TIMEOUT_S)
+
+
+def test_a_followed_directory_is_compacted(tmp_path: Path) -> None:
+    """A follower gets the newest checkpoint once a minute, and removes what two of them cover. The
+    directory stays small, can be read all the time, and opens with the same state."""
+    store, clock = Counted(), Clock()
+    counter = counter_at(tmp_path / "a", store)
+    with followed(store, tmp_path / "b", clock) as following:
+        sizes = []
+        for _ in range(4):
+            counter.rounds(2)
+            counter.ship()
+            clock.now_s += 61
+            following.poll()
+            sizes.append(len(segments_in(tmp_path / "b")))
+            assert JournalReader.open(tmp_path / "b").last_lsn == following.lsn
+            with JournalReader.open(tmp_path / "b") as reader:
+                assert list(reader.verify()) == []
+        assert sizes[-1] <= sizes[1]
+        assert len(list((tmp_path / "b").glob("checkpoint-*.json"))) == 2
+    counter.close()
+    lsn = counter.journal.last_lsn
+    with followed(store, tmp_path / "b") as again:
+        assert again.lsn == lsn
+    assert count_in(tmp_path / "b") == count_in(tmp_path / "a") == (lsn, lsn)

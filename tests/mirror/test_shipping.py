@@ -18,11 +18,11 @@ from journal._mirror.claiming import OvertakenError
 from journal._mirror.entry import Piece
 from journal._mirror.holding import Holding
 from journal._mirror.memory_store import MemoryStore
+from journal._mirror.place_note import Known
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from journal._mirror.shipper import Shipper
 from journal._mirror.store import LostError, RefusedError, Store, StoreError, UnreachableError
-from journal._mirror.unshipped import BEGINNING
 from journal._mirror.upkeep import Upkeep
 from tests.mirror.conftest import Open
 from tests.mirror.test_claiming import claimer
@@ -69,16 +69,17 @@ class Mirrored:
         self.failures: list[BaseException] = []
         self._writer = self.journal._core.committer._writer
         directory = PosixDisk().open_directory(path, write=False)
-        cursor = BEGINNING
+        known = Known()
         for entry in read_log(store):
-            cursor = cursor.after(entry.pieces)
+            known.add(entry)
         appender = claimer(store, self.statement, takeover=True).claim()
+        known.pass_by(appender.claimed)
         self.has_ended = threading.Event()
         self.holding = Holding(lag_bytes_max)
         self.journal._core.compactor.hold_back(self.holding)
         now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
         self.shipper = Shipper(
-            lambda: Attached(store, appender, cursor),
+            lambda: Attached(store, appender, known),
             directory,
             partial(Upkeep, holding=self.holding, keep_s=keep_s, now_ms=now_ms),
             lambda: self._writer.synced_end,

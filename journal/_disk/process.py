@@ -70,6 +70,11 @@ def disown(owned: Owned) -> None:
     _owned.discard(owned)
 
 
+def environment(name: str) -> str:
+    """Return an environment variable, or "" if it is not set."""
+    return os.environ.get(name, "")
+
+
 def host_and_pid() -> tuple[str, int]:
     """Return the machine's name and this process's ID."""
     return os.uname().nodename, os.getpid()

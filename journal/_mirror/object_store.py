@@ -2,7 +2,7 @@
 
 An entry is an object that is put only if its name is absent. The objects of a mirror at
 `s3://bucket/prefix` are `prefix/entries/` and 20 digits, and `prefix/blobs/` and the blob's name.
-obstore reads credentials as the provider's own tools do.
+obstore reads credentials as the provider's own tools do; those of a profile of AWS come from boto3.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+from journal._disk.process import environment
 from journal._mirror.store import AbsentError, RefusedError, TakenError, UnreachableError
 
 ENTRY_BYTES_MAX = 16 << 20
@@ -46,7 +47,12 @@ class ObjectStore:
         # Plain HTTP is used only if the endpoint's address says so, as for a server on this host.
         options = {"timeout": seconds, "connect_timeout": seconds, "allow_http": True}
         try:
-            store = obstore.store.from_url(url, client_options=options, retry_config=retries)
+            store = obstore.store.from_url(
+                url,
+                client_options=options,
+                retry_config=retries,
+                credential_provider=_profile_provider(url),
+            )
         except (obstore.exceptions.BaseError, ValueError) as error:
             raise RefusedError(
                 f"{url}: the address or its settings are wrong: {_text(error)}"
@@ -156,6 +162,29 @@ class ObjectStore:
                 advice = f"grant the credentials the right to {call} under this prefix"
                 raise RefusedError(f"{where}: not permitted: {_text(error)}; {advice}") from error
             raise UnreachableError(f"{where}: {_text(error)}") from error
+
+
+def _profile_provider(url: str) -> Any:
+    """Return the provider of the credentials of the profile that AWS_PROFILE names, perhaps with
+    single sign-on. Return None without a profile: then obstore reads what the environment, the
+    instance or the container has. Raises RefusedError."""
+    profile = environment("AWS_PROFILE")
+    if not url.startswith(("s3://", "s3a://")) or not profile:
+        return None
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError as error:
+        raise RefusedError(
+            f"{url}: AWS_PROFILE is set, and a profile needs the package boto3; "
+            "run: pip install boto3"
+        ) from error
+    try:
+        return Boto3CredentialProvider()
+    except Exception as error:  # boto3's own, of many kinds
+        raise RefusedError(
+            f"{url}: the credentials of the profile {profile!r} can't be read: {error}; "
+            "check it with: aws sts get-caller-identity"
+        ) from error
 
 
 class _Pieces:

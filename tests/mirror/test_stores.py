@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
 
 import pytest
 
@@ -16,7 +19,7 @@ from journal._mirror.store import LostError, RefusedError, TakenError, Unreachab
 from journal._mirror.urls import open_store, shown_url
 from journal.testing import SimulatedDisk, seeded
 from tests.installed import import_package
-from tests.mirror.servers import free_ports, make_stream
+from tests.mirror.servers import BUCKET, free_ports, make_stream
 
 # --- addresses ---
 
@@ -154,6 +157,45 @@ def test_a_server_that_is_not_there_is_unreachable(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UnreachableError, match="list blobs") as raised:
         open_store("s3://bucket/prefix", timeout_s=1)
     assert "Debug source" not in str(raised.value)
+
+
+def test_a_profile_needs_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile of AWS is read by boto3, and without that package, the error says what to
+    install."""
+    import_package("obstore")
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.delitem(sys.modules, "obstore.auth.boto3", raising=False)
+    with pytest.raises(RefusedError, match="pip install boto3"):
+        open_store("s3://bucket/prefix")
+
+
+def test_the_credentials_of_a_profile_are_used(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a profile, the requests have the credentials that its provider returns."""
+    auth = ModuleType("obstore.auth.boto3")
+    asked: list[str] = []
+
+    class Provider:
+        config: ClassVar[dict[str, str]] = {}
+
+        def __call__(self) -> dict[str, object]:
+            asked.append("credentials")
+            expires_at = datetime.now(UTC) + timedelta(hours=1)
+            keys = s3["AWS_ACCESS_KEY_ID"], s3["AWS_SECRET_ACCESS_KEY"]
+            names = "access_key_id", "secret_access_key"
+            return {**dict(zip(names, keys, strict=True)), "token": None, "expires_at": expires_at}
+
+    auth.Boto3CredentialProvider = Provider  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "obstore.auth.boto3", auth)
+    for variable, value in {**s3, "AWS_PROFILE": "work"}.items():
+        if "KEY" not in variable:
+            monkeypatch.setenv(variable, value)
+    store = open_store(f"s3://{BUCKET}/profile")
+    store.append(1, b"one")
+    assert store.entry(1) == b"one"
+    assert asked
 
 
 def test_a_bucket_that_does_not_exist_is_refused(

@@ -27,6 +27,8 @@ from journal._mirror.store import (
 
 T = TypeVar("T")
 
+_MESSAGE_BYTES_MAX = 16 << 20
+_MESSAGE_BYTES_MIN = 8 << 10  # less would make a large commit thousands of entries
 _HEADERS_BYTES_MAX = 1 << 10  # what a publish adds to an entry
 _WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the server
 _BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable
@@ -50,6 +52,7 @@ class JetStreamStore:
         self._thread.start()
         self._is_closed = False
         self._client: Any = None
+        self._message_bytes_max = _MESSAGE_BYTES_MAX
         try:
             self._client = self._call("connect", lambda: self._connect(servers))
             self._js: Any = self._client.jetstream(timeout=timeout_s)
@@ -62,7 +65,7 @@ class JetStreamStore:
     @property
     def entry_bytes_max(self) -> int:
         limit: int = self._client.max_payload
-        return min(16 << 20, limit - _HEADERS_BYTES_MAX)
+        return min(self._message_bytes_max, limit - _HEADERS_BYTES_MAX)
 
     def append(self, number: int, data: bytes) -> None:
         what = f"publish entry {number}"
@@ -193,6 +196,9 @@ class JetStreamStore:
             "max_age must be unlimited": config.max_age,
             "max_msgs_per_subject must be unlimited": config.max_msgs_per_subject > 0,
             "storage must be file": str(_value(config.storage)) != "file",
+            f"max_msg_size must be at least {_MESSAGE_BYTES_MIN}": 0
+            < (config.max_msg_size or -1)
+            < _MESSAGE_BYTES_MIN,
             "it must not be sealed": config.sealed,
             "it must acknowledge": config.no_ack,
             "deleting a message must be allowed": config.deny_delete,
@@ -204,15 +210,20 @@ class JetStreamStore:
             text = "%s: the stream has one replica, so it is lost with that server's disk"
             report(logging.WARNING, text, self.url)
         self._replicas = config.num_replicas or 1
+        if (config.max_msg_size or -1) > 0:
+            self._message_bytes_max = config.max_msg_size - _HEADERS_BYTES_MAX
         subject: str = subjects[0]
         return subject
 
     async def _open_bucket(self) -> Any:
         name = f"{self._stream}-blobs"
         try:
-            return await self._js.object_store(name)
+            bucket = await self._js.object_store(name)
         except self._nats.js.errors.NotFoundError:
             return await self._js.create_object_store(name, replicas=self._replicas)
+        if (await self._js.stream_info(f"OBJ_{name}")).config.max_age:
+            raise RefusedError(f"{self.url}: the bucket {name} forgets objects; its TTL must be 0")
+        return bucket
 
     def _last(self) -> int:
         info = self._call("ask for the last sequence", lambda: self._js.stream_info(self._stream))

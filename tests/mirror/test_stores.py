@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sys
@@ -232,6 +233,7 @@ def test_a_stream_that_does_not_exist_is_refused(nats_address: str) -> None:
         ({"retention": "workqueue"}, "retention must be limits"),
         ({"max_age": 3600}, "max_age must be unlimited"),
         ({"max_msgs_per_subject": 5}, "max_msgs_per_subject must be unlimited"),
+        ({"max_msg_size": 100}, "max_msg_size must be at least"),
         ({"storage": "memory"}, "storage must be file"),
         ({"deny_delete": True}, "deleting a message must be allowed"),
     ],
@@ -243,6 +245,33 @@ def test_a_stream_that_may_drop_messages_is_refused(
     make_stream(nats_address, fresh_name, **{"subjects": [f"{fresh_name}.log"], **settings})
     with pytest.raises(RefusedError, match=problem):
         open_store(f"nats://{nats_address}/{fresh_name}")
+
+
+def test_a_bucket_that_forgets_is_refused(nats_address: str, fresh_name: str) -> None:
+    """A bucket of blobs with a time to live would lose them."""
+    nats = import_package("nats")
+    make_stream(nats_address, fresh_name)
+
+    async def make_bucket() -> None:
+        client = await nats.connect(f"nats://{nats_address}")
+        await client.jetstream().create_object_store(f"{fresh_name}-blobs", ttl=3600)
+        await client.close()
+
+    asyncio.run(make_bucket())
+    with pytest.raises(RefusedError, match="its TTL must be 0"):
+        open_store(f"nats://{nats_address}/{fresh_name}")
+
+
+def test_entries_fit_the_streams_messages(nats_address: str, fresh_name: str) -> None:
+    """An entry of the largest size that the store states fits into a message of the stream."""
+    import_package("nats")
+    make_stream(nats_address, fresh_name, max_msg_size=10_000)
+    store = open_store(f"nats://{nats_address}/{fresh_name}")
+    try:
+        store.append(1, bytes(store.entry_bytes_max))
+        assert store.entry_bytes_max < 10_000
+    finally:
+        store.close()
 
 
 def test_a_stream_that_went_back_is_no_fence(nats_address: str, fresh_name: str) -> None:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from journal._format.segment_info import SegmentInfo
     from journal._mirror.errors import FencedError, MirrorError, MirrorReason
     from journal._mirror.mirror import Mirror
+    from journal._mirror.mirror_info import MirrorCheckpoint, MirrorInfo, mirror_info
     from journal._mirror.restore import restore
     from journal._mirror.restoring import RestoreReport
     from journal._mirror.verifying import MirrorFinding, verify_mirror
@@ -132,8 +133,10 @@ __all__ = [
     "LockStats",
     "LockedError",
     "Mirror",
+    "MirrorCheckpoint",
     "MirrorError",
     "MirrorFinding",
+    "MirrorInfo",
     "MirrorReason",
     "NotAJournalError",
     "Observer",
@@ -166,6 +169,7 @@ __all__ = [
     "UnsafePathError",
     "backup",
     "follow",
+    "mirror_info",
     "pack",
     "preview_recovery",
     "reappend",
@@ -191,6 +195,7 @@ _MODULES = {
     **dict.fromkeys(("Follower", "follow"), "_engine.follower"),
     **dict.fromkeys(("ReappendReport", "reappend"), "_engine.reappending"),
     "Mirror": "_mirror.mirror",
+    **dict.fromkeys(("MirrorCheckpoint", "MirrorInfo", "mirror_info"), "_mirror.mirror_info"),
     "RestoreReport": "_mirror.restoring",
     "restore": "_mirror.restore",
     **dict.fromkeys(("MirrorFinding", "verify_mirror"), "_mirror.verifying"),

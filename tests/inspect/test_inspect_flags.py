@@ -91,7 +91,7 @@ CASES: dict[str, dict[str, Case]] = {
         "redact": case("name", *CUT, "-o", "json"),
     },
 }
-OF_MIRRORS = {"follow"}  # tests/inspect/test_inspect_mirrors.py tests its flags
+OF_MIRRORS = {"restore", "follow"}  # tests/inspect/test_inspect_mirrors.py tests its flags
 TIMELESS = {
     "verify",
     "backup",

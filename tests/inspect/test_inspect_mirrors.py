@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,64 @@ def test_a_held_mirror_needs_a_takeover(options: tuple[str, ...], tmp_path: Path
             journal.close()
         except Exception:
             assert not held
+
+
+# --- restore, mirror list, mirror verify ---
+
+
+def test_a_mirror_is_restored(tmp_path: Path) -> None:
+    """A directory is made as of the end of the mirror, an LSN or a time, and verified."""
+    write(tmp_path)
+    with Journal.open(tmp_path / "j", mirror=mirror_at(tmp_path)) as journal:
+        for number in range(3):
+            journal.wait_durable(journal.append(number))
+    url = mirror_at(tmp_path).url
+    text = ask("restore", url, tmp_path / "text")
+    assert (text.code, "up to LSN    6" in text.out) == (0, True)
+    for form, *options in (("json",), ("jsonl", "--lsn", "5"), ("json", "--at", "now", "--utc")):
+        answer = ask("restore", url, tmp_path / "-".join((form, *options)), "-o", form, *options)
+        validate("restore", answer)
+        assert answer.json["lsn"] == (5 if "5" in options else 6)
+    assert "needs a new mirror" in ask("restore", url, tmp_path / "x", "--lsn", "5").err
+    check_refused(ask("restore", url, tmp_path / "x"), 4, "already exists")
+    assert ask("restore", url, tmp_path / "y", "--lsn", "1", "--at", "now").code == 2
+    assert ask("restore", "ftp://x/y", tmp_path / "y").code == 2
+    check_refused(ask("restore", url, tmp_path / "y", "--lsn", "99"), 1, "99")
+    assert not (tmp_path / "y").exists()
+
+
+def test_a_mirror_is_listed(tmp_path: Path) -> None:
+    """The list has the LSNs that can be restored, and the writer, also while that holds it."""
+    write(tmp_path)
+    url = mirror_at(tmp_path).url
+    for form in ("json", "jsonl"):
+        answer = ask("mirror", "list", url, "-o", form)
+        validate("mirror-list", answer)
+        found = answer.json
+        assert (found["first_lsn"], found["last_lsn"], found["held"]) == (1, 3, False)
+    with Journal.open(tmp_path / "j", mirror=mirror_at(tmp_path)):
+        text = ask("mirror", "list", url, "--utc")
+    assert (text.code, "yes: another writer has to take over" in text.out) == (0, True)
+    assert ask("mirror", "list", f"file://{tmp_path}/none").code == 4
+    assert ask("mirror", "list", "ftp://x/y").code == 2
+
+
+def test_a_mirror_is_verified(tmp_path: Path) -> None:
+    """A whole mirror has no findings. Damage is exit code 3, in each format."""
+    write(tmp_path)
+    url = mirror_at(tmp_path).url
+    assert ask("mirror", "verify", url).out == "no findings\n"
+    assert ask("mirror", "verify", url, "--no-probe", "-o", "json").json["findings"] == []
+    entries = sorted((tmp_path / "mirror").glob("entry-*"))
+    entries[1].write_bytes(b"hello")
+    answer = ask("mirror", "verify", url, "-o", "json")
+    assert answer.code == 3
+    validate("mirror-verify", replace(answer, code=0))
+    *lines, last = ask("mirror", "verify", url, "-o", "jsonl").jsonl
+    assert (lines, last["findings_count"]) == (answer.json["findings"], len(lines))
+    text = ask("mirror", "verify", url)
+    assert "something else wrote it" in text.out
+    assert "the mirror is damaged" in text.err
+    check_refused(ask("restore", url, tmp_path / "r"), 3, "something else wrote it")
+    assert not (tmp_path / "r").exists()
+    assert ask("mirror", "verify", "ftp://x/y").code == 2

@@ -86,7 +86,14 @@ MODULES = (
             ),
             "Mirrors": (
                 *("Mirror", "follow", "Follower", "restore", "RestoreReport"),
-                *("verify_mirror", "MirrorFinding", "reappend", "ReappendReport"),
+                *(
+                    "verify_mirror",
+                    "MirrorFinding",
+                    "mirror_info",
+                    "MirrorInfo",
+                    "MirrorCheckpoint",
+                ),
+                *("reappend", "ReappendReport"),
                 *("MirrorError", "MirrorReason", "FencedError"),
             ),
             "Backup and repair": ("backup", "BackupReport", "repair", "RepairReport"),

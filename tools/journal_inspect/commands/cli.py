@@ -121,8 +121,8 @@ def cli() -> None:
     """Look into the journal in the directory PATH, whether its writer is running or not.
 
     Only `repair --apply` and `mirror reappend --apply` change a journal, and only these, `repair`
-    and `follow` take its lock. `backup`, `report`, `follow` and `checkpoint --write` write the file
-    or directory that you name.
+    and `follow` take its lock. `backup`, `restore`, `report`, `follow` and `checkpoint --write`
+    write the file or directory that you name.
 
     Data goes to stdout, messages go to stderr. Unprintable characters are escaped. In JSON, bytes
     are {"base64": ...}, ext types {"ext": n, "base64": ...}, and maps whose keys are not all

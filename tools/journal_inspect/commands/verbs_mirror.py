@@ -6,13 +6,37 @@ from typing import TYPE_CHECKING
 
 import click
 
-from journal_inspect.commands.options import LSN, verb
+from journal_inspect.commands.options import LSN, TIME, verb
 
 if TYPE_CHECKING:
+    from journal_inspect.commands.moments import Time
     from journal_inspect.rendering.renderer import Renderer
 
 _URL = click.argument("url")
 _DIRECTORY = click.argument("directory", metavar="PATH", type=click.Path(readable=False))
+
+
+@click.command(short_help="Make a directory from a mirror, as of its end or of an earlier moment.")
+@_URL
+@_DIRECTORY
+@click.option("--lsn", type=LSN, help="The last LSN to restore; its whole commit is.")
+@click.option(
+    "--at",
+    type=TIME,
+    help="Restore what was written by this time: ISO 8601, or how long ago, such as -1h30m.",
+)
+@verb()
+def restore(url: str, directory: str, renderer: Renderer, lsn: int | None, at: Time | None) -> int:
+    """Restore the journal that is mirrored at URL into the new directory PATH, and verify it.
+
+    Without --lsn and --at, everything is restored, and the directory can continue the mirror. One
+    that was restored to an earlier moment needs a new mirror.
+    """
+    from journal_inspect.commands.restoring import restore_mirror
+    from journal_inspect.rendering.text import showing_log_messages
+
+    with showing_log_messages():
+        return restore_mirror(url, directory, renderer, lsn=lsn, at=at)
 
 
 @click.command(short_help="Keep a directory up to a mirror, for readers.")
@@ -52,6 +76,41 @@ def mirror() -> None:
     nats://HOST,HOST/STREAM or file:///DIRECTORY. Credentials come from the environment and from the
     configuration of the provider's own tools.
     """
+
+
+@mirror.command("list", short_help="Show what a mirror has, and who writes it.")
+@_URL
+@verb()
+def list_(url: str, renderer: Renderer) -> int:
+    """Show what the mirror at URL has: the LSNs to which it can be restored, its checkpoints, its
+    objects, and its writer. Reads only names and the last entry."""
+    from journal_inspect.commands.mirrors import show_mirror
+
+    return show_mirror(url, renderer)
+
+
+@mirror.command(short_help="Check every entry and blob of a mirror, and its store.")
+@_URL
+@click.option(
+    "--no-probe",
+    is_flag=True,
+    help="Do not check what the store guarantees, which needs the right to write.",
+)
+@verb()
+def verify(url: str, renderer: Renderer, no_probe: bool) -> int:
+    """Read every entry and every blob of the mirror at URL, and show the problems.
+
+    \b
+    damage  an entry or a blob is missing or not whole (exit code 3)
+    gap     records were never mirrored (1)
+    store   the store lacks a guarantee that mirrors need (1)
+    stray   a blob that no mirror has (0)
+
+    The writer may be running. `restore` also checks the records.
+    """
+    from journal_inspect.commands.mirrors import verify as verify_mirror
+
+    return verify_mirror(url, renderer, probe=not no_probe)
 
 
 @mirror.command(short_help="Show the records that an open put aside; with --apply, append them.")
@@ -101,4 +160,4 @@ def reappend(
         )
 
 
-COMMANDS = (follow, mirror)
+COMMANDS = (restore, follow, mirror)

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 _SHELLS = ("bash", "zsh", "fish")
 SCHEMAS = (
     *("info", "verify", "log", "stats", "checkpoint", "tables", "get", "export"),
-    *("agents", "show", "history", "diff", "follow", "mirror-reappend", "backup", "repair"),
+    *(
+        "agents",
+        "show",
+        "history",
+        "diff",
+        "restore",
+        "follow",
+        "mirror-list",
+        "mirror-verify",
+        "mirror-reappend",
+    ),
+    *("backup", "repair"),
 )
 
 

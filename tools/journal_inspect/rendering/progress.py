@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from journal import JournalReader
-from journal_inspect.rendering.text import terminal_width
+from journal_inspect.rendering.text import size, terminal_width
 
 Progress = Callable[[int], object]
 _STEPS = 200
 _WIDTH = 36
 _TEXT_WIDTH = 28  # of the text beside the bar: label, percentage, remaining time
+_COUNT_BYTES = 1 << 22  # between two changes of a counter
 _BYTES_MIN = 1 << 26  # a smaller log takes too little time for a bar
 
 
@@ -39,6 +40,33 @@ def bar(label: str, reader: JournalReader) -> Iterator[Progress | None]:
     ) as progress_bar:
         yield progress_bar.update
         progress_bar.update(total - progress_bar.pos)  # preallocated space is not read
+
+
+@contextmanager
+def counter(label: str) -> Iterator[Progress]:
+    """Yield a function to call with the number of bytes handled since its last call.
+
+    It shows their sum on stderr, if that is a terminal.
+    """
+    if os.environ.get("TERM") == "dumb" or not sys.stderr.isatty():
+        yield lambda size_bytes: None
+        return
+    total, shown = 0, 0
+
+    def count(size_bytes: int) -> None:
+        nonlocal total, shown
+        total += size_bytes
+        if total >= shown + _COUNT_BYTES:
+            shown = total
+            sys.stderr.write(f"\r{label}  {size(total)}  ")
+            sys.stderr.flush()
+
+    try:
+        yield count
+    finally:
+        if shown:
+            sys.stderr.write("\r" + " " * (len(label) + _TEXT_WIDTH) + "\r")
+            sys.stderr.flush()
 
 
 def _log_bytes(reader: JournalReader) -> int:

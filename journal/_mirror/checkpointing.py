@@ -19,13 +19,13 @@ from journal._format.checkpoint import (
     read_checkpoint,
 )
 from journal._format.segment import SegmentName, segments_after
-from journal._mirror.blobs import CheckpointName, checkpoint_names, roll_up_names
+from journal._mirror.blobs import CheckpointName, checkpoint_names
 from journal._mirror.claiming import Appender
-from journal._mirror.entry import BASE, CLAIM, MirrorDamageError, MirrorEntry, Piece, segment_name
-from journal._mirror.reading import read_entry, true_checkpoints
-from journal._mirror.retention import ALWAYS_KEPT, keep
+from journal._mirror.entry import MirrorEntry, Piece, segment_name
+from journal._mirror.removing import Removal
+from journal._mirror.retention import ALWAYS_KEPT
 from journal._mirror.rolling_up import pieces_of
-from journal._mirror.store import AbsentError, RefusedError, Store, UnreachableError
+from journal._mirror.store import RefusedError, Store, UnreachableError
 from journal._mirror.unshipped import Cursor
 
 
@@ -58,7 +58,7 @@ class Checkpoints:
         self._segments: list[SegmentName] = []
         self._begun: dict[SegmentName, _Place] = {}
         self._put_lsns: set[int] | None = None  # None: not known yet
-        self._swept = 0  # up to this number, only entries that stay are left
+        self._removal = Removal(store)
         self.begin(cursor)
 
     def begin(self, cursor: Cursor) -> None:
@@ -85,7 +85,8 @@ class Checkpoints:
             lacking = self._lacking()
             put = [lsn for lsn in lacking if lsn <= mirrored_lsn and self._put(lsn)]
             if put:
-                self._remove()
+                last, now_ms = self._appender.last, self._now_ms()
+                self._removal.run(last.number, now_ms, self._keep_s)
         except (UnreachableError, RefusedError):
             return False
         return put == lacking
@@ -117,36 +118,6 @@ class Checkpoints:
         assert self._put_lsns is not None
         self._put_lsns.add(lsn)
         return True
-
-    def _remove(self) -> None:
-        """Remove what is not kept: checkpoints first, so that each of them has the log after it
-        while it is there."""
-        names = self._store.blob_names()
-        checkpoints = true_checkpoints(self._store, names)
-        kept, floor = keep(checkpoints, self._now_ms(), self._keep_s)
-        last = self._appender.last.number
-        # A base that is not true, and whose number is taken, will never be.
-        put = [name for name in checkpoint_names(names) if name.number <= last]
-        self._store.delete_blobs([str(name) for name in put if name not in kept])
-        rolled_up = [str(name) for name in roll_up_names(names) if name.last <= floor]
-        self._store.delete_blobs(rolled_up)
-        self._store.trim([number for number in self._numbers(floor) if number < last])
-        self._swept = max(self._swept, floor)
-
-    def _numbers(self, floor: int) -> Iterator[int]:
-        """Yield the numbers up to `floor` of entries that may be trimmed: not claims, and not the
-        entries of bases."""
-        if floor <= self._swept:
-            return
-        for number in self._store.numbers(self._swept):
-            if number > floor:
-                return
-            try:
-                kind = read_entry(self._store, number).kind
-            except (AbsentError, MirrorDamageError):
-                continue
-            if kind not in (CLAIM, BASE):
-                yield number
 
 
 def open_checkpoint(directory: Directory, lsn: int) -> Checkpoint | None:

@@ -139,26 +139,28 @@ class _Log:
         is_fixed = start is not None
         if start is None and self._place == BEGINNING:
             start = self._newest(self._store.blob_names())
-        if start:
-            yield from self._from(start)
+        astray = (yield from self._from(start)) if start else None
+        if astray is not None and is_fixed:
+            raise astray
         while True:
             # The names come first: what is rolled up and trimmed after that is noticed as missing.
             names = self._store.blob_names()
             chain = roll_up_chain(roll_up_names(names), self._place)
-            astray = (yield from self._roll_ups(chain)) or (yield from self._entries(names))
+            if astray is None:
+                astray = (yield from self._roll_ups(chain)) or (yield from self._entries(names))
             if astray is None:
                 return
             # Either that was rolled up or removed meanwhile, or what was read before is a stray.
+            if self._suspect == str(astray):
+                raise astray
+            self._suspect = str(astray)
             names = self._store.blob_names()
+            astray = None
             if roll_up_chain(roll_up_names(names), self._place) not in ([], chain):
                 continue
             newest = [] if is_fixed else self._newest(names)
             if newest and newest[0].number > self._place.number:
-                yield from self._from(newest)
-            elif self._suspect == str(astray):
-                raise astray
-            else:
-                self._suspect = str(astray)
+                astray = yield from self._from(newest)
 
     def _newest(self, names: list[str]) -> list[CheckpointName]:
         return start_from(true_checkpoints(self._store, names))
@@ -176,17 +178,20 @@ class _Log:
         ]
         return entry if len(pieces) == len(entry.pieces) else replace(entry, pieces=pieces)
 
-    def _from(self, start: Sequence[CheckpointName]) -> Generator[MirrorEntry, None, None]:
-        """Yield the blobs of a start. The log goes on after the first of them."""
+    def _from(
+        self, start: Sequence[CheckpointName]
+    ) -> Generator[MirrorEntry, None, MirrorDamageError | None]:
+        """Yield the blobs of a start. The log goes on after the first of them. Return an error for
+        one that is missing."""
         for at, name in enumerate(start):
-            parts = read_blob(self._store, name)
             try:
-                for entry in parts:
+                for entry in read_blob(self._store, name):
                     if not at:
                         self._from_lsn = entry.from_lsn if entry.kind == CHECKPOINT else 0
                     yield self._take(replace(entry, more=True) if at else entry)
-            except AbsentError as error:
-                raise MirrorDamageError(name.number, "it is missing", name=str(name)) from error
+            except AbsentError:
+                return MirrorDamageError(name.number, "it is missing", name=str(name))
+        return None
 
     def _roll_ups(
         self, chain: list[RollUpName]
@@ -220,7 +225,8 @@ class _Log:
                 bases = [n for n in checkpoint_names(names) if n.nonce == fetched.nonce.hex()]
                 if not bases:
                     return MirrorDamageError(number, "the blob of this base is missing")
-                yield from self._from(bases)
+                if astray := (yield from self._from(bases)):
+                    return astray
         return None
 
     def _fetch(self, number: int) -> Callable[[], MirrorEntry | None]:

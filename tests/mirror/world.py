@@ -12,10 +12,14 @@ from contextlib import suppress
 from itertools import count
 from typing import TypeVar
 
+import msgpack
+
+from journal._mirror.blobs import CheckpointName
 from journal._mirror.claiming import Appender, Claimer, HeldError, OvertakenError
-from journal._mirror.entry import BYTES, Claim, MirrorEntry, Piece
+from journal._mirror.entry import BASE, BYTES, CHECKPOINT, Claim, MirrorEntry, Piece
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import BEGINNING, read_log
+from journal._mirror.removing import Removal
 from journal._mirror.store import Store, StoreError, TakenError, UnreachableError
 
 T = TypeVar("T")
@@ -23,6 +27,7 @@ Choose = Callable[[int], int]
 SEGMENT = f"{1:020d}-{1:010d}.seg"
 STATEMENT = Claim("ab" * 16, "app", 1, "host", 1, 0)
 _PIECE_BYTES = 16
+_HOUR_MS = 3_600_000
 _DEPTH_MAX = 3
 
 
@@ -115,7 +120,10 @@ class Process:
         self.sent: bytes = b""
         # What it knows of the log: the entries after the last roll-up that it read or made.
         self.known: dict[int, MirrorEntry] = {}
+        self.files: dict[int, bytes] = {}
         self.rolled_up = 0
+        self.removal = Removal(self.store)
+        self.base: MirrorEntry | None = None  # one whose blob is put
         self.is_dead = self.is_busy = False
 
     def act(self) -> None:
@@ -140,13 +148,21 @@ class Process:
             self.appender = claimed
             return
         if not self.known:
-            self.known = {entry.number: entry for entry in read_log(self.store, requests=1)}
+            known = {}
+            for entry in read_log(self.store, requests=1):
+                apply(entry, self.files)
+                known[entry.number] = entry
+            self.known = known
             return
         if (repeated := appender.retry()) is not None:
             self._sent(repeated)
             return
-        action = self.world.choose(5)
-        if action == 0:
+        action = self.world.choose(7)
+        if self.base is not None or action == 7:
+            self._put_base(appender)
+        elif action == 6:
+            self._put_checkpoint(appender)
+        elif action == 0:
             appender.release()
             self.is_dead = True
         elif action == 1:
@@ -158,6 +174,10 @@ class Process:
 
     def _sent(self, entry: MirrorEntry) -> None:
         self.known[entry.number] = entry
+        if entry.kind == BASE:
+            self.base, self.rolled_up = None, entry.number
+            return
+        apply(entry, self.files)
         if entry.kind == BYTES:
             assert self.appender is not None
             self.world.acknowledge(entry, self.appender.claimed)
@@ -168,6 +188,8 @@ class Process:
         # From its own last roll-up on, or else from its claim, or from the beginning.
         is_from_claim = not self.rolled_up and self.world.choose(1)
         begin = appender.claimed.number if is_from_claim else self.rolled_up + 1
+        blobs = [number for number, each in self.known.items() if each.kind in (CHECKPOINT, BASE)]
+        begin = max(begin, max(blobs, default=0) + 1)
         numbers = [number for number in sorted(self.known) if number >= begin]
         if not numbers:
             return
@@ -177,6 +199,38 @@ class Process:
         name = appender.roll_up(first.first or first.number, first.follows, pieces)
         self.rolled_up = appender.last.number
         appender.trim(name, [entry.number for entry in entries if entry.kind == BYTES])
+
+    def _put_checkpoint(self, appender: Appender) -> None:
+        """Put a checkpoint of all that is acknowledged, and remove what that covers. Clocks go as
+        they like."""
+        last, choose = appender.last, self.world.choose
+        name = CheckpointName(last.number, last.number, choose(5) * _HOUR_MS)
+        appender.put_checkpoint(name, last.nonce, 0, [state(self.files)])
+        self.removal.run(last.number, choose(9) * _HOUR_MS, choose(3) * 3600)
+
+    def _put_base(self, appender: Appender) -> None:
+        """Put a base, or else the entry that makes it true."""
+        if self.base is None:
+            base = appender.next_base(appender.last.number, 0)
+            appender.put_base(base, self.world.choose(5) * _HOUR_MS, [state(self.files)])
+            self.base = base
+            return
+        self._sent(appender.append_base(self.base))
+
+
+def state(files: dict[int, bytes]) -> Piece:
+    """Return a checkpoint of the bytes at all offsets."""
+    return Piece(f"checkpoint-{0:020d}.json", 0, msgpack.packb(files))
+
+
+def apply(entry: MirrorEntry, files: dict[int, bytes]) -> None:
+    """Add the bytes of an entry. Those that are there already are the same."""
+    for piece in entry.pieces:
+        found = {piece.offset: piece.data}
+        if piece.is_checkpoint:
+            found = msgpack.unpackb(piece.data, strict_map_key=False)
+        for offset, data in found.items():
+            assert files.setdefault(offset, data) == data
 
 
 class World:
@@ -190,6 +244,7 @@ class World:
         self._depth = 0
         self.late: list[Callable[[], object]] = []
         self.acknowledged: dict[int, bytes] = {}
+        self._claims: dict[int, int] = {}  # of each acknowledged entry
         self.standing: list[MirrorEntry] = []
         self.processes = [Process(self) for _ in range(3)]
         self.follower = Follower(FaultyStore(self, store))
@@ -224,8 +279,12 @@ class World:
             self._depth -= 1
 
     def stands(self, claimed: MirrorEntry) -> None:
-        """Note that a claim stands: it follows everything that was acknowledged."""
-        assert all(number < claimed.number for number in self.acknowledged)
+        """Note that a claim stands: it follows everything that was acknowledged, except to writers
+        that claimed after it, while the answer to its list was on the way."""
+        assert all(
+            number < claimed.number or claim > claimed.number
+            for number, claim in self._claims.items()
+        )
         self.standing.append(claimed)
 
     def acknowledge(self, entry: MirrorEntry, claimed: MirrorEntry) -> None:
@@ -233,6 +292,7 @@ class World:
         later = [each.number for each in self.standing if each.number > claimed.number]
         assert all(entry.number < number for number in later), "acknowledged after another claim"
         assert entry.number not in self.acknowledged
+        self._claims[entry.number] = claimed.number
         self.acknowledged[entry.number] = entry.pieces[0].data
 
     def check(self) -> None:
@@ -261,8 +321,7 @@ class Follower:
         self.is_busy = True
         try:
             for entry in read_log(self.store, self.place, requests=1):
-                for piece in entry.pieces:
-                    assert self.files.setdefault(piece.offset, piece.data) == piece.data
+                apply(entry, self.files)
                 self.place = self.place.after(entry)
         except UnreachableError:
             pass  # it goes on later

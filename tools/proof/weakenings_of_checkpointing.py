@@ -48,7 +48,7 @@ ALL_OF = (
     ),
     Weakening(
         "removal_takes_claims",
-        "journal/_mirror/checkpointing.py",
+        "journal/_mirror/removing.py",
         "if kind not in (CLAIM, BASE):",
         "if kind not in (BASE,):",
         CHECKPOINTS,

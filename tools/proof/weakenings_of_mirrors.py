@@ -123,8 +123,8 @@ OF_THE_READER = (
     Weakening(
         "reader_skips_a_missing_entry",
         "journal/_mirror/reading.py",
-        "            elif self._suspect == str(astray):\n                raise astray\n",
-        "            elif self._suspect == str(astray):\n                return\n",
+        "            if self._suspect == str(astray):\n                raise astray\n",
+        "            if self._suspect == str(astray):\n                return\n",
         FENCE,
     ),
     Weakening(

@@ -16,7 +16,7 @@ from typing import Literal
 
 from journal._disk.disk import Directory, file_size
 from journal._format import frame
-from journal._format.checkpoint import checkpoint_lsns
+from journal._format.checkpoint import checkpoint_lsns, floor_lsn
 from journal._format.layout import FRAME_HEADER_BYTES, MARK
 from journal._format.segment import (
     FrameState,
@@ -138,7 +138,7 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
 
 def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: bool) -> Verdict:
     mirrored = segment_names(list(known.extents))
-    needed = set(map(str, segments_after(mirrored, local.checkpoint_lsn)))
+    needed = set(map(str, segments_after(mirrored, local.floor_lsn)))
     if any(name in needed for name in staging.names):  # then the log may need the checkpoints, too
         needed |= {name for name in staging.names if is_checkpoint(name)}
     staging.drop({name for name in staging.names if name not in needed})
@@ -162,7 +162,9 @@ class _Local:
         self.directory = directory
         self._segments = segment_names(names)
         self.names = list(map(str, self._segments))
-        self.checkpoint_lsn = max(checkpoint_lsns(names), default=0)
+        lsns = checkpoint_lsns(names)
+        self.checkpoint_lsn = max(lsns, default=0)
+        self.floor_lsn = floor_lsn(lsns)  # after it, each writer keeps the log
         self._sizes: dict[str, int] = {}
 
     def start(self, store: Store) -> list[CheckpointName] | None:
@@ -182,11 +184,11 @@ class _Local:
         return checkpoint_lsns([name])[0] <= self.checkpoint_lsn
 
     def is_covered(self, name: str) -> bool:
-        """Return whether a checkpoint covers a segment that is not there, as the segments show
+        """Return whether two checkpoints cover a segment that is not there, as the segments show
         that follow it."""
         (lacking,) = segment_names([name])
         return any(
-            lacking < each and each.first_lsn - 1 <= self.checkpoint_lsn for each in self._segments
+            lacking < each and each.first_lsn - 1 <= self.floor_lsn for each in self._segments
         )
 
     def same_bytes(self, piece: Piece) -> int | None:

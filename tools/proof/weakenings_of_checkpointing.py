@@ -10,6 +10,8 @@ CHECKPOINTS = (
     "tests/mirror/test_restoring.py",
 )
 
+FETCHED = ("tests/mirror/test_mirrored_checkpoints.py",)
+
 ALL_OF = (
     Weakening(
         "checkpoint_before_its_records",
@@ -87,6 +89,20 @@ ALL_OF = (
         "            if each > last_lsn:\n",
         "            if False:\n",
         CHECKPOINTS,
+    ),
+    Weakening(
+        "checkpoint_is_fetched_without_its_log",
+        "journal/_mirror/comparing.py",
+        "segments_after(mirrored, local.floor_lsn)",
+        "segments_after(mirrored, local.checkpoint_lsn)",
+        FETCHED,
+    ),
+    Weakening(
+        "checkpoints_are_not_fetched",
+        "journal/_mirror/comparing.py",
+        "                        staging.write(piece)\n                    continue",
+        "                        pass\n                    continue",
+        FETCHED,
     ),
     Weakening(
         "blob_may_end_early",

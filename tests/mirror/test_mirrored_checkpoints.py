@@ -47,11 +47,15 @@ def test_an_empty_directory_gets_the_checkpoints(tmp_path: Path) -> None:
     assert len(list((tmp_path / "b").glob("checkpoint-*.json"))) == 2
 
 
-@pytest.mark.parametrize(("keep_s", "asides"), [(86_400, 0), (0, 1)])
-def test_a_directory_older_than_the_mirror_opens(keep_s: int, asides: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("keep_s", "is_noted", "asides"), [(86_400, False, 0), (0, True, 0), (0, False, 1)]
+)
+def test_a_directory_older_than_the_mirror_opens(
+    keep_s: int, is_noted: bool, asides: int, tmp_path: Path
+) -> None:
     """A directory that was rolled back to before the mirror's newest checkpoints gets the rest if
-    the mirror still has the log in between. Otherwise its files are put aside, because nothing
-    shows any more that the mirror has its records."""
+    the mirror still has the log in between, or if its note shows that the mirror had its records.
+    Otherwise its files are put aside."""
     store, path = MemoryStore(), tmp_path / "a"
     with opened(path, store) as journal:
         for _ in range(20):
@@ -60,6 +64,8 @@ def test_a_directory_older_than_the_mirror_opens(keep_s: int, asides: int, tmp_p
     last = compacted(path, store, keep_s=keep_s)
     shutil.rmtree(path)
     shutil.copytree(tmp_path / "old", path)
+    if not is_noted:
+        (path / "MIRROR.place").unlink()
     with opened(path, store, takeover=True) as journal:
         assert journal.last_lsn == last
     assert lsns_in(path)[-1] == last

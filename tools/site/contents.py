@@ -19,6 +19,7 @@ PAGES: dict[str, dict[str, str]] = {
         "Examples": "journal/docs/EXAMPLES",
         "How-to guides: the journal": "journal/docs/HOWTO",
         "How-to guides: operation": "journal/docs/OPERATION",
+        "How-to guides: mirrors": "journal/docs/MIRRORS",
         "How-to guides: moving to it": "journal/docs/MIGRATION",
         "How-to guides: sub-agents": "manager/docs/HOWTO",
     },

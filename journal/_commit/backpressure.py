@@ -20,6 +20,7 @@ class Backpressure:
     def __init__(self, bound_bytes: int) -> None:
         self.bound_bytes = bound_bytes
         self.committing_bytes = 0  # taken out of the log buffer, but not yet durable
+        self._held_bytes = 0  # of these, committed here and held until a mirror has them
         self.stalls = 0
         # There is room while fewer bytes than this are used. It is half of the bound, or the number
         # of bytes that the log may still grow by before updates wait for a compaction, if less.
@@ -55,11 +56,21 @@ class Backpressure:
 
     def begin_commit(self, size: int) -> None:
         """Note that `size` bytes are being committed. A size of 0 means that none are."""
-        self.committing_bytes = size
+        self.committing_bytes = self._held_bytes + size
 
     def end_commit(self, log_bytes: int, filling_bytes: int) -> Gate | None:
         """Note that the commit is durable, and the log's size. Return the gate to open, if any."""
-        self.committing_bytes = 0
+        self.committing_bytes = self._held_bytes
+        return self._update_limit(log_bytes, self._hold_bytes, filling_bytes)
+
+    def hold(self, size: int) -> None:
+        """Count the `size` bytes that are being committed until `release`."""
+        self._held_bytes += size
+
+    def release(self, size: int, log_bytes: int, filling_bytes: int) -> Gate | None:
+        """Note that `size` bytes are held no more. Return the gate to open, if any."""
+        self._held_bytes -= size
+        self.committing_bytes -= size
         return self._update_limit(log_bytes, self._hold_bytes, filling_bytes)
 
     def hold_from(self, log_bytes: float, filling_bytes: int) -> Gate | None:

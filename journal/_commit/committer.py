@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -65,6 +66,10 @@ class Committer:
         self._observers = Observers(alarm)
         self.due_bytes = float("inf")
         self._notify_due: Callable[[], None] = _do_nothing
+        # With a mirror that acknowledges commits: wakes its thread, which reports them then.
+        self._wake_mirror: Callable[[], None] | None = None
+        self._deferred: deque[tuple[int, Event]] = deque()
+        self._is_ending = False
 
     def start(self, ended: Callable[[], None]) -> None:
         """Start the flusher, whose last act is to call `ended`."""
@@ -126,6 +131,17 @@ class Committer:
     def notify_when_due(self, due_bytes: float, notify: Callable[[], None]) -> None:
         """Call `notify` after each commit that leaves the log at `due_bytes` or more."""
         self._notify_due, self.due_bytes = notify, due_bytes
+
+    def defer_to(self, wake_mirror: Callable[[], None]) -> None:
+        """Call `wake_mirror` after each commit, and report commits only when they are durable."""
+        self._wake_mirror = wake_mirror
+
+    def report_deferred(self) -> None:
+        """Report the commits that have become durable. Only the mirror's thread calls this."""
+        while self._deferred and self._deferred[0][0] <= self._turn.durable_lsn:
+            self.queue(self._deferred.popleft()[1])
+        if self._is_ending:  # checked last: the flusher may not see what is queued after it was set
+            self._observers.notify_queued()
 
     def sync_log(self) -> None:
         """Wait until every record so far is on stable storage, whatever the durability."""
@@ -227,6 +243,7 @@ class Committer:
                 links.append(cause)
 
     def _end(self) -> None:
+        self._is_ending = True
         self._observers.notify_queued()
         error, trace, self._failure_trace = self._lifecycle.failure, self._failure_trace, None
         if error is not None:
@@ -279,9 +296,11 @@ class Committer:
         records, size = len(batch.records), len(batch.commit.data) if batch.commit else 0
         self.figures.add(records, size, sync_ns)
         if self._observers.all and records:
-            self._notify_committed(records, size, sync_ns)
+            self._notify_committed(batch.last_lsn, records, size, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
             self._notify_due()
+        if self._wake_mirror is not None:
+            self._wake_mirror()
 
     def _stall(self, error: OSError) -> None:
         self.figures.add_stall()
@@ -294,10 +313,16 @@ class Committer:
         )
         self.notify(lambda observer: observer.stalled(error))
 
-    def _notify_committed(self, records: int, size: int, sync_ns: int) -> None:
+    def _notify_committed(self, last_lsn: int, records: int, size: int, sync_ns: int) -> None:
+        def event(observer: Observer) -> None:
+            observer.committed(records, size, sync_ns)
+
+        if self._wake_mirror is not None:
+            self._deferred.append((last_lsn, event))
+            return
         is_flusher = threading.current_thread() is self._thread
         notify = self.notify if is_flusher else self.queue
-        notify(lambda observer: observer.committed(records, size, sync_ns))
+        notify(event)
 
 
 def _do_nothing() -> None:

@@ -44,9 +44,14 @@ class Observers:
             self._alarm.wake()
 
     def notify_queued(self) -> None:
-        """Call the observers for all queued events. Only the flusher does so."""
+        """Call the observers for all queued events. Only the flusher does so, and when it ends,
+        the thread of a mirror."""
         while self.queued:
-            _notify(*self.queued.popleft())
+            try:
+                event, observers = self.queued.popleft()
+            except IndexError:  # the other thread has just taken it
+                return
+            _notify(event, observers)
 
 
 def _notify(event: Event, observers: tuple[Observer, ...]) -> None:

@@ -45,6 +45,10 @@ class WakePolicy:
             return 0
         return self._gather_s - (time.perf_counter_ns() - self._released_ns) / 1e9
 
+    def since_release_s(self) -> float:
+        """Return the seconds since waiters were last released."""
+        return (time.perf_counter_ns() - self._released_ns) / 1e9
+
     def note_sync(self, sync_s: float) -> None:
         """Note how long a sync took."""
         self._gather_s = min(sync_s / 3, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0

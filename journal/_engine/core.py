@@ -46,7 +46,12 @@ class Core:
     """The parts of an open journal. They do not refer to the Journal, so it can be collected."""
 
     def __init__(
-        self, directory: Directory, disk: Disk, options: Options, recovered: Recovered
+        self,
+        directory: Directory,
+        disk: Disk,
+        options: Options,
+        recovered: Recovered,
+        turn_kind: type[CommitTurn] = CommitTurn,
     ) -> None:
         self.directory = directory
         self.disk = disk
@@ -64,7 +69,7 @@ class Core:
             lifecycle=self.lifecycle,
             backpressure=backpressure,
         )
-        self.turn = CommitTurn(
+        self.turn = turn_kind(
             self.buffer,
             options,
             lock=lock,
@@ -83,10 +88,17 @@ class Core:
         self.committer = Committer(
             self.buffer, self.turn, writer, options, alarm=alarm, lifecycle=self.lifecycle
         )
-        self.compactor = Compactor(
+        self.compactor = self._make_compactor(disk, options, recovered)
+        self.mirroring: Mirroring | None = None
+        self._use = DirectoryUse(directory)
+        # The threads that are inside `finish_close`. Changed only by single atomic operations.
+        self._closers: dict[int, None] = {}
+
+    def _make_compactor(self, disk: Disk, options: Options, recovered: Recovered) -> Compactor:
+        return Compactor(
             self.committer,
             CheckpointStore(
-                directory,
+                self.directory,
                 disk,
                 options,
                 journal_id=self.journal_id,
@@ -100,16 +112,14 @@ class Core:
                 log_bytes=recovered.log_bytes,
             ),
         )
-        self.mirroring: Mirroring | None = None
-        self._use = DirectoryUse(directory)
-        # The threads that are inside `finish_close`. Changed only by single atomic operations.
-        self._closers: dict[int, None] = {}
 
     def mirror_with(self, link: Link) -> None:
         """Ship everything to the mirror from the start on."""
         self.compactor.hold_back(link.holding)
         last_lsn = self.buffer.last_lsn
-        self.mirroring = link.mirroring(self.committer, epoch=self.epoch, recovered_lsn=last_lsn)
+        self.mirroring = link.mirroring(
+            self.committer, self.turn, epoch=self.epoch, recovered_lsn=last_lsn
+        )
 
     def start(self) -> None:
         self._use.enter(self.committer)

@@ -179,7 +179,7 @@ class Journal(AsyncHandle):
         committer = self._committer
         began_ns = time.perf_counter_ns()
         is_alone = timeout_s is None and self._wake_policy.last_waiters <= 1
-        if is_alone and committer.commit_alone(lsn):
+        if is_alone and committer.commit_alone(lsn) and lsn <= turn.durable_lsn:
             passed_ns = time.perf_counter_ns()
         else:
             gate = turn.gate(lsn)
@@ -430,8 +430,11 @@ class Journal(AsyncHandle):
             return
         self._core.begin_close()
         if not self._core.finish_close(timeout_s):
+            within = f"within {timeout_s} s"
+            if timeout_s is None:  # then only the mirror ends the wait
+                within = "while its mirror can't be reached"
             raise TimeoutError(
-                f"{self.path}: not closed within {timeout_s} s, {self._buffer.used_bytes} bytes "
+                f"{self.path}: not closed {within}, {self._buffer.used_bytes} bytes "
                 "are still to be written; call close() again"
             )
         self._is_closed = True

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from journal._commit.commit_turn import CommitTurn
 from journal._commit.committer import Committer
 from journal._commit.gate import Gate
 from journal._commit.writer import SyncedEnd
@@ -34,7 +35,12 @@ from journal._mirror.upkeep import Upkeep
 from journal.errors import JournalError
 from journal.options import Options
 
+if TYPE_CHECKING:
+    from journal._commit.mirrored_turn import MirroredTurn
+
 CLOSE_LIMIT_S = 10.0  # a close with ack="local" ships for at most that long
+# With ack="remote", an upload waits for a part of the last one's time for those that it released.
+_GATHER, _GATHER_S_MAX = 0.25, 0.05
 _kept: list[object] = []  # a forked child closes none of its parent's connections
 
 
@@ -123,9 +129,11 @@ class Link:
         """The number of requests to the store so far."""
         return self._store.requests if self._store else 0
 
-    def mirroring(self, committer: Committer, *, epoch: int, recovered_lsn: int) -> Mirroring:
+    def mirroring(
+        self, committer: Committer, turn: CommitTurn, *, epoch: int, recovered_lsn: int
+    ) -> Mirroring:
         """Return the mirror of the recovered journal."""
-        return Mirroring(self, committer, epoch=epoch, recovered_lsn=recovered_lsn)
+        return Mirroring(self, committer, turn, epoch=epoch, recovered_lsn=recovered_lsn)
 
     def give_up(self) -> None:
         """Release the mirror after an open that failed."""
@@ -178,6 +186,7 @@ class Mirroring:
         self,
         link: Link,
         committer: Committer,
+        turn: CommitTurn,
         *,
         epoch: int,
         recovered_lsn: int,
@@ -185,6 +194,7 @@ class Mirroring:
         self._link = link
         self._committer = committer
         self._is_local = link.mirror.ack == "local"
+        self._turn: MirroredTurn | None = None
         self._syncs = link.syncs
         self._ended: Callable[[], None] = _do_nothing
         self._has_owner = True
@@ -204,6 +214,14 @@ class Mirroring:
             interval_s=link.mirror.interval_s,
             events=self,
         )
+
+        if not self._is_local:
+            from journal._commit.mirrored_turn import MirroredTurn
+
+            assert isinstance(turn, MirroredTurn)
+            turn.begin(link.attachment.mirrored_lsn)
+            committer.defer_to(self._shipper.wake)
+            self._turn = turn
 
     def start(self, ended: Callable[[], None]) -> None:
         """Start the shipper, whose last act is to call `ended`."""
@@ -269,7 +287,15 @@ class Mirroring:
                     self.mirrored_lsn,
                 )
             return True
-        return self._shipper.join(timeout_s)
+        shipped_bytes = -1
+        while not self._shipper.join(CLOSE_LIMIT_S if timeout_s is None else timeout_s):
+            is_stuck = shipped_bytes == self._shipper.shipped_bytes
+            if timeout_s is not None or is_stuck:
+                assert self._turn is not None
+                self._turn.give_up()
+                return False
+            shipped_bytes = self._shipper.shipped_bytes
+        return True
 
     @property
     def url(self) -> str:
@@ -282,6 +308,24 @@ class Mirroring:
         self._shipper.abandon()
 
     # --- called in the shipper's thread ---
+
+    def due_s(self) -> float:
+        """Return the seconds after which the next upload is due. With ack="remote", wait for the
+        threads that the last one released, so that they share the next."""
+        if self._turn is None:
+            return 0
+        return self._turn.gather_s(min(self._shipper.append_s * _GATHER, _GATHER_S_MAX))
+
+    def mirrored(self, lsn: int) -> None:
+        """Acknowledge the records up to `lsn`."""
+        if self._turn is not None:
+            self._turn.acknowledge(lsn)
+            self._committer.report_deferred()
+
+    def looked(self) -> None:
+        """Report commits that were acknowledged before they could be reported."""
+        if self._turn is not None:
+            self._committer.report_deferred()
 
     def stalled(self, error: StoreError) -> None:
         """Report that the mirror can't be reached."""
@@ -299,6 +343,7 @@ class Mirroring:
 
     def ended(self) -> None:
         """Note that the shipper has ended."""
+        self.looked()
         self._ended()
 
     def _synced_end(self) -> SyncedEnd | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Self
 
+from journal._commit.commit_turn import CommitTurn
 from journal._commit.writer import NO_SPACE
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, clock_ns, is_disk_error
@@ -120,7 +121,7 @@ class Opening:
             recovered = self._state_application(directory, recovered)
         self._is_recovering = False
         process.write_pid_note(directory, recovered.epoch)
-        core = self._core = Core(directory, self._disk, self._options, recovered)
+        core = self._core = Core(directory, self._disk, self._options, recovered, self._turn_kind())
         try:
             if self._link is not None:
                 core.mirror_with(self._link)
@@ -129,6 +130,13 @@ class Opening:
             core.drop()
             raise
         return core
+
+    def _turn_kind(self) -> type[CommitTurn]:
+        if self._mirror is None or self._mirror.ack == "local":
+            return CommitTurn
+        from journal._commit.mirrored_turn import MirroredTurn
+
+        return MirroredTurn
 
     def _state_application(self, directory: Directory, recovered: Recovered) -> Recovered:
         """State the application in a checkpoint, and return `recovered` with the journal's id."""

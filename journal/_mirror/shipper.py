@@ -83,6 +83,7 @@ class Shipper:
         self.failure: BaseException | None = None
         self.has_ended = False
         self.stalls = self.retries = 0
+        self.append_s = 0.0  # how long the last upload took
 
     def start(self) -> None:
         self._thread.start()
@@ -151,7 +152,10 @@ class Shipper:
         try:
             self._until_answered(self._connect)
             while not self._is_stopping:
+                while not self._is_stopping and (due_s := self._events.due_s()) > 0:
+                    self._alarm.sleep(due_s)
                 self._ship(self._synced_end())
+                self._events.looked()
                 self._alarm.sleep(self._interval_s)
             self._ship(self._synced_end(), is_closed=self._is_closed)
             appender = self._linked.appender
@@ -231,7 +235,9 @@ class Shipper:
         if time.monotonic() >= self._give_up_at:
             raise _GivenUpError("the limit of the close has passed")
         _, appender, unshipped, upkeep = self._linked
+        began = time.monotonic()
         self._until_answered(lambda: appender.append(pieces, lsn), appender.retry)
+        self.append_s = time.monotonic() - began
         unshipped.advance(pieces)
         self._note(appender.last)
         upkeep.add(appender.last)
@@ -242,6 +248,7 @@ class Shipper:
         if lsn > self.mirrored_lsn:
             self.mirrored_lsn = lsn
             self._pass()
+            self._events.mirrored(lsn)
 
     def _note(self, entry: MirrorEntry) -> None:
         """Note an entry that was appended."""
@@ -296,6 +303,15 @@ class Shipper:
 
 class ShipperEvents(Protocol):
     """The receiver of a shipper's events. All calls come from the shipper's thread."""
+
+    def due_s(self) -> float:
+        """Return the seconds after which to look for synced bytes: 0 or less for at once."""
+
+    def mirrored(self, lsn: int) -> None:
+        """Note that the mirror has every record up to `lsn`."""
+
+    def looked(self) -> None:
+        """Note that everything is shipped that was synced when the thread looked last."""
 
     def stalled(self, error: StoreError) -> None:
         """Receive the error of the first of several requests that failed."""

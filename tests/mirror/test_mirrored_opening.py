@@ -188,7 +188,6 @@ def test_a_rolled_back_directory_without_contact_stops_at_the_first(tmp_path: Pa
         journal.wait_mirrored(write(journal), timeout_s=TIMEOUT_S)
     store.fall_silent()
     journal = opened(tmp_path / "b", store)
-    write(journal)
     store.answer()
     with pytest.raises(FailedError, match="have gone different ways"):
         journal.wait_mirrored(timeout_s=TIMEOUT_S)

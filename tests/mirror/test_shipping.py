@@ -91,6 +91,15 @@ class Mirrored:
         )
         self.shipper.start()
 
+    def due_s(self) -> float:
+        return 0
+
+    def mirrored(self, lsn: int) -> None:
+        pass
+
+    def looked(self) -> None:
+        pass
+
     def stalled(self, error: StoreError) -> None:
         pass
 

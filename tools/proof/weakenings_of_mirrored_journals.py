@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 OPENING = ("tests/mirror/test_mirrored_opening.py", "tests/mirror/test_open_table.py")
+REMOTE = ("tests/mirror/test_remote_ack.py",)
 MIRRORED = ("tests/mirror/test_mirrored_journal.py",)
 ALL_OF = (
     Weakening(
@@ -83,5 +84,54 @@ ALL_OF = (
         "        if time.monotonic() >= self._give_up_at:\n",
         "        if False:\n",
         MIRRORED,
+    ),
+    Weakening(
+        "disk_acknowledges_for_the_mirror",
+        "journal/_commit/mirrored_turn.py",
+        "lambda held: held.last_lsn <= self._mirrored_lsn",
+        "lambda held: True",
+        REMOTE,
+    ),
+    Weakening(
+        "recovered_records_count_as_mirrored",
+        "journal/_commit/mirrored_turn.py",
+        "min(mirrored_lsn, self._committed_lsn)",
+        "self._committed_lsn",
+        REMOTE,
+    ),
+    Weakening(
+        "unmirrored_bytes_do_not_count",
+        "journal/_commit/mirrored_turn.py",
+        "self._backpressure.hold(batch.bytes)",
+        "self._backpressure.hold(0)",
+        REMOTE,
+    ),
+    Weakening(
+        "compactions_wait_for_the_mirror",
+        "journal/_commit/mirrored_turn.py",
+        "open_gates(*synced, *released, room_gate, room)",
+        "open_gates(*released, room_gate, room)",
+        REMOTE,
+    ),
+    Weakening(
+        "close_keeps_the_waiters_of_a_silent_mirror",
+        "journal/_engine/mirroring.py",
+        "                self._turn.give_up()\n",
+        "",
+        REMOTE,
+    ),
+    Weakening(
+        "fenced_waiters_wait_on",
+        "journal/_commit/mirrored_turn.py",
+        "        super().fail(error)\n        self._open_held()\n",
+        "        super().fail(error)\n",
+        REMOTE,
+    ),
+    Weakening(
+        "watchers_are_ahead_of_the_mirror",
+        "journal/_commit/committer.py",
+        "        if self._wake_mirror is not None:\n            self._deferred",
+        "        if False:\n            self._deferred",
+        REMOTE,
     ),
 )

@@ -2,8 +2,8 @@
 
 It asks for the next number every `poll_s` seconds. While there is no such entry, nothing is new: a
 request for what is absent costs a tenth of a list. But an entry that was rolled up and trimmed is
-absent, too. So after it was away for some seconds, and from time to time while nothing comes, it
-lists, and goes on from a roll-up if there is one.
+absent, too. So after it was away for some seconds, when a burst of entries ends, and from time to
+time while nothing comes, it lists, and goes on from a roll-up if there is one.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Following:
         self._current_s = self._noted_s = clock_s()
         self._upkeep_at_s = self._current_s + _UPKEEP_S
         self._list_pause_s, self._list_at_s = _LIST_S_MIN, self._current_s + _LIST_S_MIN
+        self._burst = 0  # the number of entries that the last poll has found
         self._alarm = Alarm()
         self._gate = Gate(wakes_all_at_once=True)
         self._is_stopping = False
@@ -125,13 +126,16 @@ class Following:
 
     def poll(self) -> None:
         """Take what is new. Raises what the store and the disk raise, and MirrorDamageError."""
+        burst, self._burst = self._burst, 0
         while not self._stops():
             asked_s = self._clock_s()
             try:
                 place = self._copy.known.place
                 entry = read_entry(self._store, place.number + 1)
             except AbsentError:
-                is_away = asked_s - self._current_s > _AWAY_S
+                # Entries that come fast are rolled up soon, perhaps the next one already.
+                has_ended = burst > 1 and not self._burst
+                is_away = has_ended or asked_s - self._current_s > _AWAY_S
                 if is_away or asked_s >= self._list_at_s:
                     self._read_log(asked_s)
                     self._list_pause_s = min(2 * self._list_pause_s, _LIST_S_MAX)
@@ -146,6 +150,7 @@ class Following:
                 self._read_log(asked_s)
                 return
             self._copy.apply(entry)
+            self._burst += 1
             self._list_pause_s = _LIST_S_MIN
             self._list_at_s = asked_s + _LIST_S_MIN
             self._pass()

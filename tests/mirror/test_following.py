@@ -130,6 +130,8 @@ def test_readers_meet_no_damage(tmp_path: Path) -> None:
         for begin, end in pairwise(bounds):
             number += 1
             copy.apply(bytes_at(Piece(name, begin, data[begin:end]), number=number))
+            with JournalReader.open(tmp_path / "b") as now:
+                assert now.last_lsn == copy.last_lsn  # it never goes back
     ended.set()
     reader.join(TIMEOUT_S)
     assert errors == []
@@ -161,6 +163,24 @@ def test_what_was_trimmed_is_read_from_a_roll_up(tmp_path: Path) -> None:
         assert following.lag_s == 60
         following.poll()
         assert (following.lsn, following.lag_s) == (80, 0)
+    mirrored.close()
+
+
+def test_a_burst_that_was_rolled_up_is_read_at_once(tmp_path: Path) -> None:
+    """If entries come fast, an absent one may be rolled up already, so the follower lists at once,
+    and not only after some seconds."""
+    store, clock = Counted(), Clock()
+    mirrored = Mirrored(tmp_path / "a", store)
+    with followed(store, tmp_path / "b", clock) as following:
+        for _ in range(5):
+            assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+        following.poll()
+        assert following.lsn == 5
+        for _ in range(80):
+            assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+        assert following._copy.known.place.number + 1 not in store.numbers(0)
+        following.poll()
+        assert following.lsn == 85
     mirrored.close()
 
 

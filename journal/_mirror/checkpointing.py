@@ -25,7 +25,7 @@ from journal._mirror.entry import MirrorEntry, Piece, segment_name
 from journal._mirror.removing import Removal
 from journal._mirror.retention import ALWAYS_KEPT
 from journal._mirror.rolling_up import pieces_of
-from journal._mirror.store import RefusedError, Store, UnreachableError
+from journal._mirror.store import Store
 from journal._mirror.unshipped import Cursor
 
 
@@ -37,7 +37,7 @@ class _Place(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one writer's mirror. One thread uses it."""
+    """The checkpoints of one writer's mirror. One thread runs it, and another one may add."""
 
     def __init__(
         self,
@@ -77,19 +77,15 @@ class Checkpoints:
     def run(self, mirrored_lsn: int) -> bool:
         """Put the newest checkpoints that the mirror lacks, and remove what is not kept any more.
 
-        Return whether the mirror has the newest ones now. If the store can't be reached, or its log
-        does not reach far enough yet, a later call tries again. Raises LostError, the store's other
-        errors, and those of the disk.
+        Return whether a later call has to try again, because the mirror does not have the records
+        yet. Raises what the store raises, and the disk's errors.
         """
-        try:
-            lacking = self._lacking()
-            put = [lsn for lsn in lacking if lsn <= mirrored_lsn and self._put(lsn)]
-            if put:
-                last, now_ms = self._appender.last, self._now_ms()
-                self._removal.run(last.number, now_ms, self._keep_s)
-        except (UnreachableError, RefusedError):
-            return False
-        return put == lacking
+        lacking = self._lacking()
+        put = [lsn for lsn in lacking if lsn <= mirrored_lsn and self._put(lsn)]
+        if put:
+            last, now_ms = self._appender.last, self._now_ms()
+            self._removal.run(last.number, now_ms, self._keep_s)
+        return any(lsn > mirrored_lsn for lsn in lacking)
 
     def _lacking(self) -> list[int]:
         lsns = checkpoint_lsns(self._directory.names())[-ALWAYS_KEPT:]
@@ -100,7 +96,7 @@ class Checkpoints:
     def _put(self, lsn: int) -> bool:
         """Put a checkpoint, unless the mirror's log does not show where its segments begin, or it
         is gone or damaged."""
-        needed = segments_after(self._segments, lsn)
+        needed = segments_after(list(self._segments), lsn)  # the other thread adds to it
         place = self._begun.get(needed[0]) if needed else None
         if place is None or needed[0].first_lsn > lsn + 1:
             return False

@@ -264,7 +264,7 @@ def _put(store: Store, entry: MirrorEntry, data: bytes) -> None:
 
 class Appender:
     """The writer's end of a mirror: appends entries, rolls them up, trims them. One thread at a
-    time uses it."""
+    time appends. Another one may put blobs and trim meanwhile."""
 
     def __init__(self, store: Store, claimed: MirrorEntry, new_nonce: Callable[[], bytes]) -> None:
         self._store = store
@@ -313,15 +313,23 @@ class Appender:
         self._last, self._pending = entry, None
         return entry
 
-    def roll_up(self, first: int, follows: bytes, pieces: Iterable[Piece]) -> RollUpName:
-        """Put the bytes of the entries from `first` to the last one into one blob.
+    def roll_up(
+        self,
+        first: int,
+        follows: bytes,
+        pieces: Iterable[Piece],
+        *,
+        last: MirrorEntry | None = None,
+    ) -> RollUpName:
+        """Put the bytes of the entries from `first` to `last`, which was appended (None: the last
+        one), into one blob.
 
         `follows`: the nonce of the entry before `first`. The entries may be trimmed once this has
         returned. Raises LostError if this writer's claim is gone, which nobody trims, and what the
         store and `pieces` raise; then it may be repeated.
         """
         self._check_claim()
-        last = self._last
+        last = last or self._last
         header = replace(last, kind=ROLL_UP, first=first, follows=follows, pieces=[], claim=None)
         name = RollUpName(last.number, first)
         self._store.put_blob(str(name), encode_blob(header, pieces))

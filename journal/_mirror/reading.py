@@ -93,10 +93,14 @@ def start_from(checkpoints: Sequence[CheckpointName]) -> list[CheckpointName]:
 
 def has_beginning(store: Store, checkpoints: Sequence[CheckpointName]) -> bool:
     """Return whether a mirror with these checkpoints still has its log before the first of them."""
-    chain = roll_up_chain(roll_up_names(store.blob_names()), BEGINNING)
-    begin = chain[-1].last + 1 if chain else 1
-    there = set(store.numbers(begin - 1))
-    return all(number in there for number in range(begin, checkpoints[0].number + 1))
+    rolled_up, there = roll_up_names(store.blob_names()), set(store.numbers(0))
+    number, last = 1, checkpoints[0].number
+    while number <= last:
+        holding = [name.last for name in rolled_up if name.first <= number <= name.last]
+        if not holding and number not in there:
+            return False
+        number = max(holding, default=number) + 1
+    return True
 
 
 def read_log(

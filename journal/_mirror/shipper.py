@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from journal._commit.gate import Gate
@@ -158,7 +159,8 @@ class Shipper:
                 self._events.looked()
                 self._alarm.sleep(self._interval_s)
             self._ship(self._synced_end(), is_closed=self._is_closed)
-            appender = self._linked.appender
+            _, appender, _, upkeep = self._linked
+            upkeep.run(self.mirrored_lsn, wait_s=self._give_up_at - time.monotonic())
             self._until_answered(appender.release, appender.retry)
             self._note(appender.last)
         except _GivenUpError as error:
@@ -174,6 +176,8 @@ class Shipper:
             self._pass()
             try:
                 if self._link is not None:
+                    with suppress(Exception):  # there was another failure, or a limit has passed
+                        self._link.upkeep.finish(threading.TIMEOUT_MAX)
                     self._link.store.close()
                 self._note_place(0.0)
                 self._directory.close(unlock=False)
@@ -197,6 +201,7 @@ class Shipper:
         looked_at = time.monotonic()
         if end is not None and end == self._shipped_end and not is_closed:
             self._complete_at = looked_at
+            self._linked.upkeep.run(self.mirrored_lsn)
             return
         _, _, unshipped, upkeep = self._linked
         entry_bytes_max = self._linked.store.entry_bytes_max

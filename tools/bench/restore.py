@@ -122,7 +122,7 @@ def many(folder: Path, commits: int) -> CountedStore:
             appender.append(pieces, lsn)
             unshipped.advance(pieces)
             upkeep.add(appender.last)
-            upkeep.run(lsn)
+            upkeep.run(lsn, wait_s=60)
         directory.close(unlock=False)
     return store
 

@@ -6,6 +6,7 @@ from proof.weakenings import Weakening
 
 CHECKPOINTS = (
     "tests/mirror/test_checkpointing.py",
+    "tests/mirror/test_basing.py",
     "tests/mirror/test_retention.py",
     "tests/mirror/test_restoring.py",
 )

@@ -39,8 +39,8 @@ ALL_OF = (
     Weakening(
         "first_contact_forgets_records",
         "journal/_mirror/attaching.py",
-        "or (self._is_late and comparison.missing)",
-        "or False",
+        'if comparison.verdict not in ("behind", "forked"):',
+        "if True:",
         OPENING,
     ),
     Weakening(

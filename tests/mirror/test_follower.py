@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from journal import (
     follow,
 )
 from journal._mirror.memory_store import MemoryStore
+from manager import SubAgentManager, read_fleet
 from tests.mirror.stores import TIMEOUT_S, SilentStore, mirror_of
 from tests.support import until
 
@@ -184,3 +187,43 @@ def test_poll_s_has_a_range(poll_s: float, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="poll_s"):
         follow(mirror_of(MemoryStore()), tmp_path / "b", poll_s=poll_s)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_followed_fleet_is_read_live(tmp_path: Path) -> None:
+    """`read_fleet` sees the agents of a manager on another machine, and the standby's own manager
+    continues them."""
+    store = MemoryStore()
+    with SubAgentManager.open(tmp_path, state_dir="a", mirror=mirror_of(store)) as manager:
+        manager.spawn("first", name="lead")
+        manager.wait_mirrored(timeout_s=TIMEOUT_S)
+        with follow(mirror_of(store), tmp_path / "b", poll_s=POLL_S) as follower:
+            assert [agent.name for agent in read_fleet(tmp_path / "b").agents()] == ["lead"]
+            manager.spawn("second", name="other")
+            manager.wait_mirrored(timeout_s=TIMEOUT_S)
+            until(lambda: len(read_fleet(tmp_path / "b").agents()) == 2, "it follows", TIMEOUT_S)
+            assert follower.lag_s < TIMEOUT_S
+    with SubAgentManager.open(tmp_path, state_dir="b", mirror=mirror_of(store)) as manager:
+        assert {agent.name for agent in manager.agents()} == {"lead", "other"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks with threads")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_has_no_follower(tmp_path: Path) -> None:
+    """In a forked child, the follower is closed, and its end does not release the parent's lock."""
+    store = MemoryStore()
+    Journal.open(tmp_path / "a", mirror=mirror_of(store)).close()
+    with follow(mirror_of(store), tmp_path / "b", poll_s=POLL_S) as follower:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                follower.wait(9, timeout_s=TIMEOUT_S)
+            except ClosedError:
+                follower.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        with pytest.raises(LockedError):
+            Journal.open(tmp_path / "b", mirror=mirror_of(store))
+        assert follower.lag_s < TIMEOUT_S

@@ -68,7 +68,8 @@ class Mirror:
             kinds = int if name.endswith("_max") else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
                 kind = "a whole number" if kinds is int else "a number"
-                raise ValueError(f"{name} must be {kind} from {low:g} to {high:g}, not {value!r}")
+                bounds = f"{low:g} to {high:g}"
+                raise ValueError(f"{name} must be {kind} from {bounds}, not {value!r}")
 
     def __repr__(self) -> str:
         """Show the address without credentials, and whose acknowledgement counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, overload
@@ -13,6 +14,8 @@ from journal._engine.journal import Journal
 from journal._format.layout import SEGMENT_VERSION
 from journal._format.segment import find_journal_id
 from journal._handle import OpenHandle
+from journal._log import report
+from journal._mirror.aside import put_aside as put_directory_aside
 from journal._mirror.attaching import ForkedError, RestoredError
 from journal._mirror.claiming import NewerVersionError, OtherJournalError, look
 from journal._mirror.comparing import compare
@@ -34,7 +37,12 @@ _kept: list[object] = []  # a forked child closes none of its parent's connectio
 
 @public
 def follow(
-    mirror: str | Mirror, path: StrPath, *, poll_s: float = 0.3, disk: Disk | None = None
+    mirror: str | Mirror,
+    path: StrPath,
+    *,
+    put_aside: bool = False,
+    poll_s: float = 0.3,
+    disk: Disk | None = None,
 ) -> Follower:
     """Follow a mirror into the directory `path`, which is made if it is missing. Claims nothing.
 
@@ -45,8 +53,9 @@ def follow(
 
     `mirror`: the address, or Mirror(...) for another `open_timeout_s`. It may be that of a journal
     which is still to be made. `path`: a new directory, one that followed before, or that of a
-    writer which the mirror has overtaken. Raises LockedError, MirrorError (also if the directory
-    has records that the mirror lacks), UnsafePathError, ValueError and OSError.
+    writer which the mirror has overtaken. `put_aside`: if the directory has records that the mirror
+    lacks, move its files to `PATH.aside-EPOCH` first, as an open does after a fork. Otherwise it is
+    refused. Raises LockedError, MirrorError, UnsafePathError, ValueError and OSError.
     """
     if isinstance(mirror, str):
         mirror = Mirror(mirror)
@@ -68,7 +77,10 @@ def follow(
         try:
             store = _answered(mirror._open_store, mirror.open_timeout_s)
             opened = store
-            known = _answered(lambda: _prepare(opened, directory, mirror), mirror.open_timeout_s)
+            known = _answered(
+                lambda: _prepare(opened, disk if put_aside else None, directory, mirror),
+                mirror.open_timeout_s,
+            )
         except StoreError as error:
             raise as_public(error, mirror.shown_url, directory.path) from error
         process.write_pid_note(directory, 0)
@@ -227,8 +239,9 @@ class _Parts:
         self.close()
 
 
-def _prepare(store: Store, directory: Directory, mirror: Mirror) -> Known:
-    """Bring the directory up to the mirror, and return what both have."""
+def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: Mirror) -> Known:
+    """Bring the directory up to the mirror, and return what both have. `aside_on`: the disk on
+    which to put aside what the mirror lacks; None to refuse that."""
     marker = read_marker(directory)
     if marker is not None and marker.restored_lsn is not None:
         raise RestoredError(
@@ -237,11 +250,17 @@ def _prepare(store: Store, directory: Directory, mirror: Mirror) -> Known:
         )
     _check_same(store, directory)
     comparison = compare(store, directory)
-    if comparison.verdict not in ("new", "equal", "behind"):
-        raise ForkedError(
-            f"{directory.path}: it has records that the mirror lacks. Nothing was changed. Open it "
-            "with its mirror, which ships them or puts them aside; or follow into a new directory"
-        )
+    if comparison.verdict in ("ahead", "forked"):
+        if aside_on is None:
+            raise ForkedError(
+                f"{directory.path}: it has records that the mirror lacks. Nothing was changed. "
+                "Open it with its mirror, which ships them or puts them aside; or follow it with "
+                "put_aside"
+            )
+        aside = put_directory_aside(aside_on, directory, comparison.common)
+        text = "%s: the mirror lacks records of the directory, which are in %s now"
+        report(logging.WARNING, text, aside.origin, aside.path)
+        comparison = compare(store, directory)
     if marker is None or marker.url != mirror.shown_url:
         write_marker(directory, Marker(mirror.shown_url))
     comparison.fetch()

@@ -107,6 +107,18 @@ def test_a_mirror_that_cant_be_followed_is_refused(tmp_path: Path) -> None:
     check_refused(ask("follow", url, tmp_path / "b"), 3, "something else wrote it")
 
 
+def test_what_the_mirror_lacks_is_put_aside_on_request(tmp_path: Path) -> None:
+    """A former writer's directory follows only with --put-aside, if it has records of its own."""
+    path = write(tmp_path)
+    with Journal.open(path, mirror=False) as journal:
+        journal.append("own")
+    command = ("follow", mirror_at(tmp_path).url, path, "--until-lsn", "3")
+    check_refused(ask(*command), 4, "has records that the mirror lacks")
+    answer = ask(*command, "--put-aside")
+    assert (answer.code, f"{path}.aside-2" in answer.err) == (0, True)
+    assert ask("mirror", "reappend", f"{path}.aside-2", "-o", "json").json["records"] == 1
+
+
 # --- mirror reappend ---
 
 

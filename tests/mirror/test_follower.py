@@ -68,9 +68,10 @@ def test_a_standby_takes_over(tmp_path: Path) -> None:
     with pytest.raises(MirrorError, match="has records that the mirror lacks") as refused:
         follow(mirror_of(store), tmp_path / "a")
     assert refused.value.reason is MirrorReason.FORKED
-    Journal.open(tmp_path / "a", mirror=mirror_of(store)).close()
-    with follow(mirror_of(store), tmp_path / "a", poll_s=POLL_S) as again:
+    with follow(mirror_of(store), tmp_path / "a", poll_s=POLL_S, put_aside=True) as again:
         assert again.lsn == lsn + 1
+    (aside,) = tmp_path.glob("a.aside-*")
+    assert [entry.record for entry in JournalReader.open(aside).entries(lsn)] == ["late"]
 
 
 def test_any_open_may_be_promoted(tmp_path: Path) -> None:

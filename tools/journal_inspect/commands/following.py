@@ -16,12 +16,18 @@ _SHOW_S = 1.0
 
 
 def follow_mirror(
-    url: str, path: str, renderer: Renderer, *, until_lsn: int | None, timeout_s: float | None
+    url: str,
+    path: str,
+    renderer: Renderer,
+    *,
+    until_lsn: int | None,
+    timeout_s: float | None,
+    put_aside: bool,
 ) -> int:
     """Follow until an LSN, a time limit or a signal."""
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
     try:
-        follower = follow(url, path)
+        follower = follow(url, path, put_aside=put_aside)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with follower:

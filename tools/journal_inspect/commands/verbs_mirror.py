@@ -48,9 +48,19 @@ def restore(url: str, directory: str, renderer: Renderer, lsn: int | None, at: T
     type=click.FloatRange(0, min_open=True),
     help="Stop after this many seconds, with exit code 124.",
 )
+@click.option(
+    "--put-aside",
+    is_flag=True,
+    help="If PATH has records that the mirror lacks, move its files to PATH.aside-EPOCH first.",
+)
 @verb()
 def follow(
-    url: str, directory: str, renderer: Renderer, until_lsn: int | None, timeout_s: float | None
+    url: str,
+    directory: str,
+    renderer: Renderer,
+    until_lsn: int | None,
+    timeout_s: float | None,
+    put_aside: bool,
 ) -> int:
     """Keep the directory PATH up to the mirror at URL, until you stop it.
 
@@ -65,7 +75,14 @@ def follow(
     from journal_inspect.rendering.text import showing_log_messages
 
     with showing_log_messages():
-        return follow_mirror(url, directory, renderer, until_lsn=until_lsn, timeout_s=timeout_s)
+        return follow_mirror(
+            url,
+            directory,
+            renderer,
+            until_lsn=until_lsn,
+            timeout_s=timeout_s,
+            put_aside=put_aside,
+        )
 
 
 @click.group(short_help="Look into a mirror, or append records again that an open put aside.")

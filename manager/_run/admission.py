@@ -54,8 +54,10 @@ def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
 
 def is_edited(task: Task, agent: Agent) -> bool:
     """Return whether the line of `task` differs from the one that `agent` was made from."""
-    metadata = {key: value for key, value in agent.metadata.items() if key != TRIES}
-    return (agent.prompt, metadata) != (task.prompt, task.metadata)
+    metadata = agent.metadata
+    if TRIES in metadata:
+        metadata = {key: value for key, value in metadata.items() if key != TRIES}
+    return agent.prompt != task.prompt or metadata != task.metadata
 
 
 def needs_new_agent(task: Task, agent: Agent, *, retry_failed: bool) -> bool:

@@ -52,7 +52,8 @@ class Schedule:
                 self._ready.append(waiting)
 
     def _enter(self, agent: Agent, completed: set[str]) -> None:
-        unmet = {f"name:{name}" for name in Settings.of(agent.metadata).after} - completed
+        after = Settings.of(agent.metadata).after if "after" in agent.metadata else ()
+        unmet = {f"name:{name}" for name in after} - completed
         if not unmet:
             self._ready.append(agent)
             return

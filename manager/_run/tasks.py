@@ -26,7 +26,7 @@ from manager._run import task_fields
 from manager.arguments import short_repr
 from manager.errors import TasksError
 from manager.limits import Limits
-from manager.values import optional_text
+from manager.values import optional_text, prompt_text
 
 AGENT_TYPE = "command"
 DEPTH_MAX = 64  # a change of an agent may cost its manager one step for each ancestor
@@ -188,15 +188,16 @@ def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
     """
     if not line or line.startswith("#"):
         return None
-    fields: dict[str, Any] = {"command": line}
-    if line.startswith("{"):
-        fields = _object(line)
-        line = json.dumps(fields, sort_keys=True)
+    if not line.startswith("{"):
+        # The record of such a task needs no other check, which takes as long as all the rest.
+        task_fields.command(line)
+        prompt_text("prompt", line, _PROMPT_BYTES_MAX)
+        return Task(where, _line_key(line, occurrences), None, line, line, None, None)
+    fields = _object(line)
     command = task_fields.command(fields.get("command"))
     name = optional_text("name", fields.get("name"))
     if name is None:
-        occurrences[line] += 1
-        key = f"line:{hashlib.sha256(line.encode()).hexdigest()[:32]}:{occurrences[line]}"
+        key = _line_key(json.dumps(fields, sort_keys=True), occurrences)
     else:
         key = f"name:{name}"
     if "\0" in (name or ""):
@@ -211,6 +212,11 @@ def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
     task = Task(where, key, name, prompt, command, parent, timeout_s, **_settings(fields))
     _check_record(task)
     return task
+
+
+def _line_key(line: str, occurrences: Counter[str]) -> str:
+    occurrences[line] += 1
+    return f"line:{hashlib.sha256(line.encode()).hexdigest()[:32]}:{occurrences[line]}"
 
 
 def _settings(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,8 +53,26 @@ def find_base(
     directory: Directory, epoch: int, end: SyncedEnd | None, lsn: int, *, is_closed: bool
 ) -> Base | None:
     """Return the base of a log that is synced up to `end`, with LSN `lsn`. Return None if there is
-    no checkpoint after which the log has everything. The caller closes the checkpoints."""
+    no checkpoint after which the log has everything. The caller closes the checkpoints.
+
+    Raises FileNotFoundError if compactions change the files meanwhile; then try again.
+    """
     names = directory.names()
+    base = _base_of(directory, names, epoch, end, lsn, is_closed=is_closed)
+    if base is None and directory.names() != names:
+        raise FileNotFoundError(f"{directory.path}: files were removed meanwhile")
+    return base
+
+
+def _base_of(
+    directory: Directory,
+    names: list[str],
+    epoch: int,
+    end: SyncedEnd | None,
+    lsn: int,
+    *,
+    is_closed: bool,
+) -> Base | None:
     lsns = [each for each in checkpoint_lsns(names) if each <= lsn][-ALWAYS_KEPT:]
     with ExitStack() as opened:
         checkpoints = list[Checkpoint]()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from journal import CompactedError
+from journal import Checkpoint, CompactedError, Directory
 from journal._engine import opening
+from journal._mirror import basing
 from journal._mirror.blobs import checkpoint_names
+from journal._mirror.checkpointing import open_checkpoint
 from journal._mirror.entry import BASE
 from journal._mirror.holding import Holding
 from journal._mirror.memory_store import MemoryStore
@@ -117,3 +119,31 @@ def test_segments_that_are_not_shipped_stay(
         restore_into(store, tmp_path / f"b{lsn}", Target(lsn=lsn))
         assert count_in(tmp_path / f"b{lsn}") == (lsn, lsn)
     assert len(segments_in(tmp_path / "a")) < len(kept)  # once shipped, they go
+
+
+def test_a_base_is_looked_for_again_if_files_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a compaction removes the checkpoints while a base is put together, that is no failure: it
+    is tried again with the next ones."""
+    before = counter_at(tmp_path / "a", MemoryStore(), lag_bytes_max=0)
+    before.rounds(4)
+    before.close()
+    raced: list[int] = []
+
+    def removed(directory: Directory, lsn: int) -> Checkpoint | None:
+        if len(raced) < 4:
+            raced.append(lsn)
+            (tmp_path / "a" / f"{len(raced)}.seg").touch()  # the directory has changed
+            return None
+        return open_checkpoint(directory, lsn)
+
+    monkeypatch.setattr(basing, "open_checkpoint", removed)
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store)
+    counter.add(3)
+    counter.ship()
+    counter.close()
+    assert len(raced) == 4
+    restore_into(store, tmp_path / "b")
+    assert count_in(tmp_path / "b") == (59, 59)

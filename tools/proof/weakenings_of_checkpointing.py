@@ -8,6 +8,7 @@ CHECKPOINTS = (
     "tests/mirror/test_checkpointing.py",
     "tests/mirror/test_basing.py",
     "tests/mirror/test_retention.py",
+    "tests/mirror/test_blobs.py",
     "tests/mirror/test_restoring.py",
 )
 

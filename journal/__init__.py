@@ -83,7 +83,14 @@ if TYPE_CHECKING:
     from journal._tables.tables import Table, Tables, TransactionContext
     from journal._tables.tables_view import TablesView
     from journal._tables.transaction import Transaction, TransactionTable
-    from journal.metrics import Histogram, LockStats, Observer, Stats, StatsSource
+    from journal.metrics import (
+        Histogram,
+        LockStats,
+        MirrorObserver,
+        Observer,
+        Stats,
+        StatsSource,
+    )
     from journal.options import Options
 
 __version__ = "0.1.0"
@@ -137,6 +144,7 @@ __all__ = [
     "MirrorError",
     "MirrorFinding",
     "MirrorInfo",
+    "MirrorObserver",
     "MirrorReason",
     "NotAJournalError",
     "Observer",
@@ -200,7 +208,9 @@ _MODULES = {
     "restore": "_mirror.restore",
     **dict.fromkeys(("MirrorFinding", "verify_mirror"), "_mirror.verifying"),
     **dict.fromkeys(("FencedError", "MirrorError", "MirrorReason"), "_mirror.errors"),
-    **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats", "StatsSource"), "metrics"),
+    **dict.fromkeys(
+        ("Histogram", "LockStats", "MirrorObserver", "Observer", "Stats", "StatsSource"), "metrics"
+    ),
     "DurableState": "_state.durable_state",
     "StateMachine": "_state.state_machine",
     "Composite": "_state.composite",

@@ -28,6 +28,16 @@ class Figure(NamedTuple):
     value: Callable[[Stats], float]
 
 
+class MirrorFigure(NamedTuple):
+    """A figure of Stats that only a journal with a mirror has."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    unit: str
+    description: str
+    value: Callable[[Stats], float | None]
+
+
 class Distribution(NamedTuple):
     """A histogram of Stats or LockStats. Its values, multiplied by `scale`, are in `unit`."""
 
@@ -111,6 +121,46 @@ FIGURES = (
     ),
     Figure("segments", "gauge", "1", "Segments on disk.", lambda s: s.segments),
     Figure("disk_bytes", "gauge", "By", "Bytes on disk.", lambda s: s.disk_bytes),
+)
+MIRROR_FIGURES = (
+    MirrorFigure(
+        "mirrored_lsn",
+        "gauge",
+        "1",
+        "LSN up to which the mirror has every record.",
+        lambda s: s.mirrored_lsn,
+    ),
+    MirrorFigure(
+        "mirror_lag",
+        "gauge",
+        "s",
+        "Time that the oldest synced record that the mirror lacks has waited, at most.",
+        lambda s: s.mirror_lag_s,
+    ),
+    MirrorFigure(
+        "mirror_lag_bytes",
+        "gauge",
+        "By",
+        "Bytes of the synced log that the mirror lacks.",
+        lambda s: s.mirror_lag_bytes,
+    ),
+    MirrorFigure(
+        "mirror_requests", "counter", "1", "Requests to the mirror.", lambda s: s.mirror_requests
+    ),
+    MirrorFigure(
+        "mirror_retries",
+        "counter",
+        "1",
+        "Uploads to the mirror that were repeated.",
+        lambda s: s.mirror_retries,
+    ),
+    MirrorFigure(
+        "mirror_stalls",
+        "counter",
+        "1",
+        "Periods in which the mirror could not be reached.",
+        lambda s: s.mirror_stalls,
+    ),
 )
 DISTRIBUTIONS = (
     Distribution("sync_time", "s", "Duration of a sync.", _NS, lambda s, lock: s.sync_ns),

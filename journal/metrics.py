@@ -134,6 +134,27 @@ class Stats:
     was retried), and periods without room because a compaction was overdue. Callers that waited for
     room do not count."""
 
+    mirrored_lsn: int | None = None
+    """The LSN up to which the mirror has every record. This and the fields below are None for a
+    journal without a mirror."""
+
+    mirror_lag_s: float | None = None
+    """The time for which the oldest synced record that the mirror lacks has waited, at most, in
+    seconds; 0 if it lacks none. If this machine is lost now, the synced records of that time are
+    lost, too."""
+
+    mirror_lag_bytes: int | None = None
+    """The size of the synced log that the mirror lacks, in bytes."""
+
+    mirror_requests: int | None = None
+    """The number of requests to the mirror's store, those of the open included."""
+
+    mirror_retries: int | None = None
+    """The number of uploads that were repeated because one had failed or was not answered."""
+
+    mirror_stalls: int | None = None
+    """The number of periods in which the mirror could not be reached."""
+
 
 @public
 class StatsSource(Protocol):
@@ -180,3 +201,19 @@ class Observer(Protocol):
 
     def failed(self, error: BaseException) -> None:
         """Receive the error that stopped the journal. Calls raise FailedError from it."""
+
+
+@public
+class MirrorObserver(Observer, Protocol):
+    """An observer that also receives the events of a mirror. One that lacks these methods receives
+    the others only."""
+
+    def mirrored(self, lsn: int, size_bytes: int, duration_ns: int) -> None:
+        """Receive an upload of `size_bytes`, after which the mirror has every record up to `lsn`.
+
+        `duration_ns` is the time that the upload took, its retries included.
+        """
+
+    def mirror_stalled(self, error: BaseException) -> None:
+        """Receive the MirrorError of the first upload that failed. It is repeated until it
+        succeeds."""

@@ -19,9 +19,11 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 from journal._exporting import (
     DISTRIBUTIONS,
     FIGURES,
+    MIRROR_FIGURES,
     QUANTILES,
     Distribution,
     Figure,
+    MirrorFigure,
     Watched,
 )
 from journal.metrics import StatsSource
@@ -41,7 +43,7 @@ class JournalInstruments:
     def __init__(self, meter: Meter | None = None) -> None:
         self._watched = Watched()
         meter = meter or get_meter("journal")
-        for figure in FIGURES:
+        for figure in (*FIGURES, *MIRROR_FIGURES):
             counter = figure.kind == "counter"
             make = meter.create_observable_counter if counter else meter.create_observable_gauge
             make(f"journal.{figure.name}", [self._values(figure)], figure.unit, figure.description)
@@ -60,10 +62,12 @@ class JournalInstruments:
         """
         self._watched.add(name, source)
 
-    def _values(self, figure: Figure) -> _Callback:
+    def _values(self, figure: Figure | MirrorFigure) -> _Callback:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
             for name, stats, _lock in self._watched.stats():
-                yield Observation(figure.value(stats), {"journal": name})
+                value = figure.value(stats)
+                if value is not None:
+                    yield Observation(value, {"journal": name})
 
         return observe
 

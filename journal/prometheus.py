@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from journal._exporting import DISTRIBUTIONS, FIGURES, QUANTILES, Watched
+from journal._exporting import DISTRIBUTIONS, FIGURES, MIRROR_FIGURES, QUANTILES, Watched
 from journal.metrics import StatsSource
 
 __all__ = ["JournalCollector"]
@@ -56,13 +56,16 @@ class JournalCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics for the registry, in seconds and bytes, with the label `journal`."""
         sources = list(self._watched.stats())
-        for figure in FIGURES:
+        for figure in (*FIGURES, *MIRROR_FIGURES):
             name = f"journal_{figure.name}{_UNITS[figure.unit]}"
             family = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
             metric = family(name, figure.description, labels=["journal"])
             for label, stats, _ in sources:
-                metric.add_metric([label], figure.value(stats))
-            yield metric
+                value = figure.value(stats)
+                if value is not None:
+                    metric.add_metric([label], value)
+            if metric.samples or figure in FIGURES:
+                yield metric
         for distribution in DISTRIBUTIONS:
             name = f"journal_{distribution.name}{_UNITS[distribution.unit]}"
             summary = SummaryMetricFamily(name, distribution.description, labels=["journal"])
@@ -72,7 +75,7 @@ class JournalCollector(Collector):
                     continue
                 total = histogram.mean * histogram.count * distribution.scale
                 summary.add_metric([label], histogram.count, total)
-                for quantile, value in QUANTILES:
+                for quantile, of in QUANTILES:
                     labels = {"journal": label, "quantile": str(quantile)}
-                    summary.add_sample(name, labels, value(histogram) * distribution.scale)
+                    summary.add_sample(name, labels, of(histogram) * distribution.scale)
             yield summary

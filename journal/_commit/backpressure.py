@@ -64,13 +64,13 @@ class Backpressure:
         return self._update_limit(log_bytes, self._hold_bytes, filling_bytes)
 
     def hold(self, size: int) -> None:
-        """Count the `size` bytes that are being committed until `release`."""
-        self._held_bytes += size
+        """Note that `size` bytes are committed, and held until a mirror has them."""
+        self._held_bytes = size
 
     def release(self, size: int, log_bytes: int, filling_bytes: int) -> Gate | None:
-        """Note that `size` bytes are held no more. Return the gate to open, if any."""
-        self._held_bytes -= size
-        self.committing_bytes -= size
+        """Note that only `size` bytes are held from now on. Return the gate to open, if any."""
+        self.committing_bytes -= self._held_bytes - size
+        self._held_bytes = size
         return self._update_limit(log_bytes, self._hold_bytes, filling_bytes)
 
     def hold_from(self, log_bytes: float, filling_bytes: int) -> Gate | None:

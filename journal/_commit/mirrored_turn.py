@@ -19,10 +19,11 @@ from journal._commit.gate import Gate, open_gates
 
 @dataclass(slots=True)
 class Held:
-    """A commit that the mirror has not acknowledged. `bytes`: the size of its records."""
+    """A commit that the mirror has not acknowledged. `end_bytes`: the size of all records since the
+    open, up to its last one."""
 
     last_lsn: int
-    bytes: int = 0
+    end_bytes: int = 0
     waiters: int = 0
     gate: Gate | None = None
 
@@ -33,17 +34,19 @@ class MirroredTurn(CommitTurn):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._committed_lsn = self.durable_lsn  # on this disk
-        self._mirrored_lsn = self.durable_lsn
         self._log_bytes = 0
+        self._bytes = self._released_bytes = 0  # of records committed and acknowledged since open
         self._held: list[Held] = []  # in the order of the log
         self._has_given_up = False
+        self._upload_s = 0.0  # how long the last upload took
+        self._expected_waiters = 0  # for the next one
         # A batch's gate opens when it is durable. A sync must not wait for the mirror.
         self._sync_gates: list[tuple[CommitBatch, Gate]] = []
 
     def begin(self, mirrored_lsn: int) -> None:
         """Set the LSN that the mirror has at the open. What was recovered after it is not durable
         yet."""
-        self._mirrored_lsn = self.durable_lsn = min(mirrored_lsn, self._committed_lsn)
+        self.durable_lsn = min(mirrored_lsn, self._committed_lsn)
         if self.durable_lsn < self._committed_lsn:
             self._held.append(Held(self._committed_lsn))
 
@@ -81,33 +84,54 @@ class MirroredTurn(CommitTurn):
             return gate
 
     def committed(self, batch: CommitBatch, sync_s: float, log_bytes: int) -> None:
-        """Note that `batch` is on this disk, and hold its waiters until the mirror has it."""
-        with self._lock.checked():
-            if batch.last_lsn > self._committed_lsn:
-                self._held.append(Held(batch.last_lsn, batch.bytes, batch.waiters, batch.gate))
-                self._committed_lsn = batch.last_lsn
-                self._backpressure.hold(batch.bytes)
-            self._log_bytes = log_bytes
-            synced = [gate for of, gate in self._sync_gates if of is batch]
-            self._sync_gates = [each for each in self._sync_gates if each[0] is not batch]
-            room_gate = self._backpressure.end_commit(log_bytes, self._buffer.filling_bytes)
-            released, room = self._release()
-        open_gates(*synced, *released, room_gate, room)
+        """Note that `batch` is on this disk, and hold its waiters until the mirror has it.
 
-    def acknowledge(self, lsn: int) -> None:
-        """Note that the mirror has every record up to `lsn`, and release their waiters."""
+        An interrupt may end this anywhere, and another call then finishes it. So nothing is
+        released here: the mirror's thread does that, in which no signal handler runs.
+        """
+        with self._lock.checked():
+            self.wake_policy.note_sync(self._upload_s)
+            if batch.last_lsn > self._committed_lsn:
+                if not self._held or self._held[-1].last_lsn < batch.last_lsn:
+                    self._held.append(Held(batch.last_lsn, self._bytes + batch.bytes))
+                held = self._held[-1]
+                held.waiters, held.gate = batch.waiters, batch.gate
+                self._bytes = held.end_bytes
+                self._committed_lsn = batch.last_lsn
+            self._log_bytes = log_bytes
+            self._backpressure.hold(self._bytes - self._released_bytes)
+            room_gate = self._backpressure.end_commit(log_bytes, self._buffer.filling_bytes)
+            synced = [gate for of, gate in self._sync_gates if of is batch]
+        open_gates(*synced, room_gate)
+        with self._lock.checked():
+            self._sync_gates = [each for each in self._sync_gates if not each[1].opened]
+
+    def acknowledge(self, lsn: int, upload_s: float) -> None:
+        """Note that the mirror has every record up to `lsn`, and release their waiters. `upload_s`:
+        how long the last upload took. Only the mirror's thread calls this."""
         with self._lock:
-            self._mirrored_lsn = max(self._mirrored_lsn, lsn)
-            released, room_gate = self._release()
-        open_gates(*released, room_gate)
+            self._upload_s = upload_s
+            done = list(takewhile(lambda held: held.last_lsn <= lsn, self._held))
+            if not done:
+                return
+            self.durable_lsn, self._released_bytes = done[-1].last_lsn, done[-1].end_bytes
+            del self._held[: len(done)]
+            room_gate = self._backpressure.release(
+                self._bytes - self._released_bytes, self._log_bytes, self._buffer.filling_bytes
+            )
+            # They come back with a next record each. A commit gathers them, and the next upload
+            # those that it finds here, too.
+            waiters = sum(held.waiters for held in done)
+            self.wake_policy.note_release(waiters, self._buffer.filling.waiters)
+            self._expected_waiters = self.wake_policy.expected_waiters + self.waiting
+        open_gates(*(held.gate for held in done), room_gate)
 
     def gather_s(self, limit_s: float) -> float:
         """Return for how long to wait for the waiters that the mirror released last, at most
         `limit_s` seconds after that. They come back with a next record each."""
-        policy = self.wake_policy
-        if self.waiting >= policy.expected_waiters:
+        if self.waiting >= self._expected_waiters:
             return 0
-        return limit_s - policy.since_release_s()
+        return limit_s - self.wake_policy.since_release_s()
 
     @property
     def waiting(self) -> int:
@@ -119,38 +143,18 @@ class MirroredTurn(CommitTurn):
         self._has_given_up = True
         self._open_held()
 
-    def fail(self, error: BaseException) -> None:
-        super().fail(error)
-        self._open_held()
+    def _open_all(self) -> None:
+        super()._open_all()
+        with self._lock.checked():
+            gates = [gate for _, gate in self._sync_gates]
+        open_gates(*gates)
+        if self._lifecycle.failure is not None:  # after a close, the mirror still gets the rest
+            self._open_held()
 
     def _open_held(self) -> None:
         with self._lock.checked():
             gates = [held.gate for held in self._held]
         open_gates(*gates)
-
-    def flusher_ended(self) -> None:
-        super().flusher_ended()
-        with self._lock.checked():
-            gates = [gate for _, gate in self._sync_gates]
-        open_gates(*gates)
-
-    def _release(self) -> tuple[list[Gate], Gate | None]:
-        """Take what the mirror has from what is held. Return the gates to open."""
-        done = list(takewhile(lambda held: held.last_lsn <= self._mirrored_lsn, self._held))
-        gates = [held.gate for held in done if held.gate]
-        if self._lifecycle.failure is not None:  # it came during the commit
-            gates += [held.gate for held in self._held if held.gate]
-        if not done:
-            return gates, None
-        self.durable_lsn = done[-1].last_lsn
-        del self._held[: len(done)]
-        freed_bytes = sum(held.bytes for held in done)
-        room_gate = self._backpressure.release(
-            freed_bytes, self._log_bytes, self._buffer.filling_bytes
-        )
-        waiters = sum(held.waiters for held in done)
-        self.wake_policy.note_release(waiters, self.waiting + self._buffer.filling.waiters)
-        return gates, room_gate
 
     def _end(self) -> None:
         self._committing = self._waiter = None  # nobody is released here

@@ -15,7 +15,6 @@ from journal._engine.checkpoint_store import check_stateless
 from journal._engine.compactor import Fill, Freeze
 from journal._engine.core import Core
 from journal._engine.opening import Opening
-from journal._engine.replaying import entries_of
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, Record, check_spans
 from journal._format.segment import segment_names
@@ -315,6 +314,8 @@ class Journal(AsyncHandle):
         retained, CorruptionError, FormatVersionError, FailedError, ClosedError. Holds no lock, so
         other threads may append meanwhile.
         """
+        from journal._engine.replaying import entries_of
+
         self._lifecycle.check()
         if after is None:
             after = self.checkpoint.lsn if self.checkpoint else 0

@@ -19,7 +19,7 @@ from journal._commit.writer import SyncedEnd
 from journal._disk.disk import Directory, Disk, clock_ns
 from journal._disk.process import host_and_pid
 from journal._format.layout import LSN_MAX, SEGMENT_VERSION
-from journal._log import report
+from journal._log import post, report
 from journal._mirror.attaching import Attached, Attachment
 from journal._mirror.claiming import OvertakenError
 from journal._mirror.counted_store import CountedStore
@@ -44,16 +44,21 @@ _GATHER, _GATHER_S_MAX = 0.25, 0.05
 _kept: list[object] = []  # a forked child closes none of its parent's connections
 
 
-def check_unmirrored(directory: Directory) -> None:
-    """Raise MirrorError if the directory's marker states that it has a mirror."""
+def check_unmirrored(directory: Directory, *, is_allowed: bool) -> str | None:
+    """Return the journal's identity in the directory's marker, if it has one.
+
+    Raises MirrorError if the marker states that the directory has a mirror, unless it `is_allowed`
+    to go on without it.
+    """
     marker = read_marker(directory)
-    if marker is not None and marker.restored_lsn is None:
+    if marker is not None and marker.restored_lsn is None and not is_allowed:
         raise MirrorError(
             marker.url,
             f"the directory {directory.path} has this mirror, and was opened without it; nothing "
             "was changed. Pass mirror=..., or mirror=False to go on without it",
             reason=MirrorReason.NEEDED,
         )
+    return (marker and marker.journal_id) or None
 
 
 class Link:
@@ -116,8 +121,8 @@ class Link:
 
     @property
     def journal_id(self) -> str | None:
-        """The journal's identity, None if it is not known from the mirror."""
-        return self.attached.journal_id if self.attached else None
+        """The journal's identity, None if it is not known."""
+        return self.attached.journal_id if self.attached else self.attachment.journal_id
 
     @property
     def epoch(self) -> int:
@@ -196,8 +201,8 @@ class Mirroring:
         self._is_local = link.mirror.ack == "local"
         self._turn: MirroredTurn | None = None
         self._syncs = link.syncs
-        self._ended: Callable[[], None] = _do_nothing
-        self._has_owner = True
+        self._ended: Callable[[], None] = _ignore
+        self._has_owner, self._has_given_up = True, False
         # A handle of its own: the thread may be in a request while the journal closes the other.
         own = link.open_directory()
         attached = link.attached
@@ -280,12 +285,7 @@ class Mirroring:
             self._shipper.give_up_within(limit_s)
             if not self._shipper.join(limit_s):
                 # It is inside a request, and ends after it. Its directory is its own.
-                report(
-                    logging.ERROR,
-                    "%s: the mirror can't be reached; the next open ships what follows LSN %d",
-                    self.url,
-                    self.mirrored_lsn,
-                )
+                self.gave_up(TimeoutError(f"a request has taken longer than {limit_s:.3g} s"))
             return True
         shipped_bytes = -1
         while not self._shipper.join(CLOSE_LIMIT_S if timeout_s is None else timeout_s):
@@ -319,16 +319,41 @@ class Mirroring:
     def mirrored(self, lsn: int) -> None:
         """Acknowledge the records up to `lsn`."""
         if self._turn is not None:
-            self._turn.acknowledge(lsn)
+            self._turn.acknowledge(lsn, self._shipper.append_s)
             self._committer.report_deferred()
 
     def looked(self) -> None:
-        """Report commits that were acknowledged before they could be reported."""
-        if self._turn is not None:
-            self._committer.report_deferred()
+        """Acknowledge commits that were in the mirror before they were held, and report them."""
+        self.mirrored(self.mirrored_lsn)
+
+    def shipped(self, size: int, took_s: float) -> None:
+        """Let the flusher report an upload to the observers."""
+        lsn, duration_ns = self.mirrored_lsn, int(took_s * 1e9)
+
+        # An observer may lack the methods of MirrorObserver.
+        self._committer.queue(
+            lambda observer: getattr(observer, "mirrored", _ignore)(lsn, size, duration_ns)
+        )
 
     def stalled(self, error: StoreError) -> None:
-        """Report that the mirror can't be reached."""
+        """Let the flusher report to the observers that the mirror can't be reached."""
+        public_error = as_public(error, self.url)
+
+        self._committer.queue(
+            lambda observer: getattr(observer, "mirror_stalled", _ignore)(public_error)
+        )
+
+    def gave_up(self, error: BaseException) -> None:
+        """Report, once, that the mirror lacks something at the end."""
+        if not self._has_given_up:
+            self._has_given_up = True
+            post(
+                logging.ERROR,
+                "%s: not everything is mirrored: %s; the next open ships what follows LSN %d",
+                self.url,
+                error,
+                self.mirrored_lsn,
+            )
 
     def failed(self, error: BaseException) -> None:
         """Stop the journal."""
@@ -353,5 +378,5 @@ class Mirroring:
         return self._committer.synced_end
 
 
-def _do_nothing() -> None:
+def _ignore(*_: object) -> None:
     pass

@@ -53,6 +53,7 @@ class Opening:
             self._mirror = chosen(mirror, takeover, options)
         self._takeover = takeover
         self._link: Link | None = None
+        self._journal_id: str | None = None  # from the mirror or its marker
         self._lock_timeout_s = lock_timeout_s
         self._path = path
         self._options = options
@@ -102,10 +103,11 @@ class Opening:
                 accepts,
                 takeover=self._takeover,
             )
-        elif MIRROR in names and not self._is_unmirrored:
+            self._journal_id = self._link.journal_id
+        elif MIRROR in names:
             from journal._engine.mirroring import check_unmirrored
 
-            check_unmirrored(directory)
+            self._journal_id = check_unmirrored(directory, is_allowed=self._is_unmirrored)
 
     def start(self) -> Core:
         """Finish the recovery, start the flusher, and return its Core."""
@@ -113,10 +115,10 @@ class Opening:
         assert directory is not None
         assert recovery is not None
         recovered = recovery.finish()
+        if recovered.journal_id is None:
+            recovered = recovered._replace(journal_id=self._journal_id)
         if self._link is not None:
-            journal_id = recovered.journal_id or self._link.journal_id
-            epoch = max(recovered.epoch, self._link.epoch)
-            recovered = recovered._replace(epoch=epoch, journal_id=journal_id)
+            recovered = recovered._replace(epoch=max(recovered.epoch, self._link.epoch))
         if recovered.is_new and self._options.application:
             recovered = self._state_application(directory, recovered)
         self._is_recovering = False

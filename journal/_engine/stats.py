@@ -16,6 +16,7 @@ def stats_of(core: Core, *, is_closed: bool) -> Stats:
     names = [] if is_closed else core.directory.names()
     names = [name for name in names if name not in COMPANIONS]
     durable_lsn, last_lsn = turn.durable_lsn, buffer.last_lsn  # this order: no negative
+    mirror = core.mirroring.figures()._asdict() if core.mirroring else {}
     return Stats(
         commits=figures.commits,
         records=figures.records,
@@ -38,4 +39,5 @@ def stats_of(core: Core, *, is_closed: bool) -> Stats:
         compaction_ns=compaction.compaction_ns,
         checkpoint_bytes=compaction.checkpoint_bytes,
         stalls=figures.stalls + buffer.stalls,
+        **mirror,
     )

@@ -96,8 +96,8 @@ class Attachment:
         self._directory = directory
         self._new_nonce = new_nonce
         self._url = url
-        own_id = find_journal_id(directory)
-        self._is_new = own_id is None
+        own_id = find_journal_id(directory) or (marker and marker.journal_id)
+        self._is_new = not own_id
         if marker is None or marker.url != url:
             marker = Marker(url)
         if not marker.next_writer:
@@ -114,6 +114,11 @@ class Attachment:
         self._is_late = False
         self._claimer: Claimer | None = None
         self._appender: Appender | None = None
+
+    @property
+    def journal_id(self) -> str | None:
+        """The journal's identity, None for a new directory."""
+        return None if self._is_new else self._statement.journal_id
 
     @property
     def mirrored_lsn(self) -> int:
@@ -247,5 +252,7 @@ class Attachment:
         claim = appender.claimed.claim
         assert claim is not None
         last_lsn = appender.claimed.last_lsn
-        self._marker = Marker(self._url, appender.epoch, claim.writer, mirrored_lsn=last_lsn)
+        self._marker = Marker(
+            self._url, claim.journal_id, appender.epoch, claim.writer, mirrored_lsn=last_lsn
+        )
         write_marker(self._directory, self._marker)

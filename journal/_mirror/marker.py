@@ -1,7 +1,7 @@
 """Marker: the file that states that a directory has a mirror, and which claim is the directory's.
 
-    {"url": "s3://bucket/app", "epoch": 7, "writer": "9f...", "next_writer": "", "mirrored_lsn": 41,
-     "restored_lsn": null}
+    {"url": "s3://bucket/app", "journal_id": "5d...", "epoch": 7, "writer": "9f...",
+     "next_writer": "", "mirrored_lsn": 41, "restored_lsn": null}
 
 Each open makes a random id, which its claim states. If the marker has the id of the mirror's last
 claim, the directory is that of the last writer, and its lock proves that this writer has ended. The
@@ -24,14 +24,16 @@ _BYTES_MAX = 1 << 16
 class Marker(NamedTuple):
     """A mirrored directory's marker.
 
-    url: the address of the mirror, without credentials. epoch, writer: of the last claim of this
-    directory that is known to stand; 0 and "" before the first one. mirrored_lsn: the LSN up to
-    which the mirror had every record then. next_writer: the id of a claim that was begun after
-    that, or "". restored_lsn: the LSN to which the directory was restored, if its mirror has
-    later ones; such a directory has no mirror yet.
+    url: the address of the mirror, without credentials. journal_id: the journal's identity, which
+    no other file states until there is a segment or a checkpoint; "" if unknown. epoch, writer: of
+    the last claim of this directory that is known to stand; 0 and "" before the first one.
+    mirrored_lsn: the LSN up to which the mirror had every record then. next_writer: the id of a
+    claim that was begun after that, or "". restored_lsn: the LSN to which the directory was
+    restored, if its mirror has later ones; such a directory has no mirror yet.
     """
 
     url: str
+    journal_id: str = ""
     epoch: int = 0
     writer: str = ""
     next_writer: str = ""
@@ -56,7 +58,7 @@ def read_marker(directory: Directory) -> Marker | None:
     try:
         values = json.loads(data)
         marker = Marker(*(values[name] for name in Marker._fields))
-        texts = marker.url, marker.writer, marker.next_writer
+        texts = marker.url, marker.journal_id, marker.writer, marker.next_writer
         numbers = marker.epoch, marker.mirrored_lsn, marker.restored_lsn or 0
         if not all(type(text) is str for text in texts):
             raise ValueError("a text is missing")

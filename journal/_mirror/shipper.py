@@ -164,8 +164,7 @@ class Shipper:
             self._until_answered(appender.release, appender.retry)
             self._note(appender.last)
         except _GivenUpError as error:
-            text = "%s: not everything is mirrored: %s; the next open ships what follows LSN %d"
-            post(logging.ERROR, text, self._path, error.__cause__ or error, self.mirrored_lsn)
+            self._events.gave_up(error.__cause__ or error)
         except BaseException as error:
             self.failure = error
             text = "%s: nothing more is mirrored after LSN %d: %s"
@@ -246,8 +245,10 @@ class Shipper:
         unshipped.advance(pieces)
         self._note(appender.last)
         upkeep.add(appender.last)
-        self.shipped_bytes += sum(len(piece.data) for piece in pieces)
+        size = sum(len(piece.data) for piece in pieces)
+        self.shipped_bytes += size
         self._note_mirrored(lsn)
+        self._events.shipped(size, self.append_s)
 
     def _note_mirrored(self, lsn: int) -> None:
         if lsn > self.mirrored_lsn:
@@ -315,11 +316,17 @@ class ShipperEvents(Protocol):
     def mirrored(self, lsn: int) -> None:
         """Note that the mirror has every record up to `lsn`."""
 
+    def shipped(self, size: int, took_s: float) -> None:
+        """Note an upload of `size` bytes, which took `took_s` seconds."""
+
     def looked(self) -> None:
         """Note that everything is shipped that was synced when the thread looked last."""
 
     def stalled(self, error: StoreError) -> None:
         """Receive the error of the first of several requests that failed."""
+
+    def gave_up(self, error: BaseException) -> None:
+        """Receive the error because of which not everything is shipped at the end."""
 
     def failed(self, error: BaseException) -> None:
         """Receive the error after which nothing more is shipped."""

@@ -38,6 +38,12 @@ class SilentStore(MemoryStore):
     def answer(self) -> None:
         self.answers.set()
 
+    def reached_by_others(self) -> MemoryStore:
+        """Return the same store, as a machine sees it that is not cut off."""
+        other = MemoryStore()
+        other._lock, other._entries, other._blobs = self._lock, self._entries, self._blobs
+        return other
+
     def _request(self) -> None:
         self.threads.add(threading.current_thread().name)
         if self.answers.is_set():

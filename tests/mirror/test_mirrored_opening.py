@@ -94,6 +94,19 @@ def test_no_two_writers_have_the_same_epoch(tmp_path: Path) -> None:
     assert epochs == [2, 3, 4, 5]
 
 
+def test_an_empty_journal_keeps_its_id(tmp_path: Path) -> None:
+    """The id of a journal without records is that of its mirror, also if it is opened without
+    it."""
+    store = MemoryStore()
+    with opened(tmp_path / "a", store) as journal:
+        journal_id = journal.journal_id
+    with Journal.open(tmp_path / "a", mirror=False) as journal:
+        assert journal.journal_id == journal_id
+        write(journal)
+    with opened(tmp_path / "a", store) as journal:
+        assert (journal.journal_id, journal.last_lsn) == (journal_id, 1)
+
+
 def test_a_copied_directory_is_not_the_last_writers(tmp_path: Path) -> None:
     """A copy of a directory counts as that of the last writer only until the original opens
     again."""

@@ -30,6 +30,7 @@ from journal._mirror.restoring import restore_into
 from journal._mirror.store import UnreachableError
 from manager import SubAgentManager
 from tests.mirror.stores import TIMEOUT_S, SilentStore, crash, mirror_of, opened, write
+from tests.support import until
 
 SOON_S = 0.02
 
@@ -158,14 +159,16 @@ def test_a_close_reports_what_the_mirror_lacks(tmp_path: Path, store: SilentStor
     lsn = journal.append("x")
     with ThreadPoolExecutor(1) as pool:
         waiter = pool.submit(journal.wait_durable, lsn)
-        with pytest.raises(TimeoutError, match="call close"):
-            journal.close(timeout_s=0.1)
-        with pytest.raises(ClosedError):
-            waiter.result(TIMEOUT_S)
-    with pytest.raises(ClosedError):
-        journal.wait_durable(lsn)
-    assert not journal.closed
-    store.answer()
+        try:
+            with pytest.raises(TimeoutError, match="call close"):
+                journal.close(timeout_s=0.1)
+            with pytest.raises(ClosedError):
+                waiter.result(TIMEOUT_S / 4)
+            with pytest.raises(ClosedError):
+                journal.wait_durable(lsn)
+            assert not journal.closed
+        finally:
+            store.answer()
     journal.close(timeout_s=TIMEOUT_S)
     assert journal.durable_lsn == lsn
     assert restore_into(store, tmp_path / "r").lsn == lsn
@@ -193,10 +196,12 @@ def test_compactions_do_not_wait_for_the_mirror(tmp_path: Path, store: SilentSto
         tables.table("t")[1] = "x"
         compaction = threading.Thread(target=tables.compact, daemon=True)
         compaction.start()
-        compaction.join(TIMEOUT_S)
-        assert not compaction.is_alive()
-        assert tables.stats().durable_lsn == 0
-        store.answer()
+        try:
+            compaction.join(TIMEOUT_S / 4)
+            assert not compaction.is_alive()
+            assert tables.stats().durable_lsn == 0
+        finally:
+            store.answer()
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
@@ -223,19 +228,29 @@ def test_an_interrupt_ends_a_wait(tmp_path: Path, store: SilentStore) -> None:
     assert restore_into(store, tmp_path / "r").lsn == 2
 
 
-def test_an_overtaken_writer_acknowledges_nothing(tmp_path: Path) -> None:
+def test_an_overtaken_writer_acknowledges_nothing(tmp_path: Path, store: SilentStore) -> None:
     """A writer that was overtaken releases its waiters with FencedError, and acknowledges nothing
     that the mirror lacks."""
-    store = MemoryStore()
     journal = remote(tmp_path / "a", store)
     write(journal)
-    with remote(tmp_path / "b", store, takeover=True) as other:
+    store.fall_silent(hangs=True)
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            write(journal)
+        except FencedError as error:
+            errors.append(error)
+
+    waiter = threading.Thread(target=wait, daemon=True)
+    waiter.start()
+    until(lambda: journal.stats().synced_lsn == 2, "the record is on this disk")
+    assert store.asked.wait(TIMEOUT_S)
+    with remote(tmp_path / "b", store.reached_by_others(), takeover=True) as other:
         write(other)
-        with ThreadPoolExecutor(5) as pool:
-            waits = [pool.submit(write, journal) for _ in range(5)]
-            for wait in waits:
-                with pytest.raises(FencedError):
-                    wait.result(TIMEOUT_S)
+        store.answer()
+        waiter.join(TIMEOUT_S / 4)
+        assert len(errors) == 1
         assert journal.durable_lsn == 1
         with pytest.raises(FencedError):
             journal.close()

@@ -95,7 +95,7 @@ MODULES = (
                     "MirrorCheckpoint",
                 ),
                 *("reappend", "ReappendReport"),
-                *("MirrorError", "MirrorReason", "FencedError"),
+                *("MirrorError", "MirrorReason", "FencedError", "MirrorObserver"),
             ),
             "Backup and repair": ("backup", "BackupReport", "repair", "RepairReport"),
             "Figures": ("Stats", "Histogram", "LockStats", "Observer", "StatsSource"),

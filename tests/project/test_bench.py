@@ -49,6 +49,7 @@ SMALL = {
     "imports": ("--rounds", 1),
     "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
     "legacy": ("--rounds", 1, "--agents", 10),
+    "mirror": (*QUICK, "--threads", 2, "--delay-ms", 1),
     "tables": (
         *(*QUICK, "--rows", 300, "--calls", 50, "--keys", 300, "--threads", 1, 2),
         *("--peers", "shelve", "sqlite3"),
@@ -66,6 +67,7 @@ BARS = {  # the bars that even such a small run must report
     "imports": {"import journal", "import manager", "journal-inspect --help"},
     "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
     "legacy": {"subagents import of 10 agents"},
+    "mirror": {'ack="local": CPU', 'ack="local": records/s', 'ack="remote", +1 ms'},
     "tables": {
         *("set to ", "durable set, 2 threads to sqlite3", "get to ", "prefix read to sqlite3"),
         *("insert, hold p99, CPU", "insert, hold p99.9, CPU", "snapshot, 300 keys"),

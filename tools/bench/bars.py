@@ -24,6 +24,7 @@ RUNS: dict[str, str] = {
     "legacy": "legacy --rounds 3",
     "tables": "tables --rounds 5",
     "tables-large": "tables --rows --keys 1000000",
+    "mirror": "mirror --rounds 5",
     "append": "append --rounds 10 --seconds 6",
     "recover": "recover --rounds 3",
     "compact": "compact --rounds 3 --seconds 2",

@@ -1,0 +1,194 @@
+"""Measure what a mirror costs the writer, beside the same writer without one.
+
+Threads append records, and each waits for its own. With ack="local", rounds with a mirror and
+without alternate; CPU time is that of the whole process, the shipper's thread included. With
+ack="remote", each request to the store takes `--delay-ms` longer, and the rate is compared with
+that of threads which all share each upload: their number, divided by the time of one upload.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Bar, at_least, at_most
+from bench.load import run_threads
+from bench.machine import about
+from bench.output import parsed, show
+from bench.peers import RECORD
+from journal import Journal, Mirror
+from journal._mirror.memory_store import MemoryStore
+from journal._mirror.store import Store, TakenError
+
+MEMORY = "memory:"
+_UPLOADS = 20  # that are measured one by one
+
+
+class DelayedStore:
+    """A store each of whose requests takes `delay_s` longer."""
+
+    def __init__(self, store: Store, delay_s: float) -> None:
+        self._store, self._delay_s = store, delay_s
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._store, name)
+        if not callable(value) or name == "close":
+            return value
+
+        def request(*arguments: Any) -> Any:
+            time.sleep(self._delay_s)
+            return value(*arguments)
+
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class DelayedMirror(Mirror):
+    """A mirror that is `delay_s` away: at its address, or for `MEMORY` in this process's memory."""
+
+    delay_s: float = field(default=0.0, kw_only=True)
+
+    def _open_store(self) -> Store:
+        store: Any = MemoryStore() if self.url == MEMORY else super()._open_store()
+        delayed: Store = DelayedStore(store, self.delay_s) if self.delay_s else store
+        return delayed
+
+
+@dataclass(frozen=True)
+class Round:
+    """The records per second, the CPU time of the process for each, and the uploads per second."""
+
+    rate: float
+    cpu_us: float
+    uploads: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """The medians of the rounds, and the ratios to the rounds without a mirror, or to the bound."""
+
+    what: str
+    rate: float
+    rate_ratio: float
+    cpu_us: float
+    cpu_ratio: float
+    uploads: float
+
+
+def measured(path: Path, mirror: Mirror | None, threads: int, seconds: float) -> Round:
+    counts = [0] * threads
+    with Journal.open(path, mirror=mirror) as journal:
+        journal.wait_durable(journal.append(RECORD))
+        before = journal.stats().mirror_requests or 0
+        began, cpu, until = time.perf_counter(), time.process_time(), time.monotonic() + seconds
+
+        def run(index: int) -> None:
+            while not counts[index] or time.monotonic() < until:
+                journal.wait_durable(journal.append(RECORD))
+                counts[index] += 1
+
+        run_threads(threads, run)
+        took_s, cpu_s, records = time.perf_counter() - began, time.process_time() - cpu, sum(counts)
+        requests = (journal.stats().mirror_requests or 0) - before
+    return Round(records / took_s, cpu_s / records * 1e6, requests / took_s)
+
+
+def upload_s(url: str, delay_s: float, size: int) -> float:
+    """Return the median time of one upload of `size` bytes, in seconds."""
+    store = DelayedMirror(url, delay_s=delay_s)._open_store()
+    times, number = list[float](), 0
+    while len(times) < _UPLOADS:
+        number += 1
+        began = time.perf_counter()
+        with suppress(TakenError):
+            store.append(number, bytes(size))
+            times.append(time.perf_counter() - began)
+    store.close()
+    return statistics.median(times)
+
+
+def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    number = 0
+
+    def fresh() -> tuple[Path, str]:
+        nonlocal number
+        number += 1
+        return folder / f"{number}", f"{options.url}-{number}" if options.url else MEMORY
+
+    def run(*, is_mirrored: bool = True, **choices: Any) -> Round:
+        path, url = fresh()
+        mirror = DelayedMirror(url, **choices) if is_mirrored else None
+        return measured(path, mirror, options.threads, options.seconds)
+
+    plain, local, remote = list[Round](), list[Round](), list[Round]()
+    delay_s = options.delay_ms / 1e3
+    for _ in range(options.rounds):
+        plain.append(run(is_mirrored=False))
+        local.append(run())
+        remote.append(run(delay_s=delay_s, ack="remote"))
+    _, url = fresh()
+    bound = options.threads / upload_s(url, delay_s, options.threads * 200)
+    yield _row("no mirror", plain, [each.rate for each in plain], plain)
+    yield _row('ack="local"', local, [each.rate for each in plain], plain)
+    what = f'ack="remote", +{options.delay_ms:g} ms'
+    yield _row(what, remote, [bound] * len(remote), plain)
+
+
+def _row(what: str, rounds: list[Round], bounds: list[float], plain: list[Round]) -> Row:
+    pairs = list(zip(rounds, bounds, plain, strict=True))
+    return Row(
+        what,
+        statistics.median(each.rate for each in rounds),
+        statistics.median(each.rate / bound for each, bound, _ in pairs),
+        statistics.median(each.cpu_us for each in rounds),
+        statistics.median(each.cpu_us / other.cpu_us for each, _, other in pairs),
+        statistics.median(each.uploads for each in rounds),
+    )
+
+
+def lines(results: list[Row]) -> Iterator[str]:
+    for row in results:
+        yield (
+            f"{row.what:26}{row.rate:10,.0f} records/s ({row.rate_ratio:.2f} x) "
+            f"{row.cpu_us:8.1f} us of CPU each ({row.cpu_ratio:.2f} x) "
+            f"{row.uploads:6.1f} requests/s"
+        )
+
+
+def bars(options: argparse.Namespace, results: list[Row]) -> Iterator[Bar]:
+    _, local, remote = results
+    yield at_most('ack="local": CPU for a record to no mirror', local.cpu_ratio, 1.1)
+    yield at_least('ack="local": records/s to no mirror', local.rate_ratio, 0.9)
+    name = f"{remote.what}: records/s to {options.threads} threads over one upload"
+    yield at_least(name, remote.rate_ratio, 0.85)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python tools/bench mirror",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--url", help="the mirror's address; default: in memory")
+    parser.add_argument("--threads", type=int, default=64)
+    parser.add_argument("--delay-ms", type=float, default=30, help="of each request; default: 30")
+    parser.add_argument("--seconds", type=float, default=3, help="per round; default: 3")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parsed(parser, arguments)
+    with tempfile.TemporaryDirectory(dir=options.dir) as name:
+        results = list(rows(options, Path(name)))
+    return show(
+        "mirror",
+        options,
+        about("obstore", "nats-py"),
+        {"rows": [asdict(row) for row in results]},
+        lines(results),
+        bars(options, results),
+    )

@@ -15,6 +15,7 @@ from journal import (
     Options,
     Tables,
 )
+from journal._log import settle
 from journal._mirror.claiming import look
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.restoring import restore_into
@@ -160,6 +161,7 @@ def test_a_close_gives_up_on_a_silent_mirror(
     assert store.asked.wait(TIMEOUT_S)
     journal.close(timeout_s=0.2)
     assert journal.closed
+    assert settle(TIMEOUT_S)
     assert "what follows LSN 1" in caplog.text
     store.answer()
     with opened(tmp_path / "a", store) as journal:

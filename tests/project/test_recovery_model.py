@@ -94,6 +94,29 @@ def test_each_bound_limits_the_search() -> None:
     ]
     states = model.explore(base).states
     assert [each for each in smaller if model.explore(each).states >= states] == []
+    base = Model(mode="damage", records=2, epochs=1)
+    states = model.explore(base).states
+    assert model.explore(replace(base, neighbors=1)).states < states
+
+
+def test_damage_below_the_checkpoint_is_passed_over() -> None:
+    """P4, P5: An open passes over one to three damaged neighbors that a checkpoint covers, and a
+    crash after it loses nothing. The older rule refused all of these states."""
+    passed_over = []
+    for neighbors in (1, 3):
+        base = Model(mode="damage", records=3, epochs=1, checkpoints=1, neighbors=neighbors)
+        result = model.explore(base)
+        assert (result.broken, result.trace) == (None, [])
+        passed_over.append(result.passed_over)
+    assert 100 < passed_over[0] < passed_over[1]
+
+
+def test_a_frame_that_straddles_the_checkpoint_is_not_passed_over() -> None:
+    """P1: A checkpoint in the middle of a frame does not cover that frame, so damage to it would
+    lose the rest."""
+    weakening = Weakening.PASS_STRADDLING_FRAME
+    result = model.explore(Model("disk", "damage", weakening, records=2))
+    assert result.broken == "P1: open yields records (0, -1), but (0, 1) were appended"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -115,7 +138,7 @@ def test_the_command_prints_what_is_proved() -> None:
     assert re.fullmatch(
         r"disk, crash: [\d,]+ states, [\d,]+ crashes, [\d.]+ s: all promises hold", searched
     )
-    bounds = "(records 1, epochs 2, checkpoints 2, frames 2)"
+    bounds = "(records 1, epochs 2, checkpoints 2, frames 2, neighbors 3)"
     assert (
         proved == f"Proved of the model, within the bounds {bounds}:\n\n{model.PROVED['crash']}\n"
     )

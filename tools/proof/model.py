@@ -13,7 +13,10 @@ Mode "damage": one checkpoint may stop verifying at any moment. The promises abo
 nonetheless, because there is a second checkpoint. Also, after each crash, each durable frame and
 mark is damaged, one at a time. Then open must refuse, or lose nothing, with one exception: if no
 evidence is left on disk, it may lose one commit, or with durability "os" the unsynced commits. It
-must not refuse if no acknowledged record is damaged (P4).
+must not refuse if no acknowledged record is damaged (P4). Neighboring frames and marks are damaged
+together, too. Each time, the rule is compared with the one that refuses all damage in the log after
+the segment's beginning: it may open where that refuses, but only if nothing acknowledged is lost.
+The journal then continues to be used, and the promises of mode "crash" have to hold.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import argparse
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from typing import get_args
@@ -31,6 +35,7 @@ from proof.model_disk import (
     Cell,
     Disk,
     Entry,
+    Segment,
     Slot,
     checkpoints,
     drop_pages,
@@ -60,6 +65,7 @@ BOUNDS = {
     "epochs": "epochs in which segments are written",
     "checkpoints": "checkpoints of compactions that exist at a time",
     "frames": "frames of one commit",
+    "neighbors": "neighboring frames and marks damaged at a time",
 }
 PROVED: dict[Mode, str] = {
     "crash": """\
@@ -68,7 +74,8 @@ record (P2) and no incomplete batch (P3). Once a record is acknowledged, a check
 application (P6).""",
     "damage": """\
 The promises of mode "crash" hold also if one checkpoint does not verify. If damage to a frame or
-mark loses acknowledged records and evidence of them is left on disk, open refuses (P4).""",
+mark loses acknowledged records and evidence of them is left on disk, open refuses (P4). An open
+that passes over neighboring frames and marks that are damaged loses no acknowledged record.""",
 }
 LEGEND = """\
 1-2[frame 3/0?]: the segment from LSN 1, epoch 2, with a frame from LSN 3 that states durable LSN 0.
@@ -81,6 +88,7 @@ class Result:
 
     states, crashes: the numbers of states and of crashes that were searched.
     damage: the number of damaged frames and marks, by outcome.
+    passed_over: the number of states with damage that only the rule of today passes over.
     broken: the promise that does not hold, if any.
     trace: the shortest sequence of steps that breaks it, one line for each.
     """
@@ -89,6 +97,7 @@ class Result:
     crashes: int = 0
     seconds: float = 0.0
     damage: Counter[str] = field(default_factory=Counter)
+    passed_over: int = 0
     broken: str | None = None
     trace: list[str] = field(default_factory=list)
 
@@ -102,13 +111,17 @@ def explore(model: Model) -> Result:
         while todo:
             state = todo.popleft()
             result.states += 1
-            if model.mode == "damage" and state.process.phase == "opening":
+            is_damaged = state.process.phase == "opening" and not state.oracle.passed_over
+            if model.mode == "damage" and is_damaged:
                 result.damage += damage(state, model)
             for is_crash, reached in (False, steps(state, model)), (True, crashes(state)):
                 for label, after in reached:
                     result.crashes += is_crash
                     if after not in came_from:
                         came_from[after] = state, label
+                        result.passed_over += (
+                            after.oracle.passed_over and not state.oracle.passed_over
+                        )
                         todo.append(after)
     except BrokenPromiseError as broken:
         result.broken = str(broken)
@@ -128,8 +141,10 @@ def steps(state: State, model: Model) -> Iterator[Step]:
     elif state.process.phase != "dead":
         yield from writing(state, model)
         yield from compacting(state, model)
-    if model.mode == "damage":
+    if model.mode == "damage" and not state.oracle.passed_over:
         yield from rot(state)
+        if state.process.phase == "log synced":  # from here on, the checkpoint can't be lost
+            yield from passing_over(state, model)
 
 
 def crashes(state: State) -> Iterator[Step]:
@@ -170,6 +185,54 @@ def damage(state: State, model: Model) -> Counter[str]:
                 is_loss = is_acknowledged and not is_cut_away
                 outcomes[judge(disk, state.oracle, cell, is_loss, model)] += 1
     return outcomes
+
+
+def passing_over(state: State, model: Model) -> Iterator[Step]:
+    """Damage neighboring frames and marks, and yield each state in which only an open that passes
+    over the damage succeeds. Raises BrokenPromiseError if such an open loses anything acknowledged,
+    or if the rule opens differently where the older one opens, too."""
+    for segment in state.disk.visible:
+        for places in neighbors(segment, model.neighbors):
+            for bad in product(*(damaged(segment.slots[at].now) for at in places)):
+                slots = list(segment.slots)
+                for at, cell in zip(places, bad, strict=True):
+                    slots[at] = Slot(cell, (cell,))
+                disk = state.disk.with_slots(segment, tuple(slots))
+                lsns = ", ".join(str(segment.slots[at].now.first) for at in places)
+                if is_passed_over(disk, state.oracle, f"damage to LSN {lsns}", model):
+                    oracle = state.oracle._replace(passed_over=True)
+                    yield f"frames at LSN {lsns} ARE DAMAGED", State(disk, state.process, oracle)
+
+
+def neighbors(segment: Segment, most: int) -> Iterator[range]:
+    """Yield the places of each group of up to `most` neighboring frames and marks, all durable."""
+    for begin in range(len(segment.slots)):
+        for end in range(begin + 1, min(begin + most, len(segment.slots)) + 1):
+            cell, possible = segment.slots[end - 1]
+            if possible != (cell,) or not damaged(cell):
+                break
+            yield range(begin, end)
+
+
+def is_passed_over(disk: Disk, oracle: Oracle, event: str, model: Model) -> bool:
+    """Return whether the journal opens only because damage is passed over. Raises
+    BrokenPromiseError if that loses anything acknowledged."""
+    last = disk.visible[-1]
+    disk = disk.with_slots(last, drop_pages(sync(last.slots)))
+    older: tuple[int, ...] | None = None
+    with suppress(RefusedError):
+        older = recover(disk, model.weakening, passes_over_damage=False)
+    try:
+        yielded = recover(disk, model.weakening)
+    except RefusedError as refused:
+        if older is None:
+            return False
+        raise BrokenPromiseError(f"P5: {event}, open refuses: {refused}") from None
+    if older is None:
+        check(yielded, oracle)
+    elif yielded != older:
+        raise BrokenPromiseError(f"P2: {event}, open yields {yielded}, and not {older}")
+    return older is None
 
 
 def damaged(cell: Cell) -> tuple[Cell, ...]:
@@ -256,6 +319,8 @@ def show(model: Model, result: Result) -> None:
     else:
         for outcome, count in sorted(result.damage.items()):
             print(f"{count:12,} frames or marks damaged: {outcome}")
+        if result.passed_over:
+            print(f"{result.passed_over:12,} states with damage that open passes over")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -17,7 +17,8 @@ rule has to survive. It models:
   whole frame, its header only, bytes that do not parse, or the old content.
 - A failed sync, also during an open. The pages are marked clean, and any subset of them is on disk.
   The journal may be reopened before the machine restarts.
-- Damage to a durable frame, mark or checkpoint.
+- Damage to a checkpoint, or to up to three neighboring frames and marks that are durable. If an
+  open passes over such damage, the journal continues to be used.
 
 It does not model bytes (a CRC always detects damage, and the search after a damaged header finds
 every valid header); buffered records, which leave no trace; space allocated ahead; a full disk;
@@ -34,6 +35,7 @@ from itertools import accumulate, chain
 from typing import Literal, NamedTuple, get_args
 
 from proof.model_disk import (
+    Cell,
     Disk,
     Entry,
     Segment,
@@ -89,6 +91,16 @@ class Weakening(Enum):
         "the application is stated after the first segment's name is synced",
     )
 
+    RESUME_AT_BAD_PAYLOAD = "disk", "damage", "reading resumes at a frame whose payload is bad"
+    BELIEVE_DAMAGED_COUNT = "disk", "damage", "the count in a damaged frame's header is believed"
+    CHECKPOINT_ENDS_LOG = "disk", "damage", "damage up to the checkpoint ends the log there"
+    PASS_STRADDLING_FRAME = (
+        "disk",
+        "damage",
+        "a damaged frame is passed over, although the checkpoint covers only a part of it",
+    )
+    RESUME_ANYWHERE = "disk", "damage", "reading resumes at any later frame"
+
     def __init__(self, durability: Durability, mode: Mode, behavior: str) -> None:
         self.durability: Durability = durability
         self.mode: Mode = mode
@@ -106,6 +118,7 @@ class Model:
     epochs: int = 2  # epochs in which segments are written
     checkpoints: int = 2  # checkpoints of compactions that exist at a time
     frames: int = 2  # frames of one commit
+    neighbors: int = 3  # neighboring frames and marks damaged at a time
 
 
 OpeningPhase = Literal[
@@ -115,6 +128,7 @@ WritingPhase = Literal["idle", "rolling", "segment named", "written", "closing"]
 Phase = OpeningPhase | WritingPhase | Literal["dead"]
 OPENING = get_args(OpeningPhase)
 STATE_APPLICATION = "state the application"
+LOST = -1  # stands for a record that a weakened rule passes over
 
 
 class Compaction(NamedTuple):
@@ -146,12 +160,14 @@ class Oracle(NamedTuple):
     safe: the LSN up to which records are acknowledged and survive a power cut.
     alive: the LSN up to which records are acknowledged and survive a kill.
     appended: the number of records appended, including those that a crash lost.
+    passed_over: true once frames are damaged, and only an open that passes over them succeeds.
     """
 
     log: tuple[tuple[int, ...], ...] = ()
     safe: int = 0
     alive: int = 0
     appended: int = 0
+    passed_over: bool = False
 
     @property
     def records(self) -> tuple[int, ...]:
@@ -185,10 +201,14 @@ class RefusedError(Exception):
 
 @dataclass
 class Log:
-    """The log as far as it was read: the next LSN, the records by LSN, and the evidence."""
+    """The log as far as it was read: the next LSN, the records by LSN, and the evidence.
+
+    `covered`: the LSN up to which damage may be passed over, because a checkpoint holds the state.
+    """
 
     due: int
     evidence: int
+    covered: int
     records: dict[int, int] = field(default_factory=dict)
 
     def read(self, segment: Segment, end: int | None, weakening: Weakening | None) -> bool:
@@ -198,10 +218,17 @@ class Log:
         leave.
         """
         is_bad = is_after_mark = False
-        for cell in (slot.now for slot in segment.slots):
+        resumes_at: int | None = None
+        cells = [slot.now for slot in segment.slots]
+        for at, cell in enumerate(cells):
             if self.due == end:
                 break  # the next segment begins here; it cut the rest of this one
-            is_bad = is_bad or is_after_mark or cell.kind in ("header", "garbage")
+            if at == resumes_at:
+                is_bad = is_after_mark = False
+            is_damaged = cell.kind in ("header", "garbage") or is_after_mark
+            if is_damaged and not is_bad and self.due <= self.covered:
+                resumes_at = self._pass_over(cells, at, weakening)
+            is_bad = is_bad or is_damaged
             if not is_bad:
                 if cell.first != self.due or cell.durable >= self.due:
                     raise RefusedError(f"the header at LSN {self.due} is impossible")
@@ -216,12 +243,37 @@ class Log:
                 self.evidence = max(self.evidence, cell.durable)
         return is_bad
 
+    def _pass_over(self, cells: list[Cell], at: int, weakening: Weakening | None) -> int | None:
+        """Find the cell at which reading resumes after the damage at `at`, set `due` to its LSN,
+        and return its place. Return None if there is none."""
+        last = cells[at].first + len(cells[at].records) - 1
+        limit = self.covered + 1
+        if weakening is Weakening.RESUME_ANYWHERE:
+            limit = max(cell.first for cell in cells)
+        if weakening is Weakening.PASS_STRADDLING_FRAME and cells[at].first <= self.covered < last:
+            limit = last + 1
+        kinds = {"frame", "mark"}
+        if weakening is Weakening.RESUME_AT_BAD_PAYLOAD:
+            kinds.add("header")
+        for place, cell in enumerate(cells[at + 1 :], at + 1):
+            if cell.kind in kinds and self.due < cell.first <= limit:
+                self.due = cell.first
+                return place
+        if weakening is Weakening.BELIEVE_DAMAGED_COUNT and cells[at].kind == "header":
+            self.due = min(last + 1, limit)
+        if weakening is Weakening.CHECKPOINT_ENDS_LOG:
+            self.due = limit
+        return None
 
-def recover(disk: Disk, weakening: Weakening | None) -> tuple[int, ...]:
+
+def recover(
+    disk: Disk, weakening: Weakening | None, *, passes_over_damage: bool = True
+) -> tuple[int, ...]:
     """Return the records that an open yields, or raise RefusedError.
 
     This is the rule, from step 3 of "Recovery" in journal/docs/FORMAT.md on. `opening` has the
-    steps before and after it.
+    steps before and after it. `passes_over_damage` is false for the rule of older versions, which
+    refused all damage after the first LSN of the segment that the checkpoint needs.
     """
     # Step 3. A checkpoint that does not verify is evidence by its name.
     existing = disk.checkpoints
@@ -241,7 +293,9 @@ def recover(disk: Disk, weakening: Weakening | None) -> tuple[int, ...]:
         if not after or after.first - 1 > ignored
     )
     evidence = verified if weakening is Weakening.ROTTEN_IS_NO_EVIDENCE else existing
-    log = Log(segments[0].first if segments else 1, max((c.lsn for c in evidence), default=0))
+    first = segments[0].first if segments else 1
+    covered = base.lsn if passes_over_damage else 0
+    log = Log(first, max((c.lsn for c in evidence), default=0), covered)
     if log.due > base.lsn + 1:
         raise RefusedError(f"the log begins at LSN {log.due}, the checkpoint is at {base.lsn}")
     for segment, after in with_next(segments):
@@ -258,7 +312,7 @@ def recover(disk: Disk, weakening: Weakening | None) -> tuple[int, ...]:
         raise RefusedError(f"the log ends before LSN {log.due}, but {log.evidence} was durable")
     if base.lsn >= log.due:
         raise RefusedError(f"the checkpoint at LSN {base.lsn} is past the end of the log")
-    return base.records + tuple(log.records[lsn] for lsn in range(base.lsn + 1, log.due))
+    return base.records + tuple(log.records.get(lsn, LOST) for lsn in range(base.lsn + 1, log.due))
 
 
 def check(yielded: tuple[int, ...], oracle: Oracle) -> None:

@@ -121,6 +121,13 @@ FIGURES = (
     ),
     Figure("segments", "gauge", "1", "Segments on disk.", lambda s: s.segments),
     Figure("disk_bytes", "gauge", "By", "Bytes on disk.", lambda s: s.disk_bytes),
+    Figure(
+        "unreadable_records",
+        "gauge",
+        "1",
+        "Damaged records that the open passed over, because its checkpoint covers them.",
+        lambda s: s.unreadable_records,
+    ),
 )
 MIRROR_FIGURES = (
     MirrorFigure(

@@ -259,6 +259,10 @@ class CorruptionError(JournalError):
     """The identity of the other journal that the file belongs to. None if it belongs to this one.
     """
 
+    last_lsn: int | None
+    """The last LSN of the range from `lsn` on that can't be read, if a whole frame or segment
+    follows. Otherwise None: nothing says where the range ends."""
+
     def __init__(
         self,
         path: str,
@@ -271,6 +275,7 @@ class CorruptionError(JournalError):
         durable_lsn: int | None = None,
         journal_id: str | None = None,
         directory: str | None = None,
+        last_lsn: int | None = None,
     ) -> None:
         if directory is None:  # `path` is a file if it has the name of a segment or a checkpoint
             is_file = file_at(path).kind in ("segment", "checkpoint")
@@ -294,6 +299,7 @@ class CorruptionError(JournalError):
         self.header_of = header_of
         self.durable_lsn = durable_lsn
         self.journal_id = journal_id
+        self.last_lsn = last_lsn
 
     @property
     def refusal(self) -> Refusal:

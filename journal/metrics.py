@@ -134,6 +134,10 @@ class Stats:
     was retried), and periods without room because a compaction was overdue. Callers that waited for
     room do not count."""
 
+    unreadable_records: int
+    """The number of records that the open passed over, because they are damaged and its checkpoint
+    holds the state after them. The state is complete, but `replay` can't read these records."""
+
     mirrored_lsn: int | None = None
     """The LSN up to which the mirror has every record. This and the fields below are None for a
     journal without a mirror."""

@@ -54,9 +54,11 @@ class CheckpointStore:
         epoch: int,
         verified_lsns: list[int],
         newest: Checkpoint | None,
+        unreadable_lsn: int = 0,
     ) -> None:
         """Make a store. `verified_lsns`: the LSNs of the checkpoints that verified at open, in
-        ascending order. `newest`: the newest of these."""
+        ascending order. `newest`: the newest of these. `unreadable_lsn`: the last LSN that damage
+        made unreadable (0: none)."""
         self.path = directory.path
         self._directory = directory
         self._disk = disk
@@ -64,6 +66,7 @@ class CheckpointStore:
         self._journal_id = journal_id
         self._epoch = epoch
         self._verified_lsns = verified_lsns
+        self._unreadable_lsn = unreadable_lsn
         self._newest_count = newest.count if newest else 0
         self._newest_application = newest.application if newest else options.application
         self._open_checkpoints: WeakSet[Checkpoint] = WeakSet()
@@ -90,6 +93,15 @@ class CheckpointStore:
         if lsn == self._verified_lsns[-1]:
             self._newest_count, self._newest_application = checkpoint.count, checkpoint.application
         return checkpoint
+
+    @property
+    def is_exposed(self) -> bool:
+        """True while fewer checkpoints than are kept lie after damage that the open passed over.
+
+        If the newest one were damaged, too, an open could not fall back on one before that.
+        """
+        after = [lsn for lsn in self._verified_lsns if lsn >= self._unreadable_lsn]
+        return bool(self._unreadable_lsn) and len(after) < self._options.checkpoints_kept
 
     def needs_filler(self, newest: Checkpoint) -> bool:
         """Return whether a filler in a segment of its own, and one more checkpoint like `newest`

@@ -107,6 +107,9 @@ class CompactionSchedule:
         self._lead_bytes = 0.0
         self._passed_due_bytes = NEVER  # the lowest due point that a commit has passed since
         self.backoff_s = 0.0
+        # Whether a new record is reason enough for a compaction, because a checkpoint that is kept
+        # can't be fallen back on.
+        self.is_urgent = False
         # Whether the thread's next attempt repeats one that failed. Any success ends that.
         self.is_retry = False
 
@@ -118,6 +121,8 @@ class CompactionSchedule:
     @property
     def due_bytes(self) -> float:
         """The log's size at which the next compaction is due."""
+        if self.is_urgent:
+            return self.snapshot_bytes + 1
         lead_bytes = min(self._lead_bytes, _LEAD_MAX * self._growth_bytes)
         return self.snapshot_bytes + self._growth_bytes - lead_bytes
 

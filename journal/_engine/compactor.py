@@ -56,6 +56,7 @@ class Compactor:
         self._committer = committer
         self._checkpoints = checkpoints
         self._schedule = schedule
+        schedule.is_urgent = checkpoints.is_exposed
         self.stats = CompactionStats()
         # Held for a whole compaction, so that only one runs at a time.
         self._lock = HandlerSafeLock()
@@ -244,6 +245,7 @@ class Compactor:
             del items
         checkpoint = self._checkpoints.verify(lsn)
         self._schedule.published(attempt, checkpoint.size_bytes)
+        self._schedule.is_urgent = self._checkpoints.is_exposed
         self._checkpoints.drop_covered()
         self._schedule.finished(attempt, self._committer.log_bytes)
         return checkpoint

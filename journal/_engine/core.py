@@ -59,6 +59,7 @@ class Core:
         self.journal_id = recovered.journal_id or disk.new_id().hex()
         self.epoch = recovered.epoch
         self.checkpoint = recovered.checkpoint
+        self.unreadable_records = sum(hole.records for hole in recovered.holes)
         lock, alarm = HandlerSafeLock(), Alarm()
         self.lifecycle, backpressure = Lifecycle(), Backpressure(options.buffer_bytes)
         self.buffer = LogBuffer(
@@ -105,6 +106,7 @@ class Core:
                 epoch=self.epoch,
                 verified_lsns=recovered.verified_lsns,
                 newest=self.checkpoint,
+                unreadable_lsn=max((hole.last_lsn for hole in recovered.holes), default=0),
             ),
             CompactionSchedule(
                 options,

@@ -39,5 +39,6 @@ def stats_of(core: Core, *, is_closed: bool) -> Stats:
         compaction_ns=compaction.compaction_ns,
         checkpoint_bytes=compaction.checkpoint_bytes,
         stalls=figures.stalls + buffer.stalls,
+        unreadable_records=core.unreadable_records,
         **mirror,
     )

@@ -38,3 +38,7 @@ class SegmentInfo:
     state: Literal["active", "sealed", "torn", "damaged"]
     """The condition of the segment: "active" for the last segment of a live journal, "sealed" for a
     whole segment, "torn" for one that ends in a torn tail, and "damaged"."""
+
+    unreadable: tuple[tuple[int, int], ...] = ()
+    """The first and the last LSN of each range in the segment that damage made unreadable. The last
+    LSN is 0 if nothing says where the range ends."""

@@ -172,7 +172,9 @@ class LogCursor:
             is_later = self._name is not None and self._name < segment.name
             before = self._walk.journal_id, self._walk.epoch if is_later else 0
             self._name = segment.name
-            self._walk = Walk.at(segment, segment.name.first_lsn - 1, *before)
+            # Damage before the first entry that is wanted is no reason not to read that entry.
+            covered_lsn = self._next_lsn - 1 if self._next_lsn else 0
+            self._walk = Walk.at(segment, segment.name.first_lsn - 1, *before, covered_lsn)
             self._ahead, self._checked_at_s = [], 0.0
             self._walk.enter(segment)
 
@@ -182,8 +184,7 @@ class LogCursor:
         for walk in self._ahead:
             if self._walk.next_lsn < walk.next_lsn <= self._next_lsn:
                 self._walk = walk
-        for _ in self._walk.skip_frames(segment, self._next_lsn - 1):
-            pass
+        self._walk.pass_over(segment, self._next_lsn - 1)
 
     def _probe(
         self, segment: Segment, live: bool, evidence: int

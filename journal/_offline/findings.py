@@ -50,6 +50,10 @@ class Finding:
     """The identity of the other journal that the file belongs to. None if it belongs to this one.
     """
 
+    last_lsn: int | None = None
+    """The last LSN of the range from `lsn` on that can't be read, if a whole frame or segment
+    follows. Otherwise None."""
+
     @property
     def file(self) -> JournalFile:
         """The file, as its name describes it."""
@@ -66,6 +70,7 @@ class Finding:
             header_of=self.header_of,
             durable_lsn=self.durable_lsn,
             journal_id=self.journal_id,
+            last_lsn=self.last_lsn,
             # A stray file may have any name, so its name does not show that it is a file.
             directory=self.path.rpartition("/")[0] if self.kind == "stray" else None,
         )

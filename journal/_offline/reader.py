@@ -58,7 +58,7 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
             segments = segment_names(directory.names())
         name, after = locate(segments, next_lsn)
         with open_segment(directory, name, next_lsn) as segment:
-            walk = Walk.at(segment, limit_lsn)
+            walk = Walk.at(segment, limit_lsn, covered_lsn=next_lsn - 1)
             walk.enter(segment)
             batches = walk.batches(segment, after, after_lsn=next_lsn - 1, limit_lsn=limit_lsn)
             for batch in batches:

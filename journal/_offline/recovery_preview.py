@@ -75,7 +75,7 @@ def preview_recovery(
     plan = Plan(path, segments, checkpoints)
     last_lsn = max(map(_end_lsn, segments), default=0)
     error = (
-        next((_damage(file) for file in plan.segments if file.state == "damaged"), None)
+        next(filter(None, (_damage(file, plan.base_lsn) for file in plan.segments)), None)
         or plan.missing()
         or Walk(path, plan.base_lsn, next_lsn=last_lsn + 1).cut_short()
         or plan.foreign_to(journal_id)
@@ -92,8 +92,13 @@ def preview_recovery(
     )
 
 
-def _damage(segment: SegmentInfo) -> CorruptionError:
-    lsn, reason = _end_lsn(segment) + 1, DamageReason.SEGMENT_DAMAGED
+def _damage(segment: SegmentInfo, base_lsn: int) -> CorruptionError | None:
+    """Return an error if the segment lacks a record that the checkpoint at `base_lsn` does not
+    cover."""
+    lsns = [first for first, last in segment.unreadable if last > base_lsn or not last]
+    if segment.state != "damaged" or not (lsns or not segment.unreadable):
+        return None
+    lsn, reason = min(lsns, default=_end_lsn(segment) + 1), DamageReason.SEGMENT_DAMAGED
     return CorruptionError(segment.path, 0, lsn, "the segment is damaged", reason=reason)
 
 

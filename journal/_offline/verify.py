@@ -16,7 +16,7 @@ from journal._format.checkpoint import (
     floor_lsn,
     read_checkpoint,
 )
-from journal._format.layout import MARK, SEGMENT_HEADER_BYTES
+from journal._format.layout import LSN_MAX, MARK, SEGMENT_HEADER_BYTES
 from journal._format.record import check_spans
 from journal._format.segment import (
     FrameState,
@@ -185,8 +185,9 @@ def check_segments(
                 break  # compaction has removed it meanwhile
             except CorruptionError as error:
                 size = file_size(directory, str(name))
-                state = SegmentInfo(error.path, *name[::-1], 0, size, 0, 0, "damaged")
-                info, findings = state, [_corruption(error, size)]
+                lost = ((name.first_lsn, after.first_lsn - 1 if after else 0),) if error.lsn else ()
+                info = SegmentInfo(error.path, *name[::-1], 0, size, 0, 0, "damaged", lost)
+                findings = [_corruption(error, size)]
             # The end of a live log moves. So bytes there are damaged only if a second look finds
             # the same problem at the same place.
             place = (findings[0].offset, findings[0].lsn) if findings else None
@@ -205,45 +206,64 @@ def _check_segment(
     progress: Progress,
 ) -> tuple[SegmentInfo, list[Finding]]:
     path, frames, durable_lsn, known_lsn = segment.file.path, 0, 0, walk.evidence
-    error: CorruptionError | None = None
+    errors: list[CorruptionError] = []
+    end_lsn = after.first_lsn - 1 if after else 0
+    # A leftover of an interrupted removal may lack the segments after it, and one of those may have
+    # cut off its torn tail.
+    is_leftover = bool(after) and end_lsn <= covered_lsn
     try:
         walk.enter(segment)
-        for batch in walk.batches(segment, after, read=check_spans):
-            run = batch.run
-            progress(run.end - run.offset)
-            frames, durable_lsn = frames + len(run.spans), max(durable_lsn, run.durable_lsn)
-        # A leftover of an interrupted removal may lack the segments after it, and one of those may
-        # have cut off its torn tail.
-        is_leftover = after and after.first_lsn - 1 <= covered_lsn
-        if not after:
-            walk.finish()
-        elif not is_leftover or (walk.damage and walk.evidence >= walk.next_lsn):
-            walk.leave(after)
+        while True:
+            for batch in walk.batches(segment, after, read=check_spans):
+                run = batch.run
+                progress(run.end - run.offset)
+                frames, durable_lsn = frames + len(run.spans), max(durable_lsn, run.durable_lsn)
+            if error := _missing(walk, after, is_leftover=is_leftover):
+                errors.append(error)
+            if not (error and walk.damage and walk.pass_over_damage(segment, end_lsn or LSN_MAX)):
+                break
     except CorruptionError as raised:
-        error = raised
+        errors.append(raised)
     state: Literal["active", "sealed", "torn", "damaged"] = "sealed"
-    findings = []
     torn_offset = walk.damage.offset if walk.damage else walk.dead_offset
     end = segment.content_end()
-    if error:
-        state, findings = "damaged", [_corruption(error, max(0, end - error.offset))]
+    findings = [_corruption(error, max(0, end - error.offset)) for error in errors]
+    is_torn = torn_offset is not None and len(errors) == len(walk.holes)
+    if errors:
+        state = "damaged"
     elif live and not after:
         state = "active"
-    elif torn_offset is not None:
+    elif is_torn:
         state = "torn"
+    if torn_offset is not None and is_torn and state != "active":
         cause, reason, lost_lsn = _tear_cause(walk, segment, torn_offset, after)
         message = f"{cause}; the log continues at LSN {walk.next_lsn}"
         size = max(0, end - torn_offset)
         place = path, torn_offset, walk.next_lsn
-        findings = [Finding("torn_tail", *place, size, message, reason, durable_lsn=lost_lsn)]
+        findings.append(Finding("torn_tail", *place, size, message, reason, durable_lsn=lost_lsn))
     (first_lsn, epoch), last_lsn = segment.name, walk.next_lsn - 1
     # `known_lsn` comes from the checkpoints, not from this segment. So it counts here only up to
     # the last LSN in the segment.
     proven_lsn = walk.evidence if walk.evidence > known_lsn else min(known_lsn, last_lsn)
     durable_lsn = max(durable_lsn, proven_lsn)
+    unreadable = [(hole.first_lsn, hole.last_lsn) for hole in walk.holes]
+    if len(errors) > len(unreadable):  # nothing can be read after the last one
+        unreadable.append((walk.next_lsn, end_lsn))
     last_lsn = last_lsn if last_lsn >= first_lsn else 0
-    size = segment.size
-    return SegmentInfo(path, epoch, first_lsn, last_lsn, size, frames, durable_lsn, state), findings
+    facts = (segment.size, frames, durable_lsn, state, tuple(unreadable))
+    return SegmentInfo(path, epoch, first_lsn, last_lsn, *facts), findings
+
+
+def _missing(walk: Walk, after: SegmentName | None, *, is_leftover: bool) -> CorruptionError | None:
+    """Return an error if records that were durable are missing where the walk has stopped."""
+    try:
+        if not after:
+            walk.finish()
+        elif not is_leftover or (walk.damage and walk.evidence >= walk.next_lsn):
+            walk.leave(after)
+    except CorruptionError as error:
+        return error
+    return None
 
 
 def _tear_cause(
@@ -263,7 +283,10 @@ def _tear_cause(
 
 
 def _corruption(error: CorruptionError, size: int) -> Finding:
-    place, facts = (error.path, error.offset, error.lsn), (error.durable_lsn, error.journal_id)
+    place, facts = (
+        (error.path, error.offset, error.lsn),
+        (error.durable_lsn, error.journal_id, error.last_lsn),
+    )
     return Finding("corruption", *place, size, error.what, error.reason, error.header_of, *facts)
 
 

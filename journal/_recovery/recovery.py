@@ -31,6 +31,7 @@ from journal._format.segment import (
     segments_after,
 )
 from journal._log import report
+from journal._recovery.covered_damage import Hole
 from journal._recovery.plan import Plan
 from journal._recovery.walk import Reading, ReplayBatch, Walk
 from journal.errors import FormatReason, FormatVersionError
@@ -103,6 +104,7 @@ class Recovered(NamedTuple):
     last_lsn: int
     log_bytes: int  # the size of the log after the checkpoint
     is_new: bool  # neither a record nor a checkpoint, not even a damaged one
+    holes: list[Hole]  # the damage that was passed over, because the checkpoint covers it
 
 
 class Recovery:
@@ -181,6 +183,17 @@ class Recovery:
                 walk.damage.offset,
                 walk.next_lsn,
             )
+        for hole in walk.holes:
+            report(
+                logging.WARNING,
+                "%s: LSN %d to %d can't be read, because the segment is damaged at offset %d; no "
+                "state is lost, because the checkpoint at LSN %d holds it",
+                hole.path,
+                hole.first_lsn,
+                hole.last_lsn,
+                hole.offset,
+                walk.covered_lsn,
+            )
         journal_id = walk.journal_id.hex() if walk.journal_id else None
         recovered = Recovered(
             epoch=epoch + 1,
@@ -190,6 +203,7 @@ class Recovery:
             last_lsn=walk.next_lsn - 1,
             log_bytes=walk.log_bytes,
             is_new=walk.next_lsn == 1 and not checkpoint_lsns(self._names),
+            holes=walk.holes,
         )
         self._checkpoints.close(keep=taken)
         segments = segment_names(self._names)
@@ -234,7 +248,7 @@ def walk_log(
     `evidence`: the highest LSN that a checkpoint, even a damaged one, proves to have been durable.
     """
     agreed = bytes.fromhex(plan.agreed_id) if plan.agreed_id else None
-    walk = Walk(directory.path, evidence, agreed)
+    walk = Walk(directory.path, evidence, agreed, covered_lsn=plan.base_lsn)
     for name, after in zip_longest(plan.segments, plan.segments[1:]):
         with Segment(directory, name) as segment:
             walk.enter(segment)

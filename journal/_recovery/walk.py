@@ -30,6 +30,7 @@ from journal._format.segment import (
     SegmentName,
 )
 from journal._mutex import is_raised_by_call
+from journal._recovery.covered_damage import Hole, find_resumption, is_resumption
 from journal.errors import CorruptionError, DamageReason
 
 _WRITTEN_AT = WRITTEN_AT_OFFSET - FRAME_HEADER_BYTES  # relative to the beginning of the payload
@@ -118,7 +119,11 @@ class Walk:
     been durable. The other fields are about the segment entered last. `end` is the offset at which
     its good frames end, and `marked` is true if a mark begins there, over which the next frame is
     written. `damage` is the error for the first piece that is not part of the log. `dead_offset` is
-    the offset of the first dead bytes, if the next segment cut this one.
+    the offset of the first dead bytes, if the next segment cut this one. `resumes_lsn` is the first
+    LSN of the first whole frame or mark after the damage, or 0.
+
+    `holes` are the damaged places that were passed over, because the checkpoint at `covered_lsn`
+    covers them. A walk that begins without a checkpoint passes over nothing.
     """
 
     def __init__(
@@ -128,10 +133,12 @@ class Walk:
         journal_id: bytes | None = None,
         epoch: int = 0,
         next_lsn: int = 1,
+        covered_lsn: int = 0,
     ) -> None:
         """Prepare a walk over the directory `path`, from `next_lsn` on.
 
         `journal_id` (None: any) and `epoch` are those of the log before `next_lsn`.
+        `covered_lsn`: the LSN of the checkpoint that holds the state of the log before it.
         """
         self.evidence = evidence
         self.next_lsn = next_lsn
@@ -142,6 +149,9 @@ class Walk:
         self.end = 0
         self.marked = False
         self.dead_offset: int | None = None
+        self.covered_lsn = covered_lsn
+        self.holes: list[Hole] = []
+        self.resumes_lsn = 0
         self._bytes_before = 0
 
     @classmethod
@@ -151,13 +161,15 @@ class Walk:
         evidence: int = 0,
         journal_id: bytes | None = None,
         epoch: int = 0,
+        covered_lsn: int = 0,
     ) -> Self:
         """Return a walk that begins with `segment`, whatever the log before it holds.
 
-        `journal_id` (None: any) and `epoch` are those of the segment before it.
+        `journal_id` (None: any) and `epoch` are those of the segment before it. `covered_lsn`: the
+        LSN up to which damage is passed over.
         """
         first_lsn = segment.name.first_lsn
-        return cls(segment.file.path, evidence, journal_id, epoch, first_lsn)
+        return cls(segment.file.path, evidence, journal_id, epoch, first_lsn, covered_lsn)
 
     def branch(self, evidence: int = 0) -> Walk:
         """Return an independent copy of the walk, which also knows this `evidence`."""
@@ -204,8 +216,7 @@ class Walk:
         """
         cut_lsn = after.first_lsn - 1 if after else LSN_MAX
         cut_lsn = cut_lsn if limit_lsn is None else min(cut_lsn, limit_lsn)
-        for _ in self.skip_frames(segment, min(after_lsn, cut_lsn)):
-            pass
+        self.pass_over(segment, min(after_lsn, cut_lsn))
         for run in segment.runs(self.end, self.next_lsn, cut_lsn):
             try:
                 records = read(run.data, run.spans)
@@ -231,6 +242,31 @@ class Walk:
             self._advance(run)
             yield self
 
+    def pass_over(self, segment: Segment, limit_lsn: int) -> None:
+        """Pass over the frames up to `limit_lsn`, and over damage that the checkpoint covers."""
+        while True:
+            for _ in self.skip_frames(segment, limit_lsn):
+                pass
+            if self.next_lsn > self.covered_lsn:
+                return
+            place = find_resumption(segment, self.end, self.next_lsn, self.covered_lsn)
+            if place is None:
+                return
+            self._resume_at(place)
+
+    def pass_over_damage(self, segment: Segment, limit_lsn: int) -> bool:
+        """Pass over the damage at which the walk has stopped, whether a checkpoint covers it or
+        not. Return False if no LSN up to `limit_lsn` + 1 can be read after it."""
+        place = find_resumption(segment, self.end, self.next_lsn, limit_lsn)
+        if place:
+            self._resume_at(place)
+        return place is not None
+
+    def _resume_at(self, place: ScannedFrame) -> None:
+        resumed_lsn = place.header.first_lsn
+        self.holes.append(Hole(self.path, self.end, self.next_lsn, resumed_lsn - 1))
+        self.end, self.next_lsn = place.offset, resumed_lsn
+
     def _advance(self, run: FrameRun) -> None:
         self.end, self.next_lsn = run.end, run.next_lsn
         self.evidence = max(self.evidence, run.durable_lsn)
@@ -252,6 +288,7 @@ class Walk:
         """Yield the frames of the log in the segment entered last, from `end` on. Gather the
         evidence in everything after them."""
         self.marked, self.damage, self.dead_offset = False, None, None
+        self.resumes_lsn = 0
         for scanned in segment.scan(self.end, self.next_lsn):
             if after and self.next_lsn == after.first_lsn and not self._is_own_mark(scanned):
                 # An open after a crash, or a repair, cut the log here: its own segment begins at
@@ -265,6 +302,8 @@ class Walk:
             # durable, the damage did not come from a crash.
             self.evidence = max(self.evidence, scanned.header.durable_lsn)
             if self.damage:
+                if not self.resumes_lsn and is_resumption(scanned, self.next_lsn, LSN_MAX):
+                    self.resumes_lsn = scanned.header.first_lsn
                 continue
             if scanned.state is FrameState.MARK:
                 # The log went idle or was closed, and a crash or the close came before another
@@ -278,8 +317,11 @@ class Walk:
     def leave(self, after: SegmentName) -> None:
         """Raise CorruptionError unless `after` continues the log where this segment ends."""
         if self.next_lsn != after.first_lsn:
-            problem = f"LSN {self.next_lsn} is missing; the next segment begins at LSN {after[0]}"
-            raise self._refusal(problem, DamageReason.GAP)
+            last_lsn = (self.resumes_lsn or after.first_lsn) - 1
+            problem = f"{describe_lsns(self.next_lsn, last_lsn)} can't be read"
+            if not self.damage:
+                problem += f"; the next segment begins at LSN {after.first_lsn}"
+            raise self._refusal(problem, DamageReason.GAP, last_lsn=last_lsn)
 
     def cut_short(self) -> CorruptionError | None:
         """Return an error if the log ends before an LSN that was durable."""
@@ -287,7 +329,10 @@ class Walk:
             problem = (
                 f"the log ends before LSN {self.next_lsn}, but LSN {self.evidence} was durable"
             )
-            return self._refusal(problem, DamageReason.END_MISSING, self.evidence)
+            last_lsn = self.resumes_lsn - 1 if self.resumes_lsn else None
+            if last_lsn is not None:
+                problem = f"{describe_lsns(self.next_lsn, last_lsn)} can't be read"
+            return self._refusal(problem, DamageReason.END_MISSING, self.evidence, last_lsn)
         return None
 
     def finish(self) -> None:
@@ -332,12 +377,25 @@ class Walk:
         return CorruptionError(self.path, scanned.offset, self.next_lsn, problem, reason=reason)
 
     def _refusal(
-        self, problem: str, reason: DamageReason, durable_lsn: int | None = None
+        self,
+        problem: str,
+        reason: DamageReason,
+        durable_lsn: int | None = None,
+        last_lsn: int | None = None,
     ) -> CorruptionError:
         if self.damage:
             problem = f"{self.damage.what}; {problem}"
         place = self.path, self.damage.offset if self.damage else self.end, self.next_lsn
-        return CorruptionError(*place, problem, reason=reason, durable_lsn=durable_lsn)
+        return CorruptionError(
+            *place, problem, reason=reason, durable_lsn=durable_lsn, last_lsn=last_lsn
+        )
+
+
+def describe_lsns(first_lsn: int, last_lsn: int) -> str:
+    """Return a range of LSNs in words, such as `LSN 4 to 6 (3 records)`."""
+    if first_lsn == last_lsn:
+        return f"LSN {first_lsn}"
+    return f"LSN {first_lsn} to {last_lsn} ({last_lsn - first_lsn + 1} records)"
 
 
 def decode(scanned: ScannedFrame, segment: Segment, read: Reading = unpack_spans) -> ReplayBatch:

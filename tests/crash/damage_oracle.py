@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 from tests.crash.crash_support import PATH
 from tests.crash.damaged_journal import Files, Opened, Place, is_segment, lsn_of, places
+from tests.independent_damage import resumption
 from tests.independent_reader import (
     FRAME_HEADER,
+    LSN_MAX,
     MARK,
     SEGMENT_HEADER,
     Checkpoint,
@@ -36,6 +38,12 @@ class End(NamedTuple):
     offset: int
     damaged: bool = False
     impossible: bool = False
+    mark_offset: int | None = None  # if it is a mark that bad bytes follow
+
+    @property
+    def bad_at(self) -> int:
+        """The place of the frame or mark at which the log should go on, and does not."""
+        return self.offset if self.mark_offset is None else self.mark_offset
 
 
 class Evidence(NamedTuple):
@@ -104,9 +112,24 @@ def segment_header(name: str, data: bytes) -> SegmentHeader | None:
 
 
 @lru_cache(4096)
-def end_of(data: bytes, seed: int, lsn: int, before: int | None) -> End:
-    """Return where the good frames from LSN `lsn` on end, at the latest at LSN `before`."""
+def end_of(data: bytes, seed: int, lsn: int, before: int | None, covered: int = 0) -> End:
+    """Return where the good frames from LSN `lsn` on end, at the latest at LSN `before`.
+
+    Damage is passed over if the checkpoint at LSN `covered` covers it.
+    """
     at = SEGMENT_HEADER.size
+    while True:
+        end = _end_from(data, at, seed, lsn, before)
+        if end.impossible or not end.damaged:
+            return end
+        piece = resumption(data, end.bad_at, seed, end.lsn, covered)
+        if piece is None:
+            return end
+        assert piece.header is not None
+        at, lsn = piece.start, piece.header[2]
+
+
+def _end_from(data: bytes, at: int, seed: int, lsn: int, before: int | None) -> End:
     while any(data[at:]) and lsn != before:
         head = data[at : at + FRAME_HEADER.size]
         if not is_header(head, seed):
@@ -122,7 +145,8 @@ def end_of(data: bytes, seed: int, lsn: int, before: int | None) -> End:
             return End(lsn, at, damaged=True)
         if kind == MARK:
             after_mark = at + FRAME_HEADER.size
-            return End(lsn, after_mark, damaged=True) if any(data[after_mark:]) else End(lsn, at)
+            is_bad = any(data[after_mark:])
+            return End(lsn, after_mark, damaged=True, mark_offset=at) if is_bad else End(lsn, at)
         lsn, at = lsn + count, decoded[1]
     return End(lsn, at)
 
@@ -164,7 +188,8 @@ def verdict(contents: Files, evidence: Evidence) -> Opened:
         for checkpoint_name, each in good:
             if each.journal_id != evidence.journal_id:
                 return (f"{PATH}/{checkpoint_name}", 0, each.lsn), 0
-        epoch, end = header.epoch, end_of(contents[name], header.seed, first_lsn, before)
+        epoch = header.epoch
+        end = end_of(contents[name], header.seed, first_lsn, before, base)
         if end.impossible or (before is not None and end.lsn != before):
             return (path, end.offset, end.lsn), 0
     if max(checkpoint_lsn, evidence.left_in(contents, last)) >= end.lsn:
@@ -314,11 +339,21 @@ def expected_findings(contents: Files, evidence: Evidence) -> set[tuple[str, str
             continue
         if header.journal_id != evidence.journal_id or header.epoch < epoch:
             return None
-        epoch, end = header.epoch, end_of(contents[name], header.seed, lsn_of(name), before)
+        epoch, data, seed = header.epoch, contents[name], header.seed
         proven_lsn = checkpoint_lsn if before is None else before - 1
         proven_lsn = max(proven_lsn, evidence.left_in(contents, name) if before is None else 0)
-        if end.impossible or proven_lsn >= end.lsn:
+        end = end_of(data, seed, lsn_of(name), before)
+        while not end.impossible and proven_lsn >= end.lsn:
             expected.add((name, "corruption", end.offset))
+            limit = before - 1 if before else LSN_MAX
+            piece = resumption(data, end.bad_at, seed, end.lsn, limit) if end.damaged else None
+            if piece is None or piece.header is None:
+                break
+            end = _end_from(data, piece.start, seed, piece.header[2], before)
+        if end.impossible:
+            expected.add((name, "corruption", end.offset))
+        elif proven_lsn >= end.lsn:
+            pass
         elif end.damaged:
             expected.add((name, "torn_tail", end.offset))
         elif before and (offset := dead_from(contents[name], end, header.seed)):

@@ -134,7 +134,6 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], int]] = {
     "a byte of a record": (lambda p: damage_frame(p, 30), 27),
     "a byte of a frame's header": (lambda p: damage_frame(p, 30, 10), 27),
     "a byte of the last commit": (lambda p: damage_frame(p, 45), 42),
-    "a byte before the checkpoint": (lambda p: damage_frame(p, 19), 20),
     "damage in two places": (damage_two_frames, 25),
     "the headers of a needed and a covered segment": (flip_two_headers, 30),
     "another journal's checkpoint and a damaged header": (add_foreign_and_flip, 15),

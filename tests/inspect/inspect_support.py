@@ -188,6 +188,14 @@ def flip(file: Path, offset: int) -> None:
     file.write_bytes(data)
 
 
+def damage_all_frames(path: Path) -> None:
+    """Damage the payload of each frame, also of those that a checkpoint covers."""
+    with JournalReader.open(path) as reader:
+        frames = [info for info in reader.frames() if info.state == "log"]
+    for info in frames:
+        flip(Path(info.path), info.offset + FRAME_BYTES)
+
+
 def tear(path: Path) -> None:
     """Append what a crash leaves of an unfinished commit: bytes after the last mark."""
     with segments(path)[-1].open("ab") as file:

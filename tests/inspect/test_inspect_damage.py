@@ -22,6 +22,7 @@ from tests.inspect.inspect_support import (
     checkpoints,
     compact,
     contents,
+    damage_all_frames,
     flip,
     make,
     open_journal,
@@ -91,26 +92,27 @@ def test_setting_a_stray_segment_aside_loses_no_record(tmp_path: Path) -> None:
 
 
 def test_damage_before_the_checkpoint_leaves_its_state(tmp_path: Path) -> None:
-    """P4: The state of a checkpoint is kept, even if the log before it is damaged.
+    """P4, P5: Damage that the checkpoint covers keeps no journal from opening, and loses nothing.
 
-    verify reports both, and how far the log can be read, before and after a repair.
+    Every verb says so, and verify also names the checkpoint that can't be fallen back on.
     """
     path = history(tmp_path / "j")
     damage_frame(path, 19)
-    past = "covered         the log is damaged from LSN 19 on; "
-    past += "the checkpoint at LSN 20 holds a later state"
     verify = ask("verify", path)
-    assert verify.lines[-2:] == [past, "last good LSN 20; 1 corruption"]
-    assert "lost            LSN 21 to 45 (25 records)" in verify.lines
-    assert f"journal-inspect log {path} --to-lsn 18" in verify.err
-    assert ask("log", path, "--to-lsn", 18).code == 0
-    assert "kept         up to LSN 20, from its checkpoint" in ask("repair", path).lines
-    assert ask("repair", path, "--apply").code == 0
-    verify = ask("verify", path)
-    assert verify.code == 3
-    assert verify.lines[-2:] == [past, "last good LSN 20; 1 corruption"]
-    assert not [line for line in verify.lines if line.startswith("lost")]
-    assert "it opens as it is: the checkpoint at LSN 20 holds" in verify.err
+    assert verify.code == 1
+    past = "covered         LSN 19 (1 record) can't be read; no state is lost, because "
+    assert f"{past}the checkpoint at LSN 20 holds it" in verify.lines
+    assert verify.lines[-2].startswith("fallback        the checkpoint at LSN 8 can't replace")
+    assert verify.lines[-1] == f"last good LSN {LAST_LSN}; 1 corruption"
+    info = ask("info", path)
+    assert info.code == 1
+    assert "LSNs          7 to 45, unreadable: 19 (1 record), durable up to 45" in info.lines
+    assert ask("info", path, "-o", "json").json["unreadable"] == [{"first_lsn": 19, "last_lsn": 19}]
+    repair = ask("repair", path)
+    assert (repair.code, repair.lines[1]) == (0, "problem      none: it opens as it is")
+    assert ask("log", path, "--from-lsn", 20).code == 0
+    assert ask("log", path).code == 3
+    assert opened(path)[0] == LAST_LSN
 
 
 def test_verify_names_the_fleet_that_its_checkpoint_holds(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_verify_names_the_fleet_that_its_checkpoint_holds(tmp_path: Path) -> Non
         manager.compact()
         manager.wait_durable(manager.spawn("x", name="after").lsn)
         path = Path(manager.path)
-    damage_frame(path, checkpoint_lsn - 1)
+    damage_all_frames(path)
     verify = ask("verify", path)
     assert f"last good LSN {checkpoint_lsn}; 1 corruption" in verify.lines
     assert f"journal-inspect agents {path} --at {checkpoint_lsn}; " in verify.err
@@ -146,7 +148,7 @@ def test_damage_below_a_checkpoint_loses_nothing(tmp_path: Path, lsn: int) -> No
     else:
         damage_frame(path, 9)
     verify = ask("verify", path)
-    assert verify.code == 3
+    assert verify.code == 1
     assert verify.lines[-1] == f"last good LSN {LAST_LSN}; 1 corruption"
     assert "it opens as it is" in verify.err
     assert "repair" not in verify.err
@@ -180,7 +182,9 @@ def test_info_shows_the_durable_lsn_of_lost_records(tmp_path: Path) -> None:
     """P4: A mark after the last commit, and a checkpoint, prove what was durable."""
     path = make(tmp_path / "j", ["a", "b", "c"])
     damage_frame(path, 3)
-    assert "LSNs          1 to 2, durable up to 3" in ask("info", path).lines
+    assert (
+        "LSNs          1 to 3, unreadable: 3 (1 record), durable up to 3" in ask("info", path).lines
+    )
     path = history(tmp_path / "other")
     for file in segments(path):
         file.unlink()

@@ -31,6 +31,7 @@ from tests.inspect.inspect_support import (
     checkpoints,
     child_main,
     compact,
+    damage_all_frames,
     flip,
     golden,
     make,
@@ -210,7 +211,7 @@ def test_1_differs(tmp_path: Path, inspect: Ask) -> None:
 def test_3_corruption(tmp_path: Path, inspect: Ask) -> None:
     """P4: Every command that reads the log reports corruption."""
     path = fleet(tmp_path)
-    flip(segments(path)[-1], 64 + 44)
+    damage_all_frames(path)
     for verb, args in verbs_of(inspect, "checkpoint"):
         answer = inspect(verb, path, *args)
         assert answer.code == 3, verb

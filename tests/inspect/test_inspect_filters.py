@@ -160,9 +160,7 @@ def test_log_reads_backward_over_damage(path: Path) -> None:
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
     assert offset
     flip(segments(path)[0], offset + 44)
-    expected = [
-        n for n in range(9, 61) if n not in range(40, 45) and isinstance(LOG[n - 1][1], list)
-    ]
+    expected = [n for n in range(9, 61) if n != 40 and isinstance(LOG[n - 1][1], list)]
     for args in (["-n", 30], ["-n", 30, "-r"]):
         answer = ask("log", path, "-g", r"^\[", *args, "-o", "jsonl")
         output_lsns = sorted(entry["lsn"] for entry in answer.jsonl)

@@ -185,9 +185,11 @@ def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
     forward = ask("log", path, "-o", "json")
     assert [entry["lsn"] for entry in forward.json] == list(range(9, 40))
     backward = ask("log", path, "-r", "-o", "jsonl")
-    assert [e["lsn"] for e in backward.jsonl] == [*range(60, 44, -1), *range(39, 8, -1)]
-    counted = ask("log", path, "-r", "-n", 18, "-o", "jsonl")
-    assert ([e["lsn"] for e in counted.jsonl], counted.code) == ([*range(60, 44, -1), 39, 38], 3)
+    assert [e["lsn"] for e in backward.jsonl] == [*range(60, 40, -1), *range(39, 8, -1)]
+    counted = ask("log", path, "-r", "-n", 22, "-o", "jsonl")
+    assert ([e["lsn"] for e in counted.jsonl], counted.code) == ([*range(60, 40, -1), 39, 38], 3)
+    undamaged = ask("log", path, "-r", "-n", 20, "-o", "jsonl")
+    assert ([e["lsn"] for e in undamaged.jsonl], undamaged.code) == ([*range(60, 40, -1)], 0)
     for answer in (forward, backward):
         assert answer.code == 3
         assert "LSN 40" in answer.err

@@ -16,8 +16,8 @@ from tests.inspect.inspect_support import (
     ask_child,
     check_refused,
     compact,
+    damage_all_frames,
     fleet,
-    flip,
     make,
     put,
     segments,
@@ -97,7 +97,7 @@ def test_2_usage(tmp_path: Path, args: list[str]) -> None:
 def test_3_corruption(tmp_path: Path) -> None:
     """P4: Corruption of the log is reported, and no rows are shown."""
     path = tables(tmp_path / "j")
-    flip(segments(path)[-1], 64 + 44)
+    damage_all_frames(path)
     for verb, args in COMMANDS:
         check_refused(ask(verb, path, *args), 3, str(path))
 

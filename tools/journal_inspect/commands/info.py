@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from journal import Checkpoint, JournalReader, RecoveryPreview, SegmentInfo, preview_recovery
-from journal_inspect.diagnosis.damage import preview_of
+from journal_inspect.diagnosis.damage import (
+    Range,
+    as_json,
+    describe_ranges,
+    merged,
+    preview_of,
+)
 from journal_inspect.diagnosis.recovery import durable_lsn, recovery_of
 from journal_inspect.diagnosis.retention import list_files
-from journal_inspect.exits import CORRUPT, FINE
+from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
 from journal_inspect.rendering.objects import JSON, as_object, put_one, versioned
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import age, command, put_facts, put_lines, say, size, table
@@ -28,8 +35,10 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
     bad = [path for path in sizes if path not in verified and Path(path).exists()]
     recovery = recovery_of(reader, segments, checkpoints, is_bad=bool(bad))
     facts = _facts(reader, segments, checkpoints, sum(sizes[path] for path in bad))
+    unreadable = merged(_unreadable(segments, facts["durable_lsn"]))
     if renderer.form == "text":
-        lines = [*_describe_facts(facts, len(segments), len(checkpoints)), ("recovery", recovery)]
+        lines = [*_describe_facts(facts, unreadable, len(segments), len(checkpoints))]
+        lines.append(("recovery", recovery))
         if recovery.refused and (preview := preview_of(reader)):
             lines.append(("repair", _describe_repair(preview)))
         put_facts(lines)
@@ -40,13 +49,21 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
             "checkpoints": list(map(as_object, checkpoints)),
             "recovery": asdict(recovery),
         }
-        put_one(versioned(**facts, **parts))
+        put_one(versioned(**facts, unreadable=as_json(unreadable), **parts))
     for path in bad:
         say(f"{path}: does not verify; see what is wrong with it: {command('verify', reader.path)}")
     if recovery.refused or any(segment.state == "damaged" for segment in segments):
         say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
-        return CORRUPT
+        return CORRUPT if recovery.refused else NEGATIVE
     return FINE
+
+
+def _unreadable(segments: list[SegmentInfo], durable_lsn: int) -> Iterator[Range]:
+    """Yield the ranges of LSNs that can't be read. A range without a known end is taken to end at
+    `durable_lsn`."""
+    for segment in segments:
+        for first_lsn, last_lsn in segment.unreadable:
+            yield first_lsn, last_lsn or max(first_lsn, durable_lsn)
 
 
 def _checkpoint_sizes(reader: JournalReader) -> dict[str, int]:
@@ -90,12 +107,14 @@ def _facts(
 
 
 def _describe_facts(
-    facts: dict[str, JSON], segments: int, checkpoints: int
+    facts: dict[str, JSON], unreadable: list[Range], segments: int, checkpoints: int
 ) -> list[tuple[str, JSON]]:
     epochs, first_lsn, pid = facts["epochs"], facts["first_lsn"], facts["writer_pid"]
     kept = "none" if first_lsn is None else f"{first_lsn} to {facts['last_lsn']}"
     is_empty = not epochs and not facts["durable_lsn"]
     empty = "; the journal is empty: it has no segment" * is_empty
+    if unreadable:
+        kept += f", unreadable: {describe_ranges(unreadable).removeprefix('LSN ')}"
     return [
         ("path", facts["path"]),
         ("format", facts["format_version"]),

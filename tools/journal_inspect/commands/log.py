@@ -289,16 +289,21 @@ class _Log:
                 return
 
     def _read(self, after: int, last_lsn: int, into: list[Entry]) -> bool:
-        """Read the entries from `after` to `last_lsn` into a list. Return whether all are whole."""
+        """Read the entries from `after` to `last_lsn` into a list, without those that can't be
+        read. Return whether all are whole."""
         into.clear()
-        try:
-            for entry in self._reader.entries(after):
-                if entry.lsn > last_lsn:
-                    break
-                into.append(entry)
-                if entry.lsn == last_lsn:
-                    break
-        except CorruptionError as error:
-            self.damage = self.damage or error
-            return False
-        return True
+        is_whole = True
+        while True:
+            try:
+                for entry in self._reader.entries(after):
+                    if entry.lsn > last_lsn:
+                        break
+                    into.append(entry)
+                    if entry.lsn == last_lsn:
+                        break
+                return is_whole
+            except CorruptionError as error:
+                self.damage = self.damage or error
+                if error.last_lsn is None or not after < error.last_lsn < last_lsn:
+                    return False
+                after, is_whole = error.last_lsn, False

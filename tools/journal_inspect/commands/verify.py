@@ -15,6 +15,7 @@ from journal_inspect.rendering.progress import bar
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import escaped, painted, put_lines, say, size
 
+# A corruption is one of these only if an open would refuse.
 _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}
 
 
@@ -47,8 +48,13 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         checked = f"; checked from LSN {_first_checked_lsn(reader, from_lsn)}"
     if renderer.form == "text":
         put_lines(_after_damage_lines(after_damage))
-        if lost_lsn and lost_lsn <= last_good_lsn:
-            print(f"covered         {_describe_covered(lost_lsn, preview)}")
+        if covered := _covered(corruptions, last_good_lsn):
+            print(f"covered         {_describe_covered(covered, preview)}")
+        for lsn in damage.exposed_lsns(reader, covered):
+            print(
+                f"fallback        the checkpoint at LSN {lsn} can't replace a newer one that is "
+                "damaged: records after it can't be read"
+            )
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
         if not reader.first_lsns and kinds.keys() <= {"stray"}:
             counts += "; the journal is empty: it has no segment"
@@ -61,11 +67,27 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         advice = advice_on(reader, group, preview, is_salvageable=is_salvageable)
         say(f"{reader.path}: {told_next(reader, advice)}")
     code = max((_EXITS[kind] for kind in kinds), default=FINE)
+    if code == CORRUPT and not is_refused(reader, corruptions, preview):
+        code = NEGATIVE
     if from_lsn > 1 and from_lsn > reader.last_lsn:
         end = f"the log ends at LSN {reader.last_lsn}"
         say(f"{reader.path}: no record from LSN {from_lsn} on; {end}")
         return max(code, NEGATIVE)
     return code
+
+
+def is_refused(
+    reader: JournalReader, corruptions: list[Finding], preview: RecoveryPreview | None
+) -> bool:
+    """Return whether the next open would refuse because of `corruptions`.
+
+    `preview` is None beside a live writer. Then everything that its newest checkpoint does not
+    cover counts.
+    """
+    if preview:
+        return preview.problem is not None
+    base_lsn = max((lsn for lsn in damage.verified_lsns(reader)), default=0)
+    return not all(0 < finding.lsn <= base_lsn for finding in corruptions)
 
 
 def _first_checked_lsn(reader: JournalReader, from_lsn: int) -> int:
@@ -105,9 +127,19 @@ def _after_damage_lines(after_damage: AfterDamage | None) -> Iterator[str]:
         yield f"after a cut     {damage.describe_ranges(after_damage.cut)}, not part of the log"
 
 
-def _describe_covered(lost_lsn: int, preview: RecoveryPreview | None) -> str:
+def _covered(corruptions: list[Finding], last_good_lsn: int) -> list[damage.Range]:
+    """Return the ranges of LSNs that can't be read, but that no open needs."""
+    return damage.merged(
+        (finding.lsn, finding.last_lsn or finding.lsn)
+        for finding in corruptions
+        if 0 < finding.lsn <= last_good_lsn
+    )
+
+
+def _describe_covered(covered: list[damage.Range], preview: RecoveryPreview | None) -> str:
     at = f" at LSN {preview.checkpoint_lsn}" if preview else ""
-    return f"the log is damaged from LSN {lost_lsn} on; the checkpoint{at} holds a later state"
+    lsns = damage.describe_ranges(covered)
+    return f"{lsns} can't be read; no state is lost, because the checkpoint{at} holds it"
 
 
 def _summary(

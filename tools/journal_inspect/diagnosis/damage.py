@@ -13,6 +13,7 @@ from journal_inspect.rendering.text import count_of
 
 Range = tuple[int, int]  # the first and the last LSN
 _RANGES_SHOWN = 5
+CHECKPOINTS_KEPT = 2  # at least, by every writer
 
 
 @dataclass(slots=True)
@@ -112,10 +113,15 @@ def _evidence_lsn(reader: JournalReader, preview: RecoveryPreview | None) -> int
     """Return the highest LSN that a checkpoint proves the log once reached."""
     if preview:
         return preview.evidence_lsn
+    return max(verified_lsns(reader), default=0)
+
+
+def verified_lsns(reader: JournalReader) -> list[int]:
+    """Return the LSNs of the checkpoints that verify, newest first."""
     checkpoints = reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()
-    return max((checkpoint.lsn for checkpoint in checkpoints), default=0)
+    return [checkpoint.lsn for checkpoint in checkpoints]
 
 
 def _count(losses: dict[str | None, Loss], info: FrameInfo, first_lsn: int) -> None:
@@ -127,6 +133,13 @@ def _count(losses: dict[str | None, Loss], info: FrameInfo, first_lsn: int) -> N
         loss.last_lsn = lsn
         loss.name = loss.name or name_of(record)
         loss.kinds[kind_of(record)] += 1
+
+
+def exposed_lsns(reader: JournalReader, unreadable: list[Range]) -> list[int]:
+    """Return the LSNs of the kept checkpoints after which records can't be read, so that an open
+    could not fall back on them."""
+    kept = verified_lsns(reader)[:CHECKPOINTS_KEPT]
+    return [lsn for lsn in kept if any(lsn < last for _, last in unreadable)]
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:

@@ -26,8 +26,9 @@ SCHEMA_VERSION = 1
 _CHECKPOINT_FIELDS = ("lsn", "epoch", "count", "created_at_ms", "application", "path")
 # Fields for programs that call the engine. No schema contains them.
 _LEFT_OUT = {
-    "Finding": ("reason", "header_of", "durable_lsn", "journal_id"),
+    "Finding": ("reason", "header_of", "durable_lsn", "journal_id", "last_lsn"),
     "RepairReport": ("refusal",),
+    "SegmentInfo": ("unreadable",),
 }
 _ATOMS = frozenset((str, int, bool, type(None)))
 _TIMESTAMP_EXT = -1  # msgpack's ext type of a Timestamp

@@ -1,0 +1,67 @@
+"""Weakenings of the rule for damage that a checkpoint covers."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+COVERED = ("tests/crash/test_covered_damage.py",)
+RULE = "journal/_recovery/covered_damage.py"
+
+ALL_OF = (
+    Weakening(
+        "needed_frames_passed_over",
+        RULE,
+        "    return lsn < header.first_lsn <= covered_lsn + 1 and not",
+        "    return lsn < header.first_lsn and not",
+        COVERED,
+    ),
+    Weakening(
+        "reading_resumes_at_a_header",
+        RULE,
+        "    if scanned.state not in (FrameState.RECORDS, FrameState.MARK):",
+        "    if scanned.state is FrameState.GARBAGE:",
+        COVERED,
+    ),
+    Weakening(
+        "quoted_frames_read",
+        RULE,
+        " or (quotes and quotes.contain(scanned)):",
+        ":",
+        COVERED,
+    ),
+    Weakening(
+        "frames_in_a_damaged_payload_read",
+        RULE,
+        "scanned.offset < owned_until or (",
+        "(",
+        COVERED,
+    ),
+    Weakening(
+        "all_records_taken_for_whole",
+        RULE,
+        "        return self._is_readable and self._run_end(scanned) <= self._record_end",
+        "        return self._is_readable",
+        COVERED,
+    ),
+    Weakening(
+        "replay_passes_over_damage",
+        "journal/_offline/reader.py",
+        "walk = Walk.at(segment, limit_lsn, covered_lsn=next_lsn - 1)",
+        "walk = Walk.at(segment, limit_lsn, covered_lsn=limit_lsn)",
+        COVERED,
+    ),
+    Weakening(
+        "no_compaction_at_once_after_damage",
+        "journal/_engine/compactor.py",
+        "        schedule.is_urgent = checkpoints.is_exposed",
+        "        schedule.is_urgent = False",
+        COVERED,
+    ),
+    Weakening(
+        "one_checkpoint_after_damage_is_enough",
+        "journal/_engine/checkpoint_store.py",
+        "len(after) < self._options.checkpoints_kept",
+        "not after",
+        COVERED,
+    ),
+)

@@ -283,8 +283,9 @@ class CorruptionError(JournalError):
         hint = ""
         if reason is DamageReason.NO_START:
             hint = f": restore a backup, or show what is left: journal-inspect log {directory}"
+        at_lsn = f", LSN {lsn}" if lsn else ""
         message = (
-            f"{path}: offset {offset}, LSN {lsn}: {what}{hint}; nothing was changed; "
+            f"{path}: offset {offset}{at_lsn}: {what}{hint}; nothing was changed; "
             f"to see all damage, run: journal-inspect verify {directory}"
         )
         if reason is DamageReason.OVERTAKEN:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from enum import Enum, auto
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
@@ -48,7 +47,6 @@ from journal.errors import (
     DamageReason,
     FormatReason,
     FormatVersionError,
-    JournalError,
 )
 
 if TYPE_CHECKING:
@@ -349,14 +347,6 @@ def is_zero(data: bytes) -> bool:
     is spent here.
     """
     return data == bytes(len(data))
-
-
-def find_journal_id(directory: Directory) -> str | None:
-    """Return the id in the newest segment whose header is whole, or None if there is none."""
-    for name in reversed(segment_names(directory.names())):
-        with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
-            return segment.header.journal_id.hex()
-    return None
 
 
 class _Window:

@@ -35,9 +35,10 @@ class SegmentInfo:
     """The highest LSN that its frames and marks prove to have been durable. For the last segment,
     the name of a checkpoint counts too."""
 
-    state: Literal["active", "sealed", "torn", "damaged"]
+    state: Literal["active", "sealed", "torn", "damaged", "stray"]
     """The condition of the segment: "active" for the last segment of a live journal, "sealed" for a
-    whole segment, "torn" for one that ends in a torn tail, and "damaged"."""
+    whole segment, "torn" for one that ends in a torn tail, "damaged", and "stray" for a file that
+    does not belong to this log: a segment of another journal, or a copy under a wrong name."""
 
     unreadable: tuple[tuple[int, int], ...] = ()
     """The first and the last LSN of each range in the segment that damage made unreadable. The last

@@ -22,6 +22,7 @@ from journal._format.segment import (
     segment_names,
     segments_after,
 )
+from journal._recovery.stray_segments import Identity, blamed
 from journal._recovery.walk import ReplayBatch, Walk
 from journal.errors import CompactedError, CorruptionError
 
@@ -80,6 +81,7 @@ class LogCursor:
         self._checkpoint_lsns: list[int] = []
         self._live = False
         self._name: SegmentName | None = None
+        self._journal_id: bytes | None = None  # of the log, not of the segment that is read first
         self._walk = Walk(directory.path, 0)
         # Walks that are further on in the same segment. Every frame up to each of them is whole.
         self._ahead: list[Walk] = []
@@ -118,6 +120,13 @@ class LogCursor:
         Set `at_end`. Raises CorruptionError, after the good records before the damage, and
         CompactedError.
         """
+        try:
+            yield from self._advance()
+        except CorruptionError as error:
+            following = [name for name in self._segments if self._name and name >= self._name]
+            raise blamed(self._directory, following, error) from error
+
+    def _advance(self) -> Iterator[ReplayBatch]:
         if not self._segments or self._is_in_last_segment():
             self._list_files()
         segments, evidence = self._segments, max(self._checkpoint_lsns, default=0)
@@ -170,7 +179,10 @@ class LogCursor:
     def _enter(self, segment: Segment) -> None:
         if segment.name != self._name:
             is_later = self._name is not None and self._name < segment.name
-            before = self._walk.journal_id, self._walk.epoch if is_later else 0
+            if self._journal_id is None:
+                names = segment_names(self._directory.names())
+                self._journal_id = Identity(self._directory, names).journal_id
+            before = self._journal_id or None, self._walk.epoch if is_later else 0
             self._name = segment.name
             # Damage before the first entry that is wanted is no reason not to read that entry.
             covered_lsn = self._next_lsn - 1 if self._next_lsn else 0

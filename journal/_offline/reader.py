@@ -26,7 +26,6 @@ from journal._format.layout import SEGMENT_VERSION
 from journal._format.record import Entry
 from journal._format.segment import (
     SegmentName,
-    find_journal_id,
     segment_names,
 )
 from journal._handle import OpenHandle
@@ -34,6 +33,7 @@ from journal._names import JournalFile, file_at, is_journal
 from journal._offline.cursor import LogCursor, kept_segments, locate, open_segment
 from journal._public import public
 from journal._recovery.plan import Plan, foreign_to
+from journal._recovery.stray_segments import find_journal_id
 from journal._recovery.walk import ReplayBatch, Walk
 from journal.errors import ClosedError, CorruptionError, FormatVersionError, NotAJournalError
 
@@ -149,7 +149,9 @@ class JournalReader(OpenHandle):
 
     @property
     def journal_id(self) -> str | None:
-        """The journal's id, from the newest segment whose header is whole; None without one."""
+        """The journal's id: that of its segments. If these do not agree, it is the one that the
+        checkpoints that verify have, too, or else the one that most files have. None if no file
+        states it."""
         return find_journal_id(self._directory)
 
     @property

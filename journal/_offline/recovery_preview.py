@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from journal._disk.disk import Directory
-from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
+from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint, checkpoint_lsns
 from journal._format.layout import EPOCH_MAX, LSN_MAX
 from journal._format.record import check_spans
 from journal._format.segment import SegmentName, segment_names, segments_after
@@ -20,7 +20,7 @@ from journal._format.segment_info import SegmentInfo
 from journal._public import public
 from journal._recovery.plan import Plan
 from journal._recovery.recovery import covered_files, decide, find_checkpoints, walk_log
-from journal._recovery.stray_segments import majority_journal_id, stray_segments
+from journal._recovery.stray_segments import Identity, stray_segments
 from journal._recovery.walk import Walk
 from journal.errors import CorruptionError, DamageReason, Refusal
 
@@ -73,7 +73,8 @@ def preview_recovery(
     paths = [*(file.path for file in segments), *(file.path for file in checkpoints), ""]
     path = paths[0].rpartition("/")[0]
     plan = Plan(path, segments, checkpoints)
-    last_lsn = max(map(_end_lsn, segments), default=0)
+    log = [segment for segment in segments if segment.state != "stray"]
+    last_lsn = max(map(_end_lsn, log), default=0)
     error = (
         next(filter(None, (_damage(file, plan.base_lsn) for file in plan.segments)), None)
         or plan.missing()
@@ -85,7 +86,7 @@ def preview_recovery(
         problem=str(error) if error else None,
         checkpoint_lsn=plan.base_lsn,
         last_lsn=last_lsn,
-        has_no_start=not checkpoints and bool(segments) and segments[0].first_lsn > 1,
+        has_no_start=not checkpoints and bool(log) and log[0].first_lsn > 1,
         aside=(),
         evidence_lsn=plan.base_lsn,
         refusal=error.refusal if error else None,
@@ -95,11 +96,14 @@ def preview_recovery(
 def _damage(segment: SegmentInfo, base_lsn: int) -> CorruptionError | None:
     """Return an error if the segment lacks a record that the checkpoint at `base_lsn` does not
     cover."""
+    if segment.state == "stray":
+        problem, reason = "the segment does not belong to this log", DamageReason.OUT_OF_PLACE
+        return CorruptionError(segment.path, 0, 0, problem, reason=reason)
     lsns = [first for first, last in segment.unreadable if last > base_lsn or not last]
-    if segment.state != "damaged" or not (lsns or not segment.unreadable):
+    if not lsns:
         return None
-    lsn, reason = min(lsns, default=_end_lsn(segment) + 1), DamageReason.SEGMENT_DAMAGED
-    return CorruptionError(segment.path, 0, lsn, "the segment is damaged", reason=reason)
+    reason = DamageReason.SEGMENT_DAMAGED
+    return CorruptionError(segment.path, 0, lsns[0], "the segment is damaged", reason=reason)
 
 
 def _end_lsn(segment: SegmentInfo) -> int:
@@ -113,7 +117,7 @@ class RecoveryDryRun:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self.names = directory.names()
-        self.segments = segment_names(self.names)
+        self.segments = self.all_segments = segment_names(self.names)
         self.checkpoints = find_checkpoints(directory, self.names, len(self.names))
         self.checkpoints.close()
         self.aside: list[str] = []
@@ -217,7 +221,7 @@ class RecoveryDryRun:
     def _foreign(self) -> list[str]:
         """Return the names of the checkpoints that belong to another journal than most files."""
         good, ids = self.checkpoints.good, self._journal_ids()
-        own_id = majority_journal_id(self._directory, self.segments, ids)
+        own_id = Identity(self._directory, self.segments, ids).journal_id
         pairs = zip(good, ids, strict=True)
         return [_name_of(checkpoint.path) for checkpoint, each_id in pairs if each_id != own_id]
 
@@ -231,6 +235,8 @@ class RecoveryDryRun:
             self.names.remove(name)
             self.checkpoints.forget(name)
         self.segments = segment_names(self.names)
+        # A file that was set aside is no evidence.
+        self.checkpoints.evidence = max(checkpoint_lsns(self.names), default=0)
 
 
 def _name_of(path: str) -> str:

@@ -18,7 +18,7 @@ from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
-from journal._format.layout import PAYLOAD_BYTES_MAX
+from journal._format.layout import EPOCH_MAX, PAYLOAD_BYTES_MAX
 from journal._format.record import RecordPacker
 from journal._format.segment import FrameState, Segment, segment_names
 from journal._offline.backup import copy_file
@@ -38,6 +38,8 @@ from journal.errors import (
     Refusal,
 )
 from journal.options import Options
+
+_EPOCH_HUGE = EPOCH_MAX // 2  # no journal gets so far, but a file of another one may have any name
 
 
 @public
@@ -272,7 +274,8 @@ class _Repair:
         epoch = 1 + max(
             [
                 0,
-                *(segment.epoch for segment in self._dry_run.segments),
+                # Those that are set aside, too: one of them may have replaced a segment of the log.
+                *(name.epoch for name in self._dry_run.all_segments if name.epoch < _EPOCH_HUGE),
                 *(checkpoint.epoch for checkpoint in self._dry_run.checkpoints.good),
             ]
         )

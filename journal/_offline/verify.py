@@ -22,7 +22,6 @@ from journal._format.segment import (
     FrameState,
     Segment,
     SegmentName,
-    find_journal_id,
     segment_names,
 )
 from journal._format.segment_info import SegmentInfo
@@ -30,7 +29,11 @@ from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo
 from journal._offline.salvage import SalvageSegment
 from journal._recovery.plan import foreign_to, missing_before
-from journal._recovery.stray_segments import stray_segments, with_successors
+from journal._recovery.stray_segments import (
+    find_journal_id,
+    stray_segments,
+    with_successors,
+)
 from journal._recovery.walk import Walk, decode
 from journal.errors import (
     CorruptionError,
@@ -44,15 +47,19 @@ Progress = Callable[[int], object]  # called with the bytes read since the last 
 
 
 def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[Finding]:
-    """Yield the problems of a journal, those of its segments first.
+    """Yield the problems of a journal: first the stray segments, which may cause others, then those
+    of the other segments.
 
     This takes no lock, and the journal may be live.
     """
-    for _, findings in check_segments(directory, from_lsn, progress):
-        yield from findings
+    strays = stray_segments(directory, segment_names(directory.names()))
+    for stray, error in strays.items():
+        yield _corruption(error, file_size(directory, str(stray)))
+    for info, findings in check_segments(directory, from_lsn, progress):
+        if info.state != "stray":
+            yield from findings
     names = directory.names()
     lsns, segments = checkpoint_lsns(names), segment_names(names)
-    strays = stray_segments(directory, segments)
     segments = [name for name in segments if name not in strays]
     live = directory.lock_holder() is not None
     journal_id, verified = find_journal_id(directory), [0]
@@ -185,8 +192,10 @@ def check_segments(
                 break  # compaction has removed it meanwhile
             except CorruptionError as error:
                 size = file_size(directory, str(name))
-                lost = ((name.first_lsn, after.first_lsn - 1 if after else 0),) if error.lsn else ()
-                info = SegmentInfo(error.path, *name[::-1], 0, size, 0, 0, "damaged", lost)
+                lost = (name.first_lsn, after.first_lsn - 1 if after else 0)
+                info = SegmentInfo(error.path, *name[::-1], 0, size, 0, 0, "damaged", (lost,))
+                if name in strays:
+                    info = replace(info, state="stray", unreadable=())
                 findings = [_corruption(error, size)]
             # The end of a live log moves. So bytes there are damaged only if a second look finds
             # the same problem at the same place.

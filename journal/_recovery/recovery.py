@@ -33,8 +33,9 @@ from journal._format.segment import (
 from journal._log import report
 from journal._recovery.covered_damage import Hole
 from journal._recovery.plan import Plan
+from journal._recovery.stray_segments import blamed
 from journal._recovery.walk import Reading, ReplayBatch, Walk
-from journal.errors import FormatReason, FormatVersionError
+from journal.errors import CorruptionError, FormatReason, FormatVersionError
 
 
 class Checkpoints:
@@ -231,7 +232,10 @@ def decide(
     number of checkpoints that an open keeps.
     """
     plan = Plan(directory.path, segment_names(names), checkpoints.good, keep)
-    walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
+    try:
+        walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
+    except CorruptionError as error:
+        raise blamed(directory, plan.segments, error) from error
     if exhausted := plan.exhausted():
         raise exhausted
     # Raises if the first segment that is still needed is not what its name says.

@@ -4,30 +4,104 @@ A segment ends where the next one begins, and only names say where that is. So a
 name, such as a copy, would end the segment before it in its middle. If that segment proves that the
 log continued in it, then the file's name is wrong, and nothing is lost, because the log is whole
 without the file. If nothing proves this, the file may be a damaged segment, and the log ends there.
+
+A segment of another journal is a stray, too, whatever its name. Which id is the journal's own is
+decided here, and nowhere else.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 
 from journal._disk.disk import Directory
-from journal._format.segment import FrameState, Segment, SegmentHeader, SegmentName, read_header
+from journal._format.checkpoint import checkpoint_lsns, read_checkpoint
+from journal._format.segment import (
+    FrameState,
+    Segment,
+    SegmentHeader,
+    SegmentName,
+    read_header,
+    segment_names,
+)
 from journal.errors import CorruptionError, DamageReason, JournalError
 
 
+class Identity:
+    """The journal's own id, and the headers of its segments, each read once."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        segments: list[SegmentName],
+        checkpoints: Iterable[bytes] | None = None,
+    ) -> None:
+        """Read the headers. `checkpoints`: the ids in the checkpoints that verify (None: read them
+        if the segments do not agree)."""
+        self.headers = _read_headers(directory, segments)
+        own = (h for name, h in self.headers.items() if h and h.name == name)
+        of_segments = Counter(header.journal_id for header in own)
+        if len(of_segments) == 1:
+            [self.journal_id] = of_segments
+            return
+        of_checkpoints = Counter(_checkpoint_ids(directory) if checkpoints is None else checkpoints)
+        agreed = [each for each in of_checkpoints if each in of_segments or not of_segments]
+        if len(agreed) == 1:
+            [self.journal_id] = agreed
+            return
+        votes = of_checkpoints + of_segments
+        self.journal_id = max(votes, key=votes.__getitem__, default=b"")
+
+    def foreign(self, directory: Directory) -> dict[SegmentName, CorruptionError]:
+        """Return the segments of other journals, each with the error for it."""
+        return {
+            name: foreign_segment(f"{directory.path}/{name}", header.journal_id)
+            for name, header in self.headers.items()
+            if header and header.journal_id != self.journal_id
+        }
+
+
+def find_journal_id(directory: Directory) -> str | None:
+    """Return the journal's own id, or None if no file states it."""
+    return Identity(directory, segment_names(directory.names())).journal_id.hex() or None
+
+
+def foreign_segment(path: str, journal_id: bytes) -> CorruptionError:
+    """Return the error for the segment `path` of another journal. No record is lost with it."""
+    problem = f"this is a segment of another journal, {journal_id.hex()}"
+    reason = DamageReason.FOREIGN
+    return CorruptionError(path, 16, 0, problem, reason=reason, journal_id=journal_id.hex())
+
+
+def blamed(
+    directory: Directory, segments: list[SegmentName], error: CorruptionError
+) -> CorruptionError:
+    """Return the error for the first of `segments` that belongs to another journal, or `error` if
+    there is none.
+
+    A walk over such a segment finds a gap before it, or takes it for the log and blames another
+    file.
+    """
+    foreign = Identity(directory, segment_names(directory.names())).foreign(directory)
+    return next((foreign[name] for name in segments if name in foreign), error)
+
+
 def stray_segments(
-    directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes] = ()
+    directory: Directory,
+    segments: list[SegmentName],
+    checkpoints: Iterable[bytes] | None = None,
 ) -> dict[SegmentName, CorruptionError]:
     """Return the stray segments, each with the error for it.
 
-    `journal_ids`: the ids in the checkpoints. They count, too, in the vote on the journal's own id.
+    `checkpoints`: the ids in the checkpoints that verify (None: read them if they are needed).
     """
-    headers = _read_headers(directory, segments)
-    own_id = _majority_id(headers, journal_ids)
+    identity = Identity(directory, segments, checkpoints)
+    own_id = identity.journal_id
+    foreign = identity.foreign(directory)
+    headers = {name: h for name, h in identity.headers.items() if name not in foreign}
     whole = [name for name, header in headers.items() if _is_whole(header, name, own_id)]
-    strays: dict[SegmentName, CorruptionError] = {}
+    strays = foreign
     before: SegmentName | None = None  # None if the segment before this one can't be trusted
     for name, header in headers.items():
         is_whole = _is_whole(header, name, own_id)
@@ -44,35 +118,18 @@ def stray_segments(
             elif before and _continues_in(directory, before, name, header):
                 conflict = f"LSN {name.first_lsn} is in {before}"
         if conflict:
-            is_foreign = header and header.journal_id != own_id
-            is_copy = header and not is_foreign and header.name != name
+            is_copy = header and header.name != name
             strays[name] = CorruptionError(
                 f"{directory.path}/{name}",
                 0,
                 0,
-                f"the file {_describe(header, name, own_id)}; it does not belong here: {conflict}",
+                f"the file {_describe(header, name)}; it does not belong here: {conflict}",
                 reason=DamageReason.OUT_OF_PLACE,
                 header_of=str(header.name) if header and is_copy else None,
-                journal_id=header.journal_id.hex() if header and is_foreign else None,
             )
         else:
             before = name if is_whole and not is_older else None
     return strays
-
-
-def majority_journal_id(
-    directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes]
-) -> bytes:
-    """Return the id that most of the segments and of `journal_ids` have."""
-    return _majority_id(_read_headers(directory, segments), journal_ids)
-
-
-def _majority_id(
-    headers: dict[SegmentName, SegmentHeader | None], journal_ids: Iterable[bytes]
-) -> bytes:
-    ids = [header.journal_id for name, header in headers.items() if header and header.name == name]
-    counts = Counter([*journal_ids, *ids])
-    return max(counts, key=counts.__getitem__, default=b"")
 
 
 def with_successors(
@@ -98,6 +155,15 @@ def _read_headers(
     return headers
 
 
+def _checkpoint_ids(directory: Directory) -> Iterator[bytes]:
+    """Yield the journal's id in each checkpoint that verifies."""
+    for lsn in checkpoint_lsns(directory.names()):
+        with suppress(JournalError, FileNotFoundError):
+            checkpoint = read_checkpoint(directory, lsn)
+            checkpoint.close()
+            yield bytes.fromhex(checkpoint.journal_id)
+
+
 def _read_header(directory: Directory, name: SegmentName) -> SegmentHeader | None:
     """Return the header in the file `name`, even if it is another file's. Return None if it is
     damaged."""
@@ -115,12 +181,10 @@ def _is_whole(header: SegmentHeader | None, name: SegmentName, journal_id: bytes
     return header is not None and (header.name, header.journal_id) == (name, journal_id)
 
 
-def _describe(header: SegmentHeader | None, name: SegmentName, journal_id: bytes) -> str:
+def _describe(header: SegmentHeader | None, name: SegmentName) -> str:
     """Return what the file `name` contains, in words. `header`: the one in it (None: damaged)."""
     if header is None:
         return "has no valid header"
-    if header.journal_id != journal_id:
-        return f"contains a segment of another journal, {header.journal_id.hex()}"
     return "contains a segment" if header.name == name else f"contains a copy of {header.name}"
 
 

@@ -31,6 +31,7 @@ from journal._format.segment import (
 )
 from journal._mutex import is_raised_by_call
 from journal._recovery.covered_damage import Hole, find_resumption, is_resumption
+from journal._recovery.stray_segments import foreign_segment
 from journal.errors import CorruptionError, DamageReason
 
 _WRITTEN_AT = WRITTEN_AT_OFFSET - FRAME_HEADER_BYTES  # relative to the beginning of the payload
@@ -187,10 +188,7 @@ class Walk:
         header, self.path = segment.header, segment.file.path
         self._bytes_before, self.end = self.log_bytes, SEGMENT_HEADER_BYTES
         if self.journal_id not in (None, header.journal_id):
-            other_id, reason = header.journal_id.hex(), DamageReason.FOREIGN
-            problem = f"this is a segment of another journal, {other_id}"
-            place = self.path, 16, header.first_lsn
-            raise CorruptionError(*place, problem, reason=reason, journal_id=other_id)
+            raise foreign_segment(self.path, header.journal_id)
         if header.epoch < self.epoch:
             problem = f"the segment's epoch {header.epoch} can't follow epoch {self.epoch}"
             reason = DamageReason.EPOCH_ORDER

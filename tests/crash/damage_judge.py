@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import chain
 
 from journal import (
     CompactedError,
@@ -23,6 +22,7 @@ from tests.crash.damage_oracle import (
     base_lsn,
     checkpoints,
     expected_findings,
+    foreign_segments,
     leftovers,
     meaning,
     misnamed_first_kept,
@@ -98,18 +98,15 @@ class Judge:
         """Return what a reader may report if open reports `expected`.
 
         A reader looks only at the records after the checkpoint, so stray segments that stop an open
-        do not stop a reader. If a segment belongs to another journal, a reader may name the next
-        segment instead.
+        do not stop a reader.
         """
         if not expected[0]:
             return [expected]
-        path, offset, lsn = expected[0]
+        path, _, lsn = expected[0]
         name = path[len(PATH) + 1 :]
         if is_aside(damaged, name) or (name, lsn) in pairs(damaged):
             return [verdict(without(damaged, name), self.evidence)]
-        later = [n for n, _ in pairs(damaged) if lsn_of(n) > lsn][:1]
-        is_foreign = offset == FOREIGN_OFFSET
-        return [expected, *(((f"{PATH}/{n}", offset, lsn_of(n)), 0) for n in later if is_foreign)]
+        return [expected]
 
     def _check_verify(self, reported: list[Finding], damaged: Files) -> None:
         """Check that verify reports all damage, needed for recovery or not, and nothing else.
@@ -122,12 +119,14 @@ class Judge:
         for finding in reported:
             lsns.setdefault((finding.kind, finding.path, finding.offset), set()).add(finding.lsn)
         stray = stray_segments(damaged, self.journal.files)
+        foreign = foreign_segments(damaged, self.evidence.journal_id)
+        offsets = {name: FOREIGN_OFFSET if name in foreign else 0 for name in stray}
         for name in stray:
-            assert lsns["corruption", f"{PATH}/{name}", 0] == {0}, "P4: verify"
+            assert lsns["corruption", f"{PATH}/{name}", offsets[name]] == {0}, "P4: verify"
         rest = without(damaged, *stray)
         expected = expected_findings(rest, self.evidence)
         if expected is not None:
-            expected |= {(name, "corruption", 0) for name in stray}
+            expected |= {(name, "corruption", offset) for name, offset in offsets.items()}
             expected |= {(n, "stray", 0) for n in damaged if n != LOCK and not NAME.fullmatch(n)}
             reported_places = {
                 (finding.path.rpartition("/")[2], finding.kind, finding.offset)
@@ -153,8 +152,7 @@ class Judge:
         assert (report.problem is None) == (refusal is None)
         last_lsn, removed = self._kept_by_repair(damaged, expected)
         assert (report.last_lsn, set(report.removed)) == (last_lsn, removed)
-        sources = self.journal.files, self.journal.foreign
-        places = chain.from_iterable(whole_frames(damaged, files) for files in sources)
+        places = whole_frames(damaged, self.journal.files)
         whole = {(place.first_lsn, place.last_lsn) for place in places}
         assert set(report.salvaged) <= whole
         assert {lsns for lsns in whole if lsns[0] > last_lsn} <= set(report.salvaged)

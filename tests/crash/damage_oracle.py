@@ -9,6 +9,7 @@ engine has to find it there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -173,14 +174,16 @@ def verdict(contents: Files, evidence: Evidence) -> Opened:
     needed = needed_after(contents, base)
     if not needed:
         return ((PATH, 0, 1), 0) if checkpoint_lsn else (None, 0)
+    foreign = foreign_segments(contents, evidence.journal_id)
+    for name, _ in needed:
+        if name in foreign:  # it is blamed first, because it makes other files look damaged
+            return (f"{PATH}/{name}", 16, 0), 0
     epoch, end, last = 0, End(0, 0), needed[-1][0]
     for name, before in needed:
         first_lsn, path = lsn_of(name), f"{PATH}/{name}"
         header = segment_header(name, contents[name])
         if header is None:
             return (path, 0, first_lsn), 0
-        if header.journal_id != evidence.journal_id:
-            return (path, 16, first_lsn), 0
         if header.epoch < epoch:
             return (path, 12, first_lsn), 0
         if not epoch and first_lsn > base + 1:
@@ -199,6 +202,16 @@ def verdict(contents: Files, evidence: Evidence) -> Opened:
     return None, end.lsn - 1
 
 
+def foreign_segments(contents: Files, journal_id: bytes) -> set[str]:
+    """Return the segments of another journal, whatever their names."""
+    foreign = set[str]()
+    for name in filter(is_segment, contents):
+        with suppress(FormatError):
+            if decode_segment_header(contents[name]).journal_id != journal_id:
+                foreign.add(name)
+    return foreign
+
+
 def misnamed_first_kept(contents: Files) -> str | None:
     """Return the first segment that open would keep, if its header does not match its name.
 
@@ -215,15 +228,17 @@ def stray_segments(contents: Files, undamaged: Files) -> set[str]:
     """Return the stray segments, without which the log continues.
 
     A stray segment has a wrong name: the undamaged journal shows that another segment, or none,
-    holds the records that the name promises.
+    holds the records that the name promises. A segment of another journal is always a stray.
     """
     journal_id = Evidence.of(undamaged).journal_id
+    foreign = foreign_segments(contents, journal_id)
+    contents = {name: data for name, data in contents.items() if name not in foreign}
     as_named = set[str]()
     for name in filter(is_segment, contents):
         header = segment_header(name, contents[name])
         if header and header.journal_id == journal_id:
             as_named.add(name)
-    strays, before = set[str](), ""
+    strays, before = set(foreign), ""
     for name in sorted(filter(is_segment, contents)):
         after = min((each for each in as_named if each > name), default="")
         is_older = bool(before) and epoch_of(name) < epoch_of(before)
@@ -337,7 +352,7 @@ def expected_findings(contents: Files, evidence: Evidence) -> set[tuple[str, str
         if header is None:
             expected.add((name, "corruption", 0))
             continue
-        if header.journal_id != evidence.journal_id or header.epoch < epoch:
+        if header.epoch < epoch:
             return None
         epoch, data, seed = header.epoch, contents[name], header.seed
         proven_lsn = checkpoint_lsn if before is None else before - 1

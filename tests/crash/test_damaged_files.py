@@ -134,7 +134,7 @@ OTHERS = {
         lambda f: {COVERED: f[THREE]}, UNDAMAGED, corruption(COVERED, 0)
     ),
     "two swapped segments": Others(lambda f: {THREE: f[LAST], LAST: f[THREE]}, at(THREE, 0, 10)),
-    "a segment of another journal": Others(foreign(LAST), at(LAST, 16, 12)),
+    "a segment of another journal": Others(foreign(LAST), at(LAST, 16, 0)),
     "the older checkpoint of another journal": Others(foreign(OLDER), at(OLDER, 0, 4)),
     "the newer checkpoint of another journal": Others(foreign(NEWER), at(NEWER, 0, 10)),
     "an older copy of a segment": Others(lambda f: {THREE: f[THREE][:133]}, at(THREE, 133, 11)),

@@ -39,7 +39,7 @@ def test_a_copy_under_a_wrong_name_is_not_taken_for_a_loss(disk: SimulatedDisk, 
     assert corruption == [
         Finding("corruption", f"{PATH}/{name}", 0, 0, size, message, reason, first)
     ]
-    assert [info.state for info in infos(disk)] == ["sealed", "damaged", "sealed"]
+    assert [info.state for info in infos(disk)] == ["sealed", "stray", "sealed"]
     disk.open_directory(PATH, write=True).remove(name)
     copy_to(disk, first, f"{8:020d}-{2:010d}.seg")
     assert {finding.lsn for finding in findings(disk) if finding.kind == "corruption"} == {7, 8}

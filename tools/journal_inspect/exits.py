@@ -103,12 +103,12 @@ def _describe_damage(error: CorruptionError) -> str:
 
     if error.reason is DamageReason.OVERTAKEN:
         return f"{error.path}: {error.what}; nothing is damaged; try again"
-    step = ""
+    step, at_lsn = "", f", LSN {error.lsn}" if error.lsn else ""
     if error.reason is DamageReason.NO_START:
         log_command = command("log", error.directory)
         step = f": restore a backup, or see what is left: {log_command}"
     return (
-        f"{error.path}: offset {error.offset}, LSN {error.lsn}: {error.what}{step}; nothing was "
+        f"{error.path}: offset {error.offset}{at_lsn}: {error.what}{step}; nothing was "
         f"changed; look closer with: {command('verify', error.directory)}"
     )
 

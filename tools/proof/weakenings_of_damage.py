@@ -7,7 +7,30 @@ from proof.weakenings import Weakening
 COVERED = ("tests/crash/test_covered_damage.py",)
 RULE = "journal/_recovery/covered_damage.py"
 
+FOREIGN = ("tests/inspect/test_inspect_foreign.py",)
+
 ALL_OF = (
+    Weakening(
+        "another_file_blamed_for_a_foreign_segment",
+        "journal/_recovery/recovery.py",
+        "raise blamed(directory, plan.segments, error) from error",
+        "raise",
+        FOREIGN,
+    ),
+    Weakening(
+        "first_segment_decides_the_id",
+        "journal/_recovery/stray_segments.py",
+        "        if len(of_segments) == 1:\n            [self.journal_id] = of_segments\n",
+        "        if of_segments:\n            self.journal_id = next(iter(of_segments))\n",
+        FOREIGN,
+    ),
+    Weakening(
+        "readers_take_the_id_of_their_first_segment",
+        "journal/_offline/cursor.py",
+        "            before = self._journal_id or None, self",
+        "            before = None, self",
+        ("tests/crash/test_damage_complete.py",),
+    ),
     Weakening(
         "needed_frames_passed_over",
         RULE,

@@ -52,7 +52,7 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
         put_one(versioned(**facts, unreadable=as_json(unreadable), **parts))
     for path in bad:
         say(f"{path}: does not verify; see what is wrong with it: {command('verify', reader.path)}")
-    if recovery.refused or any(segment.state == "damaged" for segment in segments):
+    if recovery.refused or any(segment.state in ("damaged", "stray") for segment in segments):
         say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
         return CORRUPT if recovery.refused else NEGATIVE
     return FINE

@@ -152,7 +152,8 @@ def _problem(report: RepairReport) -> str:
     refusal = report.refusal
     if refusal is None:
         return "none: it opens as it is"
-    return f"{refusal.path}: offset {refusal.offset}, LSN {refusal.lsn}: {refusal.what}"
+    lsn = f", LSN {refusal.lsn}" if refusal.lsn else ""
+    return f"{refusal.path}: offset {refusal.offset}{lsn}: {refusal.what}"
 
 
 def _row(agent_id: str | None, loss: Loss) -> tuple[object, ...]:

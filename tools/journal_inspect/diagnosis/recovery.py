@@ -49,10 +49,9 @@ def recovery_of(
     """
     preview = preview_recovery(segments, checkpoints, reader.journal_id)
     records = max(0, preview.last_lsn - preview.checkpoint_lsn)
-    is_whole = (
-        segments and not is_bad and not any(segment.state == "damaged" for segment in segments)
-    )
-    if not (is_whole or preview.refusal):
+    states = {segment.state for segment in segments}
+    is_whole = segments and not is_bad and not states & {"damaged", "stray"}
+    if "stray" in states or not (is_whole or preview.refusal):
         preview = preview_of(reader) or preview
     return Recovery(checkpoints[0].lsn if checkpoints else None, records, describe_refusal(preview))
 
@@ -64,12 +63,18 @@ def describe_refusal(preview: RecoveryPreview) -> str | None:
     words = {
         DamageReason.BEGINNING_MISSING: f"the records after LSN {base_lsn} are missing",
         DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {cause.durable_lsn}",
-        DamageReason.FOREIGN: f"{cause.path} is a checkpoint of another journal",
+        DamageReason.FOREIGN: f"{cause.path} is a {_kind(cause.path)} of another journal",
+        DamageReason.OUT_OF_PLACE: f"{cause.path} does not belong to this log",
     }
     return words.get(cause.reason, f"{cause.path} is damaged")
 
 
+def _kind(path: str) -> str:
+    return "checkpoint" if path.endswith(".json") else "segment"
+
+
 def durable_lsn(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> int:
     """Return the highest LSN that a whole file proves was durable, even if its record is lost."""
-    proven = [max(file.durable_lsn, file.first_lsn - 1) for file in segments]
+    log = [file for file in segments if file.state != "stray"]
+    proven = [max(file.durable_lsn, file.first_lsn - 1) for file in log]
     return max([*proven, *(file.lsn for file in checkpoints)], default=0)

@@ -17,6 +17,7 @@ from journal._format.layout import EPOCH_MAX, LSN_MAX
 from journal._format.record import check_spans
 from journal._format.segment import SegmentName, segment_names, segments_after
 from journal._format.segment_info import SegmentInfo
+from journal._offline.fixes import FixedDirectory, Fixes, plan_fixes
 from journal._public import public
 from journal._recovery.plan import Plan
 from journal._recovery.recovery import covered_files, decide, find_checkpoints, walk_log
@@ -54,6 +55,13 @@ class RecoveryPreview:
 
     refusal: Refusal | None = None
     """The same as `problem`, in fields for programs."""
+
+    fixes: int = 0
+    """The number of segments that a repair can put right without any loss: it gives them the names
+    in their headers, or rebuilds damaged headers."""
+
+    is_cut: bool = False
+    """True if the journal does not open, and a repair has to cut records off."""
 
 
 @public
@@ -112,17 +120,20 @@ def _end_lsn(segment: SegmentInfo) -> int:
 
 
 class RecoveryDryRun:
-    """A trial of recovery, which changes no file. It starts again after files were set aside."""
+    """A trial of recovery, which changes no file. It starts again with the files as a repair would
+    fix them, and after files were set aside. `directory` shows the fixed files."""
 
     def __init__(self, directory: Directory) -> None:
-        self._directory = directory
-        self.names = directory.names()
-        self.segments = self.all_segments = segment_names(self.names)
-        self.checkpoints = find_checkpoints(directory, self.names, len(self.names))
-        self.checkpoints.close()
         self.aside: list[str] = []
         self.last_lsn = 0
+        self.fixes = Fixes()
+        self._look_at(directory)
         error = first = self._try_recovery()
+        if error:
+            self.fixes = plan_fixes(directory)
+            if self.fixes.sources:
+                self._look_at(FixedDirectory(directory, self.fixes))
+                error = self._try_recovery()
         while error and self._set_aside_cause(error):
             error = self._try_recovery()
         self.problem = str(first) if first else None
@@ -135,8 +146,16 @@ class RecoveryDryRun:
         self._unread_foreign = [_name_of(checkpoint.path) for checkpoint in foreign]
         for name in self._unread_foreign:
             self.checkpoints.forget(name)
+        self.is_refused = error is not None
         if error:
             self.set_aside_for_cut(self.last_lsn)
+
+    def _look_at(self, directory: Directory) -> None:
+        self.directory = directory
+        self.names = directory.names()
+        self.segments = self.all_segments = segment_names(self.names)
+        self.checkpoints = find_checkpoints(directory, self.names, len(self.names))
+        self.checkpoints.close()
 
     def set_aside_for_cut(self, end_lsn: int) -> None:
         """Set aside the files that would prevent an open after a cut at `end_lsn`."""
@@ -149,10 +168,10 @@ class RecoveryDryRun:
         """Return the last LSN that an open would reach after a cut at `end_lsn`."""
         good = [checkpoint for checkpoint in self.checkpoints.good if checkpoint.lsn <= end_lsn]
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
-        plan = Plan(self._directory.path, segments, good)
+        plan = Plan(self.directory.path, segments, good)
         reached_lsn = plan.base_lsn
         with suppress(CorruptionError):
-            for batch in walk_log(self._directory, plan, 0, check_spans):
+            for batch in walk_log(self.directory, plan, 0, check_spans):
                 reached_lsn = batch.last_lsn
         return reached_lsn
 
@@ -171,13 +190,15 @@ class RecoveryDryRun:
             aside=tuple(self.aside),
             evidence_lsn=max(self.checkpoints.damaged_lsn, self.checkpoints.base_lsn),
             refusal=self.refusal,
+            fixes=len(self.fixes.sources),
+            is_cut=self.is_refused,
         )
 
     def _try_recovery(self) -> CorruptionError | None:
         """Return the error with which an open of the remaining files would refuse, or None. Set
         `last_lsn`."""
         self.last_lsn = self.checkpoints.base_lsn
-        place = self._directory, self.names, self.checkpoints
+        place = self.directory, self.names, self.checkpoints
         try:
             for batch in decide(*place, CHECKPOINTS_KEPT_MIN, check_spans):
                 self.last_lsn = batch.last_lsn
@@ -192,7 +213,7 @@ class RecoveryDryRun:
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         names = [*map(str, segments), str(SegmentName(end_lsn + 1, EPOCH_MAX))]
         try:
-            covered_files(self._directory, names, verified, CHECKPOINTS_KEPT_MIN)
+            covered_files(self.directory, names, verified, CHECKPOINTS_KEPT_MIN)
         except CorruptionError as error:
             return error
         except FileNotFoundError:  # the first segment needed is the cut, which is not made yet
@@ -205,7 +226,7 @@ class RecoveryDryRun:
         These are all stray segments and all checkpoints of another journal. If there are none, it
         is the segment that the error names, if a checkpoint up to `end_lsn` covers that segment.
         """
-        names = list(map(str, stray_segments(self._directory, self.segments, self._journal_ids())))
+        names = list(map(str, stray_segments(self.directory, self.segments, self._journal_ids())))
         names += self._foreign()
         if not names:
             name = _name_of(error.path)
@@ -221,7 +242,7 @@ class RecoveryDryRun:
     def _foreign(self) -> list[str]:
         """Return the names of the checkpoints that belong to another journal than most files."""
         good, ids = self.checkpoints.good, self._journal_ids()
-        own_id = Identity(self._directory, self.segments, ids).journal_id
+        own_id = Identity(self.directory, self.segments, ids).journal_id
         pairs = zip(good, ids, strict=True)
         return [_name_of(checkpoint.path) for checkpoint, each_id in pairs if each_id != own_id]
 

@@ -1,7 +1,8 @@
-"""Repair: a cut of the log, and salvage. This is the only writer beside the engine.
+"""Repair: fixes of files, a cut of the log, and salvage. This is the only writer beside the engine.
 
-A cut changes no file. It is made as recovery would make it: a new segment of the next epoch, whose
-first LSN is the first one lost. Later segments and checkpoints would contradict the cut, so they
+Wrong names and damaged headers of segments are fixed first, because that loses nothing. A cut
+changes no file. It is made as recovery would make it: a new segment of the next epoch, whose first
+LSN is the first one lost. Later segments and checkpoints would contradict the cut, so they
 are copied to a separate directory, and then removed. So are files that only prevent an open, which
 costs no record. Finally, the repair checks that the journal opens.
 """
@@ -22,6 +23,7 @@ from journal._format.layout import EPOCH_MAX, PAYLOAD_BYTES_MAX
 from journal._format.record import RecordPacker
 from journal._format.segment import FrameState, Segment, segment_names
 from journal._offline.backup import copy_file
+from journal._offline.fixes import apply_fixes
 from journal._offline.reader import JournalReader
 from journal._offline.recovery_preview import RecoveryDryRun
 from journal._offline.salvage import SalvageSegment
@@ -63,7 +65,8 @@ class RepairReport:
     """The names of the files that contradict the cut or prevent an open."""
 
     saved_to: str | None
-    """The directory that holds copies of the removed files. None if there are none."""
+    """The directory that holds the removed and the fixed files as they were. None if there are
+    none."""
 
     salvaged: tuple[tuple[int, int], ...]
     """The first and the last LSN of each range of valid frames after the cut."""
@@ -73,6 +76,13 @@ class RepairReport:
 
     refusal: Refusal | None = None
     """The same as `problem`, in fields for programs."""
+
+    rebuilt: tuple[str, ...] = ()
+    """The names of the segments whose damaged headers are replaced by the ones that they had."""
+
+    renamed: tuple[tuple[str, str], ...] = ()
+    """The renames of segments that had each other's names, or another one: the old and the new
+    name."""
 
 
 @public
@@ -85,6 +95,9 @@ def repair(
     disk: Disk | None = None,
 ) -> RepairReport:
     """Make a damaged journal open again, at the price of the records after the damage.
+
+    First, segments get the names in their headers, and damaged headers are rebuilt. That costs no
+    record. The log is cut only if the journal still does not open.
 
     `apply`: carry out the repair. Without it, the repair is only planned and reported.
     `cut_at`: the last LSN to keep, which must be the end of a batch (None: the last good one).
@@ -120,16 +133,23 @@ class _Repair:
         if cut_at is not None:
             last_lsn = self._check_cut(cut_at, last_lsn)
             self._dry_run.set_aside_for_cut(cut_at)
-        cut = problem is not None or cut_at is not None
+        fixes = self._dry_run.fixes
+        is_past_end = self._dry_run.is_refused or self._dry_run.aside or not fixes.sources
+        cut = (problem is not None and bool(is_past_end)) or cut_at is not None
         removed = self._files_past_cut(last_lsn) if cut else []
         salvaged = list(self._frames_past_cut(last_lsn))
         saved_to = salvaged_to = None
         if apply and salvage and salvaged:
             salvaged_to = self._salvage(salvaged)
-        if apply and removed:
-            saved_to = self._save(removed)
+        if apply and (removed or fixes.sources):
+            old_names = {new: old for old, new in fixes.renamed}
+            changed = {*fixes.sources, *(old_names.get(name, name) for name in removed)}
+            saved_to = self._save(sorted(changed))
+        if apply and fixes.sources:
+            apply_fixes(self._directory, fixes)
         if apply and cut:
             self._cut(last_lsn, removed)
+        if apply and (cut or fixes.sources):
             self._check_opens(saved_to)
         return RepairReport(
             path=self._directory.path,
@@ -141,6 +161,8 @@ class _Repair:
             salvaged=tuple((batch.first_lsn, batch.last_lsn) for batch in salvaged),
             salvaged_to=salvaged_to,
             refusal=refusal,
+            rebuilt=tuple(name for name, _ in fixes.headers),
+            renamed=fixes.renamed,
         )
 
     def _check_opens(self, saved_to: str | None) -> None:
@@ -190,7 +212,7 @@ class _Repair:
             problem = f"cut_at={lsn} is older than the oldest LSN that is kept, {first_lsn}"
             raise CompactedError(f"{self._directory.path}: {problem}", first_lsn, lsn=lsn)
         end = begun[-1].first_lsn - 1
-        with suppress(CorruptionError), Segment(self._directory, begun[-1]) as segment:
+        with suppress(CorruptionError), Segment(self._dry_run.directory, begun[-1]) as segment:
             walk = Walk.at(segment)
             walk.enter(segment)
             for _ in walk.skip_frames(segment, lsn - 1):
@@ -221,7 +243,8 @@ class _Repair:
         for name, after in zip_longest(self._dry_run.segments, self._dry_run.segments[1:]):
             next_lsn = name.first_lsn
             limit_lsn = min(last_lsn, after.first_lsn - 1) if after else last_lsn
-            with suppress(CorruptionError), SalvageSegment(self._directory, name) as segment:
+            directory = self._dry_run.directory
+            with suppress(CorruptionError), SalvageSegment(directory, name) as segment:
                 for scanned in segment.scan():
                     header = scanned.header
                     if scanned.state is not FrameState.RECORDS:

@@ -16,6 +16,7 @@ from journal import (
 from journal._disk.disk import LOCK
 from journal.testing import SimulatedDisk
 from tests.crash.crash_support import PATH, image
+from tests.crash.damage_fixes import fixed_by_repair
 from tests.crash.damage_kinds import Journal
 from tests.crash.damage_oracle import (
     Evidence,
@@ -150,6 +151,9 @@ class Judge:
             assert refusal[2] == 1
             return
         assert (report.problem is None) == (refusal is None)
+        if refusal:
+            damaged = fixed_by_repair(damaged, self.journal.files)
+            expected = verdict(damaged, self.evidence)
         last_lsn, removed = self._kept_by_repair(damaged, expected)
         assert (report.last_lsn, set(report.removed)) == (last_lsn, removed)
         places = whole_frames(damaged, self.journal.files)

@@ -39,7 +39,9 @@ def check_repair(damaged: Files) -> None:
     assert recovered(remaining) == (None, report.last_lsn)
     saved = disk.contents(report.saved_to) if report.saved_to else {}
     assert {**remaining, **saved}.items() >= damaged.items()
-    assert set(saved) == set(report.removed)
+    old_names = {new: old for old, new in report.renamed}
+    changed = {*report.removed, *report.rebuilt, *old_names}
+    assert set(saved) == {old_names.get(name, name) for name in changed}
 
 
 def refused(kind: Kind, name: str, every: int) -> Iterator[Files]:

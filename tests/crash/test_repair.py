@@ -176,31 +176,6 @@ def test_a_log_that_ends_before_a_bad_checkpoint_is_cut_at_its_end(disk: Simulat
     check_opens_with(disk, [3])
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
-@pytest.mark.parametrize("at", [30, 60])
-def test_a_damaged_segment_header_cuts_the_log_before_the_segment(
-    disk: SimulatedDisk, index: int, at: int
-) -> None:
-    """P4: The log can't continue through a damaged header, so the segment is cut off and set aside.
-
-    Its frames are salvaged: their seed is in the header, or follows from the rest of the header.
-    """
-    for _ in range(3):
-        with open_on(disk) as journal:
-            put(journal, *range(4))
-    name = names(disk, ".seg")[index]
-    write_at(disk, name, at, b"\xff")
-    before = disk.contents(PATH)
-    report = fixed(disk, salvage=True)
-    assert report.last_lsn == index * 4
-    assert name in report.removed
-    assert report.saved_to is not None
-    assert disk.contents(report.saved_to)[name] == before[name]
-    lost_lsns = range(index * 4 + 1, 13)
-    assert report.salvaged == tuple((n, n) for n in lost_lsns)
-    check_opens_with(disk, [*range(4)] * index)
-
-
 def test_a_foreign_segment_is_cut_off(disk: SimulatedDisk) -> None:
     """P1, P4: A segment of another journal is cut off, and the journal keeps its id."""
     other = SimulatedDisk()

@@ -136,7 +136,7 @@ def test_salvage_skips_frames_that_no_seed_verifies(disk: SimulatedDisk) -> None
     first, last = names(disk, ".seg")
     ours = disk.contents(PATH)
     for data in (
-        b"\xff" * 64 + ours[last][64:],  # the seed is lost
+        b"\xff" * 70 + ours[last][70:],  # the seed is lost, and so is what it could be found from
         ours[last][:30]
         + b"\xff"
         + ours[last][31:64]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from journal_inspect.commands.next_steps import told_next
 from journal_inspect.diagnosis.advice import Action, Advice, advise
-from journal_inspect.diagnosis.misnamed import plan_renames
 
 from journal import DamageReason, Finding, JournalReader, RecoveryPreview
 from tests.inspect.inspect_support import make
@@ -22,6 +17,7 @@ CHECKPOINT = "checkpoint-00000000000000000020.json"
 HEALS = RecoveryPreview(None, 20, 45, False, (), 20)
 REFUSES = RecoveryPreview("damaged", 20, 21, False, (), 20)
 NO_START = RecoveryPreview("damaged", 0, 0, True, (), 0)
+FIXABLE = RecoveryPreview("damaged", 20, 45, False, (), 20, None, 2)
 LIVE = None  # with a live writer there is no preview
 
 
@@ -78,21 +74,9 @@ ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], A
     "no start": (
         [finding(A, 7)], NO_START, {"is_salvageable": True},
         Advice(Action.RESTORE_BACKUP, whole_lsn=6)),
-    "a wrong name": (
-        [misnamed(D, C)], REFUSES, {"taken": {A, B, D}, "is_salvageable": True},
-        Advice(Action.RENAME, ((D, C),), whole_lsn=21, checkpoint_lsn=20)),
-    "two swapped names": (
-        [misnamed(C, D), misnamed(D, C, 31)], REFUSES, {"taken": {B, C, D}},
-        Advice(
-            Action.RENAME, ((D, f"{D}.aside-1"), (C, D), (f"{D}.aside-1", C)),
-            whole_lsn=21, checkpoint_lsn=20)),
-    "two swapped names, where a file stepped aside before": (
-        [misnamed(C, D), misnamed(D, C, 31)], REFUSES, {"taken": {C, D, f"{D}.aside-1"}},
-        Advice(
-            Action.RENAME, ((D, f"{D}.aside-2"), (C, D), (f"{D}.aside-2", C)),
-            whole_lsn=21, checkpoint_lsn=20)),
-    "a wrong name, and no start": (
-        [misnamed(D, A, 1)], NO_START, {"taken": {D}}, Advice(Action.RENAME, ((D, A),))),
+    "wrong names, or damaged headers": (
+        [misnamed(C, D), misnamed(D, C, 31)], FIXABLE, {"taken": {B, C, D}},
+        Advice(Action.FIX, whole_lsn=21, checkpoint_lsn=20)),
     "a wrong name beside a live writer": (
         [misnamed(D, C)], LIVE, {"taken": {A, B, D}}, Advice(Action.REPAIR, whole_lsn=21)),
     "a copy in place of another file": (
@@ -107,9 +91,6 @@ ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], A
     "two copies of a file that is gone": (
         [misnamed(C, A), misnamed(D, A, 31)], REFUSES, {"taken": {C, D}},
         Advice(Action.REPAIR, whole_lsn=21, checkpoint_lsn=20)),
-    "a wrong name, and a copy": (
-        [misnamed(D, C, 31), misnamed(B, A, 16)], REFUSES, {"taken": {A, B, D}},
-        Advice(Action.RENAME, ((D, C),), whole_lsn=15, checkpoint_lsn=20)),
 }  # fmt: skip
 
 
@@ -127,25 +108,3 @@ def test_every_action_is_advised_in_its_own_words(tmp_path: Path) -> None:
     with JournalReader.open(make(tmp_path / "j")) as reader:
         sentences = {told_next(reader, Advice(action)) for action in Action}
     assert len(sentences) == len(Action)
-
-
-@given(st.dictionaries(*[st.sampled_from(string.ascii_lowercase)] * 2), st.data())
-def test_renames_overwrite_nothing_and_follow_the_headers(
-    headers: Mapping[str, str], data: st.DataObject
-) -> None:
-    """P4: In any directory, each file keeps its name or gets the one in its header."""
-    others = data.draw(st.sets(st.sampled_from(string.ascii_lowercase)), "well-named files")
-    wrong = {name: header for name, header in headers.items() if name != header}
-    # The content of each file, by name.
-    files = {name: name for name in others | wrong.keys()}
-    findings = [misnamed(name, header) for name, header in wrong.items()]
-    renames = plan_renames(findings, files.keys())
-    for name, new_name in renames:
-        assert new_name not in files
-        files[new_name] = files.pop(name)
-    moved = {content: name for name, content in files.items() if content != name}
-    assert moved.items() <= wrong.items()
-    free = {header for header in wrong.values() if header not in others | wrong.keys()}
-    for header in free:  # a name that no file has, and exactly one file's header names
-        claims = [name for name, claimed in wrong.items() if claimed == header]
-        assert len(claims) > 1 or files[header] == claims[0]

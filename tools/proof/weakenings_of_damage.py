@@ -7,6 +7,7 @@ from proof.weakenings import Weakening
 COVERED = ("tests/crash/test_covered_damage.py",)
 RULE = "journal/_recovery/covered_damage.py"
 
+FIXES = ("tests/crash/test_repair_fixes.py",)
 FOREIGN = ("tests/inspect/test_inspect_foreign.py",)
 
 ALL_OF = (
@@ -86,5 +87,33 @@ ALL_OF = (
         "len(after) < self._options.checkpoints_kept",
         "not after",
         COVERED,
+    ),
+    Weakening(
+        "header_rebuilt_without_a_whole_frame",
+        "journal/_offline/header_fix.py",
+        " or not _is_whole(file, first):",
+        ":",
+        FIXES,
+    ),
+    Weakening(
+        "header_rebuilt_for_any_place",
+        "journal/_offline/header_fix.py",
+        "not first or first.broken_rule(name.first_lsn) or",
+        "not first or",
+        FIXES,
+    ),
+    Weakening(
+        "computed_seed_not_confirmed",
+        "journal/_offline/header_fix.py",
+        "        if seed in stated or _is_confirmed(file, first, seed):",
+        "        if first:",
+        FIXES,
+    ),
+    Weakening(
+        "interrupted_renames_forgotten",
+        "journal/_offline/fixes.py",
+        "    for name in filter(_ASIDE.search, names):",
+        "    for name in ():",
+        FIXES,
     ),
 )

@@ -6,7 +6,6 @@ import filecmp
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import join
 
 from journal import Finding, JournalReader, RecoveryPreview
 from journal_inspect.diagnosis.advice import Action, Advice, advise
@@ -67,11 +66,11 @@ def told_next(reader: JournalReader, advice: Advice) -> str:
             repair=command("repair", path),
         )
     damaged = f"durable records are damaged; nothing was changed; {_describe_safe(reader, advice)}"
-    if advice.action is Action.RENAME:
+    if advice.action is Action.FIX:
         return (
-            f"{damaged}next: copy the directory; some of its files have wrong names, or each "
-            "other's; give them the names in their headers: "
-            f"{rename_commands(path, advice)}; then check again: {command('verify', path)}"
+            f"{damaged}next: copy the directory; a repair fixes wrong names and damaged headers of "
+            "segments, and cuts only what is still damaged after that; see what it would do: "
+            f"{command('repair', path)}"
         )
     if advice.copies:
         damaged += f"{describe_copies(path, advice)}; "
@@ -95,14 +94,6 @@ def _describe_safe(reader: JournalReader, advice: Advice) -> str:
     if is_managers(reader) and (safe or at > lsn):
         safe += f"the fleet as of LSN {at}: {command('agents', path, '--at', at)}; "
     return safe
-
-
-def rename_commands(path: str, advice: Advice) -> str:
-    """Return the commands that make the renames of `advice` in the directory `path`."""
-    moves = [
-        ["mv", "-n", "--", *(str(Path(path, name)) for name in pair)] for pair in advice.renames
-    ]
-    return " && ".join(map(join, moves))
 
 
 def describe_copies(path: str, advice: Advice) -> str:

@@ -18,9 +18,8 @@ from journal import (
     RepairReport,
     repair,
 )
-from journal_inspect.commands.next_steps import advice_on, describe_copies, rename_commands
+from journal_inspect.commands.next_steps import advice_on, describe_copies
 from journal_inspect.diagnosis import damage
-from journal_inspect.diagnosis.advice import Action
 from journal_inspect.diagnosis.damage import AfterDamage, Loss, read_after_damage
 from journal_inspect.diagnosis.retention import describe_kept
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
@@ -78,13 +77,7 @@ def show_repair(
                 report, problem=_problem(report)
             )  # the engine's text says that nothing was changed
         put_one(_object(report, after_damage, is_cut, renderer))
-    if advice and advice.action is Action.RENAME:
-        say(
-            f"{report.path}: some files have wrong names, and a repair would cut records that a "
-            "rename brings back; copy the directory, then rename them first: "
-            f"{rename_commands(report.path, advice)}"
-        )
-    elif advice and advice.copies:
+    if advice and advice.copies:
         say(f"{report.path}: {describe_copies(report.path, advice)}")
     _advise(report, cut_at, salvage)
     return CORRUPT if report.problem and not report.applied else FINE
@@ -131,6 +124,8 @@ def _put(
         ("problem", _problem(report)),
         ("kept", f"up to LSN {report.last_lsn}{', from its checkpoint' * bool(is_state)}"),
         ("lost", lost),
+        *[("rebuilt", f"the header of {', '.join(report.rebuilt)}")] * bool(report.rebuilt),
+        *[("renamed", f"{old} to {new}") for old, new in report.renamed],
         *[("set aside", ", ".join(aside))] * bool(aside),
         ("cut away", ", ".join(cut_away) or "no file"),
         ("salvageable", damage.describe_ranges(damage.merged(report.salvaged))),
@@ -168,6 +163,7 @@ def _object(
     is_lost = is_cut and after_damage.lost
     return as_object(
         report,
+        renamed=[{"old": old, "new": new} for old, new in report.renamed],
         first_lost_lsn=after_damage.last_good_lsn + 1 if is_lost else None,
         last_lost_lsn=after_damage.last_lsn if is_lost else None,
         readable=damage.as_json(after_damage.readable if is_lost else []),
@@ -200,7 +196,7 @@ def _advice(report: RepairReport, cut_at: int | None, salvage: bool) -> Iterator
         yield f"repaired; check it again: {command('verify', path)}"
         if report.saved_to:
             saved_to = report.saved_to
-            yield f"copies of the removed files are in {saved_to}; keep them until all is well"
+            yield f"the files as they were are in {saved_to}; keep them until all is well"
         if report.salvaged_to:
             yield f"the salvaged records, with new LSNs: {command('log', report.salvaged_to)}"
         return

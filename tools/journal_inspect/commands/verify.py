@@ -13,7 +13,7 @@ from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
 from journal_inspect.rendering.objects import JSON, as_object, dumps, put_objects, versioned
 from journal_inspect.rendering.progress import bar
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import escaped, painted, put_lines, say, size
+from journal_inspect.rendering.text import count_of, escaped, painted, put_lines, say, size
 
 # A corruption is one of these only if an open would refuse.
 _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}
@@ -48,7 +48,10 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         checked = f"; checked from LSN {_first_checked_lsn(reader, from_lsn)}"
     if renderer.form == "text":
         put_lines(_after_damage_lines(after_damage))
-        if covered := _covered(corruptions, last_good_lsn):
+        if preview and preview.fixes:
+            fixable = f"{count_of(preview.fixes, 'file')} by a repair, without any loss"
+            print(f"fixable         {fixable}")
+        if covered := _covered(corruptions, preview.checkpoint_lsn if preview else last_good_lsn):
             print(f"covered         {_describe_covered(covered, preview)}")
         for lsn in damage.exposed_lsns(reader, covered):
             print(
@@ -127,12 +130,12 @@ def _after_damage_lines(after_damage: AfterDamage | None) -> Iterator[str]:
         yield f"after a cut     {damage.describe_ranges(after_damage.cut)}, not part of the log"
 
 
-def _covered(corruptions: list[Finding], last_good_lsn: int) -> list[damage.Range]:
+def _covered(corruptions: list[Finding], checkpoint_lsn: int) -> list[damage.Range]:
     """Return the ranges of LSNs that can't be read, but that no open needs."""
     return damage.merged(
         (finding.lsn, finding.last_lsn or finding.lsn)
         for finding in corruptions
-        if 0 < finding.lsn <= last_good_lsn
+        if 0 < finding.lsn <= checkpoint_lsn
     )
 
 

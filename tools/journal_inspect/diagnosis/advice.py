@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from journal import DamageReason, Finding, RecoveryPreview
-from journal_inspect.diagnosis.misnamed import Pair, find_copies, plan_renames
+from journal_inspect.diagnosis.misnamed import Pair, find_copies
 
 
 class Action(StrEnum):
@@ -35,8 +35,8 @@ class Action(StrEnum):
     SET_ASIDE = "set_aside"
     """No record is lost. A repair sets aside the files that keep the journal from opening."""
 
-    RENAME = "rename"
-    """Files have wrong names. Their headers state the right ones, which are free."""
+    FIX = "fix"
+    """A repair puts right wrong names of files or damaged headers of segments."""
 
     RESTORE_BACKUP = "restore_backup"
     """Neither a checkpoint nor the beginning of the log is left, so no repair helps."""
@@ -53,9 +53,6 @@ class Advice:
     """An action, and the facts for the sentence about it."""
 
     action: Action
-
-    renames: tuple[Pair, ...] = ()
-    """The renames to make, in this order: a file's name, and its new one."""
 
     copies: tuple[Pair, ...] = ()
     """The files that lost records, each with the existing file whose header it has."""
@@ -93,14 +90,14 @@ def advise(
         return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)
     if not any(finding.lsn for finding in findings):
         return Advice(Action.SET_ASIDE)
-    renames = plan_renames(findings, taken) if preview else ()
     action = Action.SALVAGE if is_salvageable else Action.REPAIR
-    if renames:
-        action = Action.RENAME
+    is_fixable = preview is not None and preview.fixes > 0
+    if is_fixable:
+        action = Action.FIX
     elif preview and preview.has_no_start:
         action = Action.RESTORE_BACKUP
-    copies = () if renames else find_copies(findings, taken)
-    return Advice(action, renames, copies, _whole_lsn(findings), checkpoint_lsn)
+    copies = () if is_fixable else find_copies(findings, taken)
+    return Advice(action, copies, _whole_lsn(findings), checkpoint_lsn)
 
 
 def _whole_lsn(corruptions: Sequence[Finding]) -> int:

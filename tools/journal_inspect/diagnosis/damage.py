@@ -81,6 +81,8 @@ def read_after_damage(
 
     Files that an open would set aside prove nothing, so they are ignored.
     """
+    if preview and preview.fixes and not preview.is_cut:
+        return AfterDamage(last_good_lsn, last_good_lsn, [], [], {})
     aside = preview.aside if preview else ()
     segments = [
         file for file in reader.files() if file.kind == "segment" and file.name not in aside

@@ -27,7 +27,7 @@ _CHECKPOINT_FIELDS = ("lsn", "epoch", "count", "created_at_ms", "application", "
 # Fields for programs that call the engine. No schema contains them.
 _LEFT_OUT = {
     "Finding": ("reason", "header_of", "durable_lsn", "journal_id", "last_lsn"),
-    "RepairReport": ("refusal",),
+    "RepairReport": ("refusal", "renamed"),
     "SegmentInfo": ("unreadable",),
 }
 _ATOMS = frozenset((str, int, bool, type(None)))

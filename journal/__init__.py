@@ -45,6 +45,7 @@ from journal.errors import (
     NotAJournalError,
     RecordError,
     Refusal,
+    SavePlaceError,
     TransactionTooLargeError,
     UnsafePathError,
 )
@@ -157,6 +158,7 @@ __all__ = [
     "Refusal",
     "RepairReport",
     "RestoreReport",
+    "SavePlaceError",
     "SegmentInfo",
     "Snapshot",
     "StateMachine",

@@ -456,7 +456,7 @@ class CutError(JournalError, ValueError):
         at_least: int | None = None,
     ) -> None:
         if reason is CutReason.NO_BATCH_END:
-            nearby = at_most if at_least is None else at_least
+            nearby = " or ".join(str(lsn) for lsn in (at_most, at_least) if lsn is not None)
             problem = (
                 f"is not the end of a batch among the good records, up to LSN {good_lsn}; "
                 f"cut at LSN {nearby} instead"
@@ -472,6 +472,26 @@ class CutError(JournalError, ValueError):
         self.reason = reason
         self.at_most = at_most
         self.at_least = at_least
+
+
+@public
+class SavePlaceError(JournalError, PermissionError):
+    """A repair can't make a directory for copies of the files that it changes."""
+
+    path: str
+    """The directory of the journal."""
+
+    parent: str
+    """The directory in which it was to be made."""
+
+    def __init__(self, path: str, parent: str) -> None:
+        super().__init__(
+            f"{parent}: this process may not make a directory there, which a repair needs for "
+            "copies of the files that it changes; name another place: "
+            f"journal-inspect repair {path} --apply --save-to DIR"
+        )
+        self.path = path
+        self.parent = parent
 
 
 @public

@@ -254,7 +254,7 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
     if info.st_uid != os.geteuid():
         raise UnsafePathError(
             f"is owned by uid {info.st_uid}, but this process runs as uid {os.geteuid()}; "
-            f"run as its owner, or: chown {os.geteuid()} {path}",
+            f"run as its owner: sudo -u '#{info.st_uid}' COMMAND",
             path=path,
         )
     if mode & _OTHERS_WRITE:

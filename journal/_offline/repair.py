@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count, zip_longest
+from itertools import count
 
 from journal._commit.batch import CommitBatch
 from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
-from journal._format.layout import EPOCH_MAX, PAYLOAD_BYTES_MAX
+from journal._format.layout import EPOCH_MAX, LSN_MAX, PAYLOAD_BYTES_MAX
 from journal._format.record import RecordPacker
 from journal._format.segment import FrameState, Segment, segment_names
 from journal._offline.backup import copy_file
@@ -29,6 +29,7 @@ from journal._offline.recovery_preview import RecoveryDryRun
 from journal._offline.salvage import SalvageSegment
 from journal._public import public
 from journal._recovery.recovery import sync_before_trust
+from journal._recovery.stray_segments import stray_segments, with_successors
 from journal._recovery.walk import ReplayBatch, Walk, decode
 from journal.errors import (
     CompactedError,
@@ -38,6 +39,8 @@ from journal.errors import (
     DamageReason,
     JournalError,
     Refusal,
+    SavePlaceError,
+    UnsafePathError,
 )
 from journal.options import Options
 
@@ -69,10 +72,11 @@ class RepairReport:
     none."""
 
     salvaged: tuple[tuple[int, int], ...]
-    """The first and the last LSN of each range of valid frames after the cut."""
+    """The first and the last LSN of the lost records in each valid frame."""
 
     salvaged_to: str | None
-    """The journal to which those records were written, under new LSNs. None without `salvage`."""
+    """The journal to which those records were written, in that order and under new LSNs. None
+    without `salvage`."""
 
     refusal: Refusal | None = None
     """The same as `problem`, in fields for programs."""
@@ -92,6 +96,7 @@ def repair(
     apply: bool = False,
     cut_at: int | None = None,
     salvage: bool = False,
+    save_to: StrPath | None = None,
     disk: Disk | None = None,
 ) -> RepairReport:
     """Make a damaged journal open again, at the price of the records after the damage.
@@ -101,13 +106,15 @@ def repair(
 
     `apply`: carry out the repair. Without it, the repair is only planned and reported.
     `cut_at`: the last LSN to keep, which must be the end of a batch (None: the last good one).
-    `salvage`: write the valid frames after the cut to a new journal beside this one, at
+    `salvage`: write the lost records that can be read to a new journal beside this one, at
     `path` + ".salvaged-1" or the next number that is free.
+    `save_to`: an existing directory in which the copies and the salvaged records are put (None: the
+    directory that contains the journal).
 
     Raises LockedError, NotAJournalError, CutError (the log can't be cut there), CompactedError (the
     cut is older than the records that are kept), CorruptionError (no checkpoint is left from which
-    the log could continue), and JournalError (the journal still does not open; the message says
-    where the copies are).
+    the log could continue), SavePlaceError (no directory for the copies can be made there), and
+    JournalError (the journal still does not open; the message says where the copies are).
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # raises NotAJournalError, so that none is created
@@ -116,14 +123,16 @@ def repair(
         directory.lock()
         if apply:  # the new segment will state that everything before it is durable
             sync_before_trust(directory, segment_names(directory.names()))
-        return _Repair(directory, disk).run(apply, cut_at, salvage)
+        place = save_to if save_to is None or isinstance(save_to, str) else save_to.__fspath__()
+        return _Repair(directory, disk, place).run(apply, cut_at, salvage)
     finally:
         directory.close(unlock=True)
 
 
 class _Repair:
-    def __init__(self, directory: Directory, disk: Disk) -> None:
+    def __init__(self, directory: Directory, disk: Disk, save_to: str | None) -> None:
         self._directory = directory
+        self._save_to = save_to
         self._disk = disk
         self._dry_run = RecoveryDryRun(directory)
 
@@ -177,18 +186,18 @@ class _Repair:
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
         dry_run = self._dry_run
         if cut_at > good_lsn:
-            end = good_lsn
+            ends = good_lsn, good_lsn
         elif cut_at in (good_lsn, *dry_run.checkpoints.verified_lsns):
-            end = cut_at
+            ends = cut_at, cut_at
         else:
-            end = self._batch_end_at(cut_at)
-        if end != cut_at:
+            ends = self._batch_ends_at(cut_at)
+        if cut_at not in ends:
             raise CutError(
                 cut_at,
                 good_lsn,
                 reason=CutReason.NO_BATCH_END,
-                at_most=end if end < cut_at else None,
-                at_least=end if end > cut_at else None,
+                at_most=max((end for end in ends if end < cut_at), default=None),
+                at_least=min((end for end in ends if end > cut_at), default=None),
             )
         if not dry_run.has_no_start(cut_at) and dry_run.last_lsn_after_cut(cut_at) < cut_at:
             raise CutError(
@@ -200,27 +209,27 @@ class _Repair:
             )
         return cut_at
 
-    def _batch_end_at(self, lsn: int) -> int:
-        """Return the LSN at which the batch that holds `lsn` ends. If damage comes before that,
-        return the LSN at which the good log ends."""
+    def _batch_ends_at(self, lsn: int) -> tuple[int, int]:
+        """Return the LSN before the batch that holds `lsn`, and the one at which the batch ends. If
+        damage comes before that, return the LSN at which the good log ends, twice."""
         segments = self._dry_run.segments
         begun = [name for name in segments if name.first_lsn <= lsn + 1]
         if not segments or lsn < 0:
-            return 0
+            return 0, 0
         if not begun:
             first_lsn = segments[0].first_lsn
             problem = f"cut_at={lsn} is older than the oldest LSN that is kept, {first_lsn}"
             raise CompactedError(f"{self._directory.path}: {problem}", first_lsn, lsn=lsn)
-        end = begun[-1].first_lsn - 1
+        before = end = begun[-1].first_lsn - 1
         with suppress(CorruptionError), Segment(self._dry_run.directory, begun[-1]) as segment:
             walk = Walk.at(segment)
             walk.enter(segment)
             for _ in walk.skip_frames(segment, lsn - 1):
                 pass
-            end = walk.next_lsn - 1
+            before = end = walk.next_lsn - 1
             if end < lsn and next(walk.frames(segment, None), None):  # the frame that holds `lsn`
                 end = walk.next_lsn - 1
-        return end
+        return before, end
 
     def _files_past_cut(self, last_lsn: int) -> list[str]:
         """Return the names of the files that contradict a cut at `last_lsn`, and of those that were
@@ -239,27 +248,30 @@ class _Repair:
         return [*self._dry_run.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
 
     def _frames_past_cut(self, last_lsn: int) -> Iterator[ReplayBatch]:
-        """Yield the valid frames that are not part of the log up to `last_lsn`."""
-        for name, after in zip_longest(self._dry_run.segments, self._dry_run.segments[1:]):
-            next_lsn = name.first_lsn
-            limit_lsn = min(last_lsn, after.first_lsn - 1) if after else last_lsn
-            directory = self._dry_run.directory
+        """Yield the valid frames whose records are neither in the log up to `last_lsn` nor in the
+        checkpoint from which it continues."""
+        directory, segments = self._dry_run.directory, self._dry_run.segments
+        strays = stray_segments(directory, segments)
+        for name, after in with_successors(segments, strays):
+            if name in strays:
+                continue
+            cut_lsn = after.first_lsn if after else LSN_MAX + 1
             with suppress(CorruptionError), SalvageSegment(directory, name) as segment:
                 for scanned in segment.scan():
                     header = scanned.header
                     if scanned.state is not FrameState.RECORDS:
                         continue
-                    if segment.is_whole and header.first_lsn == next_lsn <= limit_lsn:
-                        next_lsn += header.record_count
+                    is_dead = header.first_lsn >= cut_lsn  # another record has its LSN, or none
+                    if header.first_lsn + header.record_count - 1 <= last_lsn and not is_dead:
                         continue
                     with suppress(CorruptionError):
                         batch = decode(scanned, segment)
                         if not batch.filler_lsn:  # elsewhere, it would be a record of the owner
-                            yield batch
+                            yield batch if is_dead else batch.after(last_lsn)
 
     def _save(self, names: list[str]) -> str:
         """Copy the files to a new directory, and return its path."""
-        target = self._new_directory(".cut")
+        target = self._new_directory("cut")
         try:
             for name in names:
                 copy_file(self._directory, target, name, None)
@@ -270,7 +282,7 @@ class _Repair:
 
     def _salvage(self, batches: list[ReplayBatch]) -> str:
         """Write the records to a new journal, under new LSNs, and return its path."""
-        target = self._new_directory(".salvaged")
+        target = self._new_directory("salvaged")
         options = Options(frame_bytes_max=PAYLOAD_BYTES_MAX)
         packer = RecordPacker(frame_bytes_max=PAYLOAD_BYTES_MAX)
         journal_id = self._disk.new_id().hex()
@@ -325,11 +337,21 @@ class _Repair:
                 return segment.header.journal_id.hex()
         return self._disk.new_id().hex()
 
-    def _new_directory(self, suffix: str) -> Directory:
-        """Make a directory beside the journal, with the first number that is free."""
+    def _new_directory(self, purpose: str) -> Directory:
+        """Make a directory beside the journal, or in `save_to`, with the first number that is free.
+
+        A name is taken if anything else has it, also if that belongs to somebody else.
+        """
+        parent, _, name = self._directory.path.rpartition("/")
+        parent = self._save_to or parent
         for number in count(1):
-            path = f"{self._directory.path}{suffix}-{number}"
-            directory = self._disk.open_directory(path, write=True)
+            try:
+                path = f"{parent}/{name}.{purpose}-{number}"
+                directory = self._disk.open_directory(path, write=True)
+            except (UnsafePathError, NotADirectoryError, FileExistsError):
+                continue
+            except PermissionError as error:
+                raise SavePlaceError(self._directory.path, parent or "/") from error
             if not directory.names():
                 return directory
             directory.close(unlock=False)

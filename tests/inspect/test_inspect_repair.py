@@ -207,7 +207,7 @@ def test_repair_cuts_at_the_given_lsn(damaged: Damaged) -> None:
         journal.append_batch([1, 2, 3])
     answer = ask("repair", batch, "--cut-at", 2, "--apply")
     assert (answer.code, answer.out) == (2, "")
-    assert "a possible cut near it: LSN 3" in answer.err
+    assert "the nearest are LSN 0 and 3" in answer.err
 
 
 def open_cut(path: Path, lsn: int) -> list[int]:

@@ -103,7 +103,13 @@ MODULES = (
                 *("JournalError", "BufferFullError", "CheckpointItemError", "ClosedError"),
                 *("CompactedError", "ConflictError", "CorruptionError", "CutError", "FailedError"),
                 *("FormatVersionError", "InterruptedCallError", "LockedError"),
-                *("NotAJournalError", "RecordError", "TransactionTooLargeError", "UnsafePathError"),
+                *(
+                    "NotAJournalError",
+                    "RecordError",
+                    "SavePlaceError",
+                    "TransactionTooLargeError",
+                    "UnsafePathError",
+                ),
                 *("CutReason", "DamageReason", "FormatReason"),
             ),
             "The interface to the disk": (

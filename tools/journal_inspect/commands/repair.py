@@ -20,7 +20,7 @@ from journal import (
 )
 from journal_inspect.commands.next_steps import advice_on, describe_copies
 from journal_inspect.diagnosis import damage
-from journal_inspect.diagnosis.damage import AfterDamage, Loss, read_after_damage
+from journal_inspect.diagnosis.damage import AfterDamage, Loss, joined, read_after_damage
 from journal_inspect.diagnosis.retention import describe_kept
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
 from journal_inspect.rendering.entries import is_managers
@@ -28,11 +28,18 @@ from journal_inspect.rendering.objects import JSON, as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command, count_of, put_facts, put_lines, say, table
 
+_PARTS_SHOWN = 5
 _HEADER = ("LOST OF AGENT", "NAME", "RECORDS", "FIRST LSN", "LAST LSN", "KINDS")
 
 
 def show_repair(
-    path: str, renderer: Renderer, *, apply: bool, cut_at: int | None, salvage: bool
+    path: str,
+    renderer: Renderer,
+    *,
+    apply: bool,
+    cut_at: int | None,
+    salvage: bool,
+    save_to: str | None,
 ) -> int:
     """Show or apply a repair, under the lock. Return 3 if the journal is still damaged."""
     try:
@@ -68,7 +75,7 @@ def show_repair(
     if not is_cut:
         after_damage.losses.clear()
     if apply:
-        report = repair(path, apply=True, cut_at=cut_at, salvage=salvage)
+        report = repair(path, apply=True, cut_at=cut_at, salvage=salvage, save_to=save_to)
     if renderer.form == "text":
         _put(report, after_damage, is_cut, preview)
     else:
@@ -90,10 +97,13 @@ def _describe_cut(error: CutError) -> str:
             f"--cut-at {error.cut_at} lies after damage that only a later checkpoint covers; cut "
             f"at LSN {error.at_least} at least, or {error.at_most} at most"
         )
-    nearest = error.at_most if error.at_least is None else error.at_least
+    ends = [lsn for lsn in (error.at_most, error.at_least) if lsn is not None]
+    nearest = (
+        f"nearest are LSN {ends[0]} and {ends[1]}" if ends[1:] else f"nearest is LSN {ends[0]}"
+    )
     return (
-        f"--cut-at {error.cut_at} is not the end of a batch up to the last good LSN, "
-        f"{error.good_lsn}; a possible cut near it: LSN {nearest}"
+        f"--cut-at {error.cut_at} is not between two batches up to the last good LSN, "
+        f"{error.good_lsn}; the {nearest}"
     )
 
 
@@ -181,6 +191,21 @@ def _object(
     )
 
 
+def _describe_salvaged(report: RepairReport) -> str:
+    """Describe which new LSNs stand for which old ones: `LSN 1 to 3 = 7 to 9`."""
+    parts, next_lsn = [], 1
+    for first, last in joined(report.salvaged):
+        new_last = next_lsn + last - first
+        parts.append(f"{_span(next_lsn, new_last)} = {_span(first, last)}")
+        next_lsn = new_last + 1
+    more = f" and {len(parts) - _PARTS_SHOWN} more ranges" if parts[_PARTS_SHOWN:] else ""
+    return f"LSN {', '.join(parts[:_PARTS_SHOWN])}{more}"
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"
+
+
 def _advise(report: RepairReport, cut_at: int | None, salvage: bool) -> None:
     for line in _advice(report, cut_at, salvage):
         say(f"{report.path}: {line}")
@@ -198,7 +223,10 @@ def _advice(report: RepairReport, cut_at: int | None, salvage: bool) -> Iterator
             saved_to = report.saved_to
             yield f"the files as they were are in {saved_to}; keep them until all is well"
         if report.salvaged_to:
-            yield f"the salvaged records, with new LSNs: {command('log', report.salvaged_to)}"
+            yield (
+                f"the salvaged records, {_describe_salvaged(report)}: "
+                f"{command('log', report.salvaged_to)}"
+            )
         return
     if is_cut or (salvage and report.salvaged):
         yield (

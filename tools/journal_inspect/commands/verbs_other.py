@@ -58,16 +58,31 @@ def backup(path: str, renderer: Renderer, dest: str, with_output: bool) -> int:
 @click.option(
     "--salvage",
     is_flag=True,
-    help="Write the whole frames after the cut to a journal beside this one.",
+    help="Write the lost records that can be read to a journal beside this one.",
+)
+@click.option(
+    "--save-to",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    help="Put copies and salvaged records in DIR.  [default: the directory that contains PATH]",
 )
 @verb(payload=True)
-def repair(path: str, renderer: Renderer, apply: bool, cut_at: int | None, salvage: bool) -> int:
+def repair(
+    path: str,
+    renderer: Renderer,
+    apply: bool,
+    cut_at: int | None,
+    salvage: bool,
+    save_to: str | None,
+) -> int:
     """Show what it takes to make a damaged journal open again; with --apply, do it.
 
-    This command needs the lock, so stop the writer first. It cuts off everything after the last
-    good LSN. Files that contradict the cut, and files that can't belong to the log, such as a copy
-    under another name, are copied to PATH.cut-1 before they are removed. Damaged bytes stay where
-    they are. Salvaged records go to PATH.salvaged-1 and never return to the log by themselves.
+    This command needs the lock, so stop the writer first. It gives segments the names in their
+    headers, rebuilds damaged headers, and cuts off everything after the last good LSN. Files that
+    change, that contradict the cut, or that can't belong to the log, such as a copy under another
+    name, are copied to PATH.cut-1 first. Damaged bytes stay where they are. Salvaged records go to
+    PATH.salvaged-1 and never return to the log by themselves. If a name is taken, the next free
+    number is used.
 
     Exits with 3 while the journal is damaged.
     """
@@ -75,7 +90,9 @@ def repair(path: str, renderer: Renderer, apply: bool, cut_at: int | None, salva
     from journal_inspect.rendering.text import showing_log_messages
 
     with showing_log_messages():
-        return show_repair(path, renderer, apply=apply, cut_at=cut_at, salvage=salvage)
+        return show_repair(
+            path, renderer, apply=apply, cut_at=cut_at, salvage=salvage, save_to=save_to
+        )
 
 
 @click.command()

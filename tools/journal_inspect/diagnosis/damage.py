@@ -146,13 +146,25 @@ def exposed_lsns(reader: JournalReader, unreadable: list[Range]) -> list[int]:
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
     """Return the same LSNs in as few ranges as possible, ascending."""
-    joined: list[Range] = []
+    merged_ranges: list[Range] = []
     for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        if merged_ranges and first <= merged_ranges[-1][1] + 1:
+            merged_ranges[-1] = (merged_ranges[-1][0], max(merged_ranges[-1][1], last))
         else:
-            joined.append((first, last))
-    return joined
+            merged_ranges.append((first, last))
+    return merged_ranges
+
+
+def joined(ranges: Iterable[Range]) -> list[Range]:
+    """Return the ranges in their order, with each one that continues the one before joined to
+    it."""
+    runs: list[Range] = []
+    for first, last in ranges:
+        if runs and first == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], last)
+        else:
+            runs.append((first, last))
+    return runs
 
 
 def count_lsns(ranges: Iterable[Range]) -> int:

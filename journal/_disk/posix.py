@@ -52,14 +52,13 @@ class PosixDisk:
     def open_directory(self, path: StrPath, *, write: bool) -> PosixDirectory:
         parent_path, name = _split_last(os.fspath(path))
         full_path = os.path.join(parent_path, name)
-        # A reader may have the right to pass through the parent, but not to list it.
-        flags = _DIRECTORY if write else os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
-        parent = os.open(parent_path, flags)
+        parent, may_list = _open_parent(parent_path, write=write)
         try:
-            fd, made = _open_last(parent, name or ".", full_path, make=write)
+            fd, made = _open_last(parent, name or ".", full_path, make=write and may_list)
             try:
                 if write:
                     _secure(fd, full_path, made=made)
+                if write and may_list:
                     # Sync also if the directory existed: its maker may have crashed before this.
                     _sync_parent(parent, parent_path)
             except BaseException:
@@ -219,6 +218,24 @@ def _split_last(path: str) -> tuple[str, str]:
     return os.path.realpath(above), name
 
 
+def _open_parent(path: str, *, write: bool) -> tuple[int, bool]:
+    """Return a handle of the directory above a journal, and whether this process may list it.
+
+    Whoever may only pass through it, as in a directory of mode 0711, can't sync it. Readers and
+    writers of a journal that is already there need not: its name was synced when it was made, or
+    it was made by somebody who may list the parent.
+    """
+    pass_through = os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+    if not write:
+        return os.open(path, pass_through), False
+    try:
+        return os.open(path, _DIRECTORY), True
+    except PermissionError:
+        if not hasattr(os, "O_PATH"):
+            raise
+        return os.open(path, pass_through), False
+
+
 def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, bool]:
     """Return a handle of the directory `name` in `parent`, and whether it had to be made."""
     made = False
@@ -240,6 +257,9 @@ def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, b
                 raise UnsafePathError(
                     "is a symlink; give the path of the directory itself", path=path
                 ) from error
+            if made:  # the umask took all rights away; nothing must be left behind
+                with suppress(OSError):
+                    os.rmdir(name, dir_fd=parent)
             error.filename = path
             raise
 

@@ -88,6 +88,7 @@ CASES: dict[str, dict[str, Case]] = {
         "apply": case(None, *CUT),
         "cut_at": case("4"),
         "salvage": case(None, *CUT),
+        "save_to": case("{}/..", *CUT, "--salvage", "--apply"),
         "redact": case("name", *CUT, "-o", "json"),
     },
 }

@@ -26,7 +26,8 @@ def damaged(tmp_path: Path) -> Path:
 def test_copies_go_where_the_user_says(tmp_path: Path) -> None:
     """P4: --save-to names the directory for the copies and the salvaged records."""
     path, place = damaged(tmp_path), tmp_path / "elsewhere"
-    assert ask("repair", path, "--apply", "--save-to", place).code == 2
+    for wrong in (place, path):
+        assert ask("repair", path, "--apply", "--save-to", wrong).code == 2
     place.mkdir()
     before = set(os.listdir(tmp_path))
     answer = ask("repair", path, "--apply", "--salvage", "--save-to", place, "-o", "json")

@@ -119,7 +119,7 @@ def test_a_cut_is_named_by_its_option(tmp_path: Path) -> None:
     """The message names the option, not the argument of the function."""
     answer = ask("repair", make(tmp_path / "j"), "--cut-at", 99)
     assert answer.code == 2
-    assert "--cut-at 99 is not the end of a batch" in answer.err
+    assert "--cut-at 99 is not between two batches" in answer.err
 
 
 def test_a_backups_error_names_the_wrong_path(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -42,6 +43,10 @@ def show_repair(
     save_to: str | None,
 ) -> int:
     """Show or apply a repair, under the lock. Return 3 if the journal is still damaged."""
+    if save_to is not None:
+        journal = os.path.realpath(path)
+        if os.path.commonpath([journal, os.path.realpath(save_to)]) == journal:
+            raise click.UsageError(f"--save-to {save_to} lies inside the journal; give another one")
     try:
         # A dry run first, so that the losses are known before files are removed.
         report = repair(path, cut_at=cut_at, salvage=salvage)

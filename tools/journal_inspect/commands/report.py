@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 from journal import JournalReader
 from journal_inspect.exits import CORRUPT, FINE, RefusedError
+from journal_inspect.rendering.output_file import check_replaceable, output_file
 from journal_inspect.rendering.text import command, say
 from journal_inspect.report.data import observe
 from journal_inspect.report.page import page
@@ -30,19 +31,21 @@ def write_report(
 ) -> int:
     """Write the page of the journal at `path`. Return the exit code: 3 if the journal is damaged.
 
-    `out`: the path of a file, or a text file open for writing. A new file is readable by its owner
-    only, like the journal. `redact`: the fields of agents whose values are hidden. Times are in the
-    local zone, or in UTC. Raise the errors of reading, and RefusedError if `out` lies inside the
-    journal, is a directory, or is in no directory.
+    `out`: the path of a file, or a text file open for writing. The file is readable by its owner
+    only, like the journal, and takes the place of an old one only when it is complete. `redact`:
+    the fields of agents whose values are hidden. Times are in the local zone, or in UTC. Raise the
+    errors of reading, and RefusedError if `out` lies inside the journal, is a directory, or is in
+    no directory.
     """
     if isinstance(out, str):
         _check_outside(out, path)
+        check_replaceable(out, replace=True)
     with JournalReader.open(path) as reader:
         observed = observe(reader)
     text = _render(page(observed, redact=redact, utc=utc))
     if isinstance(out, str):
         is_replaced = os.path.lexists(out)
-        with open(out, "w", encoding="utf-8", newline="\n", opener=_private) as file:
+        with output_file(out, replace=True) as file:
             file.write(text)
         say(f"{out}: written{', replacing the old file' * is_replaced}; open it in a browser")
     else:
@@ -61,10 +64,6 @@ def _check_outside(out: str, path: str) -> None:
         raise RefusedError(f"{out}: is a directory; give the name of a file")
     if os.path.commonpath([journal, target]) == journal:
         raise RefusedError(f"{out}: lies inside the journal; choose a file outside it")
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
 
 
 def _render(context: dict[str, object]) -> str:

@@ -13,6 +13,7 @@ from journal import JournalReader
 from journal_inspect.commands.fleets import Moment, open_fleet
 from journal_inspect.exits import FINE, RefusedError
 from journal_inspect.rendering.objects import JSON, plain, put_objects, versioned
+from journal_inspect.rendering.output_file import output_file
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import count_of, say
 from manager import Agent
@@ -42,14 +43,10 @@ def write_state(path: str, renderer: Renderer, out: str, at: Moment | None) -> i
         raise RefusedError(f"{out}: lies inside the journal; choose a file outside it")
     if not os.path.isdir(os.path.dirname(target)):
         raise RefusedError(f"{out}: its directory does not exist; create that first")
-    with open(out, "x", encoding="utf-8", opener=_private) as file:
+    with output_file(out, replace=False) as file:
         _write(file, chain([header], items))
     say(f"{out}: written: the state as of LSN {fleet.lsn}, {count_of(len(agents), 'item')}")
     return FINE
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)  # like the journal's files
 
 
 def _write(file: IO[str], lines: Iterable[JSON]) -> None:

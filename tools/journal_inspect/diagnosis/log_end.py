@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,10 @@ class DamagedEnd(NamedTuple):
 def is_large(reader: JournalReader) -> bool:
     """Return whether a check for damage would take too long before showing a few lines."""
     segments = [file.path for file in reader.files() if file.kind == "segment"]
-    sizes = [Path(path).stat().st_size for path in segments]
+    sizes = []
+    for path in segments:
+        with suppress(FileNotFoundError):  # compacted meanwhile
+            sizes.append(Path(path).stat().st_size)
     return sum(sizes[:-1]) > _SCAN_BYTES_MAX  # the last one is read anyway
 
 

@@ -1,0 +1,64 @@
+"""Output file: a file that a verb writes, which appears only once it is complete."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+
+@contextmanager
+def output_file(path: str, *, replace: bool) -> Iterator[IO[str]]:
+    """Yield a new text file, which gets the name `path` when the block ends without an exception.
+
+    It is written beside `path`, readable by its owner only, and synced. So a full disk or an
+    interrupt leaves an old file as it was. Raises FileExistsError if `path` exists, unless it may
+    be replaced: it has to be a regular file of this user, and not a symlink.
+    """
+    check_replaceable(path, replace=replace)
+    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o600)  # also with a umask that removes the owner's rights
+            with open(fd, "w", encoding="utf-8", newline="\n", closefd=False) as file:
+                yield file
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        check_replaceable(path, replace=replace)
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        if (
+            isinstance(error, OSError)
+            and error.errno is not None
+            and error.filename
+            in (
+                None,
+                temporary,
+            )
+        ):
+            error.filename = path
+        raise
+
+
+def check_replaceable(path: str, *, replace: bool) -> None:
+    """Raise FileExistsError if something is at `path` that must not be replaced."""
+    try:
+        info = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not replace:
+        problem = "exists already"
+    elif not stat.S_ISREG(info.st_mode):
+        problem = "is no regular file, so it is not replaced"
+    elif info.st_uid != os.geteuid():
+        problem = f"belongs to uid {info.st_uid}, so it is not replaced"
+    else:
+        return
+    raise FileExistsError(17, problem, path)

@@ -225,15 +225,10 @@ def _open_parent(path: str, *, write: bool) -> tuple[int, bool]:
     writers of a journal that is already there need not: its name was synced when it was made, or
     it was made by somebody who may list the parent.
     """
-    pass_through = os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
-    if not write:
-        return os.open(path, pass_through), False
-    try:
-        return os.open(path, _DIRECTORY), True
-    except PermissionError:
-        if not hasattr(os, "O_PATH"):
-            raise
-        return os.open(path, pass_through), False
+    if write:
+        with suppress(PermissionError):
+            return os.open(path, _DIRECTORY), True
+    return os.open(path, os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)), False
 
 
 def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, bool]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from journal_inspect.rendering.output_file import output_file
 
-from tests.inspect.inspect_support import ask, fleet
+from tests.inspect.inspect_support import ask, check_refused, fleet, make
 
 PLACES: dict[str, Callable[[Path, Path], object]] = {
     "a symlink": lambda out, other: out.symlink_to(other),
@@ -79,3 +79,15 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         file.write("new")
     assert error.value.filename == str(out)
     assert (out.read_text(), os.listdir(tmp_path)) == ("old", ["r.html"])
+
+
+def test_a_lack_of_memory_has_its_own_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lack of memory is no defect of the command, and has its own message."""
+
+    def show_info(*_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("journal_inspect.commands.info.show_info", show_info)
+    check_refused(ask("info", make(tmp_path / "j")), 4, "needs more memory than there is")

@@ -54,6 +54,11 @@ def explain(error: BaseException) -> tuple[int, str]:
         return STOPPED_BY_SIGNAL + signal.SIGINT, ""
     if isinstance(error, BrokenPipeError):
         return STOPPED_BY_SIGNAL + signal.SIGPIPE, ""
+    if isinstance(error, MemoryError):
+        return CANT_OPEN, (
+            "this needs more memory than there is; nothing was changed; raise the limit, or run it "
+            "on a larger machine: one record may take 150 times its size on disk"
+        )
     if isinstance(error, ImportError):  # a platform, or a user's module of the same name
         return CANT_OPEN, str(error)
     for kind, code in _VERB_CODES.items():

@@ -1,0 +1,97 @@
+"""Large record: a check that a record unpacks, without making its objects.
+
+A record may unpack to more than a hundred times its size: 64 MiB of empty maps take 5 GB. This walk
+over the bytes checks what the unpacker checks, one value at a time.
+"""
+
+from __future__ import annotations
+
+import msgpack
+from msgpack import unpackb
+
+_LEVELS_MAX = 1024  # as many as the unpacker's own stack has
+# The first byte of a value: how many bytes its length or its value has.
+_ARRAYS, _MAPS = {0xDC: 2, 0xDD: 4}, {0xDE: 2, 0xDF: 4}
+_SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}
+_FIXED = {
+    **dict.fromkeys((0xC0, 0xC2, 0xC3), 0),
+    **dict.fromkeys((0xCC, 0xD0), 1),
+    **dict.fromkeys((0xCD, 0xD1), 2),
+    **dict.fromkeys((0xCA, 0xCE, 0xD2), 4),
+    **dict.fromkeys((0xCB, 0xCF, 0xD3), 8),
+    **{0xD4 + power: 1 + (1 << power) for power in range(5)},
+}
+_EXT = (0xC7, 0xC8, 0xC9)
+
+
+def check_large(data: memoryview) -> None:
+    """Raise ValueError unless `data` is one record that unpacks."""
+    # For each open array or map: how many values are still to come. For a map, they are keys and
+    # values in turn.
+    remaining: list[int] = [1]
+    maps: list[bool] = [False]
+    at, size = 0, len(data)
+    while remaining:
+        if not remaining[-1]:
+            remaining.pop()
+            maps.pop()
+            continue
+        is_key = maps[-1] and remaining[-1] % 2 == 0
+        remaining[-1] -= 1
+        if at >= size:
+            raise ValueError("a record is cut short")
+        first = data[at]
+        count, is_map = _count(data, at, first)
+        if count is None:
+            at = _leaf_end(data, at, first)
+            continue
+        if is_key:
+            raise ValueError("a record does not unpack: a map key is an array or a map")
+        if len(remaining) > _LEVELS_MAX:
+            raise ValueError("a record does not unpack: it nests too deep")
+        at += 1 + (_MAPS if is_map else _ARRAYS).get(first, 0)
+        if count > size - at:
+            raise ValueError("a record does not unpack: it counts more values than it has bytes")
+        if count:
+            remaining.append(2 * count if is_map else count)
+            maps.append(is_map)
+    if at != size:
+        raise ValueError("bytes follow a record")
+
+
+def _count(data: memoryview, at: int, first: int) -> tuple[int | None, bool]:
+    """Return the count of an array or a map that begins at `at`, or None for any other value, and
+    whether it is a map."""
+    if 0x80 <= first <= 0x8F:
+        return first & 0x0F, True
+    if 0x90 <= first <= 0x9F:
+        return first & 0x0F, False
+    for widths, is_map in ((_ARRAYS, False), (_MAPS, True)):
+        if width := widths.get(first):
+            return int.from_bytes(data[at + 1 : at + 1 + width], "big"), is_map
+    return None, False
+
+
+def _leaf_end(data: memoryview, at: int, first: int) -> int:
+    """Return where the value at `at` ends, which is no array and no map. Raises ValueError if it
+    does not unpack."""
+    if first <= 0x7F or first >= 0xE0:
+        return at + 1
+    if 0xA0 <= first <= 0xBF:
+        end = at + 1 + (first & 0x1F)
+    elif width := _SIZED.get(first):
+        length = int.from_bytes(data[at + 1 : at + 1 + width], "big")
+        end = at + 1 + width + length + (first in _EXT)
+    elif first in _FIXED:
+        end = at + 1 + _FIXED[first]
+    else:
+        raise ValueError(f"a record does not unpack: no value begins with the byte {first:#x}")
+    if end > len(data):
+        raise ValueError("a record is cut short")
+    is_checked = first >= 0xA0 and not 0xC0 <= first <= 0xC6 and not 0xCA <= first <= 0xD3
+    if is_checked:  # a string, which has to be UTF-8, or an ext type
+        try:
+            unpackb(data[at:end], strict_map_key=False)
+        except (ValueError, msgpack.UnpackException, OverflowError) as error:
+            raise ValueError(f"a record does not unpack: {type(error).__name__}: {error}") from None
+    return end

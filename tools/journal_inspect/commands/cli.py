@@ -31,9 +31,9 @@ _AFTER_A_CRASH = (
 _TORN_TAIL_NOTE = "A torn tail alone is not damage: open the journal as usual, and it continues."
 _EXIT_CODES = (
     ("0", "fine"),
-    ("1", "a negative answer: a torn tail, nothing found, a difference"),
+    ("1", "a negative answer: a torn tail, damage that no open needs, nothing found, a difference"),
     ("2", "wrong usage of the command line"),
-    ("3", "corruption"),
+    ("3", "corruption that an open refuses, or where the verb reads"),
     (
         "4",
         "can't open: missing, not a journal, no permission, a newer version; or the extra `cli` is "

@@ -40,7 +40,7 @@ JOURNAL_LAYERS = (
     ("_tables",),
     ("",),
     ("_exporting",),
-    ("testing", "prometheus", "otel"),
+    ("testing", "prometheus", "otel", "adapters"),
     ("__main__",),
 )
 MANAGER_LAYERS = (
@@ -197,6 +197,23 @@ def test_packages_use_each_others_public_names_only(user: str, used: str) -> Non
                 a for a in attributes if isinstance(a.value, ast.Name) and a.value.id == used
             ]
             assert {a.attr for a in of_used} <= public, f"{name} reaches into {used}"
+
+
+def test_adapters_use_public_names_only_and_nothing_imports_them() -> None:
+    """An adapter imports of the engine only the names in its `__all__`, and no other adapter. Only
+    the package of an adapter imports it."""
+    public = {*importlib.import_module("journal").__all__}
+    for name, tree in modules_of("journal").items():
+        own = ".".join(name.split(".")[:3]) if name.startswith("journal.adapters.") else ""
+        for module, imported in imports(tree):
+            if own and top(module) == "journal":
+                is_own = f"{module}.".startswith(f"{own}.")
+                assert is_own or (module == "journal" and imported in public), (name, module)
+            else:
+                assert not f"{module}.".startswith("journal.adapters."), (name, module)
+    for package in set(PACKAGES) - {"journal"}:
+        for name, tree in modules_of(package).items():
+            assert not [m for m, _ in imports(tree) if m.startswith("journal.adapters")], name
 
 
 def test_the_engine_does_not_import_its_users() -> None:

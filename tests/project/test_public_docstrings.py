@@ -11,9 +11,10 @@ from typing import Any, get_origin
 
 import click
 import pytest
-from contents import COMMANDS, MODULES, Command, Module
+from contents import COMMANDS, Command, Module, importable_modules
 
 ROOT = Path(__file__).resolve().parents[2]
+MODULES = importable_modules()
 # The interfaces that these classes implement describe their methods.
 IMPLEMENTATIONS = ("SimulatedDirectory", "SimulatedFile")
 

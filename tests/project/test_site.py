@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from contents import COMMANDS, MODULES, PAGES, PROGRAMS
+from contents import COMMANDS, PAGES, PROGRAMS, importable_modules
 
 from tests.installed import import_package
 from tests.project.page_support import ROOT, copy_of_checkout
@@ -49,7 +49,7 @@ def test_the_site_has_each_page_name_field_and_verb(tmp_path: Path) -> None:
         text = html.unescape(re.sub(r"<[^>]*>", "", (tmp_path / f"{page}.html").read_text()))
         for program in programs:
             assert ((ROOT / page).parent / program).read_text() in text, program
-    for module in MODULES:
+    for module in importable_modules():
         text = (tmp_path / f"{module.page}.html").read_text()
         for name in (name for names in module.headings.values() for name in names):
             value = getattr(import_module(module.name), name)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from proof import (
     weakenings,
+    weakenings_of_adapters,
     weakenings_of_calls,
     weakenings_of_changes,
     weakenings_of_checkpointing,
@@ -68,6 +69,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_compaction.ALL_OF,
     *weakenings_of_trims.ALL_OF,
     *weakenings_of_waiting.ALL_OF,
+    *weakenings_of_adapters.ALL_OF,
     *weakenings_of_calls.ALL_OF,
     *weakenings_of_checkpoints.ALL_OF,
     *weakenings_of_damage.ALL_OF,

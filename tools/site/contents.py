@@ -6,6 +6,7 @@ the names and command lines of the reference to them.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 FRONT_PAGE = "README"
@@ -22,6 +23,7 @@ PAGES: dict[str, dict[str, str]] = {
         "How-to guides: mirrors": "journal/docs/MIRRORS",
         "How-to guides: moving to it": "journal/docs/MIGRATION",
         "How-to guides: sub-agents": "manager/docs/HOWTO",
+        "LangGraph": "journal/adapters/docs/LANGGRAPH",
     },
     "Understand": {
         "Explanation": "journal/docs/EXPLANATION",
@@ -180,9 +182,25 @@ MODULES = (
     ),
 )
 
+# The adapters, each with the package that it needs. The reference has those that can be imported.
+ADAPTERS = {
+    "langgraph": Module(
+        "journal/adapters/docs/LANGGRAPH",
+        "journal.adapters.langgraph",
+        {"Reference": ("JournalSaver", "SaverOpening")},
+    ),
+}
+
+
+def importable_modules() -> tuple[Module, ...]:
+    """Return the modules of the reference whose packages are installed."""
+    return (*MODULES, *(module for client, module in ADAPTERS.items() if find_spec(client)))
+
+
 # The classes that a program constructs. The others are opened, returned, raised or implemented, so
 # the arguments of their constructors are not shown.
 CALLED = (
+    *("JournalSaver",),
     *("Options", "CowTable", "HandlerSafeLock", "JournalCollector", "JournalInstruments"),
     *("Bounds", "ManualOptions", "Owner", "History", "SimulatedDisk"),
     *("Limits", "AgentResult"),

@@ -18,7 +18,7 @@ from pkgutil import walk_packages
 from typing import Any
 
 import click
-from contents import CALLED, COMMANDS, FRONT_PAGE, MODULES, PAGES, PROGRAMS, Module
+from contents import CALLED, COMMANDS, FRONT_PAGE, PAGES, PROGRAMS, Module, importable_modules
 from docutils import nodes
 from pygments.lexers.special import TextLexer
 from sphinx.addnodes import pending_xref
@@ -27,12 +27,13 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
+_MODULES = importable_modules()
 _INDENT = " " * 4
 _TERMINAL_COLUMNS = 80
 # Each public name, with its module.
 _FULL_NAMES = {
     name: f"{module.name}.{name}"
-    for module in MODULES
+    for module in _MODULES
     for names in module.headings.values()
     for name in names
 }
@@ -42,7 +43,7 @@ _REFERENCE = re.compile(r"`([A-Z]\w+)(\.\w+)?`|`[^`]*`|\b([A-Z]\w+[A-Z]\w+)\b")
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension to the events of a build."""
-    for module in MODULES:
+    for module in _MODULES:
         _gather_docstrings(module)
     app.add_lexer("hex", TextLexer)
     app.connect("source-read", _append_reference)
@@ -67,6 +68,8 @@ def _gather_docstrings(module: Module) -> None:
     for submodule in walk_packages(getattr(package, "__path__", ()), f"{module.name}."):
         if submodule.name.endswith(".__main__"):
             continue
+        if submodule.name.startswith("journal.adapters") and module.name == "journal":
+            continue  # they may lack what they import, and have entries of their own
         source = ModuleAnalyzer.for_module(submodule.name)
         source.analyze()
         for (owner, name), docstring in source.attr_docs.items():
@@ -85,7 +88,7 @@ def _append_reference(_: Sphinx, page: str, source: list[str]) -> None:
     if page == FRONT_PAGE:
         parts += map(_toctree, PAGES)
     parts += map(_program, PROGRAMS.get(page, ()))
-    for module in MODULES:
+    for module in _MODULES:
         if module.page == page:
             parts += _names(module)
     for command in COMMANDS:

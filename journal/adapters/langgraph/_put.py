@@ -1,0 +1,127 @@
+"""A checkpoint that is about to be put: serialized first, then written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from journal import Transaction
+from journal.adapters.langgraph._retention import (
+    kept_rows,
+    ordered,
+    remove,
+    subgraph_parent,
+    touch,
+)
+from journal.adapters.langgraph._rows import CheckpointRow, Place, SaverTables, Typed
+
+_COLLISION = "~"  # before the number of a second value with the same version
+
+
+class NeededError(Exception):
+    """The transaction needs values that are not serialized yet."""
+
+    def __init__(self, channels: list[str]) -> None:
+        super().__init__(channels)
+        self.channels = channels
+
+
+class Put:
+    """A checkpoint without values, and the serialized values of its new versions."""
+
+    def __init__(
+        self,
+        place: Place,
+        checkpoint: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        parent: str | None,
+    ) -> None:
+        self.place = place
+        self.checkpoint_id = str(checkpoint["id"])
+        self.parent = parent
+        self.versions = {k: str(v) for k, v in checkpoint["channel_versions"].items()}
+        self.present = checkpoint["channel_values"].keys()
+        run = metadata.get("run_id")
+        self.run = run if isinstance(run, str) else None
+        self.counted = metadata.get("counters_since_delta_snapshot") or {}
+        self.root = subgraph_parent(place[1], metadata.get("parents"))
+        self.values: dict[str, Typed] = {}
+        self.without_version: list[str] = []
+        self.checkpoint: Typed = ("", b"")
+        self.metadata: Typed = ("", b"")
+        self.changed: set[str] = set()
+        self.doomed: list[tuple[str, ...]] = []
+
+    def write(
+        self, t: Transaction, saved: SaverTables, keep: int | None, deadline: tuple[float, float]
+    ) -> None:
+        """Write it, and remove what the namespace no longer keeps.
+
+        `deadline` is the time in Unix seconds, and the seconds for which the thread lives, or 0.
+        Raises NeededError, and ConflictError as every transaction does.
+        """
+        head = t[saved.heads].get(self.place)  # first: see `_rows.py`
+        count, trim_above = head or (0, keep or 0)
+        refs = self._references(t, saved)
+        deltas = [channel for channel in self.counted if channel not in refs]
+        row = CheckpointRow(self.parent, self.run, refs, deltas, *self.checkpoint, *self.metadata)
+        key = (*self.place, self.checkpoint_id)
+        count += key not in saved.checkpoints
+        t[saved.checkpoints][key] = list(row)
+        self.doomed = []
+        if keep is not None and count > trim_above:
+            rows = {**saved.rows(self.place), self.checkpoint_id: row}
+            rows = dict(sorted(rows.items()))
+            kept = kept_rows(rows, keep) | {self.checkpoint_id}
+            victims = ordered(rows, rows.keys() - kept)
+            self.doomed = remove(t, saved, self.place, rows, victims)
+            count, trim_above = len(rows), len(kept) + keep // 4
+        t[saved.heads][self.place] = [count, trim_above]
+        if head is None and self.root is not None:
+            t[saved.children][(self.place[0], self.root, self.place[1])] = None
+        now, ttl_s = deadline
+        if ttl_s:
+            touch(t, saved, self.place[0], now, ttl_s)
+
+    def _references(self, t: Transaction, saved: SaverTables) -> dict[str, str]:
+        """Return the reference to the value of each channel that has one. Write new values."""
+        parent = None if self.parent is None else saved.row(self.place, self.parent)
+        inherited = {} if parent is None else parent.refs
+        refs: dict[str, str] = {}
+        needed: list[str] = []
+        for channel, version in self.versions.items():
+            if channel in self.values:
+                refs[channel] = self._write_value(t, saved, channel, version)
+            elif channel in self.changed:
+                continue  # its new version has no value
+            elif channel in inherited and _version_of(inherited[channel]) == version:
+                refs[channel] = inherited[channel]
+            elif (*self.place, channel, version) in saved.values:
+                refs[channel] = version
+            elif channel in self.present:
+                needed.append(channel)
+        for channel in self.without_version:
+            refs[channel] = self._write_value(t, saved, channel, self.checkpoint_id)
+        if needed:
+            raise NeededError(needed)
+        return refs
+
+    def _write_value(self, t: Transaction, saved: SaverTables, channel: str, version: str) -> str:
+        """Write the value of a version, unless it is there. Return the reference to it.
+
+        Versions of forks may be equal while their values differ: then the reference gets a number.
+        """
+        typed = list(self.values[channel])
+        reference, number = version, 0
+        while (stored := saved.values.get((*self.place, channel, reference))) is not None:
+            if stored == typed:
+                return reference
+            number += 1
+            reference = f"{version}{_COLLISION}{number}"
+        t[saved.values][(*self.place, channel, reference)] = typed
+        return reference
+
+
+def _version_of(reference: str) -> str:
+    """Return the version of a reference, without the number of a collision."""
+    return reference.partition(_COLLISION)[0]

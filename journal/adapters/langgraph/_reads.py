@@ -1,0 +1,180 @@
+"""Reads of checkpoints, outside of transactions. What is removed meanwhile is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from journal.adapters.langgraph._rows import (
+    CheckpointRow,
+    Place,
+    SaverTables,
+    Typed,
+    pairs,
+    vanished,
+)
+
+_ATTEMPTS = 100  # of a read, each after a removal that struck in the middle of it
+
+
+class PendingRow(NamedTuple):
+    """A write that is stored with a checkpoint."""
+
+    task: str
+    channel: str
+    typed: Typed
+
+
+class Stored(NamedTuple):
+    """A checkpoint with its values and writes, all serialized."""
+
+    checkpoint_id: str
+    row: CheckpointRow
+    values: dict[str, Typed]
+    writes: list[PendingRow]
+
+    @property
+    def size(self) -> int:
+        """The number of serialized bytes."""
+        return (
+            len(self.row.data)
+            + sum(len(data) for _, data in self.values.values())
+            + sum(len(write.typed[1]) for write in self.writes)
+        )
+
+
+def config_of(thread: Any, namespace: str, checkpoint_id: str) -> RunnableConfig:
+    """Return the config that names a checkpoint."""
+    return {
+        "configurable": {
+            "thread_id": thread,
+            "checkpoint_ns": namespace,
+            "checkpoint_id": checkpoint_id,
+        }
+    }
+
+
+def load(saved: SaverTables, place: Place, checkpoint_id: str | None) -> Stored | None:
+    """Return a checkpoint, the newest without an id, or None."""
+    missing = ""
+    for _ in range(_ATTEMPTS):
+        found = checkpoint_id or saved.newest(place)
+        row = None if found is None else saved.row(place, found)
+        if found is None or (row is None and checkpoint_id):
+            return None
+        if row is None:
+            continue
+        refs = row.refs.items()
+        values = {k: saved.values.get((*place, k, reference)) for k, reference in refs}
+        writes = pending(saved, place, found)
+        if (*place, found) in saved.checkpoints and None not in values.values():
+            return Stored(found, row, values, writes)
+        missing = found
+    raise vanished(place, missing)
+
+
+def pending(saved: SaverTables, place: Place, checkpoint_id: str) -> list[PendingRow]:
+    """Return the writes of a checkpoint in the order in which a superstep applies them."""
+    found = []
+    rows = pairs(saved.writes.prefix((*place, checkpoint_id)))
+    for (_, _, _, task, index), (channel, kind, data, path) in rows:
+        found.append(((path, task, index), PendingRow(task, channel, (kind, data))))
+    found.sort(key=lambda pair: pair[0])
+    return [row for _, row in found]
+
+
+def as_tuple(serde: SerializerProtocol, config: RunnableConfig, stored: Stored) -> CheckpointTuple:
+    """Deserialize a checkpoint that `config` names."""
+    row, configurable = stored.row, config["configurable"]
+    values = {channel: serde.loads_typed(tuple(typed)) for channel, typed in stored.values.items()}
+    parent = None
+    if row.parent:
+        namespace = configurable.get("checkpoint_ns") or ""
+        parent = config_of(configurable["thread_id"], namespace, row.parent)
+    return CheckpointTuple(
+        config=config,
+        checkpoint={**serde.loads_typed((row.kind, row.data)), "channel_values": values},
+        metadata=serde.loads_typed((row.metadata_kind, row.metadata)),
+        parent_config=parent,
+        pending_writes=[(w.task, w.channel, serde.loads_typed(w.typed)) for w in stored.writes],
+    )
+
+
+def find(
+    saved: SaverTables,
+    serde: SerializerProtocol,
+    config: RunnableConfig | None,
+    filter: Mapping[str, Any] | None,
+    before: RunnableConfig | None,
+) -> Iterator[CheckpointTuple]:
+    """Yield the checkpoints that match, the newest first."""
+    configurable = config["configurable"] if config else {}
+    wanted = configurable.get("checkpoint_id")
+    bound = before["configurable"].get("checkpoint_id") if before else None
+    for (thread, namespace, checkpoint_id), row in _newest_first(saved, configurable):
+        if (wanted and checkpoint_id != wanted) or (bound and checkpoint_id >= bound):
+            continue
+        if filter:
+            metadata = serde.loads_typed((row.metadata_kind, row.metadata))
+            if any(metadata.get(name) != value for name, value in filter.items()):
+                continue
+        stored = load(saved, (thread, namespace), checkpoint_id)
+        if stored is not None:
+            shown = configurable.get("thread_id", thread)
+            yield as_tuple(serde, config_of(shown, namespace, checkpoint_id), stored)
+
+
+def _newest_first(
+    saved: SaverTables, configurable: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str, str, str], CheckpointRow]]:
+    """Yield the rows of a namespace, of a thread, or of all threads, the newest first."""
+    rows: Any
+    if "thread_id" not in configurable:
+        rows = saved.checkpoints.items()
+    elif configurable.get("checkpoint_ns") is None:
+        rows = saved.checkpoints.prefix((str(configurable["thread_id"]),))
+    else:
+        place = (str(configurable["thread_id"]), configurable["checkpoint_ns"])
+        rows = saved.checkpoints.prefix(place, reverse=True)
+        yield from ((key, CheckpointRow(*row)) for key, row in rows)
+        return
+    keys = [(key[2], key) for key, _ in rows]
+    for _, key in sorted(keys, reverse=True):
+        row = saved.row(key[:2], key[2])
+        if row is not None:
+            yield key, row
+
+
+def delta_history(
+    saved: SaverTables,
+    serde: SerializerProtocol,
+    config: RunnableConfig,
+    channels: Sequence[str],
+) -> dict[str, DeltaChannelHistory]:
+    """Return the writes of each channel since the nearest ancestor that has its value, and that
+    value, for the checkpoint that `config` names."""
+    configurable = config["configurable"]
+    place = (str(configurable["thread_id"]), configurable.get("checkpoint_ns") or "")
+    checkpoint_id = configurable.get("checkpoint_id") or saved.newest(place)
+    row = None if checkpoint_id is None else saved.row(place, checkpoint_id)
+    writes: dict[str, list[tuple[str, str, Any]]] = {channel: [] for channel in channels}
+    result: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
+    remaining = set(channels)
+    while remaining and row is not None and row.parent is not None:
+        stored = load(saved, place, row.parent)
+        if stored is None:
+            break
+        row = stored.row
+        for task, channel, typed in reversed(stored.writes):
+            if channel in remaining:
+                writes[channel].append((task, channel, serde.loads_typed(typed)))
+        for channel in remaining & row.refs.keys():
+            result[channel]["seed"] = serde.loads_typed(tuple(stored.values[channel]))
+        remaining -= row.refs.keys()
+    for channel in channels:
+        result[channel]["writes"] = writes[channel][::-1]
+    return result

@@ -1,0 +1,149 @@
+"""Removal of checkpoints: which ones a namespace keeps, and what goes with the others.
+
+A checkpoint is removed in one transaction with its writes, and with the values that no other
+checkpoint of its namespace refers to. The namespaces of subgraphs that ran under it are marked as
+doomed in that transaction, and removed in slices after it, or at the next open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+
+from journal import Transaction
+from journal.adapters.langgraph._rows import (
+    KEYS_A_SLICE,
+    CheckpointRow,
+    Place,
+    SaverTables,
+    delete_existing,
+    pairs,
+)
+
+_Rows = dict[str, CheckpointRow]
+
+
+def kept_rows(rows: _Rows, keep: int) -> set[str]:
+    """Return the ids of the newest `keep` checkpoints, and of the ancestors that they need.
+
+    A delta channel is rebuilt from the writes of ancestors, back to one that has its value. Without
+    them it would be empty, and nothing would report that.
+    """
+    kept = set(sorted(rows)[-keep:])
+    for checkpoint_id in list(kept):
+        row: CheckpointRow | None = rows[checkpoint_id]
+        needed = set(row.deltas) if row else set()
+        while needed and row is not None and row.parent is not None:
+            parent, row = row.parent, rows.get(row.parent)
+            if row is not None:
+                kept.add(parent)
+                needed -= row.refs.keys()
+    return kept
+
+
+def remove(
+    t: Transaction, saved: SaverTables, place: Place, rows: _Rows, victims: Iterable[str]
+) -> list[tuple[str, ...]]:
+    """Remove checkpoints of a namespace in a transaction, until it has changed enough keys.
+
+    Remove them from `rows`, too, and return the prefixes of the namespaces that are doomed.
+    """
+    doomed: list[tuple[str, ...]] = []
+    changed = 0
+    gone: list[CheckpointRow] = []
+    for victim in victims:
+        if changed >= KEYS_A_SLICE:
+            break
+        gone.append(rows.pop(victim))
+        t[saved.checkpoints].delete((*place, victim))
+        writes = [key for key, _ in saved.writes.prefix((*place, victim))]
+        for key in writes:
+            t[saved.writes].delete(key)
+        for child, _ in pairs(saved.children.prefix((place[0], victim))):
+            t[saved.children].delete(child)
+            prefix = (place[0], child[2])
+            t[saved.doomed][prefix] = None
+            doomed.append(prefix)
+        changed += 1 + len(writes) + len(gone[-1].refs)
+    used = {pair for row in rows.values() for pair in row.refs.items()}
+    unused = {pair for row in gone for pair in row.refs.items()} - used
+    for channel, reference in unused:
+        t[saved.values].delete((*place, channel, reference))
+    return doomed
+
+
+def drop(saved: SaverTables, prefix: tuple[str, ...]) -> int | None:
+    """Remove everything of a doomed thread or namespace, in slices. Return the last LSN.
+
+    Checkpoints go first, the oldest first, so a reader never sees one without its values.
+    """
+    tables = (saved.checkpoints, saved.heads, saved.children, saved.values, saved.writes)
+    for table in tables:
+        if table is saved.children and len(prefix) > 1:
+            continue  # these rows name the children of a checkpoint, not of a namespace
+        keys = (key for key, _ in table.prefix(prefix))
+        while some := list(islice(keys, KEYS_A_SLICE)):
+
+            def remove_some(t: Transaction, table: object = table, some: object = some) -> None:
+                for key in some:  # type: ignore[attr-defined]
+                    delete_existing(t, table, key)
+
+            saved.commit(remove_some)
+    return saved.commit(lambda t: delete_existing(t, saved.doomed, prefix))
+
+
+def drop_all_doomed(saved: SaverTables) -> None:
+    """Finish the removals that a crash interrupted."""
+    for prefix, _ in pairs(saved.doomed.items()):
+        drop(saved, prefix)
+
+
+def doom_thread(t: Transaction, saved: SaverTables, thread: str) -> None:
+    """Mark a thread as doomed in a transaction, and forget when it expires."""
+    t[saved.doomed][(thread,)] = None
+    deadline = t[saved.deadlines].get(thread)
+    if deadline is not None:
+        t[saved.deadlines].delete(thread)
+        delete_existing(t, saved.expiring, (ms(deadline), thread))
+
+
+def touch(t: Transaction, saved: SaverTables, thread: str, now: float, ttl_s: float) -> None:
+    """Let a thread live until `now + ttl_s`, in Unix seconds.
+
+    The deadline moves at most a hundred times within `ttl_s`: most puts don't write it.
+    """
+    deadline = t[saved.deadlines].get(thread)
+    if deadline is not None and now + ttl_s - deadline < ttl_s / 100:
+        return
+    if deadline is not None:
+        delete_existing(t, saved.expiring, (ms(deadline), thread))
+    t[saved.deadlines][thread] = now + ttl_s
+    t[saved.expiring][(ms(now + ttl_s), thread)] = None
+
+
+def expired_threads(saved: SaverTables, now: float) -> Iterator[str]:
+    """Yield the threads that expired before `now`, in Unix seconds."""
+    for key, _ in pairs(saved.expiring.range(None, (ms(now),))):
+        yield key[1]
+
+
+def ms(seconds: float) -> int:
+    """Return Unix milliseconds."""
+    return int(seconds * 1000)
+
+
+def subgraph_parent(namespace: str, parents: object) -> str | None:
+    """Return the root checkpoint under which the run of a subgraph began, or None.
+
+    Such a run has a namespace of its own, which contains the id of a task after a colon. A subgraph
+    that keeps its state between runs has none.
+    """
+    if ":" not in namespace or not isinstance(parents, dict):
+        return None
+    root = parents.get("")
+    return root if isinstance(root, str) else None
+
+
+def ordered(rows: _Rows, victims: Collection[str]) -> list[str]:
+    """Return the ids of `victims`, the oldest first."""
+    return [checkpoint_id for checkpoint_id in rows if checkpoint_id in victims]

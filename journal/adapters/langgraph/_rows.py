@@ -1,0 +1,136 @@
+"""The tables of a saver, and the rows that they have.
+
+    checkpoints  (thread, namespace, checkpoint)             a CheckpointRow
+    values       (thread, namespace, channel, reference)     [type, bytes]
+    writes       (thread, namespace, checkpoint, task, idx)  [channel, type, bytes, task path]
+    heads        (thread, namespace)                         [number of checkpoints, trim above]
+    children     (thread, checkpoint, namespace)             None
+    doomed       (thread,) or (thread, namespace)            None
+    deadlines    thread                                      Unix seconds
+    expiring     (Unix milliseconds, thread)                 None
+
+Every change of the checkpoints of a namespace writes its head, too. So a transaction that has read
+the head may read everything else of the namespace without the transaction: if any of it changes,
+the head does, and the transaction conflicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from journal import ConflictError, JournalError, Key, Tables, Transaction
+
+Place: TypeAlias = tuple[str, str]
+"""A thread and a namespace."""
+Typed: TypeAlias = tuple[str, bytes]
+"""A serialized value: its type, and its bytes."""
+
+KEYS_A_SLICE = 200  # of a removal or copy that takes several transactions
+_PREFIX = "langgraph."
+_ATTEMPTS = 16  # of a transaction without the lock
+
+
+class CheckpointRow(NamedTuple):
+    """A checkpoint without the values of its channels."""
+
+    parent: str | None
+    run: str | None
+    refs: dict[str, str]  # of each channel that has a value, to the table of values
+    deltas: list[str]  # channels whose values are rebuilt from the writes of ancestors
+    kind: str
+    data: bytes
+    metadata_kind: str
+    metadata: bytes
+
+
+class SaverTables:
+    """The tables of a saver in a journal."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.checkpoints = tables.table(_PREFIX + "checkpoints")
+        self.values = tables.table(_PREFIX + "values")
+        self.writes = tables.table(_PREFIX + "writes")
+        self.heads = tables.table(_PREFIX + "heads")
+        self.children = tables.table(_PREFIX + "children")
+        self.doomed = tables.table(_PREFIX + "doomed")
+        self.deadlines = tables.table(_PREFIX + "deadlines")
+        self.expiring = tables.table(_PREFIX + "expiring")
+
+    def row(self, place: Place, checkpoint_id: str) -> CheckpointRow | None:
+        """Return a checkpoint, or None."""
+        found = self.checkpoints.get((*place, checkpoint_id))
+        return None if found is None else CheckpointRow(*found)
+
+    def rows(self, place: Place) -> dict[str, CheckpointRow]:
+        """Return the checkpoints of a namespace by id, the oldest first."""
+        found = pairs(self.checkpoints.prefix(place))
+        return {key[2]: CheckpointRow(*row) for key, row in found}
+
+    def newest(self, place: Place) -> str | None:
+        """Return the id of the newest checkpoint of a namespace, or None."""
+        for key, _ in pairs(self.checkpoints.prefix(place, reverse=True, limit=1)):
+            return str(key[2])
+        return None
+
+    def namespaces(self, thread: str) -> list[Place]:
+        """Return the namespaces of a thread that have checkpoints."""
+        return [(thread, key[1]) for key, _ in pairs(self.heads.prefix((thread,)))]
+
+    def commit(self, write: Callable[[Transaction], None]) -> int | None:
+        """Call `write` with a transaction, again after each conflict. Return the LSN to wait for.
+
+        Nothing waits here. After many conflicts, `write` is called under the owner's lock.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                with self.tables.transaction() as t:
+                    write(t)
+            except ConflictError:
+                continue
+            return t.lsn
+        self.tables.update(write)
+        return self.tables.journal.last_lsn
+
+    async def acommit(self, write: Callable[[Transaction], None]) -> int | None:
+        """Do what `commit` does, in an event loop: waiting for room in the buffer is awaited."""
+        for _ in range(_ATTEMPTS):
+            try:
+                async with self.tables.transaction() as t:
+                    write(t)
+            except ConflictError:
+                continue
+            return t.lsn
+        self.tables.update(write)
+        return self.tables.journal.last_lsn
+
+    def wait(self, lsn: int | None) -> None:
+        """Block until `lsn` survives a crash. None: nothing was written."""
+        if lsn is not None:
+            self.tables.journal.wait_durable(lsn)
+
+    async def durable(self, lsn: int | None) -> None:
+        """Wait as `wait` does, in an event loop."""
+        if lsn is not None:
+            await self.tables.journal.durable(lsn)
+
+
+def pairs(rows: Iterator[tuple[Key, Any]]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Return rows whose keys are tuples."""
+    return cast("Iterator[tuple[tuple[Any, ...], Any]]", rows)
+
+
+def vanished(place: Place, checkpoint_id: str) -> JournalError:
+    """Return the error for a checkpoint without one of its values, which no crash leaves."""
+    return JournalError(
+        f"checkpoint {checkpoint_id} of thread {place[0]!r:.80} lacks the value of a channel; "
+        "check that only JournalSaver writes to the tables `langgraph.*`"
+    )
+
+
+def delete_existing(t: Transaction, table: Any, key: Any) -> None:
+    """Remove a row in a transaction, if it is there."""
+    rows = t[table]
+    if key in rows:
+        rows.delete(key)

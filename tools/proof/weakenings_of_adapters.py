@@ -1,0 +1,74 @@
+"""Weakenings of the adapters. Their tests need the dependency group `adapters`."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+_SAVER = ("tests/adapters/test_langgraph_saver.py",)
+_FOLDER = "journal/adapters/langgraph"
+
+ALL_OF = (
+    Weakening(
+        "saver_put_without_wait",
+        f"{_FOLDER}/_saver.py",
+        "        if self._waits_for(metadata):\n            self._saved.wait(lsn)\n",
+        "",
+        _SAVER,
+    ),
+    Weakening(
+        "saver_writes_without_wait",
+        f"{_FOLDER}/_saver.py",
+        "self._saved.wait(self._saved.commit(write))",
+        "self._saved.commit(write)",
+        _SAVER,
+    ),
+    Weakening(
+        "saver_rebuilds_any_type",
+        f"{_FOLDER}/_saver.py",
+        "JsonPlusSerializer(allowed_msgpack_modules=None)",
+        "JsonPlusSerializer(allowed_msgpack_modules=True)",
+        _SAVER,
+    ),
+    Weakening(
+        "delta_ancestors_are_removed",
+        f"{_FOLDER}/_retention.py",
+        "                kept.add(parent)\n",
+        "",
+        _SAVER,
+    ),
+    Weakening(
+        "used_values_are_removed",
+        f"{_FOLDER}/_retention.py",
+        "for row in gone for pair in row.refs.items()} - used",
+        "for row in gone for pair in row.refs.items()}",
+        _SAVER,
+    ),
+    Weakening(
+        "subgraphs_of_removed_checkpoints_stay",
+        f"{_FOLDER}/_put.py",
+        "if head is None and self.root is not None:",
+        "if False:",
+        _SAVER,
+    ),
+    Weakening(
+        "equal_versions_share_a_value",
+        f"{_FOLDER}/_put.py",
+        "            if stored == typed:\n",
+        "            if stored:\n",
+        _SAVER,
+    ),
+    Weakening(
+        "interrupted_removal_is_forgotten",
+        f"{_FOLDER}/_saver.py",
+        "        drop_all_doomed(self._saved)\n",
+        "",
+        _SAVER,
+    ),
+    Weakening(
+        "half_a_checkpoint_is_returned",
+        f"{_FOLDER}/_reads.py",
+        "if (*place, found) in saved.checkpoints and None not in values.values():",
+        "if True:",
+        _SAVER,
+    ),
+)

@@ -35,9 +35,9 @@ from manager.changes import Changes
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.delivery import Delivery
 from manager.fleet import Fleet
+from manager.fleet_outputs import FleetOutputs
 from manager.layouts import Record
 from manager.limits import Limits
-from manager.outputs import OutputCleanup
 from manager.recovery import open_fleet
 from manager.retention import Retention
 from manager.scheduling import NameFoundError, Scheduling
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _INTERRUPT_SLICE = 256  # agents that one batch interrupts when a fleet is opened
-_SWEEP_TIMEOUT_S = 5.0
 
 
 @public
@@ -88,7 +87,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         self._updates = Updates(state, limits, self._watch, self._beats)
         self._retention = Retention(state, self._updates, limits)
         self._tables: Tables | None = None
-        self._outputs: OutputCleanup | None = None
+        self._outputs: FleetOutputs | None = None
 
     @classmethod
     def open(
@@ -111,8 +110,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
 
         Raise LockedError, CorruptionError, FormatVersionError, UnsafePathError (also for a symlink
         below the workspace), and the other errors of opening a journal. `mirror`, `takeover`: see
-        `Journal.open`. `disk` is for tests; with
-        it, `workspace` is a path on that disk.
+        `Journal.open`. `disk` is for tests; with it, `workspace` is a path on that disk.
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)
@@ -135,7 +133,8 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
             manager = cls(state, limits, options)
             manager._boot()
             if disk is None:
-                manager._sweep_outputs()
+                manager._outputs = FleetOutputs(state)
+                manager._outputs.sweep()
             undo.pop_all()
         return manager
 
@@ -152,22 +151,6 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
             del running[:_INTERRUPT_SLICE]
         if self._state.machine.tables is not None:
             _ = self.tables  # drops the pieces of values that a crash left
-
-    def _sweep_outputs(self) -> None:
-        """Remove the files that commands of removed agents have printed."""
-        self._outputs = OutputCleanup(self.path)
-        # Without a disk that takes the wait, the files stay until a later open.
-        wait_durable = partial(self.wait_durable, timeout_s=_SWEEP_TIMEOUT_S)
-        self._outputs.sweep(self._state.machine.rows, wait_durable)
-
-    def _remove_outputs(self, agent_ids: Iterable[str]) -> None:
-        """Remove what those of the agents have printed that are gone, once that is durable."""
-        if self._outputs is None:
-            return
-        journal, rows = self._state.journal, self._state.machine.rows
-        if gone := [agent_id for agent_id in agent_ids if agent_id not in rows]:
-            self._outputs.add(journal.last_lsn, gone)
-        self._outputs.remove_durable(journal.durable_lsn)
 
     def _spawn(
         self,
@@ -297,7 +280,8 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         for chunk in slices(rows):
             decide = partial(still_due, rows=chunk, is_silent=is_silent, at_ms=at_ms, reason=reason)
             cleaned += self._updates.update_many(decide, urgent=True)
-        self._remove_outputs(map(get.agent_id, cleaned))
+        if self._outputs is not None:
+            self._outputs.remove(map(get.agent_id, cleaned))
         return tuple(map(self._agent, cleaned))
 
     def get(self, ref: str) -> Agent:
@@ -514,7 +498,8 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
     def _end_watch(self) -> None:
         if self.closed:
             self._watch.close()
-            self._remove_outputs(())
+            if self._outputs is not None:
+                self._outputs.remove()
 
     def _update(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False

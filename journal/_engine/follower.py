@@ -12,7 +12,6 @@ from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
 from journal._disk.posix import PosixDisk
 from journal._engine.journal import Journal
 from journal._format.layout import SEGMENT_VERSION
-from journal._format.segment import find_journal_id
 from journal._handle import OpenHandle
 from journal._log import report
 from journal._mirror.aside import put_aside as put_directory_aside
@@ -27,6 +26,7 @@ from journal._mirror.public_errors import as_public
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
 from journal._names import is_journal
 from journal._public import public
+from journal._recovery.stray_segments import find_journal_id
 from journal._waits import check_lsn, check_timeout_s
 from journal.errors import ClosedError, UnsafePathError
 

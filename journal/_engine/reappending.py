@@ -16,9 +16,9 @@ from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._engine.journal import Journal
 from journal._format.record import Record, pack
-from journal._format.segment import find_journal_id
 from journal._mirror.aside import Aside, own_frames, read_aside, write_aside
 from journal._public import public
+from journal._recovery.stray_segments import find_journal_id
 from journal.errors import JournalError
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from journal._disk.disk import Directory, Disk
-from journal._format.segment import find_journal_id, segment_names
+from journal._format.segment import segment_names
 from journal._log import report
 from journal._mirror.aside import put_aside
 from journal._mirror.claiming import Appender, Claimer, HeldError, OvertakenError, Tail
@@ -28,6 +28,7 @@ from journal._mirror.errors import MirrorReason
 from journal._mirror.marker import Marker, write_marker
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
+from journal._recovery.stray_segments import find_journal_id
 
 _RETRY_S = 0.2
 

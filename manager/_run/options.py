@@ -37,7 +37,7 @@ class RunOptions:
     """The size up to which each stream of a command is kept in files, in bytes; 0 keeps none."""
 
     mirror: str | None = None
-    """The address of the state's mirror, or None. With one, the state need not be on this machine."""
+    """The address of the mirror, or None. With one, the state need not be on this machine."""
 
     takeover: bool = False
     """True to take the mirror over from a writer that has not released it."""

@@ -63,7 +63,7 @@ def test_waits_for_the_mirror_survive_an_interrupt_anywhere(
     assert journal.stats().buffered_bytes == 0
     lsn = journal.last_lsn
     in_other_thread(journal.close)
-    assert restore_into(store, "/r", disk).lsn == lsn
+    assert restore_into(store, "/r", disk=disk).lsn == lsn
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_opens_survive_an_interrupt_anywhere(ack: str, point_numbers: range) -> 
         for journal in opened:
             in_other_thread(journal.close)
         in_other_thread(begin)
-        assert restore_into(store, "/r", disk).lsn == 2
+        assert restore_into(store, "/r", disk=disk).lsn == 2
         if not where:
             break
     assert nth > 100

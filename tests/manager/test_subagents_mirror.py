@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.manager.test_subagents_cli import subagents
+from tests.manager.cli_support import subagents
 
 
 def test_another_machine_continues_a_run(tmp_path: Path) -> None:

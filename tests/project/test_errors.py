@@ -29,6 +29,7 @@ ERRORS: list[Exception] = [
     journal.MirrorError("s3://b", "is damaged", reason=journal.MirrorReason.DAMAGED, number=7),
     journal.NotAJournalError("/j"),
     journal.RecordError("a set"),
+    journal.SavePlaceError("/srv/j", "/srv"),
     journal.TransactionTooLargeError("more than 3 keys"),
     journal.UnsafePathError("a symlink", path="/j"),
     manager.AlreadyTakenError("agent_1", "a name", "agent_2", 3),

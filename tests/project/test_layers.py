@@ -57,7 +57,7 @@ MANAGER_LAYERS = (
     ("fleet",),
     ("waiting",),
     ("watch", "cleanup", "outputs", "importing", "fleet_reader", "recovery", "draft", "tables"),
-    ("updates", "view", "history", "verbs"),
+    ("updates", "view", "history", "verbs", "fleet_outputs"),
     ("transaction", "delivery", "scheduling", "retention"),
     ("manager",),
     ("worker",),

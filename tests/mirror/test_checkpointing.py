@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 from journal import CompactedError, Journal, JournalReader
+from journal._disk.posix import PosixDisk
 from journal._mirror.blobs import checkpoint_names, roll_up_names
 from journal._mirror.entry import CHECKPOINT, CLAIM, MirrorDamageError
+from journal._mirror.holding import Holding
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import BEGINNING, read_entry, read_log
 from journal._mirror.restoring import Target, restore_into
+from journal._mirror.unshipped import Unshipped
+from journal._mirror.upkeep import Upkeep
+from tests.mirror.test_claiming import claimer
 from tests.mirror.test_shipping import SMALL, TIMEOUT_S, Mirrored, segments_in
+from tests.mirror.world import STATEMENT
 
 
 class Counter:
@@ -246,18 +252,30 @@ def test_a_checkpoint_waits_for_its_records(tmp_path: Path) -> None:
     """A checkpoint does not go up before the mirror has every record up to its LSN: if the writer
     were overtaken first, it would state what never came to be."""
     store = MemoryStore()
-    counter = counter_at(tmp_path / "a", store, interval_s=3600)
-    counter.add(14)
-    counter.ship()
-    upkeep = counter.mirrored.shipper._linked.upkeep
-    counter.add(14)
-    lsn = counter.compact()
-    upkeep.run(14, wait_s=TIMEOUT_S)
-    assert [name.lsn for name in checkpoint_names(store.blob_names())] == []
-    counter.ship()
-    upkeep.run(lsn, wait_s=TIMEOUT_S)
-    assert [name.lsn for name in checkpoint_names(store.blob_names())] == [lsn]
-    counter.close()
+    with Journal.open(tmp_path / "a", options=SMALL) as journal:
+        directory = PosixDisk().open_directory(tmp_path / "a", write=False)
+        appender = claimer(store, STATEMENT._replace(journal_id=journal.journal_id)).claim()
+        unshipped = Unshipped(directory, journal.epoch)
+        upkeep = Upkeep(
+            store, appender, directory, unshipped, Holding(0), keep_s=0, now_ms=lambda: 0
+        )
+        for lsns in ([14], [14, 28]):
+            for _ in range(14):
+                lsn = journal.append(b"x" * 400)
+            journal.wait_durable(lsn)
+            pieces, _ = unshipped.read(journal._core.committer.synced_end, 1 << 20)
+            appender.append(pieces, lsn)
+            unshipped.advance(pieces)
+            upkeep.add(appender.last)
+            if lsn == 14:
+                journal.compact(lambda: (14, iter([{"count": 14}]))).close()
+                upkeep.run(13, wait_s=TIMEOUT_S)
+                assert checkpoint_names(store.blob_names()) == []
+            else:
+                journal.compact(lambda: (28, iter([{"count": 28}]))).close()
+            upkeep.run(lsn, wait_s=TIMEOUT_S)
+            assert [name.lsn for name in checkpoint_names(store.blob_names())] == lsns
+        directory.close(unlock=False)
 
 
 @pytest.mark.slow

@@ -16,9 +16,24 @@ from journal_inspect.rendering.objects import JSON, plain, put_objects, versione
 from journal_inspect.rendering.output_file import output_file
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import count_of, say
-from manager import Agent
+from manager import Agent, FleetView
 
-_ITEM = [field.name for field in fields(Agent)]
+_NAMES = [field.name for field in fields(Agent)]
+_FIRST = _NAMES[: _NAMES.index("lsn") + 1]
+_RARE = ("answer", "taken_by", "taken_at_ms")  # left out of an item if they are None
+
+
+def _item(fleet: FleetView, agent: Agent) -> dict[str, JSON]:
+    """Return the item of an agent as a checkpoint has it."""
+    item = {name: getattr(agent, name) for name in _FIRST}
+    if agent.attempt != 1:
+        item["attempt"] = agent.attempt
+    if agent.starts != int(agent.started_at_ms is not None):
+        item["starts"] = agent.starts
+    item |= {name: getattr(agent, name) for name in _RARE if getattr(agent, name) is not None}
+    if events := fleet.events(agent.agent_id):
+        item["progress"] = [[*event.values()] for event in events]
+    return {name: plain(value) for name, value in item.items()}
 
 
 def write_state(path: str, renderer: Renderer, out: str, at: Moment | None) -> int:
@@ -32,9 +47,7 @@ def write_state(path: str, renderer: Renderer, out: str, at: Moment | None) -> i
     fleet = open_fleet(path, renderer, at)
     agents = fleet.agents(include_archived=True)
     header = versioned(path=path, lsn=fleet.lsn, count=len(agents))
-    items = (
-        renderer.plain({name: plain(getattr(agent, name)) for name in _ITEM}) for agent in agents
-    )
+    items = (renderer.plain(_item(fleet, agent)) for agent in agents)
     if out == "-":
         put_objects(chain([header], items), "jsonl")
         return FINE

@@ -1,6 +1,7 @@
 """Run the tests of another library with the journal's stores in place of its own.
 
     python tools/proof clients langgraph SOURCES
+    python tools/proof clients langgraph_checkpoint SOURCES
 
 SOURCES is an unpacked sdist of the library, or a checkout of its repository. Its tests are copied
 to a temporary directory, and the fixtures in which they get a store are replaced. Only those files
@@ -40,13 +41,16 @@ CLIENTS = {
         ("test_prune_postgres.py",),
         {"NO_DOCKER": "true", "LANGGRAPH_STRICT_MSGPACK": "true"},
     ),
+    "langgraph_checkpoint": Client(
+        (".", "libs/checkpoint"), r"InMemoryStore\(", ("test_jsonplus.py",), {}
+    ),
 }
 
 
 def sources_of(client: Client, sources: Path) -> Path:
     """Return the folder of the library in its sources. Raises SystemExit if it has no tests."""
     for folder in client.folders:
-        if (sources / folder / "tests" / "conftest.py").exists():
+        if (sources / folder / "tests").is_dir():
             return sources / folder
     raise SystemExit(f"{sources} has no tests: give an unpacked sdist, or a checkout")
 
@@ -75,6 +79,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="clients-") as name:
         files = prepare(options.client, options.sources.resolve(), Path(name))
         environment = {**os.environ, **CLIENTS[options.client].environment}
-        environment["PYTHONPATH"] = str(CHECKOUT)
+        paths = (str(CHECKOUT), environment.get("PYTHONPATH"))
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TMPDIR": name}
         command = [sys.executable, "-m", "pytest", "-q", *(options.pytest or files)]
         return subprocess.run(command, cwd=name, env=environment, check=False).returncode

@@ -187,7 +187,7 @@ ADAPTERS = {
     "langgraph": Module(
         "journal/adapters/docs/LANGGRAPH",
         "journal.adapters.langgraph",
-        {"Reference": ("JournalSaver", "SaverOpening")},
+        {"Reference": ("JournalSaver", "SaverOpening", "JournalStore", "JournalCache")},
     ),
 }
 
@@ -200,7 +200,7 @@ def importable_modules() -> tuple[Module, ...]:
 # The classes that a program constructs. The others are opened, returned, raised or implemented, so
 # the arguments of their constructors are not shown.
 CALLED = (
-    *("JournalSaver",),
+    *("JournalSaver", "JournalStore", "JournalCache"),
     *("Options", "CowTable", "HandlerSafeLock", "JournalCollector", "JournalInstruments"),
     *("Bounds", "ManualOptions", "Owner", "History", "SimulatedDisk"),
     *("Limits", "AgentResult"),

@@ -8,7 +8,9 @@ journal/adapters/docs/LANGGRAPH.md describes what survives a crash, and what is 
 
 from __future__ import annotations
 
+from journal.adapters.langgraph._cache import JournalCache
 from journal.adapters.langgraph._opening import SaverOpening
 from journal.adapters.langgraph._saver import JournalSaver
+from journal.adapters.langgraph._store import JournalStore
 
-__all__ = ["JournalSaver", "SaverOpening"]
+__all__ = ["JournalCache", "JournalSaver", "JournalStore", "SaverOpening"]

@@ -1,0 +1,155 @@
+"""JournalStore and JournalCache beside LangGraph's own, and in one journal with a saver."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from journal import ClosedError, Tables
+from journal.testing import SimulatedDisk, lose
+from tests.installed import import_package
+
+import_package("langgraph.checkpoint.base")
+
+from langgraph.cache.memory import InMemoryCache  # noqa: E402
+from langgraph.store.base import PutOp  # noqa: E402
+from langgraph.store.memory import InMemoryStore  # noqa: E402
+
+from journal.adapters.langgraph import JournalCache, JournalSaver, JournalStore  # noqa: E402
+from tests.adapters.langgraph_support import put_steps, saver_on, steps  # noqa: E402
+
+NAMESPACES = st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=3).map(tuple)
+VALUES = st.none() | st.dictionaries(st.sampled_from("xy"), st.integers(0, 3), max_size=2)
+PUTS = st.lists(st.tuples(NAMESPACES, st.sampled_from("kl"), VALUES), min_size=1, max_size=3)
+
+
+def embed(texts: list[str]) -> list[list[float]]:
+    """Return a vector for each text."""
+    return [[float(len(text)), float(text.count("a"))] for text in texts]
+
+
+INDEX: Any = {"dims": 2, "embed": embed, "fields": ["text"]}
+
+
+def contents(store: Any) -> Any:
+    """Return all items and namespaces of a store."""
+    items = store.search((), limit=1000)
+    found = sorted((item.namespace, item.key, sorted(item.value.items())) for item in items)
+    return found, sorted(store.list_namespaces(limit=1000))
+
+
+@given(st.lists(PUTS, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_a_store_is_as_langgraphs_after_a_power_cut(batches: list[Any]) -> None:
+    """P2: after each batch and a power cut, a store has the items of LangGraph's own store."""
+    disk, oracle = SimulatedDisk(), InMemoryStore()
+    with Tables.open("/journal", disk=disk) as tables:
+        store: Any = JournalStore(tables)
+        for batch in batches:
+            for each in (store, oracle):
+                each.batch([PutOp(*put) for put in batch])
+            assert contents(store)[0] == contents(oracle)[0]
+        disk.power_cut(lose)
+    with Tables.open("/journal", disk=disk) as tables:
+        assert contents(JournalStore(tables))[0] == contents(oracle)[0]
+
+
+def test_vectors_are_not_computed_again(tmp_path: Path) -> None:
+    """A search by meaning gives the same scores after a restart, and embeds only the query."""
+
+    def found(store: Any) -> Any:
+        return [(i.key, i.score) for i in store.search(("docs",), query="banana")]
+
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables, index=INDEX)
+        for text in ("banana", "cherry", "fig"):
+            store.put(("docs",), text, {"text": text})
+        before = found(store)
+    asked: list[str] = []
+
+    def embed_and_note(texts: list[str]) -> list[list[float]]:
+        asked.extend(texts)
+        return embed(texts)
+
+    index = {**INDEX, "embed": embed_and_note}
+    with Tables.open(tmp_path / "journal") as tables:
+        assert found(JournalStore(tables, index=index)) == before
+        assert before[0][0] == "banana"
+        assert asked == ["banana"]
+
+
+def test_an_item_keeps_its_time_of_creation(tmp_path: Path) -> None:
+    """A second put changes the time of the update only, and a restart neither."""
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables)
+        store.put(("a",), "k", {"n": 1})
+        created = store.get(("a",), "k").created_at
+        store.put(("a",), "k", {"n": 2})
+        item = store.get(("a",), "k")
+        assert item.created_at == created < item.updated_at
+    with Tables.open(tmp_path / "journal") as tables:
+        assert JournalStore(tables).get(("a",), "k") == item
+
+
+def test_a_put_that_the_journal_refuses_is_not_seen(tmp_path: Path) -> None:
+    """A put that raises changes nothing that the store shows."""
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables)
+        store.put(("a",), "k", {"n": 1})
+    with pytest.raises(ClosedError):
+        store.put(("a",), "k", {"n": 2})
+    assert store.get(("a",), "k").value == {"n": 1}
+
+
+def test_a_cache_is_as_langgraphs(tmp_path: Path) -> None:
+    """A cache returns what LangGraph's own returns, after a restart, too."""
+    oracle: Any = InMemoryCache()
+    entries: Any = {(("a",), "k"): (1, None), (("a", "b"), "k"): ({"x": [1]}, None)}
+    keys = [*entries, (("a",), "absent")]
+    with Tables.open(tmp_path / "journal") as tables:
+        for cache in (oracle, JournalCache(tables)):
+            cache.set(entries)
+            asyncio.run(cache.aset({(("b",), "brief"): (2, -1)}))
+    with Tables.open(tmp_path / "journal") as tables:
+        cache = JournalCache(tables)
+        assert cache.get([*keys, (("b",), "brief")]) == oracle.get(keys)
+        for each in (cache, oracle):
+            each.clear([("a",)])
+        assert asyncio.run(cache.aget(keys)) == oracle.get(keys) == {(("a", "b"), "k"): {"x": [1]}}
+        asyncio.run(cache.aclear())
+        assert cache.get(keys) == {}
+
+
+def test_a_saver_a_store_and_a_cache_share_a_journal() -> None:
+    """One journal has the checkpoints, the items and the cache of a program."""
+    disk = SimulatedDisk()
+    with saver_on(disk) as saver:
+        put_steps(saver, 2)
+        JournalCache(saver.tables).set({(("a",), "k"): (1, None)})
+        JournalStore(saver.tables).put(("a",), "k", {"n": 1})
+        disk.power_cut(lose)
+    with saver_on(disk) as saver:
+        assert steps(saver) == [1, 0]
+        assert JournalStore(saver.tables).get(("a",), "k").value == {"n": 1}
+        assert JournalCache(saver.tables).get([(("a",), "k")]) == {(("a",), "k"): 1}
+
+
+def test_a_store_works_in_an_event_loop(tmp_path: Path) -> None:
+    """Puts, searches and removals work in an event loop as in threads."""
+
+    async def main() -> None:
+        async with JournalSaver.open(tmp_path / "journal") as saver:
+            store: Any = JournalStore(saver.tables)
+            await asyncio.gather(*(store.aput(("a",), str(n), {"n": n}) for n in range(20)))
+            assert len(await store.asearch(("a",), limit=100)) == 20
+            await store.adelete(("a",), "3")
+            assert await store.aget(("a",), "3") is None
+            journal = saver.tables.journal
+            assert journal.durable_lsn == journal.last_lsn
+
+    asyncio.run(main())

@@ -14,10 +14,10 @@ from journal._mirror.aside import own_frames, put_aside, read_aside, write_aside
 from journal._mirror.attaching import Attached, Attachment
 from journal._mirror.memory_store import MemoryStore
 from journal.testing import Outcome, SimulatedDisk, keep, lose, seeded
+from tests.mirror.shipping_support import SMALL, segments_in
 from tests.mirror.test_attaching import attached
 from tests.mirror.test_claiming import new_nonce
 from tests.mirror.test_comparing import COMMITS, Case, differ, rolled_back_and_written
-from tests.mirror.test_shipping import SMALL, segments_in
 from tests.mirror.world import STATEMENT
 
 EPOCH = 2  # of the writer that made the fork

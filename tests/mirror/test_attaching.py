@@ -14,9 +14,9 @@ from journal._mirror.attaching import Attached, Attachment
 from journal._mirror.claiming import HeldError, OtherJournalError, OvertakenError, look
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, UnreachableError
+from tests.mirror.shipping_support import SMALL, segments_in
 from tests.mirror.test_claiming import new_nonce
 from tests.mirror.test_comparing import COMMITS, Case
-from tests.mirror.test_shipping import SMALL, segments_in
 from tests.mirror.world import STATEMENT
 
 

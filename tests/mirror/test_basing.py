@@ -18,8 +18,8 @@ from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import read_log, true_checkpoints
 from journal._mirror.restoring import Target, restore_into
 from journal._recovery.recovery import Recovery
+from tests.mirror.shipping_support import TIMEOUT_S, Outages, segments_in
 from tests.mirror.test_checkpointing import count_in, counter_at
-from tests.mirror.test_shipping import TIMEOUT_S, Outages, segments_in
 
 
 def test_a_gap_is_refused_by_name(tmp_path: Path) -> None:

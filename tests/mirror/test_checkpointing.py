@@ -19,8 +19,8 @@ from journal._mirror.reading import BEGINNING, read_entry, read_log
 from journal._mirror.restoring import Target, restore_into
 from journal._mirror.unshipped import Unshipped
 from journal._mirror.upkeep import Upkeep
+from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, segments_in
 from tests.mirror.test_claiming import claimer
-from tests.mirror.test_shipping import SMALL, TIMEOUT_S, Mirrored, segments_in
 from tests.mirror.world import STATEMENT
 
 

@@ -16,8 +16,8 @@ from journal._mirror.memory_store import MemoryStore
 from journal._mirror.place_note import write_note
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
+from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, segments_in
 from tests.mirror.stores import opened
-from tests.mirror.test_shipping import SMALL, TIMEOUT_S, Mirrored, segments_in
 
 COMMITS = 60
 

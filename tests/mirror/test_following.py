@@ -20,11 +20,11 @@ from journal._mirror.live_copy import LiveCopy
 from journal._mirror.place_note import Known, read_note
 from journal._mirror.store import AbsentError, UnreachableError
 from tests.mirror.conftest import Open
+from tests.mirror.shipping_support import TIMEOUT_S, Mirrored, segments_in
 from tests.mirror.test_checkpointing import count_in, counter_at
 from tests.mirror.test_claiming import claimer
 from tests.mirror.test_comparing import Counted
 from tests.mirror.test_place_note import bytes_at
-from tests.mirror.test_shipping import TIMEOUT_S, Mirrored, segments_in
 from tests.support import until
 
 

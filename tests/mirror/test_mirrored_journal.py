@@ -19,6 +19,7 @@ from journal._log import settle
 from journal._mirror.claiming import look
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.restoring import restore_into
+from tests.mirror.shipping_support import segments_in
 from tests.mirror.stores import (
     TIMEOUT_S,
     SilentStore,
@@ -27,7 +28,6 @@ from tests.mirror.stores import (
     records_in,
     write,
 )
-from tests.mirror.test_shipping import segments_in
 
 
 def test_a_journal_is_mirrored_byte_for_byte(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from journal._mirror.claiming import look
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.restoring import restore_into
 from journal._names import MIRROR
+from tests.mirror.shipping_support import segments_in
 from tests.mirror.stores import mirror_of
-from tests.mirror.test_shipping import segments_in
 
 OPTIONS = Options(segment_bytes=4096)
 MIRRORED, BEHIND, AHEAD, OTHER = 40, 15, 45, 7  # the last LSN of each

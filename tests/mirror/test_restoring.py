@@ -12,8 +12,8 @@ from journal._mirror.entry import MirrorDamageError, Piece
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.restoring import restore_into
 from journal.errors import CorruptionError
+from tests.mirror.shipping_support import TIMEOUT_S, Mirrored
 from tests.mirror.test_claiming import claimer
-from tests.mirror.test_shipping import TIMEOUT_S, Mirrored
 
 
 def test_a_restore_needs_a_new_directory(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from journal._mirror.blobs import checkpoint_names, roll_up_names
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import RefusedError
 from journal._mirror.verifying import MirrorFinding, findings
+from tests.mirror.shipping_support import TIMEOUT_S, Outages
 from tests.mirror.test_checkpointing import counter_at
-from tests.mirror.test_shipping import TIMEOUT_S, Outages
 
 
 def mirrored(path: Path) -> MemoryStore:

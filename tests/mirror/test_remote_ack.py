@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,15 @@ def test_recovered_records_are_durable_once_the_mirror_has_them(
         assert journal.durable_lsn == 5
 
 
+def is_synced(journal: Journal, lsn: int) -> bool:
+    return journal.stats().synced_lsn >= lsn
+
+
 def append_until_refused(journal: Journal) -> None:
-    for _ in range(100):
-        journal.request_commit(journal.append("x" * 1000))
+    for _ in range(20):  # of twice the buffer; each is on this disk before the next one
+        lsn = journal.append("x" * 1000)
+        journal.request_commit(lsn)
+        until(partial(is_synced, journal, lsn), "the record is on this disk")
 
 
 def test_a_silent_mirror_is_like_a_full_disk(tmp_path: Path, store: SilentStore) -> None:

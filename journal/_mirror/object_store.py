@@ -43,9 +43,9 @@ class ObjectStore:
 
         seconds = f"{timeout_s:g}s"
         # A few retries hide a dropped connection. A longer outage is the caller's to decide about.
-        retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=timeout_s)}
+        retries: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=timeout_s)}
         # Plain HTTP is used only if the endpoint's address says so, as for a server on this host.
-        options = {"timeout": seconds, "connect_timeout": seconds, "allow_http": True}
+        options: Any = {"timeout": seconds, "connect_timeout": seconds, "allow_http": True}
         try:
             store = obstore.store.from_url(
                 url,

@@ -354,6 +354,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "imports": {"rows": [{"what": "bare", "wall_ms": 10}]},
     "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
     "legacy": {"rows": [{"what": "read as JSON", "wall_ms": 10}]},
+    "mirror": {"rows": [{"what": "no mirror", "rate": 10}]},
     "tables": {
         "rows": [
             {"rows": rows, "what": what, "peer": peer, "cost": 2, "unit": "us"}

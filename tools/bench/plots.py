@@ -234,20 +234,24 @@ def _burn(results: Results) -> Any:
 
 
 def _imports(results: Results) -> Any:
-    figure, ((axis,),) = panels(1, 1)
-    names = [row["what"] for row in results["rows"]]
-    axis.barh(names, [row["wall_ms"] for row in results["rows"]])
-    axis.invert_yaxis()
-    axis.set(title="start to end, ms")
-    return figure
+    return _bars({row["what"]: row["wall_ms"] for row in results["rows"]}, "start to end, ms")
 
 
 def _flushes(results: Results) -> Any:
+    rows = results["rows"]
+    lengths = {f"{row['threads']} x {row['record_bytes']} B": row["flushes"] for row in rows}
+    return _bars(lengths, f"flushes a commit, {results['file_system']}")
+
+
+def _mirror(results: Results) -> Any:
+    return _bars({row["what"]: row["rate"] for row in results["rows"]}, "records/s")
+
+
+def _bars(lengths: dict[str, float], title: str) -> Any:
     figure, ((axis,),) = panels(1, 1)
-    names = [f"{row['threads']} x {row['record_bytes']} B" for row in results["rows"]]
-    axis.barh(names, [row["flushes"] for row in results["rows"]])
+    axis.barh(list(lengths), list(lengths.values()))
     axis.invert_yaxis()
-    axis.set(title=f"flushes a commit, {results['file_system']}")
+    axis.set(title=title)
     return figure
 
 
@@ -274,6 +278,7 @@ DRAWN: dict[str, Callable[[Results], Any]] = {
     "fanout": _fanout,
     "burn": _burn,
     "flushes": _flushes,
+    "mirror": _mirror,
     "imports": _imports,
     **dict.fromkeys(("inspector", "legacy"), _imports),
     "tables": _tables,

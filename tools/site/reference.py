@@ -124,7 +124,7 @@ def _documented(name: str, value: Any) -> str:
         if bases.isdisjoint({"object", "OpenHandle", "AsyncHandle", "Verbs"}):
             options["show-inheritance"] = ""
         # Otherwise, Sphinx omits the fields that a base class has as well, and the verbs.
-        if is_dataclass(value) or "Verbs" in bases:
+        if is_dataclass(value) or "Verbs" in {base.__name__ for base in value.__mro__}:
             options["inherited-members"] = ""
         kind = "exception" if issubclass(value, BaseException) else "class"
         return _rst(f"auto{kind}:: {name}", **options)

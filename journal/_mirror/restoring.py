@@ -60,7 +60,8 @@ class Target:
     def admits(self, checkpoint: CheckpointName) -> bool:
         """Return whether the checkpoint is of the target or of a moment before it."""
         if self.unix_ns is not None:
-            return checkpoint.made_ms * 1_000_000 <= self.unix_ns
+            # The checkpoint was made at any moment of that millisecond.
+            return (checkpoint.made_ms + 1) * 1_000_000 <= self.unix_ns
         return self.lsn is None or checkpoint.lsn <= self.lsn
 
     @property

@@ -27,7 +27,7 @@ class Kept(NamedTuple):
 def keep(checkpoints: Sequence[CheckpointName], now_ms: int, keep_s: float) -> Kept:
     """Return what is kept of a mirror with these checkpoints, which are in the order of the log."""
     since_ms = now_ms - keep_s * 1000
-    past = [at for at, name in enumerate(checkpoints) if name.made_ms <= since_ms]
+    past = [at for at, name in enumerate(checkpoints) if name.made_ms < since_ms]
     newest = max(len(checkpoints) - ALWAYS_KEPT, 0)
     if not past or not newest:
         begin = 0  # moments before the first checkpoint may still be asked for

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from journal import Options
+from journal._mirror.blobs import CheckpointName
 from journal._mirror.entry import MirrorDamageError, Piece
 from journal._mirror.memory_store import MemoryStore
-from journal._mirror.restoring import restore_into
+from journal._mirror.restoring import Target, restore_into
 from journal.errors import CorruptionError
 from tests.mirror.shipping_support import TIMEOUT_S, Mirrored
 from tests.mirror.test_claiming import claimer
@@ -85,3 +86,11 @@ def test_a_restored_journal_is_verified(tmp_path: Path) -> None:
     writer.append([Piece(path.name, 0, data)], 99)
     with pytest.raises(MirrorDamageError, match="promises LSN 99, but its bytes end at LSN 1"):
         restore_into(other, tmp_path / "b")
+
+
+def test_a_checkpoint_of_the_same_millisecond_is_not_taken() -> None:
+    """A checkpoint's time is in milliseconds, so one that may be later than the asked time is not
+    used."""
+    checkpoint = CheckpointName(1, 5, 1000, "")
+    assert not Target(unix_ns=1_000_999_999).admits(checkpoint)
+    assert Target(unix_ns=1_001_000_000).admits(checkpoint)

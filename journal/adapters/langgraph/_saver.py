@@ -298,7 +298,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
     def remove_expired(self) -> int:
         """Remove all threads that have expired, and return their number.
 
-        Each put removes some of them, and so does an open. An idle program may call this.
+        Each put removes some of them. An idle program may call this.
         """
         return self._threads.remove_expired(time.time())
 

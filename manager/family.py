@@ -75,8 +75,8 @@ class Family:
         return self._children.get(agent_id, 0)
 
     def has_live_child(self, agent_id: str) -> bool:
-        """Return whether a child of the agent is live. Ended children with live descendants are
-        passed over, which are few."""
+        """Return whether a child of the agent is live. This goes over the live children, and over
+        the few ended ones with live descendants."""
         branches = self._branches.get(agent_id, ())
         return any(get.status(self._rows[child_id]) in LIVE for child_id in branches)
 

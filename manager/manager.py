@@ -343,9 +343,9 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
 
         With a `cursor`, which is a name, it begins after the changes that an iterator of this name
         has dealt with before, also in an earlier process, or with all agents. A change is dealt
-        with when the next one is asked for. The positions are in the table "changes.cursors", a
-        few of the last changes may be yielded again after a crash, and one iterator of a name is
-        read at a time.
+        with when the next one is asked for. After a crash, a few of the last changes may be yielded
+        again. Read one iterator of a name at a time. The positions are in the table
+        "changes.cursors".
 
         Raise ClosedError, and ValueError if `after` was never appended. Reading the iterator may
         raise FailedError.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from journal import DurableState
 
 _PERIOD_S = 60.0  # the longest time between two searches while agents are spawned
-_SLACK = 16  # so many agents as this part of `keep_ended_max` may be kept in addition for a while
+_SLACK = 16  # for a while, a sixteenth of `keep_ended_max` more may be kept
 
 
 class Retention:
@@ -85,8 +85,8 @@ class Retention:
 def expired(rows: Iterable[Row], limits: Limits, at_ms: int) -> list[Row]:
     """Return the rows of the agents that `limits` no longer keeps, children before their parents.
 
-    An agent is kept while a child of it is, which any live descendant makes sure of, and while its
-    parent may still take its result: until that has ended and `keep_ended_s` have passed.
+    An agent is kept while one of its children is, so a live descendant keeps all its ancestors, and
+    while its parent may still take its result: until that has ended and `keep_ended_s` have passed.
     """
     by_id = {get.agent_id(row): row for row in rows}
     children = Counter(map(get.parent_id, by_id.values()))

@@ -318,7 +318,7 @@ class Watch(Waiting):
 
 
 def _keys(row: Row) -> tuple[Key, ...]:
-    """Return what the change that left this row may be awaited as."""
+    """Return the keys of the waiters that a change wakes. `row` is the row after it."""
     status = get.status(row)
     if status in ENDED:
         return get.agent_id(row), (get.parent_id(row),), PLACE

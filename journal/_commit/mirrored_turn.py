@@ -1,8 +1,9 @@
 """MirroredTurn: a CommitTurn whose commits are durable only when a mirror has them.
 
-A commit writes and syncs as ever, and the next one may begin at once. Its waiters are released, and
-its bytes leave the log buffer's account, when the mirror acknowledges them. So a mirror that is
-silent does what a full disk does: waiters wait, and when the buffer is full, appends are refused.
+A commit writes and syncs as without a mirror, and the next one may begin at once. Its waiters are
+released, and its bytes leave the log buffer's account, when the mirror acknowledges them. So a
+mirror that is silent does what a full disk does: waiters wait, and when the buffer is full, appends
+are refused.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class MirroredTurn(CommitTurn):
         return sum(held.waiters for held in tuple(self._held))
 
     def give_up(self) -> None:
-        """Release all waiters, with an error, because a close waits for the mirror in vain."""
+        """Release all waiters, with an error, because a close could not wait for the mirror."""
         self._has_given_up = True
         self._open_held()
 

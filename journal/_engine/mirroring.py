@@ -1,7 +1,8 @@
 """Mirroring: the mirror of an open journal, from the open to the close.
 
-An open attaches the locked directory to its mirror before it recovers it. The shipper's thread does
-everything after that, so no network call runs in a thread that commits, waits or closes.
+An open attaches the locked directory to its mirror before it recovers it. The threads of the
+shipper and its upkeep do everything after that, so no network call runs in a thread that commits,
+waits or closes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from journal.options import Options
 if TYPE_CHECKING:
     from journal._commit.mirrored_turn import MirroredTurn
 
-CLOSE_LIMIT_S = 10.0  # a close with ack="local" ships for at most that long
+CLOSE_LIMIT_S = 10.0  # a close with ack="local" ships for at most this time
 # With ack="remote", an upload waits for a part of the last one's time for those that it released.
 _GATHER, _GATHER_S_MAX = 0.25, 0.05
 _kept: list[object] = []  # a forked child closes none of its parent's connections
@@ -303,7 +304,7 @@ class Mirroring:
         return self._link.url
 
     def abandon(self) -> None:
-        """Let go of everything in a forked child, where the shipper does not exist."""
+        """Abandon everything in a forked child, where the shipper does not exist."""
         _kept.append(self)
         self._shipper.abandon()
 

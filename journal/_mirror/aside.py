@@ -1,4 +1,4 @@
-"""Aside: the files of a directory that has gone another way than its mirror.
+"""Aside: the files of a directory that has diverged from its mirror.
 
 A writer that was overtaken may have records that no other machine has, and an operator may have
 started an old copy of a machine. Before the directory gets the mirror's files, its own files move

@@ -67,7 +67,7 @@ class Attached(NamedTuple):
 
 
 class Attachment:
-    """The way of a locked directory to its mirror. Each step may be repeated after an
+    """The attachment of a locked directory to its mirror. Each step may be repeated after an
     UnreachableError, and goes on where it was."""
 
     def __init__(
@@ -135,7 +135,7 @@ class Attachment:
         """Claim the mirror, and bring the directory up to it.
 
         If both have records that the other lacks, put the directory's files aside first. Raises
-        HeldError, OtherJournalError, RestoredError and LostError, and after an open ForkedError,
+        HeldError, OtherJournalError, RestoredError and LostError, and ForkedError after an open,
         with the directory unchanged but for its marker; UnreachableError, RefusedError,
         MirrorDamageError, CorruptionError and the disk's errors.
         """
@@ -147,8 +147,8 @@ class Attachment:
             aside = put_aside(self._disk, self._directory, comparison.common)
             report(
                 logging.WARNING,
-                "%s: the directory and its mirror %s have gone different ways: each has records "
-                "that the other lacks. The mirror's are used, and the others are in %s now; "
+                "%s: the directory and its mirror %s have diverged: each has records that the "
+                "other lacks. The mirror's are used, and the others are in %s now; "
                 "journal-inspect mirror reappend shows them, and appends them again",
                 aside.origin,
                 store.url,
@@ -197,9 +197,9 @@ class Attachment:
             return
         comparison.staging.drop()
         raise ForkedError(
-            f"{self._directory.path} and its mirror {store.url} have gone different ways: the "
-            "mirror has records that the directory lacks. Open the directory again: it then gets "
-            "them, and records that only the directory has are put aside"
+            f"{self._directory.path} and its mirror {store.url} have diverged: the mirror has "
+            "records that the directory lacks. Open the directory again: it then gets them, and "
+            "records that only the directory has are put aside"
         )
 
     def _claimed(self) -> tuple[Store, Appender]:

@@ -1,4 +1,4 @@
-"""Basing: what a mirror starts again from, where bytes that it never got are gone.
+"""Basing: the new start of a mirror after bytes that it never got are gone.
 
 A compaction removes segments that a checkpoint covers, at the latest when the mirror lacks too
 many of them. And the log of a journal that gets its first mirror may begin late. Then a base goes

@@ -288,8 +288,8 @@ class Appender:
         """Append bytes, and return their entry. `last_lsn`: the LSN up to which the mirror then has
         every record.
 
-        Raises OvertakenError, and forever; MirrorDamageError, RefusedError, UnreachableError. After
-        the others, call `retry` until it returns, before anything else is appended.
+        Raises OvertakenError, and then at every later call. After MirrorDamageError, RefusedError
+        or UnreachableError, call `retry` until it returns, before anything else is appended.
         """
         return self._send(self._next_entry(BYTES, pieces, last_lsn))
 

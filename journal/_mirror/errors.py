@@ -105,7 +105,9 @@ class FencedError(FailedError):
 
 @public
 class MirrorError(JournalError):
-    """A mirror can't be used, and `reason` says why. Neither side was changed.
+    """A mirror can't be used, and `reason` says why.
+
+    An open that raises it has changed neither side, except that a claim may have been made.
 
     Source: journal/docs/RELIABILITY.md, "Mirrors".
     """

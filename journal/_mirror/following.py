@@ -1,4 +1,4 @@
-"""Following: a thread that keeps a directory up to a mirror's log, without claiming it.
+"""Following: a thread that keeps a directory up to date with a mirror, without claiming it.
 
 It asks for the next number every `poll_s` seconds. While there is no such entry, nothing is new: a
 request for what is absent costs a tenth of a list. But an entry that was rolled up and trimmed is

@@ -1,8 +1,8 @@
 """Holding: local segments that a checkpoint covers stay while the mirror still needs them.
 
 The mirror lacks them as long as it can't be reached. Holding them is bounded: if more than
-`lag_bytes_max` bytes are missing in the mirror, they go, and the mirror starts again from a
-checkpoint.
+`lag_bytes_max` bytes are missing in the mirror, they are removed, and the mirror starts again from
+a checkpoint.
 """
 
 from __future__ import annotations

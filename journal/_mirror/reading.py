@@ -1,11 +1,11 @@
 """Reading: the log of a mirror, as a reader on any machine sees it.
 
 A new reader begins at a checkpoint: what comes before is trimmed sooner or later. Each entry states
-the nonce of the one before, so a reader notices if it was led astray. That may happen: once a
-number is trimmed, a late or a stale request can put an entry there again. Such a stray is a claim,
-and a roll-up holds its number. So a reader that meets a missing number or a wrong predecessor goes
-on from that roll-up, or else from a checkpoint. Bytes that are applied twice are the same bytes.
-Source: tools/proof/mirror_model.py.
+the nonce of the one before, so a reader notices an entry that does not belong there. There may be
+one: once a number is trimmed, a late or a stale request can put an entry there again. Such a stray
+is a claim, and a roll-up holds its number. So a reader that meets a missing number or a wrong
+predecessor goes on from that roll-up, or else from a checkpoint. Bytes that are applied twice are
+the same bytes. Source: tools/proof/mirror_model.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Shipper: the thread that brings a mirror up to date, and the waiters for that.
 
-No request to the store runs in any other thread: while the store is silent, commits, waiters, a
-close and a fork go on as without a mirror. The thread looks at the end of what is synced every
-`interval_s`, or at once when it is woken, and appends what is new as one entry, or several if it is
-large. A request that fails is repeated until it succeeds, so entries are in the order of the log.
+No thread that commits or waits makes a request to the store: while the store is silent, commits,
+waiters, a close and a fork go on as without a mirror. (Blobs are put in a thread of their own; see
+Upkeep.) The thread looks at the end of what is synced every `interval_s`, or at once when it is
+woken, and appends what is new as one entry, or several if it is large. A request that fails is
+repeated until it succeeds, so entries are in the order of the log.
 """
 
 from __future__ import annotations
@@ -55,10 +56,9 @@ class Shipper:
         """Prepare the thread. It closes `directory` and the store when it ends.
 
         `attach` returns the mirror; it is repeated until the store answers, and `make_upkeep` then
-        makes what tidies the mirror. `synced_end` returns
-        the end of what is synced, None if nothing was since the open; then the log ends at
-        `recovered_lsn`. `epoch`: the writer's. `mirrored_lsn`: the LSN that the mirror is known to
-        have.
+        makes the mirror's upkeep. `synced_end` returns the end of what is synced, None if nothing
+        was since the open; then the log ends at `recovered_lsn`. `epoch`: the writer's.
+        `mirrored_lsn`: the LSN that the mirror is known to have.
         """
         self._attach = attach
         self._make_upkeep = make_upkeep

@@ -1,4 +1,4 @@
-"""Upkeep: roll-ups, checkpoints and bases of a writer's mirror, and what they let go.
+"""Upkeep: roll-ups, checkpoints and bases of a writer's mirror, and removals.
 
 Nothing here is needed for a commit to be in the mirror. It bounds the number of objects, and the
 time of a restore.
@@ -64,7 +64,7 @@ class Upkeep:
         self._hold(cursor)
 
     def add(self, entry: MirrorEntry) -> None:
-        """Note an entry that was appended. Its bytes are behind the cursor now."""
+        """Note an entry that was appended. Its bytes are before the cursor now."""
         self._roll_ups.add(entry)
         self._checkpoints.add(entry)
         self._hold(self._unshipped.cursor)
@@ -114,7 +114,7 @@ class Upkeep:
         self._next_at = time.monotonic() + _RETRY_S
         if not self._is_reported:
             self._is_reported = True
-            text = "%s: the mirror can't be tidied, so it grows until that succeeds: %s"
+            text = "%s: the mirror grows, because its old objects can't be removed: %s"
             post(logging.WARNING, text, self._directory.path, error)
 
     def start_again(

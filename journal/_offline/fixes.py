@@ -1,4 +1,4 @@
-"""Fixes: what a repair can put right in the files of a journal before it cuts anything.
+"""Fixes: the repairs of a journal's files that lose nothing, made before anything is cut.
 
 Segments that have each other's names get those in their headers, and a damaged header is replaced
 by the one that the segment must have had. A FixedDirectory shows the result before it is made.

@@ -2,8 +2,8 @@
 
 All fields but one are known: the name states the epoch and the first LSN, and the other files the
 journal's id. The header's CRC is the seed of the frames, and each whole frame confirms it. The time
-at which the segment was made is the only field that may be lost; then a time is chosen with which
-the CRC comes out right. No decision depends on it.
+at which the segment was made is the only field that may be lost; then one is chosen that
+makes the CRC match. No decision depends on it.
 """
 
 from __future__ import annotations

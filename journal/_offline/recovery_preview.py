@@ -57,7 +57,7 @@ class RecoveryPreview:
     """The same as `problem`, in fields for programs."""
 
     fixes: int = 0
-    """The number of segments that a repair can put right without any loss: it gives them the names
+    """The number of segments that a repair can fix without any loss: it gives them the names
     in their headers, or rebuilds damaged headers."""
 
     is_cut: bool = False

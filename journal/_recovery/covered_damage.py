@@ -1,4 +1,4 @@
-"""Covered damage: damaged frames that no open needs, because a checkpoint holds what came of them.
+"""Covered damage: damaged frames that no open needs, because a checkpoint holds the state.
 
 An open reads on after such damage only at a place that proves itself: at a whole frame, whose
 payload verifies, or at a mark. Source: journal/docs/FORMAT.md, "Damage that a checkpoint covers".

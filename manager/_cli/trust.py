@@ -45,7 +45,7 @@ def may_run(workspace: str, state_dir: str, *, retry_failed: bool) -> bool:
 
 
 def hint_at_continued_lines(tasks: Sequence[Task]) -> None:
-    """Say so if a line ends in a backslash, because it does not continue on the next one."""
+    """Warn of a line that ends in a backslash, because it does not continue on the next one."""
     continued = [
         task.where
         for task in tasks

@@ -63,7 +63,7 @@ class Executor:
         *,
         tasks: int,
     ) -> None:
-        """Keep shorter results the more `tasks` the run has."""
+        """Prepare to run commands. The more `tasks` the run has, the shorter each result is."""
         self._workspace = workspace
         self._guard = guard
         self._outputs = outputs

@@ -1,4 +1,4 @@
-"""Putting aside: a directory that has gone another way than its mirror keeps its records."""
+"""Putting aside: a directory that has diverged from its mirror keeps its records."""
 
 from __future__ import annotations
 

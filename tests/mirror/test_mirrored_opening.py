@@ -202,7 +202,7 @@ def test_a_rolled_back_directory_without_contact_stops_at_the_first(tmp_path: Pa
     store.fall_silent()
     journal = opened(tmp_path / "b", store)
     store.answer()
-    with pytest.raises(FailedError, match="have gone different ways"):
+    with pytest.raises(FailedError, match="have diverged"):
         journal.wait_mirrored(timeout_s=TIMEOUT_S)
     with pytest.raises(FailedError):
         journal.close()

@@ -1,9 +1,9 @@
 """Exits: the exit codes, and the code and the message for each error.
 
 0 fine · 1 a negative answer: a torn tail, damage that no open needs, nothing found, a difference ·
-2 usage · 3 corruption that an open refuses, or where the verb reads · 4 can't open: missing, not a
-journal, no permission, a newer version · 5 locked by a live writer · 124 timed out · 130, 143
-stopped by SIGINT, SIGTERM · 141 the reader of the output has gone.
+2 usage · 3 corruption: an open refuses, or the verb can't read what it was asked for · 4 can't
+open: missing, not a journal, no permission, a newer version · 5 locked by a live writer · 124 timed
+out · 130, 143 stopped by SIGINT, SIGTERM · 141 the reader of the output has gone.
 
 The engine is imported only after an error, so that `--help` does not wait for it.
 """

@@ -33,13 +33,13 @@ _EXIT_CODES = (
     ("0", "fine"),
     ("1", "a negative answer: a torn tail, damage that no open needs, nothing found, a difference"),
     ("2", "wrong usage of the command line"),
-    ("3", "corruption that an open refuses, or where the verb reads"),
+    ("3", "corruption: an open refuses, or the verb can't read what it was asked for"),
     (
         "4",
         "can't open: missing, not a journal, no permission, a newer version; or the extra `cli` is "
         "not installed",
     ),
-    ("5", "locked by a live writer (only `repair`, `follow` and `reappend` need the lock)"),
+    ("5", "locked by a live writer (only `repair`, `follow` and `mirror reappend` need the lock)"),
     ("124", "timed out"),
     ("130, 143", "stopped by SIGINT, SIGTERM"),
     ("141", "the reader of the output has gone"),
@@ -120,9 +120,9 @@ def _version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
 def cli() -> None:
     """Look into the journal in the directory PATH, whether its writer is running or not.
 
-    Only `repair --apply` and `mirror reappend --apply` change a journal, and only these, `repair`
-    and `follow` take its lock. `backup`, `restore`, `report`, `follow` and `checkpoint --write`
-    write the file or directory that you name.
+    Only `repair --apply` and `mirror reappend --apply` change a journal. They, `repair` and
+    `follow` take its lock, and no other verb does. `backup`, `restore`, `report`, `follow` and
+    `checkpoint --write` write the file or directory that you name.
 
     Data goes to stdout, messages go to stderr. Unprintable characters are escaped. In JSON, bytes
     are {"base64": ...}, ext types {"ext": n, "base64": ...}, and maps whose keys are not all

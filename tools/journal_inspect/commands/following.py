@@ -1,4 +1,4 @@
-"""follow: keep a directory up to a mirror."""
+"""follow: keep a directory up to date with a mirror."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mirror reappend: show the records that only a directory has which was put aside, or append them
+"""mirror reappend: show the records that are only in a directory that was put aside, or append them
 to the journal again."""
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def _put(report: ReappendReport) -> None:
 def _advise(report: ReappendReport) -> None:
     path = report.path
     if not report.records:
-        say(f"{path}: the mirror has every record; remove the directory when you like")
+        say(f"{path}: the mirror has every record; you may remove the directory")
     elif report.appended_last_lsn is not None:
-        say(f"{path}: the journal has the records again; remove the directory when you like")
+        say(f"{path}: the journal has the records again; you may remove the directory")
     else:
         say(
             f"{path}: nothing was changed; see the records with: "

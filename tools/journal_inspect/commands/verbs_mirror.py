@@ -39,7 +39,7 @@ def restore(url: str, directory: str, renderer: Renderer, lsn: int | None, at: T
         return restore_mirror(url, directory, renderer, lsn=lsn, at=at)
 
 
-@click.command(short_help="Keep a directory up to a mirror, for readers.")
+@click.command(short_help="Keep a directory up to date with a mirror, for readers.")
 @_URL
 @_DIRECTORY
 @click.option("--until-lsn", type=LSN, help="Stop as soon as the directory has this LSN.")
@@ -62,7 +62,7 @@ def follow(
     timeout_s: float | None,
     put_aside: bool,
 ) -> int:
-    """Keep the directory PATH up to the mirror at URL, until you stop it.
+    """Keep the directory PATH up to date with the mirror at URL, until you stop it.
 
     The directory is made if it is missing. All other verbs read it meanwhile, and no writer can
     open it. Nothing is changed in the mirror. After a stop, the directory can be followed again, or
@@ -85,9 +85,9 @@ def follow(
         )
 
 
-@click.group(short_help="Look into a mirror, or append records again that an open put aside.")
+@click.group(short_help="Examine a mirror, or append the records that an open put aside.")
 def mirror() -> None:
-    """Look into a mirror, or append records again that an open put aside.
+    """Examine a mirror, or append the records that an open put aside.
 
     URL is the address of a mirror: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX,
     nats://HOST,HOST/STREAM or file:///DIRECTORY. Credentials come from the environment and from the
@@ -159,7 +159,7 @@ def reappend(
     """Show which records of PATH are in no mirror; with --apply, append them to the journal again.
 
     PATH is a directory JOURNAL.aside-EPOCH, to which an open has moved a journal's files because
-    the journal and its mirror had gone different ways. `log PATH` shows the records.
+    the journal and its mirror had diverged. `log PATH` shows the records.
 
     --apply needs the journal's lock, so stop its program first. The records get new LSNs after all
     others. Nothing in PATH is removed, and a second call appends nothing again.

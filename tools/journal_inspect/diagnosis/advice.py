@@ -36,7 +36,7 @@ class Action(StrEnum):
     """No record is lost. A repair sets aside the files that keep the journal from opening."""
 
     FIX = "fix"
-    """A repair puts right wrong names of files or damaged headers of segments."""
+    """A repair fixes wrong names of files or damaged headers of segments."""
 
     RESTORE_BACKUP = "restore_backup"
     """Neither a checkpoint nor the beginning of the log is left, so no repair helps."""

@@ -278,7 +278,8 @@ def test_log_follows_the_requested_range(tmp_path: Path) -> None:
 def test_the_reader_knows_where_the_log_ends(path: Path, tmp_path: Path) -> None:
     """The reader takes the first LSNs from names, and the last one from the newest segment.
 
-    Damage before that segment does not matter. Damage in it ends the log where `entries` ends.
+    Damage before that segment does not matter. Damage in it ends the log where `entries` ends. If
+    there is no segment, only a checkpoint states the journal's id.
     """
     with JournalReader.open(path) as reader:
         assert reader.first_lsns == [9, 45, 54, 58, 59]
@@ -290,8 +291,11 @@ def test_the_reader_knows_where_the_log_ends(path: Path, tmp_path: Path) -> None
         assert reader.last_lsn == 58
         flip(segments(path)[-1], 0)  # now also its header
         assert (reader.last_lsn, reader.journal_id) == (58, f"{1:032x}")
-    with JournalReader.open(make(tmp_path / "empty", [])) as reader:
+    with JournalReader.open(make(tmp_path / "empty", [], application="")) as reader:
         assert (reader.first_lsns, reader.last_lsn, reader.journal_id) == ([], 0, None)
+    with JournalReader.open(make(tmp_path / "owned", [])) as reader:
+        stated = json.loads(checkpoints(tmp_path / "owned")[0].read_text())["journal_id"]
+        assert (reader.first_lsns, reader.last_lsn, reader.journal_id) == ([], 0, stated)
 
 
 def test_leftovers_of_a_removal_are_not_shown(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -54,11 +55,11 @@ def check_replaceable(path: str, *, replace: bool) -> None:
     except FileNotFoundError:
         return
     if not replace:
-        problem = "exists already"
+        problem = os.strerror(errno.EEXIST)
     elif not stat.S_ISREG(info.st_mode):
         problem = "is no regular file, so it is not replaced"
     elif info.st_uid != os.geteuid():
         problem = f"belongs to uid {info.st_uid}, so it is not replaced"
     else:
         return
-    raise FileExistsError(17, problem, path)
+    raise FileExistsError(errno.EEXIST, problem, path)

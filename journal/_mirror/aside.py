@@ -5,9 +5,10 @@ started an old copy of a machine. Before the directory gets the mirror's files, 
 to `PATH.aside-EPOCH`, where nothing removes them. They keep their names, so that every reader opens
 them as a journal.
 
-All files are copied and synced first. The file ASIDE comes last, and makes the copy complete. Only
-then are the originals removed. So each step may be interrupted: an incomplete copy is made again,
-and of a complete one, the removal goes on.
+A copy begins with the file COPYING.tmp, so that no other directory is taken for one. All files are
+copied and synced. The file ASIDE comes last, and makes the copy complete. Only then are the
+originals removed. So each step may be interrupted: an incomplete copy is made again, and of a
+complete one, the removal goes on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from journal.errors import JournalError
 
 _READ_BYTES = 1 << 20
 _VERSION = 1
+_COPYING = "COPYING" + TMP  # the first file of a copy, until it is complete
 
 
 class Aside(NamedTuple):
@@ -61,14 +63,17 @@ def put_aside(disk: Disk, directory: Directory, common: dict[str, int]) -> Aside
         suffix = f".aside-{epoch}" + (f"-{number}" if number > 1 else "")
         target = disk.open_directory(directory.path + suffix, write=True)
         try:
-            if ASIDE not in target.names():
+            names = target.names()
+            if ASIDE not in names and (not names or _COPYING in names):
                 _copy(directory, target, common)
-            if _holds(target, directory):
+            if ASIDE in target.names() and _holds(target, directory):
                 _remove(directory)
                 return read_aside(target)
         finally:
             target.close(unlock=False)
-        number += 1  # it is another fork of the same epoch, perhaps of a machine rolled back twice
+        # It is another fork of the same epoch, perhaps of a machine rolled back twice, or was made
+        # by somebody else.
+        number += 1
 
 
 def read_aside(directory: Directory) -> Aside:
@@ -143,14 +148,20 @@ def _read(directory: Directory, name: str, begin: int, end: int) -> bytes:
 
 
 def _copy(directory: Directory, target: Directory, common: dict[str, int]) -> None:
-    for name in target.names():
-        target.remove(name)  # of a copy that was interrupted; the originals are all there
+    begun = target.names()
+    if _COPYING not in begun:
+        target.open(_COPYING, "create").close()
+        target.sync()
+    for name in begun:
+        if name != _COPYING:
+            target.remove(name)  # of a copy that was interrupted; the originals are all there
     names = directory.names()
     for name in _files(names):
         copy_file(directory, target, name, None)
     target.open(LOCK, "create").close()
     target.sync()
     write_aside(target, Aside(target.path, directory.path, common))
+    remove_if_exists(target, _COPYING)
 
 
 def _holds(target: Directory, directory: Directory) -> bool:

@@ -21,6 +21,7 @@ import msgpack
 from journal._format.crc32c import checksum
 from journal._format.layout import CRC, LSN_MAX
 from journal._format.segment import SegmentName
+from journal._mirror.errors import MirrorReason
 from journal._mirror.store import StoreError
 from journal._names import CHECKPOINT_NAME, SEGMENT_NAME
 
@@ -56,6 +57,12 @@ class MirrorDamageError(StoreError):
         lost = f"; what follows LSN {self.lsn - 1} can't be read" if self.lsn else ""
         what = f"blob {self.name}, entry {self.number}" if self.name else f"entry {self.number}"
         return f"{what}: {self.problem}{lost}"
+
+
+class NewerEntryError(MirrorDamageError):
+    """An entry was written by a newer version."""
+
+    reason = MirrorReason.NEWER_VERSION
 
 
 class Claim(NamedTuple):
@@ -169,7 +176,7 @@ def decode(data: bytes, number: int) -> MirrorEntry:
         raise MirrorDamageError(number, "it is not an entry of a mirror; something else wrote it")
     if values[0] > _VERSION:
         problem = f"its version {values[0]} is newer than {_VERSION}; use a newer journal-engine"
-        raise MirrorDamageError(number, problem)
+        raise NewerEntryError(number, problem)
     try:
         entry = _from_values(values)
     except (ValueError, TypeError) as error:

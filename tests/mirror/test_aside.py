@@ -132,6 +132,20 @@ def segments_on(disk: SimulatedDisk, path: str) -> dict[str, bytes]:
     return {name: data for name, data in disk.contents(path).items() if name.endswith(".seg")}
 
 
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    """A directory that is named like one that was put aside, but was not begun by an open, keeps
+    its files. The fork gets the next name."""
+    case = Case(tmp_path)
+    rolled_back_and_written(case)
+    other = tmp_path / f"journal.aside-{EPOCH}"
+    other.mkdir(0o700)
+    (other / "notes.txt").write_text("mine")
+    before = segments_in(case.path)
+    attached(case.store, case.path)
+    assert [path.name for path in other.iterdir()] == ["notes.txt"]
+    assert segments_in(tmp_path / f"journal.aside-{EPOCH}-2") == before
+
+
 @pytest.mark.parametrize("outcome", [keep, lose, seeded(1)], ids=["kept", "lost", "some"])
 def test_each_step_may_be_interrupted(outcome: Outcome, tmp_path: Path) -> None:
     """After a power cut at any step, the next opening has the mirror's records, and those that only

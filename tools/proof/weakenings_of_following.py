@@ -58,15 +58,15 @@ OF_ASIDE = (
     Weakening(
         "aside_keeps_an_interrupted_copy",
         "journal/_mirror/aside.py",
-        "            if ASIDE not in target.names():\n",
-        "            if not target.names():\n",
+        "(not names or _COPYING in names)",
+        "not names",
         ASIDE,
     ),
     Weakening(
         "aside_takes_any_complete_directory",
         "journal/_mirror/aside.py",
-        "            if _holds(target, directory):\n",
-        "            if True:\n",
+        "if ASIDE in target.names() and _holds(target, directory):\n",
+        "if ASIDE in target.names():\n",
         ASIDE,
     ),
     Weakening(

@@ -230,6 +230,13 @@ OF_ATTACHING = (
         ATTACHING,
     ),
     Weakening(
+        "foreign_directory_is_taken_for_a_copy",
+        "journal/_mirror/aside.py",
+        "and (not names or _COPYING in names)",
+        "",
+        ("tests/mirror/test_aside.py",),
+    ),
+    Weakening(
         "refused_claim_is_kept",
         "journal/_mirror/attaching.py",
         "                self._appender.release()\n",

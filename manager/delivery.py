@@ -85,7 +85,8 @@ class Delivery:
         """
         ref, by, at_ms = text("ref", ref), text("by", by), clock.now_ms()
         progress = None
-        if checkpoint is not None or steps_taken is not None:
+        records.check_steps(checkpoint, steps_taken)
+        if checkpoint is not None:
             progress = records.checkpoint(at_ms, checkpoint, steps_taken or 0)
         return self._agent(self._updates.take(ref, by, records.take(at_ms), progress))
 

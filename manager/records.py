@@ -175,6 +175,12 @@ def _token_budget(value: int | None) -> int | None:
     return None if value is None else whole("token_budget", value, low=1)
 
 
+def check_steps(checkpoint: object, steps_taken: int | None) -> None:
+    """Raise ValueError for steps without a checkpoint, which would be replaced with null."""
+    if checkpoint is None and steps_taken is not None:
+        raise ValueError("steps_taken counts the steps of a checkpoint; pass both, or neither")
+
+
 def checkpoint(at_ms: int, value: object, steps_taken: int) -> Record:
     return [
         "checkpoint",

@@ -79,6 +79,7 @@ class FleetTransaction(Verbs[None, str]):
     ) -> None:
         """Record that the agent `by` has taken the result of an agent that has ended; see
         `SubAgentManager.take`. With a `checkpoint`, this counts as two changes."""
+        records.check_steps(checkpoint, steps_taken)
         agent_id, _ = self._find(text("ref", ref))
         taker_id, _ = self._find(text("by", by))
         record = records.take(clock.now_ms())
@@ -89,7 +90,7 @@ class FleetTransaction(Verbs[None, str]):
             return True
 
         self._add(None, record, is_due, urgent=False)
-        if checkpoint is not None or steps_taken is not None:
+        if checkpoint is not None:
             self.update_checkpoint(taker_id, checkpoint, steps_taken=steps_taken or 0)
 
     def _spawn(

@@ -120,6 +120,19 @@ def test_a_take_with_a_checkpoint_is_one_change(manager: SubAgentManager) -> Non
     assert manager.take("part 1", by="lead").taken_by == lead.agent_id  # after acting on it
 
 
+def test_steps_without_a_checkpoint_are_refused(manager: SubAgentManager) -> None:
+    """Steps without a checkpoint are refused: the taker would lose the checkpoint that it has."""
+    children(manager, 1)
+    finish(manager, "part 0")
+    manager.update_checkpoint("lead", {"sum": 0}, steps_taken=3)
+    with pytest.raises(ValueError, match="pass both, or neither"):
+        manager.take("part 0", by="lead", steps_taken=4)
+    with pytest.raises(ValueError, match="pass both, or neither"), manager.transaction() as t:
+        t.take("part 0", by="lead", steps_taken=4)
+    assert manager.get("lead").checkpoint == {"sum": 0}
+    assert manager.get("part 0").taken_by is None
+
+
 def test_only_an_ended_agent_is_taken(manager: SubAgentManager) -> None:
     """A live agent has no result to take, and no agent takes its own."""
     children(manager, 1)

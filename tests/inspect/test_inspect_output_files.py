@@ -91,3 +91,25 @@ def test_a_lack_of_memory_has_its_own_message(
 
     monkeypatch.setattr("journal_inspect.commands.info.show_info", show_info)
     check_refused(ask("info", make(tmp_path / "j")), 4, "needs more memory than there is")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_may_not_be_replaced_is_new(
+    has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that another process makes at the last moment is not replaced. On a file system
+    without links, the new file still gets its name."""
+    path = tmp_path / "out"
+    monkeypatch.setattr(
+        "journal_inspect.rendering.output_file.check_replaceable", lambda *_, **__: 0
+    )
+    if has_links:
+        with pytest.raises(FileExistsError), output_file(str(path), replace=False):
+            path.write_text("of another process")
+        assert path.read_text() == "of another process"
+    else:
+        monkeypatch.setattr(os, "link", lambda *_: os.stat("/missing"))
+        with output_file(str(path), replace=False) as file:
+            file.write("new")
+        assert path.read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]

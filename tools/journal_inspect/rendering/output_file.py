@@ -31,21 +31,28 @@ def output_file(path: str, *, replace: bool) -> Iterator[IO[str]]:
         finally:
             os.close(fd)
         check_replaceable(path, replace=replace)
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _rename_new(temporary, path)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
-        if (
-            isinstance(error, OSError)
-            and error.errno is not None
-            and error.filename
-            in (
-                None,
-                temporary,
-            )
-        ):
-            error.filename = path
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
+            error.filename, error.filename2 = path, None
         raise
+
+
+def _rename_new(temporary: str, path: str) -> None:
+    """Give a file a name that no file has, as far as the file system can guarantee that."""
+    try:
+        os.link(temporary, path)  # unlike a rename, it never replaces a file
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, such as that of a memory stick
+        os.rename(temporary, path)
+    else:
+        os.unlink(temporary)
 
 
 def check_replaceable(path: str, *, replace: bool) -> None:

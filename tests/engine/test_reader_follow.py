@@ -183,4 +183,5 @@ def test_following_reports_damage(disk: SimulatedDisk) -> None:
             (finding,) = reader.verify()
             assert (finding.kind, finding.offset, finding.lsn) == ("corruption", offset, 2)
             (info,) = reader.segments()
-            assert (info.state, info.last_lsn) == ("damaged", 1)
+            assert (info.state, info.last_lsn) == ("damaged", 3)
+            assert info.unreadable == ((2, 2),)

@@ -49,7 +49,7 @@ def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool)
     following = _Following(path, agent) if follow else None
     reader = _Reader(path, agent, "err" if stderr else "out")
     try:
-        while following is not None and not following.ended.wait(_POLL_S):
+        while following is not None and not following.has_ended(_POLL_S):
             reader.agent = following.agent
             _copy(reader)
         if following is not None:
@@ -92,14 +92,17 @@ class _Following:
         self.agent = agent
         """The newest state of the agent."""
 
-        self.ended = threading.Event()
-        """Set once nothing more is printed."""
-
         self.error: Exception | None = None
         """The error that ended the following."""
 
         self._path = path
-        threading.Thread(target=self._follow, daemon=True).start()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def has_ended(self, wait_s: float) -> bool:
+        """Wait up to `wait_s` seconds, and return whether nothing more is printed."""
+        self._thread.join(wait_s)
+        return not self._thread.is_alive()
 
     def _follow(self) -> None:
         try:
@@ -110,7 +113,6 @@ class _Following:
                         break
         except Exception as error:
             self.error = error
-        self.ended.set()
 
 
 class _Reader:

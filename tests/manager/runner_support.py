@@ -28,15 +28,20 @@ PYTHON = (sys.executable, "-P")
 
 @pytest.fixture(autouse=True)
 def watchdog() -> Iterator[None]:
-    """Fail a test that hangs. Most tests here run in the main thread, which a signal reaches."""
+    """Fail a test that hangs. Most tests here run in the main thread, which a signal reaches.
+
+    Runners begin without an ignored SIGHUP, even if the tests run under `nohup`.
+    """
 
     def fail(number: int, frame: object) -> None:
         raise TimeoutError(f"over {TIMEOUT_S} s")
 
     before = signal.signal(signal.SIGALRM, fail)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.alarm(TIMEOUT_S)
     yield
     signal.alarm(0)
+    signal.signal(signal.SIGHUP, hangup)
     signal.signal(signal.SIGALRM, before)
 
 

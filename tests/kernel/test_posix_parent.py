@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,14 @@ def as_nobody(action: Callable[[], object]) -> str:
 
 
 @pytest.fixture
-def parent(tmp_path: Path) -> Path:
-    """Return a directory that others may pass through, like those above it."""
-    for each in (tmp_path, *tmp_path.parents):
-        if each.stat().st_uid == os.geteuid() and each.name.startswith(("pytest-", "test_")):
-            each.chmod(0o711)
-    return tmp_path
+def parent() -> Iterator[Path]:
+    """Yield a directory that others may pass through, like those above it.
+
+    The directory of temporary files may be below a private one.
+    """
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        os.chmod(name, 0o711)
+        yield Path(name)
 
 
 @needs_root

@@ -11,6 +11,7 @@ from pathlib import Path
 from journal import Journal, Options
 from journal._disk.posix import PosixDisk
 from journal._mirror.attaching import Attached
+from journal._mirror.blobs import RollUpName, roll_up_names
 from journal._mirror.holding import Holding
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.place_note import Known
@@ -20,6 +21,7 @@ from journal._mirror.store import Store, StoreError, UnreachableError
 from journal._mirror.upkeep import Upkeep
 from tests.mirror.test_claiming import claimer
 from tests.mirror.world import STATEMENT
+from tests.support import until
 
 TIMEOUT_S = 20.0
 SMALL = Options(segment_bytes=4096)
@@ -41,6 +43,17 @@ class Outages(MemoryStore):
             raise self.error("the store is down")
         super().append(number, data)
         self.appends += 1
+
+
+class SettlingUpkeep(Upkeep):
+    """An upkeep that counts the times when it has nothing more to do."""
+
+    times_settled = 0
+
+    def run(self, mirrored_lsn: int, *, wait_s: float = 0.0) -> None:
+        super().run(mirrored_lsn, wait_s=wait_s)
+        has_work = self._job or self._roll_ups.is_due or self._holding.is_compacted
+        self.times_settled += not has_work
 
 
 class Mirrored:
@@ -74,7 +87,7 @@ class Mirrored:
         self.shipper = Shipper(
             lambda: Attached(store, appender, known),
             directory,
-            partial(Upkeep, holding=self.holding, keep_s=keep_s, now_ms=now_ms),
+            partial(SettlingUpkeep, holding=self.holding, keep_s=keep_s, now_ms=now_ms),
             lambda: self._writer.synced_end,
             epoch=self.journal.epoch,
             mirrored_lsn=appender.claimed.last_lsn,
@@ -114,6 +127,14 @@ class Mirrored:
             self.journal.wait_durable(lsn)
         return lsn
 
+    def settle(self) -> None:
+        """Wait until everything that was shipped is rolled up, and all checkpoints are put."""
+        upkeep = self.shipper._linked.upkeep
+        assert isinstance(upkeep, SettlingUpkeep)
+        before = upkeep.times_settled
+        # Two times, because the first may have begun before this call.
+        until(lambda: upkeep.times_settled >= before + 2, "the end of the upkeep")
+
     def close(self, limit_s: float = TIMEOUT_S) -> None:
         """Close the log, and then the mirror."""
         self.journal.close()
@@ -133,3 +154,15 @@ class Mirrored:
 
 def segments_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.seg"))}
+
+
+def needed_roll_ups(store: MemoryStore) -> list[RollUpName]:
+    """Return the roll-ups without which entries are missing.
+
+    The entries of others are still there, because a writer's last entry is never trimmed.
+    """
+    there = set(store.numbers(0))
+    names = roll_up_names(store.blob_names())
+    needed = [name for name in names if set(range(name.first, name.last)) - there]
+    assert len(needed) >= 2
+    return needed

@@ -19,7 +19,7 @@ from journal._mirror.reading import BEGINNING, read_entry, read_log
 from journal._mirror.restoring import Target, restore_into
 from journal._mirror.unshipped import Unshipped
 from journal._mirror.upkeep import Upkeep
-from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, segments_in
+from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, needed_roll_ups, segments_in
 from tests.mirror.test_claiming import claimer
 from tests.mirror.world import STATEMENT
 
@@ -57,6 +57,7 @@ class Counter:
             self.add(14)
             self.ship()
             lsns.append(self.compact())
+            self.mirrored.settle()
         return lsns
 
     def close(self) -> None:
@@ -204,10 +205,8 @@ def test_a_damaged_blob_is_refused_by_name(tmp_path: Path) -> None:
     counter.add(20)
     counter.ship()
     counter.close()
-    checkpoints, rolls = checkpoint_names(store.blob_names()), roll_up_names(store.blob_names())
-    there, older = set(store.numbers(0)), checkpoints[-2]
-    # The entries of a roll-up may still be there: a writer's last entry is never trimmed.
-    last = next(each for each in reversed(rolls) if set(range(each.first, each.last)) - there)
+    checkpoints = checkpoint_names(store.blob_names())
+    older, last = checkpoints[-2], needed_roll_ups(store)[-1]
     whole = dict(store._blobs)
     other = whole[str(checkpoints[-1])]
     for name, number in ((str(last), last.last), (str(older), older.number)):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from journal import Journal, Mirror, MirrorError, verify_mirror
-from journal._mirror.blobs import checkpoint_names, roll_up_names
+from journal._mirror.blobs import checkpoint_names
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import RefusedError
 from journal._mirror.verifying import MirrorFinding, findings
-from tests.mirror.shipping_support import TIMEOUT_S, Outages
+from tests.mirror.shipping_support import TIMEOUT_S, Outages, needed_roll_ups
 from tests.mirror.test_checkpointing import counter_at
 
 
@@ -43,7 +43,7 @@ def test_each_damage_is_found(tmp_path: Path) -> None:
     """A damaged entry, roll-up or checkpoint is named, and so is one that is missing although it is
     needed. What comes after it is checked, too."""
     store = mirrored(tmp_path)
-    rolls, checkpoints = roll_up_names(store.blob_names()), checkpoint_names(store.blob_names())
+    rolls, checkpoints = needed_roll_ups(store), checkpoint_names(store.blob_names())
     whole = dict(store._blobs)
     numbers = {str(name): name.last for name in rolls[1:]}
     numbers |= {str(name): name.number for name in checkpoints}
@@ -56,7 +56,7 @@ def test_each_damage_is_found(tmp_path: Path) -> None:
     del store._blobs[str(rolls[1])]
     (missing,) = found(store)
     assert missing.kind == "damage"
-    assert rolls[0].last < missing.number <= rolls[1].last
+    assert rolls[1].first <= missing.number <= rolls[1].last
     assert missing.lsn > 1
     store._blobs = dict(whole)
     last = max(store.numbers(0))

@@ -24,8 +24,9 @@ _FIXED = {
 _EXT = (0xC7, 0xC8, 0xC9)
 
 
-def check_large(data: memoryview) -> None:
-    """Raise ValueError unless `data` is one record that unpacks."""
+def check_large(data: memoryview) -> int:
+    """Return the size of the record at the beginning of `data`. Raises ValueError if it does not
+    unpack."""
     # For each open array or map: how many values are still to come. For a map, they are keys and
     # values in turn.
     remaining: list[int] = [1]
@@ -55,8 +56,7 @@ def check_large(data: memoryview) -> None:
         if count:
             remaining.append(2 * count if is_map else count)
             maps.append(is_map)
-    if at != size:
-        raise ValueError("bytes follow a record")
+    return at
 
 
 def _count(data: memoryview, at: int, first: int) -> tuple[int | None, bool]:

@@ -271,9 +271,11 @@ def raise_unreadable(error: Exception, record: Record = None) -> NoReturn:
     raise RecordError(f"a record could not be read back: {place or problem}") from error
 
 
-def feed(payload: bytes | memoryview) -> msgpack.Unpacker:
+def feed(payload: bytes | memoryview, length_max: int = 0) -> msgpack.Unpacker:
+    """Return an unpacker of `payload`. It refuses lengths over that of `payload`, or `length_max`
+    if that is more."""
     unpacker = msgpack.Unpacker(
-        raw=False, strict_map_key=False, max_buffer_size=max(len(payload), 1)
+        raw=False, strict_map_key=False, max_buffer_size=max(len(payload), length_max, 1)
     )
     unpacker.feed(payload)
     return unpacker
@@ -338,29 +340,34 @@ def check_spans(data: bytes, spans: list[Span]) -> list[Record]:
 
 
 def _check_large_span(payload: memoryview, count: int) -> None:
-    """Raise ValueError unless `payload` holds `count` records. Makes the objects of one record of
-    at most LARGE_BYTES at a time."""
-    unpacker = feed(payload)
-    begin = 0
+    """Raise ValueError unless `payload` holds `count` records. Makes the objects of at most
+    LARGE_BYTES at a time."""
+    begin = checked = 0
     try:
-        for _ in range(count):
-            unpacker.skip()
-            end = unpacker.tell()
-            if end - begin > LARGE_BYTES:
-                check_large(payload[begin:end])
-            else:
-                unpackb(payload[begin:end], strict_map_key=False)
-            begin = end
-    except msgpack.OutOfData:
-        raise ValueError(f"its first {begin} bytes hold fewer than {count} records") from None
+        while checked < count and begin < len(payload):
+            rest = payload[begin:]
+            whole, size = _whole_records(rest[:LARGE_BYTES], len(payload), count - checked)
+            if not whole:  # the record is large, or cut short
+                whole, size = 1, check_large(rest)
+            checked += whole
+            begin += size
     except MemoryError:
         raise
     except Exception as error:
         if type(error) is ValueError and str(error).startswith("a record"):
             raise
         _refuse_payload(error)
-    if begin != len(payload):
-        raise ValueError(f"its first {begin} bytes hold {count} of {count} records")
+    if checked < count or begin != len(payload):
+        raise ValueError(f"its first {begin} bytes hold {checked} of {count} records")
+
+
+def _whole_records(data: memoryview, length_max: int, count_max: int) -> tuple[int, int]:
+    """Return the number of whole records at the beginning of `data`, at most `count_max`, and their
+    size. `length_max` bounds the lengths in them. Raises what the unpacker raises."""
+    whole = len(list(islice(feed(data, length_max), count_max)))
+    unpacker = feed(data, length_max)
+    deque(islice(unpacker, whole), maxlen=0)
+    return whole, unpacker.tell()
 
 
 def _spans_hold(data: bytes, spans: list[Span]) -> bool:

@@ -32,6 +32,7 @@ from journal.testing import (
 )
 from journal.testing.ledger import Ledger
 from tests.support import Table
+from tests.tiers import slow_unless
 
 LONG = "f" * 700  # more than a sector
 Work = Callable[[Owner[Ledger]], None]
@@ -167,7 +168,8 @@ def test_every_crash_is_recovered(work: Work, durability: str, segment_bytes: in
     assert report.images > 30
 
 
-@pytest.mark.parametrize("work", [commits, pytest.param(compactions, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("work", [commits, compactions])
+@pytest.mark.slow
 def test_exploring_the_same_workload_twice_gives_the_same_report(work: Work) -> None:
     """A failure can be reproduced: a workload always has the same moments, states and images."""
     options = options_of(work, "disk", 400)
@@ -279,7 +281,9 @@ WEAKENINGS: list[tuple[Callable[[pytest.MonkeyPatch], None], Work, str, int, str
 
 @pytest.mark.parametrize(
     ("weaken", "work", "durability", "segment_bytes", "promise"),
-    WEAKENINGS,
+    slow_unless(
+        lambda weaken, *_: weaken in (names_never_synced, batch_split_across_frames), WEAKENINGS
+    ),
     ids=[weakening[0].__name__ for weakening in WEAKENINGS],
 )
 def test_a_weakened_engine_is_caught(
@@ -384,7 +388,10 @@ def test_a_state_machine_that_forgets_nothing_is_accepted() -> None:
     assert explore(Table, fill_a_table).states > 100
 
 
-@pytest.mark.parametrize("machine", [Forgetful, Absolute, Selective, Private])
+@pytest.mark.parametrize(
+    "machine",
+    slow_unless(lambda machine: machine is Forgetful, [Forgetful, Absolute, Selective, Private]),
+)
 def test_a_state_machine_that_forgets_is_caught(machine: type[Table]) -> None:
     """P6: A checkpoint and the records after it give the same state as all records."""
     messages = {Selective: r"Selective\.rows", Private: r"Private itself"}

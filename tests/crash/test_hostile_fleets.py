@@ -51,7 +51,9 @@ LINES: dict[str, tuple[Tree, str]] = {
     [[], pytest.param([USAGE], marks=pytest.mark.slow), [BOOT, USAGE]],
     ids=["", "usage", "boot"],
 )
-@pytest.mark.parametrize("turn", [1, -1], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(
+    "turn", [1, pytest.param(-1, marks=pytest.mark.slow)], ids=["forwards", "backwards"]
+)
 def test_a_checkpoint_with_a_cycle_of_parents_is_refused(
     tmp_path: Path, line: Tree, field: str, records: list[Any], turn: int
 ) -> None:

@@ -80,6 +80,8 @@ def test_wrong_limits_are_refused(disk: SimulatedDisk, wrong: Any) -> None:
     assert disk.operations == []
 
 
+# An interrupt right after `open` leaves the file to the interpreter, which closes it.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_an_interrupt_ends_the_wait(tmp_path: Path) -> None:
     """A signal handler's exception ends the wait, and neither a lock nor a descriptor stays."""
     with Journal.open(tmp_path / "j") as journal:

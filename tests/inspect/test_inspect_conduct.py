@@ -171,6 +171,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "calls"
 
 
+@pytest.mark.slow
 def test_no_system_call_locks_or_writes(tmp_path: Path, log: Path) -> None:
     """P4: No command locks, maps, opens for writing or changes a live journal.
 

@@ -52,6 +52,7 @@ def test_crashsim_stops_at_its_bounds() -> None:
         assert done.stdout.startswith("1 seeds, ")
 
 
+@pytest.mark.slow
 def test_no_report_is_printed_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

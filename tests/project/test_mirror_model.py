@@ -18,9 +18,8 @@ SMALL = Model(writers=2, numbers=3, blobs=1)
 WITH_TWO_BLOBS = {Weakening.OTHER_AFTER_SILENCE, Weakening.TRIM_TAKES_BASES}
 
 
-@pytest.mark.parametrize(
-    "kind", ["objects", pytest.param("stream", marks=pytest.mark.slow)], ids=get_args(Kind)
-)
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.slow
 def test_the_protocol_keeps_its_promises(kind: Kind) -> None:
     """No acknowledged entry is lost, and no reader leaves the log, in any state of the model."""
     result = mirror.explore(replace(SMALL, kind=kind))
@@ -28,7 +27,7 @@ def test_the_protocol_keeps_its_promises(kind: Kind) -> None:
     assert result.states > 10_000
 
 
-SLOW = {Weakening.NO_CHAIN: pytest.mark.slow}
+SLOW = dict.fromkeys((Weakening.NO_CHAIN, Weakening.OTHER_AFTER_SILENCE), pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +50,7 @@ def test_a_stream_needs_no_second_list() -> None:
     assert result.broken is None
 
 
+@pytest.mark.slow
 def test_each_bound_limits_the_search() -> None:
     """With any smaller bound, fewer states are reached."""
     tiny = replace(SMALL, numbers=2)

@@ -83,6 +83,7 @@ def test_the_trace_is_the_shortest() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_each_bound_limits_the_search() -> None:
     """With any smaller bound, fewer states are reached."""
     base = Model(records=2)
@@ -99,6 +100,7 @@ def test_each_bound_limits_the_search() -> None:
     assert model.explore(replace(base, neighbors=1)).states < states
 
 
+@pytest.mark.slow
 def test_damage_below_the_checkpoint_is_passed_over() -> None:
     """P4, P5: An open passes over one to three damaged neighbors that a checkpoint covers, and a
     crash after it loses nothing. The older rule refused all of these states."""

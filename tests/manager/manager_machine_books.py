@@ -65,6 +65,9 @@ class Books(OneAgent):
         def call() -> Agent:
             return self.manager.take(refs[0], by=refs[1], checkpoint=value, steps_taken=steps)
 
+        if value is None and steps is not None:
+            self.assert_refused(ValueError, call)
+            return
         agent, taker = map(self.model.resolve, refs)
         if isinstance(agent, type):
             self.assert_refused(agent, call)
@@ -72,7 +75,7 @@ class Books(OneAgent):
         if isinstance(taker, type):
             self.assert_refused(taker, call)
             return
-        has_progress = value is not None or steps is not None
+        has_progress = value is not None
         if agent.status in LIVE:
             self.assert_refused(TransitionError, call)
         elif agent.taken_by is not None:

@@ -284,3 +284,15 @@ class ManagerMachine(Books):
 
 TestManager = ManagerMachine.TestCase
 TestManager.settings = settings(stateful_step_count=40)
+
+
+def test_the_model_refuses_steps_without_a_checkpoint() -> None:
+    """Steps without a checkpoint are refused before any agent is looked up, as the model says."""
+    machine = ManagerMachine()
+    machine.begin(queued=[])
+    machine.take(ref=0, by=0, value=None, steps=0)
+    machine.begin(queued=[True, True])
+    machine.cancel(ref=0, reason=None)
+    machine.take(ref=0, by=1, value=None, steps=0)
+    machine.the_fleet_is_the_models()
+    machine.teardown()

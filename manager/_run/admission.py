@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from manager._run.report import RunReport
+from manager._run.schedule import Entry, Schedule, after_of
 from manager._run.tasks import AGENT_TYPE, Task, argv_of, parents_first
 from manager.agent import ENDED, LIVE, Agent
 from manager.errors import NameInUseError, TasksError
@@ -72,18 +73,32 @@ def needs_new_agent(task: Task, agent: Agent, *, retry_failed: bool) -> bool:
 def planned_commands(
     agents: Iterable[Agent], tasks: list[Task] | None, *, retry_failed: bool
 ) -> list[str | list[str]]:
-    """Return the commands that a run would run now. `agents` are those in the state."""
-    statuses = (*LIVE, "failed") if retry_failed else LIVE
+    """Return the commands that a run would run now, if each of them completes. `agents` are those
+    in the state.
+    """
     known = newest_agents(agents)
     if tasks is None:
-        return [a.metadata["command"] for a in known.values() if a.status in statuses]
-    return [
-        task.command
-        for task in tasks
-        if (agent := known.get(task.key)) is None
-        or agent.status in LIVE
-        or needs_new_agent(task, agent, retry_failed=retry_failed)
-    ]
+        statuses = (*LIVE, "failed") if retry_failed else LIVE
+        due = [
+            (key, after_of(agent), agent.metadata["command"])
+            for key, agent in known.items()
+            if agent.status in statuses
+        ]
+    else:
+        due = [
+            (task.key, task.after, task.command)
+            for task in tasks
+            if (agent := known.get(task.key)) is None
+            or agent.status in LIVE
+            or needs_new_agent(task, agent, retry_failed=retry_failed)
+        ]
+    completed = {key for key, agent in known.items() if agent.status == "completed"}
+    schedule = Schedule((Entry(key, after, key) for key, after, _ in due), completed)
+    starting: set[str] = set()
+    while (key := schedule.take()) is not None:
+        starting.add(key)
+        schedule.complete(key)
+    return [command for key, _, command in due if key in starting]
 
 
 def _admit(

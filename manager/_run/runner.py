@@ -25,7 +25,7 @@ from manager._run.options import RunOptions
 from manager._run.printer import Printer
 from manager._run.process import Guard
 from manager._run.report import RunReport
-from manager._run.schedule import Schedule
+from manager._run.schedule import schedule_of
 from manager._run.signals import StopSignals
 from manager._run.tasks import DEPTH_MAX, Task
 from manager.agent import ENDED, Agent
@@ -151,7 +151,7 @@ class _Run:
         self._log = log
         self._options = options
         self._on_change = on_change
-        self._schedule = Schedule(report.agents.values())
+        self._schedule = schedule_of(report.agents.values())
         self._running = 0
         self._pausing = 0  # tasks that are run again after a pause
         self._stop: Stop
@@ -235,7 +235,7 @@ class _Run:
 
     def _note_end(self, agent: Agent) -> None:
         if agent.status == "completed":
-            self._schedule.complete(agent)
+            self._schedule.complete(agent.metadata["task"])
         elif agent.status == "failed" and self._options.halt != "never" and not self._is_over:
             self._report.halted_by = agent
             if self._options.halt == "now":

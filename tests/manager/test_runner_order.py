@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from journal import JournalReader
 from manager import Agent
 from manager._run import runner as runner_module
+from manager._run.admission import planned_commands
 from manager._run.runner import pause_s
-from manager._run.schedule import Schedule
+from manager._run.schedule import schedule_of
+from manager._run.tasks import read_tasks
 from manager.view import read_fleet
 from tests.manager.runner_support import Runner, agents, only, run, until, watchdog
 
@@ -60,6 +62,27 @@ def test_a_task_after_a_failed_one_does_not_run(tmp_path: Path, from_file: bool)
     assert (tmp_path / "ran").exists()
 
 
+def test_a_plan_leaves_out_what_waits_for_a_failed_task(tmp_path: Path) -> None:
+    """A task that waits for one that is not run again would not run now, so no plan has it."""
+    lines = [
+        line("d", "echo d", after=["c"]),
+        line("c", "echo c", after=["b"]),
+        line("b", "false"),
+        line("a", "true"),
+    ]
+    new = line("e", "echo e", after=["a"])
+    tasks = read_tasks("\n".join([*lines, new]).encode(), "tasks.txt")
+    everything = ["echo d", "echo c", "false", "true", "echo e"]
+    assert planned_commands([], tasks, retry_failed=False) == everything
+    run(tmp_path, *lines)
+    agents = read_fleet(tmp_path / ".subagents").agents(include_archived=True)
+    assert planned_commands(agents, tasks, retry_failed=False) == ["echo e"]
+    retried = ["echo d", "echo c", "false"]
+    assert planned_commands(agents, tasks, retry_failed=True) == [*retried, "echo e"]
+    assert planned_commands(agents, None, retry_failed=False) == []
+    assert sorted(planned_commands(agents, None, retry_failed=True)) == sorted(retried)
+
+
 @given(
     edges=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7))),
     failing=st.sets(st.integers(0, 7)),
@@ -70,14 +93,14 @@ def test_a_schedule_starts_what_may_run_and_nothing_else(
     """Each task starts once, after all that it waits for, and only if they all complete."""
     after = {n: {low for low, high in edges if high == n and low < n} for n in range(8)}
     fleet = {n: agent_of(n, after[n]) for n in range(8)}
-    schedule = Schedule(fleet.values())
+    schedule = schedule_of(fleet.values())
     started: list[int] = []
     while (agent := schedule.take()) is not None:
         number = int(agent.name)
         assert after[number] <= {n for n in started if n not in failing}
         started.append(number)
         if number not in failing:
-            schedule.complete(agent)
+            schedule.complete(agent.metadata["task"])
     may_run: set[int] = set()
     for n in range(8):
         if after[n] <= may_run - failing:

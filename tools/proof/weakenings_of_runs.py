@@ -85,8 +85,15 @@ ALL_OF = (
     Weakening(
         "tasks_do_not_wait",
         "manager/_run/schedule.py",
-        "        if not unmet:\n            self._ready.append(agent)\n            return\n",
-        "        if True:\n            self._ready.append(agent)\n            return\n",
+        "        if not unmet:\n            self._ready.append(entry.item)\n            return\n",
+        "        if True:\n            self._ready.append(entry.item)\n            return\n",
+        ORDER,
+    ),
+    Weakening(
+        "blocked_tasks_are_planned",
+        "manager/_run/admission.py",
+        "for key, _, command in due if key in starting]",
+        "for _, _, command in due]",
         ORDER,
     ),
     Weakening(

@@ -113,7 +113,7 @@ def run(
     least the last half of that is kept. Output is not synced: a crash of the machine may lose it.
     The end of stdout is the result. A task is completed if its command exits with 0, and failed
     otherwise. When a command exits, the processes that it leaves running in its process group are
-    killed.
+    killed. Those that have become another user's can't be killed; they are named, and left running.
 
     To continue, run the same command again. Completed tasks are not run again. Queued and
     interrupted tasks are run, and failed ones only with --retry-failed. A line is the same task as

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from signal import Signals
 
@@ -16,6 +17,8 @@ from manager._run.tasks import Settings, argv_of
 from manager.agent import Agent
 from manager.outputs import OutputDirectory, Part, Stream, owner_of
 from manager.result import AgentResult
+
+_log = logging.getLogger("manager")
 
 _TAIL_BYTES_MAX = 64 << 10  # of one task's stdout
 _TAIL_BYTES_MIN = 1 << 10
@@ -106,13 +109,16 @@ class Executor:
             code = await command.finish()
         stdout, stderr = command.stdout.printed(), command.stderr.printed()
         known = facts(Exit.of(code), stdout, stderr)
+        survivors = _survivors(command)
+        if survivors:
+            _log.warning("%s: %s", agent.name, survivors)
         if is_cut_off and stop_reason:
-            reason = f"{stop_reason}{_survivors(command)}"
+            reason = _joined(stop_reason, survivors)
             return AgentResult(stdout.tail, status="interrupted", reason=reason, checkpoint=known)
         problem = f"timed out after {timeout_s:g} s" if is_cut_off else _exit_problem(code)
         if not problem:
-            return AgentResult(stdout.tail, checkpoint=known)
-        reason = f"{problem}{_survivors(command)}\n{_last_lines(stdout, stderr)}".rstrip()
+            return AgentResult(stdout.tail, reason=survivors or None, checkpoint=known)
+        reason = f"{_joined(problem, survivors)}\n{_last_lines(stdout, stderr)}".rstrip()
         return AgentResult(stdout.tail, status="failed", reason=reason, checkpoint=known)
 
     def _reader(self, agent: Agent, stream: Stream, fd: int) -> OutputStream:
@@ -148,10 +154,15 @@ def _exit_problem(code: int | None) -> str:
 
 def _survivors(command: Command) -> str:
     """Return a text that names the processes that could not be killed, or ""."""
-    if not command.left_running:
+    pids = command.left_running
+    if not pids:
         return ""
-    pids = ", ".join(map(str, command.left_running))
-    return f"; could not be killed, and still runs: process {pids}"
+    one, runs = ("process", "runs") if len(pids) == 1 else ("processes", "run")
+    return f"{one} {', '.join(map(str, pids))} could not be killed, and still {runs}"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(filter(None, parts))
 
 
 def _last_lines(stdout: Printed, stderr: Printed) -> str:

@@ -187,7 +187,8 @@ class Command:
         """Done once the command has exited."""
 
         self.left_running: list[int] = []
-        """The processes of the group that could not be killed, once `finish` has returned."""
+        """The processes of the group that could not be killed, once `finish` has returned. Except
+        for the command itself, they are known only where the system lists processes."""
 
     @classmethod
     async def launch(
@@ -284,8 +285,33 @@ class Command:
         finally:
             if self.exited.done():
                 self._process.wait()
+                self.left_running = _unkillable(pid)
             else:
                 self._process.returncode = 0  # nobody waits for it any more
+
+
+def _unkillable(group: int) -> list[int]:
+    """Return the processes that this user can't kill in a group whose leader was reaped.
+
+    To list all processes takes milliseconds, so it is done only if the group is not empty.
+    """
+    try:
+        os.getpriority(os.PRIO_PGRP, group)
+    except OSError:
+        return []
+    pids = set(guard_script.running_pids({group}))
+    # A process with the number of the leader is a stranger, and so is its group.
+    return [] if group in pids else sorted(pid for pid in pids if not _may_signal(pid))
+
+
+def _may_signal(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass
+    return True
 
 
 def _pipe(readers: ExitStack, writers: ExitStack) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from manager._run.process import Guard, GuardError
 from manager._run.report import RunReport
 from tests.manager.runner_support import (
     is_running,
+    only,
     put_in_state,
     run,
     until,
@@ -165,12 +166,51 @@ def test_a_command_that_cannot_be_killed_is_named(
     pid = int((tmp_path / "pid").read_text())
     reasons = [agent.reason for agent in report.agents.values()]
     assert reasons[0] == (
-        f"timed out after 0.3 s; could not be killed, and still runs: process {pid}"
+        f"timed out after 0.3 s; process {pid} could not be killed, and still runs"
     )
     assert report.counts["failed"] == 2
     assert run(tmp_path, "true").exit_code == 0
     killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def test_a_process_that_outlives_its_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that its command has left and that can't be killed is named, at once and in the
+    agent, however the command has ended. One that can be killed is not named."""
+    kill = os.kill
+
+    def kill_leader(group: int, number: int) -> None:
+        kill(group, number)
+
+    def refuse(pid: int, number: int) -> None:
+        if pid == int((tmp_path / "pid").read_text()):
+            raise PermissionError
+        kill(pid, number)
+
+    monkeypatch.setattr(os, "killpg", kill_leader)
+    leave = "sleep 1000 >/dev/null 2>&1 & echo $! >pid"
+    for end, problem in ("exit 0", ""), ("exit 3", "exit 3; "):
+        monkeypatch.setattr(os, "kill", refuse)
+        agent = only(run(tmp_path, f"{leave}; {end}"))
+        monkeypatch.setattr(os, "kill", kill)
+        pid = int((tmp_path / "pid").read_text())
+        named = f"process {pid} could not be killed, and still runs"
+        assert agent.reason == problem + named
+        assert f"{agent.name}: {named}" in caplog.text
+        assert only(run(tmp_path, f"{leave}; {end}; true")).reason == (problem[:-2] or None)
+        for each in pid, int((tmp_path / "pid").read_text()):
+            kill(each, signal.SIGKILL)
+
+
+def test_a_reused_number_names_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group with a process of its number is a stranger's once its leader was reaped."""
+    monkeypatch.setattr(process_module, "_may_signal", lambda pid: False)
+    with sleeper() as process:
+        named = process_module._unkillable(process.pid)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert named == []
 
 
 def test_the_guard_ignores_the_signals_of_a_terminal(tmp_path: Path) -> None:

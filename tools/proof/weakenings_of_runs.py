@@ -159,6 +159,20 @@ ALL_OF = (
         GUARD,
     ),
     Weakening(
+        "survivors_of_a_command_are_not_named",
+        "manager/_run/process.py",
+        "self.left_running = _unkillable(pid)",
+        "pass",
+        GUARD,
+    ),
+    Weakening(
+        "strangers_are_named_as_survivors",
+        "manager/_run/process.py",
+        "[] if group in pids else sorted",
+        "sorted",
+        GUARD,
+    ),
+    Weakening(
         "unkillable_commands_are_waited_for",
         "manager/_run/process.py",
         "await asyncio.wait((self.exited,), timeout=_KILL_TIMEOUT_S)",

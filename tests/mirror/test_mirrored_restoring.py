@@ -19,6 +19,7 @@ from journal import (
     Options,
     restore,
 )
+from journal._engine import mirroring
 from journal._mirror.blobs import checkpoint_names
 from tests.mirror.stores import SilentStore, crash, opened, write
 
@@ -119,9 +120,12 @@ def test_damage_is_named(tmp_path: Path) -> None:
     assert raised.value.reason is MirrorReason.DAMAGED
 
 
-def test_an_opening_keeps_what_the_mirror_lacks(tmp_path: Path) -> None:
+def test_an_opening_keeps_what_the_mirror_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Segments that a checkpoint covers stay at a compaction and at an open without contact, while
     the mirror lacks them. Then they are shipped, and the mirror has no gap."""
+    monkeypatch.setattr(mirroring, "CLOSE_LIMIT_S", 0.05)
     store, path = SilentStore(), tmp_path / "a"
     journal = opened(path, store)
     write(journal, 40)
@@ -136,6 +140,7 @@ def test_an_opening_keeps_what_the_mirror_lacks(tmp_path: Path) -> None:
     opened(path, store).close()
     assert before <= set(path.glob("*.seg"))
     store.answer()
+    monkeypatch.undo()
     journal = opened(path, store)
     journal.wait_mirrored(lsn)
     journal.close()

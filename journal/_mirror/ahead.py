@@ -31,15 +31,21 @@ def in_order(calls: Iterable[Callable[[], T]], requests: int) -> Generator[T, No
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(requests, "journal-mirror-reader") as pool:
-        waiting = deque(pool.submit(call) for call in (*first, *islice(ahead, requests - 2)))
+
+        def begin(call: Callable[[], T]) -> Callable[[], T]:
+            try:
+                return pool.submit(call).result
+            except RuntimeError:  # too many threads, or the interpreter is exiting
+                return call
+
+        waiting = deque(map(begin, (*first, *islice(ahead, requests - 2))))
         try:
             while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(call) for call in islice(ahead, 1))
+                result = waiting.popleft()()
+                waiting.extend(map(begin, islice(ahead, 1)))
                 yield result
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def streams(reads: Sequence[Callable[[], Iterator[T]]], requests: int) -> Generator[T, None, None]:
@@ -58,7 +64,10 @@ def streams(reads: Sequence[Callable[[], Iterator[T]]], requests: int) -> Genera
         def begin(count: int) -> None:
             for read in islice(ahead, count):
                 opened.append(_Stream(read))
-                pool.submit(opened[-1].run)
+                try:
+                    pool.submit(opened[-1].run)
+                except RuntimeError:  # too many threads, or the interpreter is exiting
+                    opened[-1].stop()
 
         begin(STREAMS)
         try:
@@ -96,6 +105,9 @@ class _Stream(Generic[T]):
         self._queue.put((None, error))
 
     def items(self) -> Iterator[T]:
+        if self._is_stopped():  # no thread reads it
+            yield from self._read()
+            return
         while True:
             item, error = self._queue.get()
             if error is not None:

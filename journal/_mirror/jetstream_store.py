@@ -49,7 +49,11 @@ class JetStreamStore:
         self._timeout_s = timeout_s
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="journal-nats", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # too many threads, or the interpreter is exiting
+            self._loop.close()
+            raise UnreachableError(f"{url}: connect: {error}") from error
         self._is_closed = False
         self._client: Any = None
         self._message_bytes_max = _MESSAGE_BYTES_MAX

@@ -157,10 +157,12 @@ class Shipper:
                     self._alarm.sleep(due_s)
                 self._ship(self._synced_end())
                 self._events.looked()
-                self._alarm.sleep(self._interval_s)
+                if not self._is_stopping:  # the wake-up for that may be spent
+                    self._alarm.sleep(self._interval_s)
             self._ship(self._synced_end(), is_closed=self._is_closed)
             _, appender, _, upkeep = self._linked
-            upkeep.run(self.mirrored_lsn, wait_s=self._give_up_at - time.monotonic())
+            # The rest of the limit is for the release.
+            upkeep.run(self.mirrored_lsn, wait_s=(self._give_up_at - time.monotonic()) / 2)
             self._until_answered(appender.release, appender.retry)
             self._note(appender.last)
         except _GivenUpError as error:
@@ -285,6 +287,8 @@ class Shipper:
                 call = again or call
                 self.retries += 1
             else:
+                if delay_s > _RETRY_S_MIN:
+                    self.wake()  # the waits between requests may have spent a wake-up
                 return
 
     def _stall(self, error: StoreError, delay_s: float) -> None:

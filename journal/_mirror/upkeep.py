@@ -83,8 +83,13 @@ class Upkeep:
             return
         self._holding.is_compacted = False
         roll_up = self._roll_ups.take() if is_due else None
-        self._job = _Job(self._appender, self._directory, roll_up, self._checkpoints, mirrored_lsn)
-        self._job.thread.start()
+        job = _Job(self._appender, self._directory, roll_up, self._checkpoints, mirrored_lsn)
+        try:
+            job.thread.start()
+        except RuntimeError:  # too many threads, or the interpreter is exiting
+            self._put_off(job)
+            return
+        self._job = job
         self.finish(until_s - time.monotonic())
 
     def finish(self, wait_s: float) -> None:
@@ -100,18 +105,21 @@ class Upkeep:
         if error is None:
             self._is_reported = False
         elif isinstance(error, (UnreachableError, RefusedError)):
-            self._put_off(job, error)
+            self._put_off(job)
+            self._report(error)
         else:
             raise error
         if job.is_early:
             self._holding.is_compacted = True
         self._hold(self._unshipped.cursor)
 
-    def _put_off(self, job: _Job, error: StoreError) -> None:
+    def _put_off(self, job: _Job) -> None:
         if job.roll_up is not None and not job.is_rolled_up:
             self._roll_ups.give_back(job.roll_up)
         self._holding.is_compacted = True
         self._next_at = time.monotonic() + _RETRY_S
+
+    def _report(self, error: StoreError) -> None:
         if not self._is_reported:
             self._is_reported = True
             text = "%s: the mirror grows, because its old objects can't be removed: %s"

@@ -27,7 +27,8 @@ def test_an_exit_ships_the_rest_and_releases_the_mirror(tmp_path: Path) -> None:
     """At exit, everything that was appended reaches the mirror, so another machine opens it without
     a takeover."""
     url = f"file://{tmp_path}/mirror"
-    run(WRITER + "for n in range(10): journal.append(n)", tmp_path / "a", url)
+    process = run(WRITER + "for n in range(10): journal.append(n)", tmp_path / "a", url)
+    assert (process.returncode, process.stderr) == (0, "")
     store = open_store(url)
     assert look(store).is_released
     assert restore_into(store, tmp_path / "r").lsn == 10

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from journal._mirror.store import LostError, RefusedError, StoreError, Unreachab
 from tests.mirror.conftest import Open
 from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, Outages, segments_in
 from tests.mirror.test_claiming import claimer
+from tests.support import until
 
 
 def lsns_in(folder: Path) -> list[int]:
@@ -173,6 +176,68 @@ def test_the_next_opening_ships_what_a_crash_left(tmp_path: Path) -> None:
     assert len(files) == 2
     assert len(files[name]) == end + 30
     assert lsns_in(tmp_path / "b") == lsns_in(tmp_path / "a")
+
+
+def test_an_upkeep_without_a_thread_is_put_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interpreter that is exiting may start no threads. Everything is shipped, and the mirror
+    released, nevertheless. The next opening does what was put off."""
+
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    store = MemoryStore()
+    mirrored = Mirrored(tmp_path / "a", store)
+    monkeypatch.setattr(Thread, "start", refuse)
+    for _ in range(60):
+        assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    mirrored.close()
+    monkeypatch.undo()
+    assert (mirrored.failures, store.blob_names()) == ([], [])
+    claimer(store, mirrored.statement).claim()  # needs no takeover
+    assert restore_into(store, tmp_path / "b").lsn == 60
+
+
+def test_a_close_leaves_time_for_the_release(tmp_path: Path) -> None:
+    """A close waits for roll-ups and checkpoints for half of its limit. The rest is for the release
+    of the mirror, without which the next writer has to take over."""
+    store, waits_s = MemoryStore(), list[float]()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    run: Any = lambda _, wait_s=0.0: waits_s.append(wait_s)  # noqa: E731
+    mirrored.shipper._linked.upkeep.run = run  # type: ignore[method-assign]
+    mirrored.close()
+    assert 0 < waits_s[-1] <= TIMEOUT_S / 2
+
+
+def test_a_wake_up_is_not_lost_in_a_wait(tmp_path: Path) -> None:
+    """A wake-up that ends another wait of the shipper counts: neither a waiter during an outage,
+    nor a close, waits for the next interval."""
+    store = Outages()
+    mirrored = Mirrored(tmp_path / "a", store, interval_s=3600)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    store.is_down = True
+    assert mirrored.shipper.gate(mirrored.commit()) is not None
+    assert store.refused.wait(TIMEOUT_S)
+    lsn = mirrored.commit()
+    assert mirrored.shipper.gate(lsn) is not None
+    for _ in range(2):
+        store.refused.clear()
+        assert store.refused.wait(TIMEOUT_S)
+    store.is_down = False
+    until(lambda: mirrored.shipper.mirrored_lsn == lsn, "the record is shipped")
+    due_s = iter([TIMEOUT_S, 0, 0])
+    asked = Event()
+
+    def wait_once() -> float:
+        asked.set()
+        return next(due_s)
+
+    mirrored.due_s = wait_once  # type: ignore[method-assign]
+    mirrored.shipper.wake()
+    assert asked.wait(TIMEOUT_S)
+    mirrored.close()
 
 
 def test_an_overtaken_writer_ships_nothing_more(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ from journal._format.segment import SegmentHeader, SegmentName, encode_header, s
 from journal.errors import FailedError
 from journal.options import Options
 
-SyncedEnd = tuple[str, int, int]  # a segment's path, the offset after what is synced, the last LSN
+# A segment's path, the offset after what is synced, the last LSN, the bytes of the log since open.
+SyncedEnd = tuple[str, int, int, int]
 _CHECK_NS = 10_000_000  # the time between two checks of the segment's name by "os" commits
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
 
@@ -189,7 +190,7 @@ class Writer:
         self._check_linked()
         self._synced_lsn = self._written_lsn
         if segment := self._segment:
-            self.synced_end = segment.path, segment.offset, self._synced_lsn
+            self.synced_end = segment.path, segment.offset, self._synced_lsn, self.log_bytes
 
     def _record_sync_failure(self) -> None:
         """Record a failed sync's error as final if the disk raised it, not a signal handler."""

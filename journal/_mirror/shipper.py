@@ -220,6 +220,8 @@ class Shipper:
                 is_last = is_complete and number == len(groups)
                 self._append(group, lsn if is_last else self.mirrored_lsn)
         self._shipped_end, self._complete_at = end, looked_at
+        # Not all of it was uploaded here: a base may have come instead.
+        self.shipped_bytes = self.backlog_bytes + (end[3] if end else 0)
         self._note_mirrored(lsn)
         self._note_place(_NOTE_S)
         upkeep.run(self.mirrored_lsn)

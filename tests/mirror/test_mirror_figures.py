@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from journal import Journal, MirrorError
+from journal._mirror.blobs import checkpoint_names
 from journal._mirror.store import UnreachableError
 from tests.installed import import_package
 from tests.mirror.stores import TIMEOUT_S, SilentStore, opened, write
@@ -67,6 +68,27 @@ def test_the_backlog_of_an_earlier_open_counts(tmp_path: Path) -> None:
         held.set()
         journal.wait_mirrored(timeout_s=TIMEOUT_S)
         until(lambda: figures(journal) == (10, 0, 0), "it is reported")
+
+
+def test_a_base_makes_up_for_the_lag(tmp_path: Path) -> None:
+    """What was removed before it was shipped does not count any more once the mirror has started
+    again from a checkpoint."""
+    store = SilentStore()
+    with opened(tmp_path / "a", store, lag_bytes_max=0) as journal:
+        journal.wait_mirrored(write(journal), timeout_s=TIMEOUT_S)
+        store.fall_silent()
+        journal.trim(write(journal, 100))
+        store.answer()
+        journal.wait_mirrored(write(journal), timeout_s=TIMEOUT_S)
+        assert [name for name in checkpoint_names(store.blob_names()) if name.nonce]
+        store.fall_silent()
+        write(journal)
+        assert store.asked.wait(TIMEOUT_S)
+        lsn, _, lag_bytes = figures(journal)
+        assert lsn == 102
+        assert lag_bytes is not None
+        assert 100 < lag_bytes < 300
+        store.answer()
 
 
 def test_a_journal_without_a_mirror_has_no_figures_of_one(tmp_path: Path) -> None:

@@ -118,7 +118,9 @@ def many(folder: Path, commits: int) -> CountedStore:
             journal.wait_durable(lsn)
             segment = writer._segment
             assert segment is not None
-            pieces, _ = unshipped.read((segment.path, segment.offset, lsn), store.entry_bytes_max)
+            pieces, _ = unshipped.read(
+                (segment.path, segment.offset, lsn, 0), store.entry_bytes_max
+            )
             appender.append(pieces, lsn)
             unshipped.advance(pieces)
             upkeep.add(appender.last)

@@ -1,9 +1,10 @@
 """Following: a thread that keeps a directory up to date with a mirror, without claiming it.
 
-It asks for the next number every `poll_s` seconds. While there is no such entry, nothing is new: a
-request for what is absent costs a tenth of a list. But an entry that was rolled up and trimmed is
-absent, too. So after it was away for some seconds, when a burst of entries ends, and from time to
-time while nothing comes, it lists, and goes on from a roll-up if there is one.
+It asks for the next number every `poll_s` seconds, or more often where that costs less. While
+there is no such entry, nothing is new: a request for what is absent costs a tenth of a list. But an
+entry that was rolled up and trimmed is absent, too. So after it was away for some seconds, when a
+burst of entries ends, and from time to time while nothing comes, it lists, and goes on from a
+roll-up if there is one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from journal._mirror.reading import read_entry, read_log
 from journal._mirror.store import AbsentError, RefusedError, Store, UnreachableError
 from journal._mutex import Alarm
 
+# A pause of more than _AWAY_S needs a list. So asking more often than `poll_s` costs less, unless
+# that is so long that the list costs less than the requests in between.
+_ASK_S_MAX, _LIST_EACH_S = 1.5, 25.0
 _AWAY_S = 2.0  # no writer rolls up and trims an entry sooner than that after it was appended
 _LIST_S_MIN, _LIST_S_MAX = 2.0, 60.0
 _RETRY_S_MAX = 5.0
@@ -51,7 +55,7 @@ class Following:
         self._store = store
         self._directory = directory
         self._copy = LiveCopy(directory, known)
-        self._poll_s = poll_s
+        self.pause_s = poll_s if poll_s >= _LIST_EACH_S else min(poll_s, _ASK_S_MAX)
         self._clock_s = clock_s
         self._current_s = self._noted_s = clock_s()
         self._upkeep_at_s = self._current_s + _UPKEEP_S
@@ -101,17 +105,17 @@ class Following:
     # --- in the thread ---
 
     def _run(self) -> None:
-        delay_s = self._poll_s
+        delay_s = self.pause_s
         try:
             while not self._stops():
                 try:
                     self.poll()
-                    delay_s = self._poll_s
+                    delay_s = self.pause_s
                 except (UnreachableError, RefusedError) as error:
-                    if delay_s == self._poll_s:
+                    if delay_s == self.pause_s:
                         text = "%s: the mirror can't be followed, because it can't be reached: %s"
                         post(logging.WARNING, text, self._directory.path, error)
-                    delay_s = min(2 * delay_s, max(_RETRY_S_MAX, self._poll_s))
+                    delay_s = min(2 * delay_s, max(_RETRY_S_MAX, self.pause_s))
                 self._note(_NOTE_S)
                 self._alarm.sleep(delay_s)
         except BaseException as error:

@@ -203,6 +203,36 @@ def test_an_idle_follower_lists_seldom(tmp_path: Path) -> None:
     mirrored.close()
 
 
+def test_rare_polls_cost_less_than_frequent_ones(tmp_path: Path) -> None:
+    """While nothing comes, a follower with a longer `poll_s` costs less, or the same, at twelve
+    requests for what is absent for the price of a list. It never pauses for longer than that."""
+    store, clock, costs = Counted(), Clock(), list[int]()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    mirrored.close()
+    directory = PosixDisk().open_directory(tmp_path / "b", write=True)
+    comparison = compare(store, directory)
+    comparison.fetch()
+    entry, numbers, names = store.entry, store.numbers, store.blob_names
+    store.entry = lambda number: costs.append(1) or entry(number)  # type: ignore[func-returns-value,method-assign]
+    store.numbers = lambda after: costs.append(12) or numbers(after)  # type: ignore[func-returns-value,method-assign]
+    store.blob_names = lambda: costs.append(12) or names()  # type: ignore[func-returns-value,method-assign]
+    sums = []
+    for poll_s in (0.3, 1.5, 1.9, 2.1, 5, 24, 26, 60):
+        known = comparison.known
+        following = Following(store, directory, known, poll_s=poll_s, clock_s=clock)
+        assert following.pause_s <= poll_s
+        costs.clear()
+        until_s = clock.now_s + 3600
+        while clock.now_s < until_s:
+            clock.now_s += following.pause_s + 0.01
+            following.poll()
+        following._copy.close()
+        sums.append(sum(costs))
+    assert sums == sorted(sums, reverse=True)
+    directory.close(unlock=False)
+
+
 def test_an_outage_is_waited_out(tmp_path: Path) -> None:
     """While the mirror is unreachable, the follower keeps what it has, and its lag grows. After
     that it goes on."""

@@ -83,8 +83,7 @@ class Checkpoints:
         lacking = self._lacking()
         put = [lsn for lsn in lacking if lsn <= mirrored_lsn and self._put(lsn)]
         if put:
-            last, now_ms = self._appender.last, self._now_ms()
-            self._removal.run(last.number, now_ms, self._keep_s)
+            self._removal.run(self._appender, self._now_ms(), self._keep_s)
         return any(lsn > mirrored_lsn for lsn in lacking)
 
     def _lacking(self) -> list[int]:

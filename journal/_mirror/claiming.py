@@ -272,6 +272,8 @@ class Appender:
         self._last = claimed
         self._pending: tuple[MirrorEntry, bytes] | None = None
         self._overtaken: OvertakenError | None = None
+        # The numbers of the entries with bytes that this writer has appended and not trimmed.
+        self._untrimmed: dict[int, None] = {}
         self.claimed = claimed
 
     @property
@@ -311,6 +313,8 @@ class Appender:
             self._overtaken = self._overtaken_by(owned.entry, entry.number)
             raise self._overtaken from owned
         self._last, self._pending = entry, None
+        if entry.kind == BYTES:
+            self._untrimmed[entry.number] = None
         return entry
 
     def roll_up(
@@ -389,7 +393,18 @@ class Appender:
         Raises what the store raises; then it may be repeated.
         """
         last = self._last.number
-        self._store.trim([n for n in numbers if name.first <= n <= name.last and n != last])
+        self._trim([n for n in numbers if name.first <= n <= name.last and n != last])
+
+    def trim_covered(self, floor: int, others: Collection[int]) -> None:
+        """Trim this writer's entries with bytes up to `floor`, and `others`, which are no claims:
+        checkpoints cover them. Raises what the store raises; then it may be repeated."""
+        last = self._last.number
+        self._trim([*others, *(n for n in list(self._untrimmed) if n <= floor and n != last)])
+
+    def _trim(self, numbers: list[int]) -> None:
+        self._store.trim(numbers)
+        for number in numbers:
+            self._untrimmed.pop(number, None)
 
     def _next_entry(self, kind: int, pieces: list[Piece], last_lsn: int) -> MirrorEntry:
         return MirrorEntry(

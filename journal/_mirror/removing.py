@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from journal._mirror.blobs import checkpoint_names, roll_up_names
+from journal._mirror.claiming import Appender
 from journal._mirror.entry import BASE, CLAIM, MirrorDamageError
 from journal._mirror.reading import read_entry, true_checkpoints
 from journal._mirror.retention import keep
@@ -16,15 +17,17 @@ class Removal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._swept = 0  # up to this number, only entries that stay are left
+        # The numbers of earlier writers' entries that may have to go. None: not known yet. They
+        # become no more, so one list is enough, and the writer knows its own.
+        self._others: list[int] | None = None
 
-    def run(self, last: int, now_ms: int, keep_s: float) -> None:
+    def run(self, appender: Appender, now_ms: int, keep_s: float) -> None:
         """Remove what is not kept: checkpoints first, so that each of them has the log after it
         while it is there.
 
-        `last`: the number of the writer's own last entry. Raises what the store raises, and
-        MirrorDamageError; then it may be repeated.
+        Raises what the store raises, and MirrorDamageError; then it may be repeated.
         """
+        last = appender.last.number
         names = self._store.blob_names()
         kept, floor = keep(true_checkpoints(self._store, names), now_ms, keep_s)
         # A base that is not true, and whose number is taken, will never be.
@@ -32,17 +35,18 @@ class Removal:
         self._store.delete_blobs([str(name) for name in put if name not in kept])
         rolled_up = [str(name) for name in roll_up_names(names) if name.last <= floor]
         self._store.delete_blobs(rolled_up)
-        self._store.trim([number for number in self._numbers(floor) if number < last])
-        self._swept = max(self._swept, floor)
-
-    def _numbers(self, floor: int) -> Iterator[int]:
-        """Yield the numbers up to `floor` of entries that may be trimmed: not claims, and not the
-        entries of bases."""
-        if floor <= self._swept:
+        if not floor:
             return
-        for number in self._store.numbers(self._swept):
-            if number > floor:
-                return
+        if self._others is None:
+            own = appender.claimed.number
+            self._others = [number for number in self._store.numbers(0) if number < own]
+        covered = [number for number in self._others if number <= floor]
+        appender.trim_covered(floor, [*self._trimmable(covered)])
+        self._others = self._others[len(covered) :]
+
+    def _trimmable(self, numbers: list[int]) -> Iterator[int]:
+        """Yield those of the numbers that have entries of any kind but claims and bases."""
+        for number in numbers:
             try:
                 kind = read_entry(self._store, number).kind
             except (AbsentError, MirrorDamageError):

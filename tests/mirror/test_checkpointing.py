@@ -116,6 +116,25 @@ def test_what_two_checkpoints_cover_is_removed(tmp_path: Path) -> None:
     assert max(sizes) < 30
 
 
+def test_removals_read_no_entries_of_their_own_writer(tmp_path: Path) -> None:
+    """A writer knows which of its entries may go. It reads only those of earlier writers, once, to
+    find the claims among them."""
+    store = MemoryStore()
+    before = counter_at(tmp_path / "a", store, keep_s=0)
+    before.rounds(1)
+    before.close()
+    asked, entry, listed, numbers = list[int](), store.entry, list[int](), store.numbers
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    claim = counter.mirrored.shipper._linked.appender.claimed.number
+    store.entry = lambda number: asked.append(number) or entry(number)  # type: ignore[func-returns-value,method-assign]
+    store.numbers = lambda after: listed.append(after) or numbers(after)  # type: ignore[func-returns-value,method-assign]
+    counter.rounds(6)
+    counter.close()
+    others = [number for number in asked if number != claim]  # a blob goes up only if that is there
+    assert (listed, len(others)) == ([0], len(set(others)))
+    assert max(asked) == claim
+
+
 def test_each_lsn_that_is_kept_can_be_restored(tmp_path: Path) -> None:
     """A restore to an LSN ends with the commit that holds it, and has the state as of that LSN. It
     calls `mark` if the mirror has later records."""

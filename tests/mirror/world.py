@@ -206,7 +206,7 @@ class Process:
         last, choose = appender.last, self.world.choose
         name = CheckpointName(last.number, last.number, choose(5) * _HOUR_MS)
         appender.put_checkpoint(name, last.nonce, 0, [state(self.files)])
-        self.removal.run(last.number, choose(9) * _HOUR_MS, choose(3) * 3600)
+        self.removal.run(appender, choose(9) * _HOUR_MS, choose(3) * 3600)
 
     def _put_base(self, appender: Appender) -> None:
         """Put a base, or else the entry that makes it true."""

@@ -12,7 +12,7 @@ from journal._public import public
 
 LOCK = "LOCK"  # the file that names the writer, for people; recovery never reads it
 MIRROR = "MIRROR"  # the file that states that the directory has a mirror
-COMPANIONS = frozenset({"output"})  # directories that a manager keeps beside the journal's files
+COMPANIONS = frozenset({"control", "output"})  # directories that a manager keeps beside its journal
 MIRROR_PLACE = "MIRROR.place"  # a note of how far the mirror is known; recovery never reads it
 ASIDE = "ASIDE"  # the file that completes a directory of segments that were put aside
 TMP = ".tmp"  # the suffix of a file that is being made; such a file is never read

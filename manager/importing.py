@@ -1,19 +1,51 @@
-"""Importing: selects the agents of a legacy file that are new to the fleet, under the lock."""
+"""Importing: adds the agents of a legacy file that are new to the fleet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from itertools import chain
 
+from journal import Options
+from manager import clock
 from manager.agent import LIVE, Row, get
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
 from manager.layouts import Import, Record
-from manager.legacy import named_by_id
+from manager.legacy import named_by_id, read_legacy
+from manager.limits import Limits
 from manager.records import imported
+from manager.updates import Updates
+from manager.workspace import StrPath
+
+
+def import_file(
+    path: StrPath,
+    fleet: Fleet,
+    updates: Updates,
+    limits: Limits,
+    options: Options,
+    skip_unknown: bool,
+) -> list[Row]:
+    """Import the agents of the file at `path`, and return their rows; see `import_legacy`."""
+    batches = read_legacy(
+        path,
+        at_ms=clock.now_ms(),
+        limits=limits,
+        record_bytes_max=options.record_bytes_max,
+        skip_unknown=skip_unknown,
+    )
+    for agent in chain.from_iterable(batches):
+        as_new(fleet, agent)  # raises if its id is a live agent's name
+    rows: list[Row] = []
+    for chunk in batches:
+        rows += updates.update_many(partial(import_records, agents=chunk))
+    return rows
 
 
 def import_records(fleet: Fleet, *, agents: list[Import]) -> list[tuple[Row | None, Record]]:
-    """Return records that add those of `agents` that are not in the fleet yet."""
+    """Return records that add those of `agents` that are not in the fleet yet. Called under the
+    lock."""
     added: list[tuple[Row | None, Record]] = []
     attempts: dict[str, int] = {}  # of the names in this slice
     by_id: dict[str, Import] = {}

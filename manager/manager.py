@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from journal import AsyncHandle, Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
@@ -48,6 +47,7 @@ from manager.workspace import StrPath, state_path
 
 if TYPE_CHECKING:
     from journal import Mirror, Tables
+    from manager._control.server import ControlServer
     from manager.transaction import FleetTransaction, FleetTransactionContext
 
 T = TypeVar("T")
@@ -88,6 +88,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         self._retention = Retention(state, self._updates, limits)
         self._tables: Tables | None = None
         self._outputs: FleetOutputs | None = None
+        self._control: ControlServer | None = None
 
     @classmethod
     def open(
@@ -100,6 +101,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         lock_timeout_s: float | None = 0.0,
         mirror: str | Mirror | Literal[False] | None = None,
         takeover: bool = False,
+        control: bool = False,
         disk: Any = None,
     ) -> SubAgentManager:
         """Recover the fleet in `state_dir` below `workspace`, or create a new one.
@@ -110,7 +112,9 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
 
         Raise LockedError, CorruptionError, FormatVersionError, UnsafePathError (also for a symlink
         below the workspace), and the other errors of opening a journal. `mirror`, `takeover`: see
-        `Journal.open`. `disk` is for tests; with it, `workspace` is a path on that disk.
+        `Journal.open`. With `control`, `subagents cancel` and the like work in other processes of
+        the same user while this manager is open; see manager/docs/HOWTO.md, "Change a fleet from
+        another process". `disk` is for tests; with it, `workspace` is a path on that disk.
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)
@@ -135,8 +139,16 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
             if disk is None:
                 manager._outputs = FleetOutputs(state)
                 manager._outputs.sweep()
+                if control:
+                    manager._serve_control()
             undo.pop_all()
         return manager
+
+    def _serve_control(self) -> None:
+        """Take requests of other processes. Raise OSError and UnsafePathError."""
+        from manager._control.server import ControlServer  # not loaded by every manager
+
+        self._control = ControlServer.of(self, self.path)
 
     def _boot(self) -> None:
         boot = records.boot(self._boot_id, clock.now_ms(), os.getpid())
@@ -433,21 +445,11 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         NameInUseError if an id in the file is the name of a live agent here. Source:
         `manager.legacy`.
         """
-        from manager.importing import as_new, import_records  # not loaded by every manager
-        from manager.legacy import read_legacy
+        from manager.importing import import_file  # not loaded by every manager
 
-        batches = read_legacy(
-            path,
-            at_ms=clock.now_ms(),
-            limits=self._limits,
-            record_bytes_max=self._options.record_bytes_max,
-            skip_unknown=skip_unknown,
+        imported = import_file(
+            path, self._state.machine, self._updates, self._limits, self._options, skip_unknown
         )
-        for agent in chain.from_iterable(batches):
-            as_new(self._state.machine, agent)  # raises if its id is a live agent's name
-        imported: list[Row] = []
-        for chunk in batches:
-            imported += self._updates.update_many(partial(import_records, agents=chunk))
         self.wait_durable()
         return tuple(map(self._agent, imported))
 
@@ -460,6 +462,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         FailedError if the journal has failed and a change was not synced.
         """
         self._watch.check_free()
+        self._end_control()
         try:
             self._state.close(timeout_s=timeout_s)
         finally:
@@ -487,6 +490,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         return self._state.closed
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._end_control()
         try:
             self._state.__exit__(kind, error, traceback)
         finally:
@@ -494,6 +498,11 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
 
     def _condition(self) -> str:
         return f"{self._state._condition()} boot_id={self._boot_id}"
+
+    def _end_control(self) -> None:
+        # While the lock is held: the name of the socket may be the next writer's afterwards.
+        if self._control is not None:
+            self._control.stop()
 
     def _end_watch(self) -> None:
         if self.closed:

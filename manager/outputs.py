@@ -26,12 +26,12 @@ from contextlib import closing, suppress
 from typing import Literal, NamedTuple
 
 from journal import JournalError, UnsafePathError
+from manager.companion import OPEN_DIRECTORY, open_companion
 from manager.values import AGENT_ID_PATTERN
 
 DIRECTORY = "output"
 Stream = Literal["out", "err"]
 
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _OPEN_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: never block on a FIFO
 _NAME = re.compile(r"([a-z]+_[0-9a-f]+)\.([0-9]{1,20})\.(out|err)\.([0-9]{1,20})")
 _is_agent_id = re.compile(AGENT_ID_PATTERN).fullmatch
@@ -94,32 +94,12 @@ class OutputDirectory:
         Raise FileNotFoundError, and UnsafePathError for a symlink, for another kind of file, and
         with `write` for a directory of another user.
         """
-        path = os.path.join(state_path, DIRECTORY)
-        state_fd = os.open(state_path, _OPEN_DIRECTORY)
-        try:
-            if write:
-                with suppress(FileExistsError):
-                    os.mkdir(DIRECTORY, 0o700, dir_fd=state_fd)
-            fd = os.open(DIRECTORY, _OPEN_DIRECTORY, dir_fd=state_fd)
-        except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                what = "is a symlink or not a directory; move it away"
-                raise UnsafePathError(what, path=path) from error
-            error.filename = path
-            raise
-        finally:
-            os.close(state_fd)
-        try:
-            if write:
-                _secure(fd, path)
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(fd, path)
+        fd = open_companion(state_path, DIRECTORY, write=write)
+        return cls(fd, os.path.join(state_path, DIRECTORY))
 
     def names(self) -> list[str]:
         """Return the names of all files, in any order."""
-        fd = os.open(".", _OPEN_DIRECTORY, dir_fd=self._fd)  # a handle has only one position
+        fd = os.open(".", OPEN_DIRECTORY, dir_fd=self._fd)  # a handle has only one position
         try:
             return os.listdir(fd)
         finally:
@@ -165,15 +145,6 @@ class OutputDirectory:
     def _unsafe(self, part: Part) -> UnsafePathError:
         path = os.path.join(self.path, part.name)
         return UnsafePathError("is not a regular file; move it away", path=path)
-
-
-def _secure(fd: int, path: str) -> None:
-    info = os.fstat(fd)
-    if info.st_uid != os.geteuid():
-        problem = f"is owned by uid {info.st_uid}, but this process runs as uid {os.geteuid()}"
-        raise UnsafePathError(f"{problem}; move it away", path=path)
-    if stat.S_IMODE(info.st_mode) != 0o700:
-        os.fchmod(fd, 0o700)
 
 
 class OutputCleanup:

@@ -1,4 +1,4 @@
-"""The command line of `subagents`: run, list, show, output, import, export, demo and completion.
+"""The command line of `subagents`: run, list, show and those that change agents or files.
 
 Data goes to stdout, and messages and progress go to stderr.
 """
@@ -13,6 +13,7 @@ import click
 from _journal_console import release_stdout
 
 from journal import CorruptionError, JournalError, LockedError, __version__
+from manager._cli.changes import VERBS
 from manager._cli.completion import PROGRAM, complete_ref, completion
 from manager._cli.options import form_option, state_dir_option, state_path, workspace_option
 from manager._cli.output import (
@@ -146,6 +147,8 @@ def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
     return print_lines(description(agent) if output == "text" else [json.dumps(agent, indent=2)])
 
 
+for verb in VERBS:
+    app.add_command(verb)
 app.add_command(output)
 app.add_command(completion)
 

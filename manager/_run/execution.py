@@ -28,23 +28,23 @@ _REASON_CHARS = 1000
 
 
 class Stop:
-    """The request to stop a run. It is made in the run's event loop."""
+    """The request to stop a run, or one of its commands. It is made in the run's event loop."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.requested: asyncio.Future[str] = loop.create_future()
-        """Done, with the reason, once the run is to stop."""
+        """Done, with the reason, once it is to stop."""
 
         self.hurry: asyncio.Future[None] = loop.create_future()
         """Done at the second request."""
 
     @property
     def reason(self) -> str:
-        """The reason why the run stops, or "" if it does not."""
+        """The reason why it stops, or "" if it does not."""
         return self.requested.result() if self.requested.done() else ""
 
     def request(self, reason: str) -> bool:
-        """Stop the run and return True, or hurry if it is being stopped already."""
+        """Stop it and return True, or hurry if it is being stopped already."""
         if not self.requested.done():
             self.requested.set_result(reason)
             return True
@@ -78,7 +78,7 @@ class Executor:
     async def run(self, agent: Agent, stop: Stop) -> AgentResult:
         """Run the command of `agent`, which has just begun to run, and return its result.
 
-        The result's status is "interrupted" if the run was stopped before the command had exited.
+        The result's status is "interrupted" if `stop` was requested before the command had exited.
         """
         argv = argv_of(agent.metadata)
         assert argv is not None

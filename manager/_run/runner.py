@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from signal import Signals
 
-from journal import LockedError
+from journal import LockedError, UnsafePathError
 from manager._run.admission import admit, again_as, tries_of
 from manager._run.execution import Executor, Stop
 from manager._run.joblog import JobLog
@@ -29,7 +31,7 @@ from manager._run.schedule import schedule_of
 from manager._run.signals import StopSignals
 from manager._run.tasks import DEPTH_MAX, Task
 from manager.agent import ENDED, Agent
-from manager.errors import TasksError
+from manager.errors import TasksError, TransitionError, UnknownAgentError
 from manager.limits import Limits
 from manager.manager import SubAgentManager
 from manager.outputs import OutputDirectory
@@ -41,6 +43,7 @@ _POLL_S = 0.02
 _PAUSE_S, _PAUSE_S_MAX = 1, 60  # before the first retry, and before any
 
 OnChange = Callable[[RunReport], None]
+_log = logging.getLogger("manager")
 
 
 def run_tasks(
@@ -94,6 +97,7 @@ def run_tasks(
         on_start()
         with _job_log(options.joblog, report) as log:
             run = _Run(manager, executor, report, log, options, on_change)
+            _serve_control(manager)
             asyncio.run(run.run_all(signals))
     return report
 
@@ -133,6 +137,14 @@ def _open(workspace: str, state_dir: str, limits: Limits, options: RunOptions) -
             time.sleep(_POLL_S)
 
 
+def _serve_control(manager: SubAgentManager) -> None:
+    """Take requests of other processes. A run goes on without that, as on a full disk."""
+    try:
+        manager._serve_control()
+    except (OSError, UnsafePathError) as error:
+        _log.warning("no other process can cancel or pause tasks of this run: %s", error)
+
+
 class _Run:
     """A run of commands in one event loop."""
 
@@ -154,6 +166,7 @@ class _Run:
         self._schedule = schedule_of(report.agents.values())
         self._running = 0
         self._pausing = 0  # tasks that are run again after a pause
+        self._stops: dict[str, Stop] = {}  # of the commands that run, by the id of the agent
         self._stop: Stop
         self._changed: asyncio.Event  # set when a task may be startable, or the run may be over
 
@@ -165,14 +178,27 @@ class _Run:
         def deliver(number: Signals) -> None:
             loop.call_soon_threadsafe(self._on_signal, number)
 
-        with signals.delivered_to(deliver):
+        def check() -> None:
+            with suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(self._stop_cancelled)
+
+        control = self._manager._control
+        notifying = nullcontext() if control is None else control.requests.notifying(check)
+        with signals.delivered_to(deliver), notifying:
             try:
                 self._on_change(self._report)
                 async with asyncio.TaskGroup() as group:
                     await self._start_all(group)
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None  # the first error cancelled the other tasks
-        self._report.blocked = tuple(agent.name for agent in self._schedule.blocked)
+        blocked = self._schedule.blocked
+        for agent in blocked:  # a request may have ended it
+            self._report.put(self._current(agent))
+        self._report.blocked = tuple(
+            agent.name
+            for agent in blocked
+            if self._report.agents[agent.agent_id].status not in ENDED
+        )
 
     async def _start_all(self, group: asyncio.TaskGroup) -> None:
         while True:
@@ -193,21 +219,42 @@ class _Run:
         return bool(self._stop.reason) or self._report.halted_by is not None
 
     def _on_signal(self, number: Signals) -> None:
-        if self._stop.request(f"stopped by {number.name}"):
+        if self._stop_all(f"stopped by {number.name}"):
             self._report.signal = number
             self._on_change(self._report)
         self._changed.set()
 
+    def _stop_all(self, reason: str) -> bool:
+        for stop in self._stops.values():
+            stop.request(reason)
+        return self._stop.request(reason)
+
+    def _stop_cancelled(self) -> None:
+        """Stop the commands whose agents a request of another process has ended."""
+        for agent_id, stop in self._stops.items():
+            agent = self._manager.find(agent_id)
+            if agent is None or agent.status != "running":
+                stop.request("cancelled")
+
     async def _run_agent(self, agent: Agent) -> None:
         manager, ref = self._manager, agent.agent_id
         begin = manager.resume if agent.status == "interrupted" else manager.start
-        running = await self._journal(lambda: begin(ref))
-        result = await self._executor.run(running, self._stop)
-        tries = tries_of(agent) + 1
-        if result.status == "failed" and tries <= self._options.retries:
-            await self._retry(agent, result, tries)
-        else:
-            self._note_end(await self._journal(lambda: manager.update_from_result(ref, result)))
+        running = await self._journal(agent, lambda: begin(ref))
+        if running.status == "running":
+            stop = self._stops[ref] = Stop()
+            self._stop_cancelled()  # a request may have come since
+            if self._stop.reason:
+                stop.request(self._stop.reason)
+            if self._stop.hurry.done():
+                stop.request("")
+            result = await self._executor.run(running, stop)
+            tries = tries_of(agent) + 1
+            if result.status == "failed" and tries <= self._options.retries:
+                await self._retry(agent, result, tries)
+            else:
+                end = await self._journal(agent, lambda: manager.update_from_result(ref, result))
+                self._note_end(end)
+            del self._stops[ref]
         self._running -= 1
         self._changed.set()
 
@@ -216,9 +263,13 @@ class _Run:
         during the pause forgets neither.
         """
         await self._manager.room()
-        with self._manager.transaction() as transaction:
-            transaction.update_from_result(agent.agent_id, result)
-            next_id = transaction.spawn(**again_as(agent, tries=tries))
+        try:
+            with self._manager.transaction() as transaction:
+                transaction.update_from_result(agent.agent_id, result)
+                next_id = transaction.spawn(**again_as(agent, tries=tries))
+        except (TransitionError, UnknownAgentError):
+            await self._journal(agent, lambda: self._current(agent))
+            return
         await self._manager.durable(transaction.lsn)
         if self._log is not None:
             self._log.add((self._manager.get(agent.agent_id),))
@@ -239,12 +290,20 @@ class _Run:
         elif agent.status == "failed" and self._options.halt != "never" and not self._is_over:
             self._report.halted_by = agent
             if self._options.halt == "now":
-                self._stop.request(f"stopped because {agent.name} failed")
+                self._stop_all(f"stopped because {agent.name} failed")
                 self._report.is_halted_now = True
 
-    async def _journal(self, change: Callable[[], Agent]) -> Agent:
+    def _current(self, agent: Agent) -> Agent:
+        """Return the agent as it is now. One that was removed had been cancelled before."""
+        return self._manager.find(agent.agent_id) or replace(agent, status="cancelled")
+
+    async def _journal(self, agent: Agent, change: Callable[[], Agent]) -> Agent:
+        """Change an agent, unless a request of another process has ended it before."""
         await self._manager.room()
-        agent = change()
+        try:
+            agent = change()
+        except (TransitionError, UnknownAgentError):
+            agent = self._current(agent)
         await self._manager.durable(agent.lsn)
         self._report.put(agent)
         self._report.ended_now += agent.status in ENDED

@@ -22,6 +22,7 @@ FILES = {
     f"{SEGMENT}\n": ("stray", 0),
     "lock": ("stray", 0),
     "output": ("companion", 0),
+    "control": ("companion", 0),
     "outputs": ("stray", 0),
 }
 

@@ -273,9 +273,11 @@ def test_backup_copies_output_on_request(tmp_path: Path) -> None:
     (output / "agent_0123456789ab.7.out.0").write_bytes(b"\xffprinted")
     (output / "link").symlink_to("/etc/passwd")
     os.mkfifo(output / "fifo")
+    (path / "control").mkdir()
     ask("backup", path, tmp_path / "without")
     answer = ask("backup", path, tmp_path / "with", "--output", "-o", "json")
-    assert not (tmp_path / "without" / "output").exists()
+    for companion in ("control", "output"):
+        assert not (tmp_path / "without" / companion).exists()
     assert (answer.json["output_files"], answer.json["output_bytes"]) == (1, 8)
     copied = tmp_path / "with" / "output"
     assert [(file.name, file.read_bytes()) for file in copied.iterdir()] == [

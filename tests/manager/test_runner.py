@@ -325,7 +325,9 @@ def test_an_end_is_durable_before_it_is_reported(tmp_path: Path) -> None:
     def tell(report: RunReport) -> None:
         for agent in agents(report):
             if agent.status in ("completed", "failed") and agent not in reported:
-                shutil.copytree(tmp_path / ".subagents", tmp_path / agent.agent_id)
+                no_sockets = shutil.ignore_patterns("control")
+                copy = tmp_path / agent.agent_id
+                shutil.copytree(tmp_path / ".subagents", copy, ignore=no_sockets)
                 reported.append(agent)
 
     report = run(tmp_path, "echo a", "false", "echo b", jobs=2, tell=tell)

@@ -28,7 +28,7 @@ ALL_OF = (
     ),
     Weakening(
         "output_through_a_symlink",
-        "manager/outputs.py",
+        "manager/companion.py",
         "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW",
         "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
         OUTPUTS,
@@ -107,12 +107,12 @@ ALL_OF = (
         "retries_forgotten_by_a_kill",
         "manager/_run/runner.py",
         "with self._manager.transaction() as transaction:\n"
-        "            transaction.update_from_result(agent.agent_id, result)\n"
-        "            next_id",
+        "                transaction.update_from_result(agent.agent_id, result)\n"
+        "                next_id",
         "self._manager.update_from_result(agent.agent_id, result)\n"
-        "        await self._manager.durable()\n"
-        "        with self._manager.transaction() as transaction:\n"
-        "            next_id",
+        "            await self._manager.durable()\n"
+        "            with self._manager.transaction() as transaction:\n"
+        "                next_id",
         ORDER,
     ),
     Weakening(

@@ -1,0 +1,1 @@
+"""Requests from other processes to the manager of a state."""

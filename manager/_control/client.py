@@ -1,0 +1,62 @@
+"""Client: sends a request to the manager that has a state open, in whatever process that is."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import Any
+
+from manager._control.place import connect
+from manager._control.requests import RequestError
+from manager._control.server import REQUEST_BYTES_MAX
+
+_SEND_S = 10.0
+_REPLY_BYTES_MAX = 4 << 20
+
+
+class NoReplyError(RequestError):
+    """The other process has ended before it replied, or it serves too many clients."""
+
+
+class RefusedError(RequestError):
+    """The other process has refused the request. `kind` is the name of the error there."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def request(
+    state_path: str, verb: str, *, timeout_s: float | None = None, **arguments: Any
+) -> dict[str, Any] | None:
+    """Return the reply of the manager that has the state open, or None if none takes requests.
+
+    `timeout_s` limits the wait for the reply. Raise RefusedError with what the manager raised,
+    NoReplyError if it ended before it replied, TimeoutError, UnsafePathError and OSError.
+    """
+    line = json.dumps({"verb": verb, **arguments}).encode() + b"\n"
+    if len(line) > REQUEST_BYTES_MAX:
+        raise RequestError(f"the request has {len(line)} bytes, over {REQUEST_BYTES_MAX}")
+    connection = connect(state_path)
+    if connection is None:
+        return None
+    with closing(connection):
+        connection.settimeout(_SEND_S)
+        try:
+            connection.sendall(line)
+            connection.settimeout(timeout_s)
+            with connection.makefile("rb") as replies:
+                reply = replies.readline(_REPLY_BYTES_MAX)
+        except TimeoutError:
+            raise TimeoutError(f"{verb}: no reply within {timeout_s or _SEND_S:g} s") from None
+        except (BrokenPipeError, ConnectionResetError):
+            reply = b""
+    if not reply.endswith(b"\n"):
+        raise NoReplyError(
+            f"{verb}: the process that has the state open gave no reply, because it has ended or "
+            "is busy; look with: subagents list"
+        )
+    answer = json.loads(reply)
+    if "error" in answer:
+        raise RefusedError(answer["error"], answer["message"])
+    return dict(answer["done"])

@@ -1,0 +1,116 @@
+"""Weakenings of control: the socket, its clients, and what their requests do to a run."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+CONTROL = ("tests/manager/test_control.py",)
+RUN = ("tests/manager/test_control_run.py",)
+
+ALL_OF = (
+    Weakening(
+        "control_served_to_any_user",
+        "manager/_control/server.py",
+        "len(self._clients) < CLIENTS_MAX and is_own(connection)",
+        "len(self._clients) < CLIENTS_MAX",
+        CONTROL,
+    ),
+    Weakening(
+        "control_of_any_users_process",
+        "manager/_control/place.py",
+        "        if not is_own(connection):\n",
+        "        if False:\n",
+        CONTROL,
+    ),
+    Weakening(
+        "control_of_any_uid",
+        "manager/_control/place.py",
+        "return bool(uid == os.geteuid())",
+        "return True",
+        CONTROL,
+    ),
+    Weakening(
+        "stale_socket_stays",
+        "manager/_control/place.py",
+        "            _remove_stale(fd, path)\n",
+        "",
+        CONTROL,
+    ),
+    Weakening(
+        "socket_with_the_umasks_mode",
+        "manager/_control/place.py",
+        "            os.chmod(SOCKET, 0o600, dir_fd=fd)\n",
+        "",
+        CONTROL,
+    ),
+    Weakening(
+        "socket_left_at_the_close",
+        "manager/_control/place.py",
+        "            os.unlink(SOCKET, dir_fd=self._fd)\n",
+        "            pass\n",
+        CONTROL,
+    ),
+    Weakening(
+        "socket_named_by_its_path_alone",
+        "manager/_control/place.py",
+        '    if os.path.exists(f"{_HANDLES}/{fd}"):\n',
+        "    if False:\n",
+        CONTROL,
+    ),
+    Weakening(
+        "socket_kept_in_a_fork",
+        "manager/_control/server.py",
+        "        server.forget()\n",
+        "        pass\n",
+        CONTROL,
+    ),
+    Weakening(
+        "waiters_that_die_keep_their_places",
+        "manager/_control/server.py",
+        "asyncio.wait((answering, leaving), return_when",
+        "asyncio.wait((answering,), return_when",
+        CONTROL,
+    ),
+    Weakening(
+        "replies_before_changes_are_durable",
+        "manager/_control/requests.py",
+        "        await self._manager.durable(agent.lsn)\n",
+        "",
+        CONTROL,
+    ),
+    Weakening(
+        "slow_clients_keep_their_places",
+        "manager/_control/server.py",
+        "            async with asyncio.timeout(_PATIENCE_S):\n                reply: Any",
+        "            async with asyncio.timeout(None):\n                reply: Any",
+        CONTROL,
+    ),
+    Weakening(
+        "requests_of_any_length",
+        "manager/_control/server.py",
+        "        if len(line) > REQUEST_BYTES_MAX:\n",
+        "        if False:\n",
+        CONTROL,
+    ),
+    Weakening(
+        "cancelled_commands_run_on",
+        "manager/_run/runner.py",
+        '                stop.request("cancelled")\n',
+        "                pass\n",
+        RUN,
+    ),
+    Weakening(
+        "cancelled_tasks_are_blocked",
+        "manager/_run/runner.py",
+        "            self._report.put(self._current(agent))\n",
+        "            pass\n",
+        RUN,
+    ),
+    Weakening(
+        "the_last_end_of_a_run_is_missed",
+        "manager/_cli/changes.py",
+        "        with suppress(NoReplyError):",
+        "        with suppress():",
+        RUN,
+    ),
+)

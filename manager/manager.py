@@ -137,7 +137,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
             manager = cls(state, limits, options)
             manager._boot()
             if disk is None:
-                manager._outputs = FleetOutputs(state)
+                manager._outputs = manager._retention.outputs = FleetOutputs(state)
                 manager._outputs.sweep()
                 if control:
                     manager._serve_control()

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from manager import clock
 from manager.agent import ENDED, Row, get
 from manager.cleanup import slices, still_due
 from manager.fleet import Fleet
+from manager.fleet_outputs import FleetOutputs
 from manager.limits import Limits
 from manager.updates import Updates
 
@@ -31,6 +32,9 @@ _SLACK = 16  # for a while, a sixteenth of `keep_ended_max` more may be kept
 
 class Retention:
     """The retention of one manager's ended agents. Any thread may call it."""
+
+    outputs: FleetOutputs | None = None
+    """What the commands of the agents have printed, if the manager is on a real disk."""
 
     def __init__(self, state: DurableState[Fleet], updates: Updates, limits: Limits) -> None:
         self._state = state
@@ -57,22 +61,23 @@ class Retention:
             self._thread = None
 
     def run(self) -> int:
-        """Drop all agents that are due now, and return their number."""
-        at_ms, limits = clock.now_ms(), self._limits
-        due = expired(self._state.read(lambda fleet: fleet.rows.freeze()), limits, at_ms)
-        dropped = 0
-        for chunk in slices(due):
-            decide = partial(
-                still_due, rows=chunk, is_silent=lambda row: False, at_ms=at_ms, reason=""
-            )
-            dropped += len(self._updates.update_many(decide))
+        """Drop all agents that are due now, and return their number.
+
+        This waits until the disk has the removals, and then removes what the agents' commands have
+        printed.
+        """
+        limits = self._limits
+        rows = self._state.read(lambda fleet: fleet.rows.freeze())
+        dropped = removed(self._updates, expired(rows, limits, clock.now_ms()))
         if limits.keep_ended_s is not None:
             self._next_s = time.monotonic() + min(_PERIOD_S, limits.keep_ended_s / 10)
         if limits.keep_ended_max is not None:
             ended = sum(map(self._state.machine.counts.__getitem__, ENDED))
             kept_max = limits.keep_ended_max
             self._next_count = max(ended, kept_max) + kept_max // _SLACK
-        return dropped
+        if self.outputs is not None:
+            self.outputs.wait_removed(map(get.agent_id, dropped))
+        return len(dropped)
 
     def _run(self) -> None:
         try:
@@ -80,6 +85,17 @@ class Retention:
         except JournalError:
             # The manager is closed or has failed, or the disk is full. The next spawn tries again.
             return
+
+
+def removed(updates: Updates, due: Sequence[Row]) -> list[Row]:
+    """Remove those of the ended agents in `due` that are still as they were, and have no children.
+
+    The lock is held for one slice at a time. Return the rows of the removed ones.
+    """
+    decide = partial(still_due, is_silent=lambda row: False, at_ms=0, reason="")
+    return [
+        row for chunk in slices(due) for row in updates.update_many(partial(decide, rows=chunk))
+    ]
 
 
 def expired(rows: Iterable[Row], limits: Limits, at_ms: int) -> list[Row]:

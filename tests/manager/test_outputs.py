@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import UnsafePathError
-from manager import AgentResult, SubAgentManager
+from manager import AgentResult, Limits, SubAgentManager
 from manager._run.streams import OutputFiles
 from manager.outputs import OutputCleanup, OutputDirectory, Part, owner_of, part_named
 
@@ -210,6 +210,16 @@ def test_files_are_removed_after_the_removal_of_their_agent_is_durable(
         assert owners(manager) == {kept}
     assert len(removed_at) == 2
     assert min(removed_at) >= removal_lsn
+
+
+def test_retention_removes_files_at_once(tmp_path: Path) -> None:
+    """When the manager drops agents by itself, it makes that durable, and then removes their
+    files, without a later call."""
+    with SubAgentManager.open(tmp_path, limits=Limits(keep_ended_max=1)) as manager:
+        gone, kept = spawn_ended(manager), spawn_ended(manager)
+        put_output(manager, gone, kept)
+        assert manager._retention.run() == 1
+        assert owners(manager) == {kept}
 
 
 def test_files_are_removed_at_the_close_at_the_latest(tmp_path: Path) -> None:

@@ -197,6 +197,13 @@ ALL_OF = (
         ("tests/manager/test_manager_retention.py",),
     ),
     Weakening(
+        "dropped_agents_leave_their_files",
+        "manager/retention.py",
+        "            self.outputs.wait_removed(map(get.agent_id, dropped))\n",
+        "            pass\n",
+        ("tests/manager/test_outputs.py",),
+    ),
+    Weakening(
         "tasks_of_a_run_dropped",
         "manager/_run/runner.py",
         "        keep_ended_s=None,\n",

@@ -212,6 +212,7 @@ CHEAP = {"dict.copy", "dict.get", "dict.items", "dict.setdefault", "isinstance",
 CHEAP |= {"list.append", "list.pop", "next", "str.join"}
 UNDER_THE_LOCK = {
     *("manager.manager", "manager.updates", "manager.cleanup", "manager.records"),
+    "manager.removal",
     *("manager.fleet", "manager.steps", "manager.family", "manager.errors"),
     *("manager.admission", "manager.names", "manager.queue", "manager.sources"),
     *("journal._state.cow_table", "collections.abc", "typing", "tests.manager.test_fleet"),

@@ -297,7 +297,7 @@ def test_an_agent_imported_during_cleanup_stays(
             return cleanup.slices(candidates)
 
         patch = pytest.MonkeyPatch()
-        patch.setattr("manager.manager.slices", slices)
+        patch.setattr("manager.removal.slices", slices)
         assert manager.cleanup(50) == ()
         assert manager.get("x1").status == ("cancelled" if ends_again else "interrupted")
     with SubAgentManager.open(tmp_path) as manager:

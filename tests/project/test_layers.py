@@ -59,6 +59,7 @@ MANAGER_LAYERS = (
     ("watch", "cleanup", "outputs", "fleet_reader", "recovery", "draft", "tables"),
     ("updates", "view", "history", "verbs", "fleet_outputs"),
     ("transaction", "delivery", "scheduling", "retention", "importing", "_control"),
+    ("removal",),
     ("manager",),
     ("worker",),
     ("",),

@@ -1,0 +1,68 @@
+"""Removal: the methods of a manager that remove ended agents, and cancel dead ones."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from functools import partial
+
+from journal import DurableState
+from manager import clock
+from manager.agent import Agent, Row, get
+from manager.arguments import seconds
+from manager.cleanup import Heartbeats, candidates, slices, still_due
+from manager.fleet import Fleet
+from manager.fleet_outputs import FleetOutputs
+from manager.limits import Limits
+from manager.updates import Updates
+from manager.values import text
+
+
+class Removal:
+    """The methods of a manager that remove agents."""
+
+    _state: DurableState[Fleet]
+    _updates: Updates
+    _beats: Heartbeats
+    _limits: Limits
+    _outputs: FleetOutputs | None
+
+    def touch(self, ref: str) -> None:
+        """Record a sign of life of a running agent, for `cleanup`. Any update counts as one too.
+
+        This is not journaled, and has no effect on an agent that is not running.
+        """
+        ref = text("ref", ref)
+        row = self._state.read(lambda fleet: fleet.find(ref))
+        if get.status(row) == "running":
+            self._beats.beat(get.agent_id(row))
+
+    def cleanup(self, max_age_s: float) -> tuple[Agent, ...]:
+        """Remove agents that ended at least `max_age_s` seconds ago, and cancel dead ones.
+
+        Results that were not taken are removed, too; see `Limits.keep_ended_s` for what the manager
+        removes by itself.
+        A running agent is considered dead after `heartbeat_timeout_s` without an update or a
+        `touch`. A parent stays as long as one of its children. Return the removed agents as they
+        last were, and the cancelled ones as they are now. The fleet is searched outside the lock;
+        each hold of the lock, and each batch, changes at most 64 agents. Source: `Limits`.
+        """
+        max_age_s = seconds("max_age_s", max_age_s, low=0)
+        at_ms = clock.now_ms()
+        self._beats.forget_removed(self._state.machine.rows)
+        is_silent = self._beats.silence_check()
+        rows = candidates(self._rows(), at_ms - max_age_s * 1000, is_silent)
+        reason = f"no sign of life for {self._limits.heartbeat_timeout_s:g} s"
+        cleaned: list[Row] = []
+        for chunk in slices(rows):
+            decide = partial(still_due, rows=chunk, is_silent=is_silent, at_ms=at_ms, reason=reason)
+            cleaned += self._updates.update_many(decide, urgent=True)
+        if self._outputs is not None:
+            self._outputs.remove(map(get.agent_id, cleaned))
+        return tuple(map(self._agent, cleaned))
+
+    @abstractmethod
+    def _rows(self) -> Iterable[Row]: ...
+
+    @abstractmethod
+    def _agent(self, row: Row) -> Agent: ...

@@ -36,6 +36,7 @@ VERBS: Mapping[str, tuple[tuple[Status, ...], tuple[Status, ...]]] = {
     "update_failed": (("running", "interrupted"), ("failed",)),
     "answer": (("interrupted",), ("interrupted",)),
     "take": (ENDED, ()),
+    "prune": (ENDED, ()),
     "cancel": (LIVE, ("cancelled",)),
 }
 TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {

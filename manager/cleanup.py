@@ -71,6 +71,20 @@ def candidates(rows: Iterable[Row], ended_before_ms: float, is_silent: IsSilent)
     return due
 
 
+def below(rows: Iterable[Row], agent_id: str) -> list[Row]:
+    """Return the rows of all descendants of an agent, children before their parents, and its own.
+    The list is empty if there is no such agent."""
+    found: list[Row] = []
+    children: dict[str | None, list[Row]] = {}
+    for row in rows:
+        children.setdefault(get.parent_id(row), []).append(row)
+        if get.agent_id(row) == agent_id:
+            found.append(row)
+    for row in found:
+        found += children.get(get.agent_id(row), ())
+    return found[::-1]
+
+
 def slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     for begin in range(0, len(rows), HOLD_AGENTS_MAX):
         yield rows[begin : begin + HOLD_AGENTS_MAX]

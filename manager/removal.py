@@ -8,12 +8,13 @@ from functools import partial
 
 from journal import DurableState
 from manager import clock
-from manager.agent import Agent, Row, get
+from manager.agent import LIVE, Agent, Row, get
 from manager.arguments import seconds
-from manager.cleanup import Heartbeats, candidates, slices, still_due
+from manager.cleanup import Heartbeats, below, candidates, slices, still_due
 from manager.fleet import Fleet
 from manager.fleet_outputs import FleetOutputs
 from manager.limits import Limits
+from manager.retention import removed
 from manager.updates import Updates
 from manager.values import text
 
@@ -60,6 +61,45 @@ class Removal:
         if self._outputs is not None:
             self._outputs.remove(map(get.agent_id, cleaned))
         return tuple(map(self._agent, cleaned))
+
+    def prune(
+        self, ref: str | None = None, *, ended_for_s: float | None = None
+    ) -> tuple[Agent, ...]:
+        """Remove an ended agent and all agents below it, or all that ended long enough ago.
+
+        With `ended_for_s` in place of a `ref`, the agents are removed that ended at least so many
+        seconds ago and have no child that stays. Unlike `cleanup`, this cancels nothing. Results
+        that were not taken are removed, too. Return the removed agents as they last were, children
+        before their parents. The fleet is searched outside the lock; each hold of the lock, and
+        each batch, removes at most 64 agents.
+
+        Raise TransitionError if the agent, or an agent below it, has not ended.
+        """
+        if (ref is None) == (ended_for_s is None):
+            raise ValueError("a ref and ended_for_s exclude each other; give one of them")
+        if ref is None:
+            before_ms = clock.now_ms() - seconds("ended_for_s", ended_for_s, low=0) * 1000
+            due = candidates(self._rows(), before_ms, lambda row: False)
+            gone = removed(self._updates, due)
+        else:
+            gone = self._removed_below(text("ref", ref))
+        if self._outputs is not None:
+            self._outputs.remove(map(get.agent_id, gone))
+        return tuple(map(self._agent, gone))
+
+    def _removed_below(self, ref: str) -> list[Row]:
+        agent_id = get.agent_id(self._state.read(lambda fleet: fleet.find(ref)))
+        gone: list[Row] = []
+        while due := below(self._rows(), agent_id):  # again if a child was spawned meanwhile
+            if live := [row for row in due if get.status(row) in LIVE]:
+                self._state.machine.refuse_verb(live[-1], "prune", "removed")
+            gone += removed(self._updates, due)
+        return gone
+
+    def _remove_outputs(self) -> None:
+        """Remove what the commands of agents have printed that are durably removed."""
+        if self._outputs is not None:
+            self._outputs.remove()
 
     @abstractmethod
     def _rows(self) -> Iterable[Row]: ...

@@ -32,15 +32,15 @@ _POLL_S = 0.05
 _UNBOUNDED = 1 << 30
 
 
-def _options(command: Command) -> Command:
-    for option in (
-        form_option(type=click.Choice(["text", "json"])),
-        state_dir_option,
-        workspace_option,
-        click.argument("ref", shell_complete=complete_ref),
-    ):
+def _where(command: Command) -> Command:
+    form = form_option(type=click.Choice(["text", "json"]))
+    for option in (form, state_dir_option, workspace_option):
         command = option(command)
     return command
+
+
+def _options(command: Command) -> Command:
+    return click.argument("ref", shell_complete=complete_ref)(_where(command))
 
 
 @click.command(short_help="Cancel a sub-agent.")
@@ -77,6 +77,30 @@ def answer(ref: str, workspace: str, state_dir: str, output: str, value: str, is
     return _print(_changed(workspace, state_dir, "answer", ref=ref, value=answered), output)
 
 
+@click.command(short_help="Remove sub-agents that have ended.")
+@click.argument("ref", required=False, shell_complete=complete_ref)
+@_where
+@click.option(
+    "--ended-for-s",
+    type=click.FloatRange(0),
+    callback=lambda context, option, value: finite(value),
+    help="Instead of REF: remove all sub-agents that ended at least so many seconds ago.",
+)
+def prune(
+    ref: str | None, workspace: str, state_dir: str, output: str, ended_for_s: float | None
+) -> int:
+    """Remove the ended sub-agent REF and all below it, with what their commands have printed.
+
+    A later run of the same file runs the command of a removed task again. With --ended-for-s, an
+    agent stays as long as one below it stays.
+    """
+    if (ref is None) == (ended_for_s is None):
+        raise click.UsageError("give REF, or --ended-for-s SECONDS")
+    reply = _changed(workspace, state_dir, "prune", ref=ref, ended_for_s=ended_for_s)
+    count = reply["pruned"]
+    return _print(reply, output, f"{count} sub-agent{'' if count == 1 else 's'} pruned")
+
+
 @click.command(short_help="Wait until a sub-agent has ended.")
 @_options
 @click.option(
@@ -95,7 +119,7 @@ def wait(ref: str, workspace: str, state_dir: str, output: str, timeout_s: float
     return _print(reply, output) or int(reply["status"] != "completed")
 
 
-VERBS = (cancel, answer, wait)
+VERBS = (cancel, answer, prune, wait)
 
 
 def _changed(workspace: str, state_dir: str, verb: str, **arguments: Any) -> dict[str, Any]:
@@ -165,7 +189,7 @@ def _waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
         time.sleep(_POLL_S)
 
 
-def _print(reply: dict[str, Any], output: str) -> int:
+def _print(reply: dict[str, Any], output: str, text: str | None = None) -> int:
     if output == "json":
         return print_lines([json.dumps({"schema_version": 1} | reply, indent=2)])
-    return print_lines([f"{plain(reply['name'])}: {reply['status']}"])
+    return print_lines([text or f"{plain(reply['name'])}: {reply['status']}"])

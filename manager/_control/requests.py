@@ -31,6 +31,10 @@ class Manager(Protocol):
 
     def answer(self, ref: str, value: JSON) -> Agent: ...
 
+    def prune(self, ref: str | None, *, ended_for_s: float | None) -> tuple[Agent, ...]: ...
+
+    def _remove_outputs(self) -> None: ...
+
     async def ended(self, ref: str) -> Agent: ...
 
     async def durable(self, lsn: int | None = None) -> None: ...
@@ -68,37 +72,49 @@ class Requests:
                 f"no request {short_repr(verb)} is known here; use a newer version for the process "
                 "that has the state open"
             )
-        agent: Agent = await getattr(self, f"_{verb}")(**arguments)
-        await self._manager.durable(agent.lsn)
-        return as_reply(agent)
+        reply: dict[str, Any] = await getattr(self, f"_{verb}")(**arguments)
+        return reply
 
     async def _cancel(
         self, ref: str, *, reason: str | None = None, descendants: bool = False
-    ) -> Agent:
+    ) -> dict[str, Any]:
         await self._manager.room()
         agent = self._manager.cancel(ref, reason=reason, descendants=bool(descendants))
         self._notify()
-        return agent
+        return await self._durable(agent)
 
-    async def _answer(self, ref: str, *, value: JSON) -> Agent:
+    async def _answer(self, ref: str, *, value: JSON) -> dict[str, Any]:
         await self._manager.room()
-        return self._manager.answer(ref, value)
+        return await self._durable(self._manager.answer(ref, value))
 
-    async def _wait(self, ref: str) -> Agent:
+    async def _prune(
+        self, ref: str | None = None, *, ended_for_s: float | None = None
+    ) -> dict[str, Any]:
+        await self._manager.room()
+        pruned = self._manager.prune(ref, ended_for_s=ended_for_s)
+        await self._manager.durable()
+        self._manager._remove_outputs()
+        return {"pruned": len(pruned)}
+
+    async def _wait(self, ref: str) -> dict[str, Any]:
         if self._waits >= WAITS_MAX:
             raise RequestError(f"{WAITS_MAX} others wait already; try again later")
         self._waits += 1
         try:
-            return await self._manager.ended(ref)
+            return as_reply(await self._manager.ended(ref))
         finally:
             self._waits -= 1
+
+    async def _durable(self, agent: Agent) -> dict[str, Any]:
+        await self._manager.durable(agent.lsn)
+        return as_reply(agent)
 
     def _notify(self) -> None:
         for on_change in [*self._changed]:
             on_change()
 
 
-_VERBS = ("cancel", "answer", "wait")
+_VERBS = ("cancel", "answer", "prune", "wait")
 
 
 def as_reply(agent: Agent) -> dict[str, Any]:

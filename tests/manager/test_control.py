@@ -10,16 +10,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from journal import JournalReader, UnsafePathError
-from manager import SubAgentManager, UnknownAgentError
+from manager import AgentResult, SubAgentManager, UnknownAgentError
 from manager._control import client as client_module
 from manager._control import place, server
 from manager._control.client import NoReplyError, RefusedError, request
 from manager._control.requests import RequestError
+from manager.outputs import OutputDirectory, Part
 from tests.manager.control_support import STATE, ask, client, controlled, received
 from tests.manager.runner_support import until
 
@@ -47,6 +49,27 @@ def test_a_request_changes_an_agent_durably(tmp_path: Path) -> None:
         manager.interrupt("painter", "asks", needs_input="red?")
         assert ask(tmp_path, "answer", ref="painter", value=["blue"])["status"] == "interrupted"
         assert manager.get("painter").answer == ["blue"]
+
+
+def test_a_prune_removes_agents_and_their_files(tmp_path: Path) -> None:
+    """A prune removes an ended agent, or all that ended long enough ago, and what their commands
+    have printed. The reply states their number."""
+    with controlled(tmp_path) as manager:
+        for name in "abc":
+            agent = manager.spawn("p", name=name)
+            manager.update_from_result(name, AgentResult("done"))
+            with closing(OutputDirectory.open(manager.path, write=True)) as outputs:
+                os.close(outputs.create(Part(agent.agent_id, 1, "out", 0)))
+        manager.spawn("p", name="live")
+        assert ask(tmp_path, "prune", ref="a") == {"pruned": 1}
+        with closing(OutputDirectory.open(manager.path)) as outputs:
+            assert len(outputs.names()) == 2
+        with pytest.raises(RefusedError, match="prune needs"):
+            ask(tmp_path, "prune", ref="live")
+        assert ask(tmp_path, "prune", ended_for_s=0) == {"pruned": 2}
+        assert [agent.name for agent in manager.agents()] == ["live"]
+        with closing(OutputDirectory.open(manager.path)) as outputs:
+            assert outputs.names() == []
 
 
 def test_a_wait_ends_with_the_agent(tmp_path: Path) -> None:

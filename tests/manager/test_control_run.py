@@ -161,6 +161,23 @@ def test_the_commands_work_without_a_run(
     assert run_cli(["cancel", "nobody", *where]) == 1
 
 
+def test_a_pruned_task_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`prune` removes a completed task with its output, so that the same file runs it again."""
+    where, line = ("--workspace", str(tmp_path)), task("a", "echo x >>ran")
+    for _ in range(2):
+        run(tmp_path, line)
+    assert run_cli(["prune", "a", *where, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "pruned": 1}
+    assert os.listdir(tmp_path / STATE / "output") == []
+    run(tmp_path, line)
+    assert (tmp_path / "ran").read_text() == "x\nx\n"
+    assert run_cli(["prune", *where]) == 2
+    assert run_cli(["prune", "a", "--ended-for-s", "0", *where]) == 2
+    assert run_cli(["prune", "--ended-for-s", "0", *where]) == 0
+    assert capsys.readouterr().out == "1 sub-agent pruned\n"
+    assert run_cli(["prune", "a", *where]) == 1
+
+
 def test_a_writer_without_control_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

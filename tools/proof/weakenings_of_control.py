@@ -94,14 +94,14 @@ ALL_OF = (
     ),
     Weakening(
         "cancelled_commands_run_on",
-        "manager/_run/runner.py",
+        "manager/_run/run.py",
         '                stop.request("cancelled")\n',
         "                pass\n",
         RUN,
     ),
     Weakening(
         "cancelled_tasks_are_blocked",
-        "manager/_run/runner.py",
+        "manager/_run/run.py",
         "            self._report.put(self._current(agent))\n",
         "            pass\n",
         RUN,

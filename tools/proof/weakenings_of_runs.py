@@ -98,14 +98,14 @@ ALL_OF = (
     ),
     Weakening(
         "failed_tasks_count_as_completed",
-        "manager/_run/runner.py",
+        "manager/_run/run.py",
         '        if agent.status == "completed":\n            self._schedule',
         "        if True:\n            self._schedule",
         ORDER,
     ),
     Weakening(
         "retries_forgotten_by_a_kill",
-        "manager/_run/runner.py",
+        "manager/_run/run.py",
         "with self._manager.transaction() as transaction:\n"
         "                transaction.update_from_result(agent.agent_id, result)\n"
         "                next_id",

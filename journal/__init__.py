@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from journal._offline.findings import Finding, FrameInfo
     from journal._offline.recovery_preview import RecoveryPreview, preview_recovery
     from journal._offline.repair import RepairReport, repair
+    from journal._offline.salvaged import SalvagedRecord, read_salvaged
     from journal._state.composite import Composite
     from journal._state.cow_table import CowTable, Snapshot
     from journal._state.durable_state import DurableState
@@ -158,6 +159,7 @@ __all__ = [
     "Refusal",
     "RepairReport",
     "RestoreReport",
+    "SalvagedRecord",
     "SavePlaceError",
     "SegmentInfo",
     "Snapshot",
@@ -182,6 +184,7 @@ __all__ = [
     "mirror_info",
     "pack",
     "preview_recovery",
+    "read_salvaged",
     "reappend",
     "repair",
     "restore",
@@ -195,6 +198,7 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("BackupReport", "backup"), "_offline.backup"),
     **dict.fromkeys(("RepairReport", "repair"), "_offline.repair"),
+    **dict.fromkeys(("SalvagedRecord", "read_salvaged"), "_offline.salvaged"),
     **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
     "SegmentInfo": "_format.segment_info",
     "Options": "options",

@@ -15,6 +15,7 @@ MIRROR = "MIRROR"  # the file that states that the directory has a mirror
 COMPANIONS = frozenset({"control", "output"})  # directories that a manager keeps beside its journal
 MIRROR_PLACE = "MIRROR.place"  # a note of how far the mirror is known; recovery never reads it
 ASIDE = "ASIDE"  # the file that completes a directory of segments that were put aside
+SALVAGED = "SALVAGED"  # the file that completes a directory of salvaged records
 TMP = ".tmp"  # the suffix of a file that is being made; such a file is never read
 SEGMENT_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
 CHECKPOINT_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
@@ -27,11 +28,13 @@ class JournalFile(NamedTuple):
     path: str
     """The path of the file."""
 
-    kind: Literal["segment", "checkpoint", "lock", "mirror", "unfinished", "companion", "stray"]
+    kind: Literal[
+        "segment", "checkpoint", "lock", "mirror", "salvage", "unfinished", "companion", "stray"
+    ]
     """The kind of the file: "mirror" for one that states something of the directory's mirror,
-    "unfinished" for one that was being made and is never read, "companion" for a directory that a
-    manager of sub-agents keeps beside the journal's files, "stray" for one that does not belong to
-    a journal."""
+    "salvage" for one that states from where the records were salvaged, "unfinished" for one that
+    was being made and is never read, "companion" for a directory that a manager of sub-agents keeps
+    beside the journal's files, "stray" for one that does not belong to a journal."""
 
     lsn: int = 0
     """The first LSN of a segment, the LSN of a checkpoint's state, and 0 for every other file."""
@@ -53,6 +56,8 @@ def file_at(path: str) -> JournalFile:
         return JournalFile(path, "unfinished")
     if name in COMPANIONS:
         return JournalFile(path, "companion")
+    if name == SALVAGED:
+        return JournalFile(path, "salvage")
     if name in (LOCK, MIRROR, MIRROR_PLACE, ASIDE):
         return JournalFile(path, "lock" if name == LOCK else "mirror")
     return JournalFile(path, "stray")

@@ -20,8 +20,8 @@ from journal._commit.batch import Commit, CommitBatch, Filler
 from journal._commit.open_segment import OpenSegment
 from journal._disk.disk import (
     TMP,
+    Clock,
     Directory,
-    Disk,
     File,
     clock_ns,
     is_disk_error,
@@ -44,7 +44,7 @@ class Writer:
     def __init__(
         self,
         directory: Directory,
-        disk: Disk,
+        clock: Clock,
         options: Options,
         *,
         journal_id: str,
@@ -52,7 +52,7 @@ class Writer:
         last_lsn: int,
     ) -> None:
         self._directory = directory
-        self._disk = disk
+        self._clock = clock
         self._options = options
         self._journal_id = bytes.fromhex(journal_id)
         self._epoch = epoch
@@ -111,7 +111,7 @@ class Writer:
                 segment = None
         if segment is None:
             segment = self.begin_segment(size)
-        self._prepared_ns = clock_ns(self._disk)
+        self._prepared_ns = clock_ns(self._clock)
         data = segment.encode(
             payloads,
             first_lsn=batch.first_lsn,
@@ -131,7 +131,9 @@ class Writer:
         name = SegmentName(self._written_lsn + 1, self._epoch)
         flags = FLAG_OS if self._options.durability == "os" else 0
         header = encode_header(
-            SegmentHeader(flags, name.epoch, self._journal_id, name.first_lsn, clock_ns(self._disk))
+            SegmentHeader(
+                flags, name.epoch, self._journal_id, name.first_lsn, clock_ns(self._clock)
+            )
         )
         self._check_sole_writer()
         tmp = str(name) + TMP
@@ -238,7 +240,7 @@ class Writer:
         if segment is None or segment.recorded_lsn == self._synced_lsn:
             return
         with _ignore_no_space():
-            segment.mark(self._written_lsn + 1, self._synced_lsn, clock_ns(self._disk))
+            segment.mark(self._written_lsn + 1, self._synced_lsn, clock_ns(self._clock))
 
     def close(self) -> None:
         """Finish the log: sync, write a mark, and free the space that was not used."""

@@ -163,12 +163,19 @@ class Disk(Protocol):
         """Return 16 random bytes."""
 
 
-def clock_ns(disk: Disk) -> int:
-    """Return the disk's time in Unix nanoseconds, limited to the range of 8 bytes.
+class Clock(Protocol):
+    """The source of the times in segments: a Disk, or one that repeats earlier times."""
+
+    def now_ns(self) -> int:
+        """Return the time in Unix nanoseconds."""
+
+
+def clock_ns(clock: Clock) -> int:
+    """Return the clock's time in Unix nanoseconds, limited to the range of 8 bytes.
 
     A clock before 1970 or after 2554 stops no journal, because recovery decides nothing by time.
     """
-    return min(max(disk.now_ns(), 0), _CLOCK_NS_MAX)
+    return min(max(clock.now_ns(), 0), _CLOCK_NS_MAX)
 
 
 def write_all(file: File, data: bytes, offset: int) -> None:

@@ -13,12 +13,11 @@ complete one, the removal goes on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from journal._disk.disk import TMP, Directory, Disk, remove_if_exists, write_all
+from journal._disk.disk import TMP, Directory, Disk, remove_if_exists
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.record import Record
 from journal._format.segment import segment_names
@@ -26,6 +25,7 @@ from journal._mirror.place_note import remove_note
 from journal._names import ASIDE, LOCK
 from journal._offline.backup import copy_file
 from journal._offline.reader import readable
+from journal._offline.statement import read_statement, write_statement
 from journal.errors import JournalError
 
 _READ_BYTES = 1 << 20
@@ -81,38 +81,21 @@ def read_aside(directory: Directory) -> Aside:
     not, or only in part."""
     path = directory.path
     try:
-        file = directory.open(ASIDE, "read")
+        return Aside(path, *read_statement(directory, ASIDE, _VERSION))
     except FileNotFoundError:
         raise JournalError(
             f"{path}: no open has put this directory aside: it has no file {ASIDE}; "
             "give one that is named PATH.aside-EPOCH"
         ) from None
-    try:
-        data = file.read(file.size(), 0)
-    finally:
-        file.close()
-    try:
-        version, *values = json.loads(data).values()
-        if version == _VERSION:
-            return Aside(path, *values)
-    except (ValueError, TypeError, AttributeError) as error:
+    except TypeError as error:
         raise JournalError(f"{path}/{ASIDE}: it is damaged: {error}") from error
-    raise JournalError(f"{path}/{ASIDE}: version {version}; use a newer journal-engine")
 
 
 def write_aside(directory: Directory, aside: Aside) -> None:
     """Replace what a directory that was put aside states of itself, durably."""
     _, *values = aside
-    statement = dict(zip(("version", *Aside._fields[1:]), (_VERSION, *values), strict=True))
-    remove_if_exists(directory, ASIDE + TMP)
-    file = directory.open(ASIDE + TMP, "create")
-    try:
-        write_all(file, json.dumps(statement, indent=1).encode() + b"\n", 0)
-        file.sync()
-    finally:
-        file.close()
-    directory.rename(ASIDE + TMP, ASIDE)
-    directory.sync()
+    statement = dict(zip(Aside._fields[1:], values, strict=True))
+    write_statement(directory, ASIDE, _VERSION, statement)
 
 
 def own_frames(

@@ -27,6 +27,7 @@ from journal._offline.fixes import apply_fixes
 from journal._offline.reader import JournalReader
 from journal._offline.recovery_preview import RecoveryDryRun
 from journal._offline.salvage import SalvageSegment
+from journal._offline.salvaged import Salvaged, SalvagedFrame, write_origin
 from journal._public import public
 from journal._recovery.recovery import sync_before_trust
 from journal._recovery.stray_segments import stray_segments, with_successors
@@ -75,8 +76,8 @@ class RepairReport:
     """The first and the last LSN of the lost records in each valid frame."""
 
     salvaged_to: str | None
-    """The journal to which those records were written, in that order and under new LSNs. None
-    without `salvage`."""
+    """The journal to which those records were written, in that order and under new LSNs.
+    `read_salvaged` yields them with the LSNs that they had. None without `salvage`."""
 
     refusal: Refusal | None = None
     """The same as `problem`, in fields for programs."""
@@ -129,12 +130,23 @@ def repair(
         directory.close(unlock=True)
 
 
+class _EarlierTime:
+    """A clock that shows the time at which the records were written first."""
+
+    def __init__(self, at_ns: int) -> None:
+        self.at_ns = at_ns
+
+    def now_ns(self) -> int:
+        return self.at_ns
+
+
 class _Repair:
     def __init__(self, directory: Directory, disk: Disk, save_to: str | None) -> None:
         self._directory = directory
         self._save_to = save_to
         self._disk = disk
         self._dry_run = RecoveryDryRun(directory)
+        self._unknown_id = disk.new_id().hex()  # for a journal whose own id is lost
 
     def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
         problem, refusal = self._dry_run.problem, self._dry_run.refusal
@@ -281,20 +293,25 @@ class _Repair:
         return target.path
 
     def _salvage(self, batches: list[ReplayBatch]) -> str:
-        """Write the records to a new journal, under new LSNs, and return its path."""
+        """Write the records to a new journal, with new LSNs but their old times, and return its
+        path. It states which LSNs they had, and where they were."""
         target = self._new_directory("salvaged")
         options = Options(frame_bytes_max=PAYLOAD_BYTES_MAX)
         packer = RecordPacker(frame_bytes_max=PAYLOAD_BYTES_MAX)
-        journal_id = self._disk.new_id().hex()
-        writer = Writer(target, self._disk, options, journal_id=journal_id, epoch=1, last_lsn=0)
+        journal_id, clock = self._disk.new_id().hex(), _EarlierTime(batches[0].written_at_ns)
+        writer = Writer(target, clock, options, journal_id=journal_id, epoch=1, last_lsn=0)
         try:
             next_lsn = 1
             for batch in batches:
+                clock.at_ns = batch.written_at_ns
                 commit = CommitBatch.of(next_lsn, [packer.pack(record) for record in batch.records])
                 writer.prepare(commit)
                 writer.write(commit)
                 next_lsn += len(batch.records)
             writer.close()
+            frames = list(map(SalvagedFrame.of, batches))
+            origin = Salvaged(target.path, self._directory.path, self._journal_id(), frames)
+            write_origin(target, origin)
         finally:
             writer.release()
             target.close(unlock=False)
@@ -335,7 +352,7 @@ class _Repair:
         for name in self._dry_run.segments:
             with suppress(CorruptionError), Segment(self._directory, name) as segment:
                 return segment.header.journal_id.hex()
-        return self._disk.new_id().hex()
+        return self._unknown_id
 
     def _new_directory(self, purpose: str) -> Directory:
         """Make a directory beside the journal, or in `save_to`, with the first number that is free.

@@ -13,6 +13,7 @@ from journal import (
     Journal,
     JournalError,
     JournalReader,
+    read_salvaged,
     repair,
 )
 from journal.testing import SimulatedDisk
@@ -57,6 +58,49 @@ def test_frames_after_the_damage_are_salvaged(disk: SimulatedDisk) -> None:
         offsets = {entry.record: entry.offset for entry in itertools.islice(reader.entries(), 2)}
         assert len(set(offsets.values())) == 1
         assert list(reader.verify()) == []
+
+
+@given(
+    records=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=3), min_size=2, max_size=9)
+)
+def test_salvaged_records_keep_where_they_were(records: list[list[int]]) -> None:
+    """P4: `read_salvaged` yields each salvaged record with the LSN, the time, the segment and the
+    offset that it had in the damaged journal."""
+    disk = SimulatedDisk()
+    with open_on(disk, segment_bytes=4096) as journal:
+        for batch in records:
+            journal.wait_durable(journal.append_batch([[number, "x" * 900] for number in batch]))
+    with JournalReader.open(PATH, disk=disk) as reader:
+        before = [
+            (entry.record, entry.lsn, entry.written_at_ns, entry.path, entry.offset)
+            for entry in reader.entries()
+        ]
+    damage(disk, 1)
+    report = fixed(disk, salvage=True)
+    assert report.salvaged_to is not None
+    found = list(read_salvaged(report.salvaged_to, disk=disk))
+    places = [(at.record, at.lsn, at.written_at_ns, at.path, at.offset) for at in found]
+    assert places == before[len(records[0]) :]
+    with JournalReader.open(report.salvaged_to, disk=disk) as reader:
+        assert [(entry.lsn, entry.written_at_ns) for entry in reader.entries()] == [
+            (at.salvaged_lsn, at.written_at_ns) for at in found
+        ]
+        assert list(reader.verify()) == []
+    with pytest.raises(JournalError, match="no complete salvage"):
+        next(read_salvaged(PATH, disk=disk))
+
+
+def test_an_interrupted_salvage_is_incomplete(disk: SimulatedDisk) -> None:
+    """P4: A salvage without its last file is refused, and the next repair makes a new one."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+    damage(disk, 1)
+    writes = disk.contents(PATH)
+    disk.open_directory(f"{PATH}.salvaged-1", write=True).open("x.tmp", "create").close()
+    with pytest.raises(JournalError, match="no complete salvage"):
+        next(read_salvaged(f"{PATH}.salvaged-1", disk=disk))
+    assert disk.contents(PATH) == writes
+    assert fixed(disk, salvage=True).salvaged_to == f"{PATH}.salvaged-2"
 
 
 def test_a_torn_tail_is_salvaged(disk: SimulatedDisk) -> None:

@@ -99,7 +99,10 @@ MODULES = (
                 *("reappend", "ReappendReport"),
                 *("MirrorError", "MirrorReason", "FencedError", "MirrorObserver"),
             ),
-            "Backup and repair": ("backup", "BackupReport", "repair", "RepairReport"),
+            "Backup and repair": (
+                *("backup", "BackupReport", "repair", "RepairReport"),
+                *("read_salvaged", "SalvagedRecord"),
+            ),
             "Figures": ("Stats", "Histogram", "LockStats", "Observer", "StatsSource"),
             "Errors": (
                 *("JournalError", "BufferFullError", "CheckpointItemError", "ClosedError"),

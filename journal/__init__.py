@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from journal._engine.follower import Follower, follow
     from journal._engine.journal import Journal
     from journal._engine.reappending import ReappendReport, reappend
+    from journal._format.restored import is_restored_mark
     from journal._format.segment_info import SegmentInfo
     from journal._mirror.errors import FencedError, MirrorError, MirrorReason
     from journal._mirror.mirror import Mirror
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from journal._state.composite import Composite
     from journal._state.cow_table import CowTable, Snapshot
     from journal._state.durable_state import DurableState
+    from journal._state.putting_back import PutBackReport, put_back
     from journal._state.state_machine import StateMachine
     from journal._tables.durable_dict import DurableDict
     from journal._tables.keys import Key
@@ -152,6 +154,7 @@ __all__ = [
     "Observer",
     "Options",
     "PackedRecord",
+    "PutBackReport",
     "ReappendReport",
     "Record",
     "RecordError",
@@ -181,9 +184,11 @@ __all__ = [
     "UnsafePathError",
     "backup",
     "follow",
+    "is_restored_mark",
     "mirror_info",
     "pack",
     "preview_recovery",
+    "put_back",
     "read_salvaged",
     "reappend",
     "repair",
@@ -198,6 +203,8 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("BackupReport", "backup"), "_offline.backup"),
     **dict.fromkeys(("RepairReport", "repair"), "_offline.repair"),
+    **dict.fromkeys(("PutBackReport", "put_back"), "_state.putting_back"),
+    "is_restored_mark": "_format.restored",
     **dict.fromkeys(("SalvagedRecord", "read_salvaged"), "_offline.salvaged"),
     **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
     "SegmentInfo": "_format.segment_info",

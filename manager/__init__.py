@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from manager.history import AgentChange, read_history
     from manager.layouts import OPTIONAL_RECORD_FIELDS, RECORD_FIELDS
     from manager.limits import Limits
+    from manager.machine import fleet_machine
     from manager.manager import SubAgentManager
     from manager.records import APPLICATION_PREFIX
     from manager.result import AgentResult
@@ -82,6 +83,7 @@ __all__ = [
     "UnknownAgentError",
     "WorkContext",
     "Worker",
+    "fleet_machine",
     "follow_fleet",
     "read_fleet",
     "read_history",
@@ -103,6 +105,7 @@ _MODULES = {
     "StrPath": "manager.workspace",
     "SubAgentManager": "manager.manager",
     **dict.fromkeys(("WorkContext", "Worker", "run_workers"), "manager.worker"),
+    "fleet_machine": "manager.machine",
     "follow_fleet": "manager.view",
     "read_fleet": "manager.view",
     "read_history": "manager.history",

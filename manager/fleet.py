@@ -17,7 +17,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from journal import CowTable, FormatVersionError, PackedRecord
+from journal import CowTable, FormatVersionError, PackedRecord, is_restored_mark
 from manager import records
 from manager.admission import Admission
 from manager.agent import ENDED, STATUSES, Row, get
@@ -136,6 +136,10 @@ class Fleet(Admission):
                 if self._replay is not None:
                     self._replay.begin(lsn)
                 self.boot_id = record[Boot._fields.index("boot_id")]
+                return
+            if is_restored_mark(record):
+                if self._replay is not None:
+                    self._replay.begin(lsn)
                 return
             raise FormatVersionError(
                 f"LSN {lsn}: not a record of {self.application}; "

@@ -56,6 +56,7 @@ class Core:
         self.directory = directory
         self.disk = disk
         self._options = options
+        self.frame_bytes_max = options.frame_bytes_max
         self.journal_id = recovered.journal_id or disk.new_id().hex()
         self.epoch = recovered.epoch
         self.checkpoint = recovered.checkpoint

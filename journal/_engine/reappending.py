@@ -7,19 +7,23 @@ they are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._engine.journal import Journal
 from journal._format.record import Record, pack
 from journal._mirror.aside import Aside, own_frames, read_aside, write_aside
+from journal._offline.salvaged import Salvaged
 from journal._public import public
 from journal._recovery.stray_segments import find_journal_id
 from journal.errors import JournalError
+
+S = TypeVar("S", Aside, Salvaged)
 
 
 @public
@@ -73,24 +77,30 @@ def reappend(
             frames = list(own_frames(directory, aside, current))
         if journal is not None:
             _check_same(directory, journal)
-            aside = _append(directory, aside, journal, [records for _, records in frames])
+            batches = [records for _, records in frames]
+            aside = append_once(directory, aside, write_aside, journal, batches)
         return _report(aside, frames)
     finally:
         directory.close(unlock=False)
 
 
-def _append(
-    directory: Directory, aside: Aside, journal: Journal, batches: list[list[Record]]
-) -> Aside:
-    """Append those of the batches that are not in the journal yet, and note that."""
-    if aside.appended_last is not None:
-        return aside
-    if aside.appended_after is None:
-        aside = aside._replace(appended_after=journal.last_lsn)
-        write_aside(directory, aside)
-    assert aside.appended_after is not None
+def append_once(
+    directory: Directory,
+    statement: S,
+    write: Callable[[Directory, S], None],
+    journal: Journal,
+    batches: list[list[Record]],
+) -> S:
+    """Append those of the batches that are not in the journal yet. Return the statement after that,
+    which `write` has written to `directory`."""
+    if statement.appended_last is not None:
+        return statement
+    if statement.appended_after is None:
+        statement = statement._replace(appended_after=journal.last_lsn)
+        write(directory, statement)
+    assert statement.appended_after is not None
     journal.wait_durable()
-    done = (each for each in journal.replay(aside.appended_after) if not each.is_filler)
+    done = (each for each in journal.replay(statement.appended_after) if not each.is_filler)
     for batch in batches:
         earlier = [entry.record for entry in islice(done, len(batch))]
         if not earlier:
@@ -98,13 +108,14 @@ def _append(
             journal.append_batch(batch)
         elif list(map(pack, earlier)) != list(map(pack, batch)):
             raise JournalError(
-                f"{aside.path}: an earlier call was interrupted, and the journal has other records "
-                f"after LSN {aside.appended_after} since then; compare both with journal-inspect"
+                f"{statement.path}: an earlier call was interrupted, and the journal has other "
+                f"records after LSN {statement.appended_after} since then; compare both with "
+                "journal-inspect"
             )
     journal.wait_durable()
-    aside = aside._replace(appended_last=journal.last_lsn)
-    write_aside(directory, aside)
-    return aside
+    statement = statement._replace(appended_last=journal.last_lsn)
+    write(directory, statement)
+    return statement
 
 
 def _check_same(directory: Directory, journal: Journal) -> None:

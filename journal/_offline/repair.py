@@ -9,29 +9,25 @@ costs no record. Finally, the repair checks that the journal opens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
-from journal._commit.batch import CommitBatch
 from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
-from journal._format.layout import EPOCH_MAX, LSN_MAX, PAYLOAD_BYTES_MAX
-from journal._format.record import RecordPacker
-from journal._format.segment import FrameState, Segment, segment_names
+from journal._format.layout import EPOCH_MAX
+from journal._format.segment import Segment, segment_names
 from journal._offline.backup import copy_file
 from journal._offline.fixes import apply_fixes
 from journal._offline.reader import JournalReader
 from journal._offline.recovery_preview import RecoveryDryRun
-from journal._offline.salvage import SalvageSegment
-from journal._offline.salvaged import Salvaged, SalvagedFrame, write_origin
+from journal._offline.salvaged import SalvagedFrame, read_origin
+from journal._offline.salvaging import frames_past_cut, write_salvage
 from journal._public import public
 from journal._recovery.recovery import sync_before_trust
-from journal._recovery.stray_segments import stray_segments, with_successors
-from journal._recovery.walk import ReplayBatch, Walk, decode
+from journal._recovery.walk import ReplayBatch, Walk
 from journal.errors import (
     CompactedError,
     CorruptionError,
@@ -73,7 +69,8 @@ class RepairReport:
     none."""
 
     salvaged: tuple[tuple[int, int], ...]
-    """The first and the last LSN of the lost records in each valid frame."""
+    """The first and the last LSN of the lost records in each valid frame. Frames in a complete
+    salvage of an earlier repair are left out."""
 
     salvaged_to: str | None
     """The journal to which those records were written, in that order and under new LSNs.
@@ -130,16 +127,6 @@ def repair(
         directory.close(unlock=True)
 
 
-class _EarlierTime:
-    """A clock that shows the time at which the records were written first."""
-
-    def __init__(self, at_ns: int) -> None:
-        self.at_ns = at_ns
-
-    def now_ns(self) -> int:
-        return self.at_ns
-
-
 class _Repair:
     def __init__(self, directory: Directory, disk: Disk, save_to: str | None) -> None:
         self._directory = directory
@@ -158,10 +145,15 @@ class _Repair:
         is_past_end = self._dry_run.is_refused or self._dry_run.aside or not fixes.sources
         cut = (problem is not None and bool(is_past_end)) or cut_at is not None
         removed = self._files_past_cut(last_lsn) if cut else []
-        salvaged = list(self._frames_past_cut(last_lsn))
+        earlier = self._salvaged_before()
+        lost = [
+            (batch, SalvagedFrame.of(batch, is_lost=is_lost))
+            for batch, is_lost in frames_past_cut(self._dry_run, last_lsn)
+        ]
+        lost = [(batch, frame) for batch, frame in lost if frame.identity not in earlier]
         saved_to = salvaged_to = None
-        if apply and salvage and salvaged:
-            salvaged_to = self._salvage(salvaged)
+        if apply and salvage and lost:
+            salvaged_to = self._salvage(lost)
         if apply and (removed or fixes.sources):
             old_names = {new: old for old, new in fixes.renamed}
             changed = {*fixes.sources, *(old_names.get(name, name) for name in removed)}
@@ -179,7 +171,7 @@ class _Repair:
             last_lsn=last_lsn,
             removed=tuple(removed),
             saved_to=saved_to,
-            salvaged=tuple((batch.first_lsn, batch.last_lsn) for batch in salvaged),
+            salvaged=tuple((batch.first_lsn, batch.last_lsn) for batch, _ in lost),
             salvaged_to=salvaged_to,
             refusal=refusal,
             rebuilt=tuple(name for name, _ in fixes.headers),
@@ -259,27 +251,24 @@ class _Repair:
         segments = [name for name in self._dry_run.segments if name.first_lsn > last_lsn]
         return [*self._dry_run.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
 
-    def _frames_past_cut(self, last_lsn: int) -> Iterator[ReplayBatch]:
-        """Yield the valid frames whose records are neither in the log up to `last_lsn` nor in the
-        checkpoint from which it continues."""
-        directory, segments = self._dry_run.directory, self._dry_run.segments
-        strays = stray_segments(directory, segments)
-        for name, after in with_successors(segments, strays):
-            if name in strays:
+    def _salvaged_before(self) -> set[tuple[int, int, int]]:
+        """Return the identities of the frames that earlier repairs have salvaged completely."""
+        found: set[tuple[int, int, int]] = set()
+        for number in count(1):
+            try:
+                directory = self._disk.open_directory(self._place("salvaged", number), write=False)
+            except (UnsafePathError, NotADirectoryError, PermissionError):
                 continue
-            cut_lsn = after.first_lsn if after else LSN_MAX + 1
-            with suppress(CorruptionError), SalvageSegment(directory, name) as segment:
-                for scanned in segment.scan():
-                    header = scanned.header
-                    if scanned.state is not FrameState.RECORDS:
-                        continue
-                    is_dead = header.first_lsn >= cut_lsn  # another record has its LSN, or none
-                    if header.first_lsn + header.record_count - 1 <= last_lsn and not is_dead:
-                        continue
-                    with suppress(CorruptionError):
-                        batch = decode(scanned, segment)
-                        if not batch.filler_lsn:  # elsewhere, it would be a record of the owner
-                            yield batch if is_dead else batch.after(last_lsn)
+            except FileNotFoundError:
+                break
+            try:
+                with suppress(JournalError):
+                    salvaged = read_origin(directory)
+                    if salvaged.journal_id == self._journal_id():
+                        found.update(frame.identity for frame in salvaged.frames)
+            finally:
+                directory.close(unlock=False)
+        return found
 
     def _save(self, names: list[str]) -> str:
         """Copy the files to a new directory, and return its path."""
@@ -292,28 +281,13 @@ class _Repair:
             target.close(unlock=False)
         return target.path
 
-    def _salvage(self, batches: list[ReplayBatch]) -> str:
-        """Write the records to a new journal, with new LSNs but their old times, and return its
-        path. It states which LSNs they had, and where they were."""
+    def _salvage(self, lost: list[tuple[ReplayBatch, SalvagedFrame]]) -> str:
+        """Write the records to a new journal, and return its path."""
         target = self._new_directory("salvaged")
-        options = Options(frame_bytes_max=PAYLOAD_BYTES_MAX)
-        packer = RecordPacker(frame_bytes_max=PAYLOAD_BYTES_MAX)
-        journal_id, clock = self._disk.new_id().hex(), _EarlierTime(batches[0].written_at_ns)
-        writer = Writer(target, clock, options, journal_id=journal_id, epoch=1, last_lsn=0)
         try:
-            next_lsn = 1
-            for batch in batches:
-                clock.at_ns = batch.written_at_ns
-                commit = CommitBatch.of(next_lsn, [packer.pack(record) for record in batch.records])
-                writer.prepare(commit)
-                writer.write(commit)
-                next_lsn += len(batch.records)
-            writer.close()
-            frames = list(map(SalvagedFrame.of, batches))
-            origin = Salvaged(target.path, self._directory.path, self._journal_id(), frames)
-            write_origin(target, origin)
+            new_id = self._disk.new_id().hex()
+            write_salvage(target, lost, self._directory.path, self._journal_id(), new_id)
         finally:
-            writer.release()
             target.close(unlock=False)
         return target.path
 
@@ -359,17 +333,21 @@ class _Repair:
 
         A name is taken if anything else has it, also if that belongs to somebody else.
         """
-        parent, _, name = self._directory.path.rpartition("/")
-        parent = self._save_to or parent
         for number in count(1):
             try:
-                path = f"{parent}/{name}.{purpose}-{number}"
+                path = self._place(purpose, number)
                 directory = self._disk.open_directory(path, write=True)
             except (UnsafePathError, NotADirectoryError, FileExistsError):
                 continue
             except PermissionError as error:
+                parent = path.rpartition("/")[0]
                 raise SavePlaceError(self._directory.path, parent or "/") from error
             if not directory.names():
                 return directory
             directory.close(unlock=False)
         raise AssertionError("count() has no end")
+
+    def _place(self, purpose: str, number: int) -> str:
+        """Return the path of a directory beside the journal, or in `save_to`."""
+        parent, _, name = self._directory.path.rpartition("/")
+        return f"{self._save_to or parent}/{name}.{purpose}-{number}"

@@ -28,7 +28,8 @@ class SalvagedFrame(NamedTuple):
     """The place from which the records of one frame were salvaged.
 
     first_lsn and last_lsn: the LSNs that they had. epoch, name and offset: those of the segment and
-    of the frame in it. written_at_ns: when the frame was written.
+    of the frame in it. written_at_ns: when the frame was written. is_lost: False if an open after a
+    crash has cut the frame off, so that its records were never acknowledged.
     """
 
     first_lsn: int
@@ -37,6 +38,7 @@ class SalvagedFrame(NamedTuple):
     name: str
     offset: int
     written_at_ns: int
+    is_lost: bool
 
     @property
     def identity(self) -> tuple[int, int, int]:
@@ -44,11 +46,12 @@ class SalvagedFrame(NamedTuple):
         return self.epoch, self.first_lsn, self.last_lsn
 
     @classmethod
-    def of(cls, batch: ReplayBatch) -> SalvagedFrame:
+    def of(cls, batch: ReplayBatch, *, is_lost: bool) -> SalvagedFrame:
         """Return the place of a batch of one frame."""
         name = batch.path.rpartition("/")[2]
         offset = batch.offset_of(batch.last_lsn)
-        return cls(batch.first_lsn, batch.last_lsn, batch.epoch, name, offset, batch.written_at_ns)
+        lsns = batch.first_lsn, batch.last_lsn
+        return cls(*lsns, batch.epoch, name, offset, batch.written_at_ns, is_lost)
 
 
 class Salvaged(NamedTuple):
@@ -92,6 +95,10 @@ class SalvagedRecord:
     offset: int
     """The offset of its frame in that segment, in bytes."""
 
+    is_lost: bool
+    """False if an open after a crash has cut it off. Then it was never acknowledged, and its
+    program may have written it again since. `put_back` leaves it out."""
+
 
 @public
 def read_salvaged(path: StrPath, *, disk: Disk | None = None) -> Iterator[SalvagedRecord]:
@@ -107,7 +114,8 @@ def read_salvaged(path: StrPath, *, disk: Disk | None = None) -> Iterator[Salvag
             for lsn, record in enumerate(records, frame.first_lsn):
                 salvaged_lsn += 1
                 place = f"{salvaged.origin}/{frame.name}", frame.offset
-                yield SalvagedRecord(record, lsn, salvaged_lsn, frame.written_at_ns, *place)
+                facts = salvaged_lsn, frame.written_at_ns, *place, frame.is_lost
+                yield SalvagedRecord(record, lsn, *facts)
     finally:
         directory.close(unlock=False)
 

@@ -43,14 +43,19 @@ def recover_state(
     with Opening(path, options, disk, lock_timeout_s, mirror, takeover) as opening:
         recovery = opening.recover(() if is_judge else accepts)
         if recovery.checkpoint:
-            _check_application(machine, recovery.checkpoint)
-            _load(machine, recovery.checkpoint)
+            load_checkpoint(machine, recovery.checkpoint)
         for batch in recovery.batches():
             _apply(machine, batch)
             del batch  # before the next batch is read: each may be one large frame
         core = opening.start()
         progress = ApplyProgress(core.buffer.last_lsn)
         return OwnedJournal(options, core, progress), core.buffer, progress
+
+
+def load_checkpoint(machine: StateMachine, checkpoint: Checkpoint) -> None:
+    """Load all items of a checkpoint. Raises FormatVersionError if the machine refuses one."""
+    _check_application(machine, checkpoint)
+    _load(machine, checkpoint)
 
 
 def _check_application(machine: StateMachine, checkpoint: Checkpoint) -> None:

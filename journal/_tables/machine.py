@@ -27,6 +27,7 @@ from typing import Any
 from journal._format.checkpoint import decode_item
 from journal._format.items import EncodedItems, encode_item
 from journal._format.record import PackedRecord, pack_flat
+from journal._format.restored import mark_of
 from journal._mutex import is_raised_by_call
 from journal._state.state_machine import LoadsLines
 from journal._tables.chunked_map import Chunk, ChunkedMap, Stored
@@ -141,7 +142,7 @@ class TablesMachine(LoadsLines):
         if record[0] != ROWS:
             if record[0] == PIECE:
                 self.uploads.add(record[1], record[3])
-            else:
+            elif record[0] == DROP:
                 self.replaced.extend(self.uploads.drop(record[1]))
             return
         expiries = self.expiries
@@ -238,6 +239,8 @@ class TablesMachine(LoadsLines):
             raise ValueError("not a record of tables")
         if record[0] in (PIECE, DROP):
             self.uploads.check(record)
+            return
+        if mark_of(record):
             return
         if record[0] != ROWS:
             raise ValueError("not a record of tables")

@@ -89,6 +89,8 @@ CASES: dict[str, dict[str, Case]] = {
         "cut_at": case("4"),
         "salvage": case(None, *CUT),
         "save_to": case("{}/..", *CUT, "--salvage", "--apply"),
+        "restore": case(),
+        "as_is": case(),  # refused without --restore
         "redact": case("name", *CUT, "-o", "json"),
     },
 }

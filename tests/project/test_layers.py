@@ -56,7 +56,7 @@ MANAGER_LAYERS = (
     ("admission",),
     ("fleet",),
     ("waiting",),
-    ("watch", "cleanup", "outputs", "fleet_reader", "recovery", "draft", "tables"),
+    ("watch", "cleanup", "outputs", "machine", "fleet_reader", "recovery", "draft", "tables"),
     ("updates", "view", "history", "verbs", "fleet_outputs"),
     ("transaction", "delivery", "scheduling", "retention", "importing", "_control"),
     ("removal",),

@@ -18,7 +18,7 @@ ALL_OF = (
     Weakening(
         "application_of_a_composite_unchecked",
         "journal/_state/replay.py",
-        "            _check_application(machine, recovery.checkpoint)\n",
+        "    _check_application(machine, checkpoint)\n",
         "",
         ON_COMPOSITES,
     ),

@@ -9,6 +9,7 @@ RULE = "journal/_recovery/covered_damage.py"
 
 FIXES = ("tests/crash/test_repair_fixes.py",)
 FOREIGN = ("tests/inspect/test_inspect_foreign.py",)
+PUT_BACK = ("tests/crash/test_putting_back.py",)
 
 ALL_OF = (
     Weakening(
@@ -136,5 +137,54 @@ ALL_OF = (
         '        problem = "is no regular file, so it is not replaced"',
         "        return",
         ("tests/inspect/test_inspect_output_files.py",),
+    ),
+    Weakening(
+        "put_back_repeats",
+        "journal/_state/putting_back.py",
+        "                if (each.epoch, each.lsn) in present:",
+        "                if False:",
+        PUT_BACK,
+    ),
+    Weakening(
+        "put_back_takes_what_the_state_refuses",
+        "journal/_state/putting_back.py",
+        "                    refused.append(each.lsn)\n                    continue",
+        "                    refused.append(each.lsn)",
+        PUT_BACK,
+    ),
+    Weakening(
+        "put_back_rehearses_nothing",
+        "journal/_state/putting_back.py",
+        "        self._rehearse(batches)\n",
+        "",
+        PUT_BACK,
+    ),
+    Weakening(
+        "put_back_into_any_journal",
+        "journal/_state/putting_back.py",
+        "    if salvaged.journal_id != journal.journal_id:",
+        "    if False:",
+        PUT_BACK,
+    ),
+    Weakening(
+        "put_back_takes_torn_tails",
+        "journal/_offline/salvaging.py",
+        "is_lost = not is_dead or frame_lsn <= durable_lsn",
+        "is_lost = True",
+        PUT_BACK,
+    ),
+    Weakening(
+        "relost_records_get_a_new_identity",
+        "journal/_state/putting_back.py",
+        "            yield _Numbered(mark.epoch, mark.first_lsn + at - begin, record)",
+        "            yield _Numbered(frame.epoch, frame.first_lsn + at, record)",
+        PUT_BACK,
+    ),
+    Weakening(
+        "salvage_forgets_the_time",
+        "journal/_offline/salvaging.py",
+        "            clock.at_ns = batch.written_at_ns\n",
+        "",
+        ("tests/crash/test_salvage.py",),
     ),
 )

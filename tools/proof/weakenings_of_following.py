@@ -79,7 +79,7 @@ OF_ASIDE = (
     Weakening(
         "reappend_forgets_where_it_began",
         "journal/_engine/reappending.py",
-        "    if aside.appended_after is None:\n",
+        "    if statement.appended_after is None:\n",
         "    if True:\n",
         ASIDE,
     ),

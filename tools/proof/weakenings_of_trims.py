@@ -88,7 +88,7 @@ ALL_OF = (
     ),
     Weakening(
         "filler_is_salvaged",
-        "journal/_offline/repair.py",
+        "journal/_offline/salvaging.py",
         "if not batch.filler_lsn:",
         "if True:",
         FILLERS,

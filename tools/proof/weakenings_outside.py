@@ -105,15 +105,15 @@ CLOCK = (
     Weakening(
         "clock_before_1970_stops",
         "journal/_disk/disk.py",
-        "min(max(disk.now_ns(), 0), _CLOCK_NS_MAX)",
-        "min(disk.now_ns(), _CLOCK_NS_MAX)",
+        "min(max(clock.now_ns(), 0), _CLOCK_NS_MAX)",
+        "min(clock.now_ns(), _CLOCK_NS_MAX)",
         ("tests/engine/test_clock.py",),
     ),
     Weakening(
         "clock_after_2554_stops",
         "journal/_disk/disk.py",
-        "min(max(disk.now_ns(), 0), _CLOCK_NS_MAX)",
-        "max(disk.now_ns(), 0)",
+        "min(max(clock.now_ns(), 0), _CLOCK_NS_MAX)",
+        "max(clock.now_ns(), 0)",
         ("tests/engine/test_clock.py",),
     ),
 )

@@ -102,6 +102,7 @@ MODULES = (
             "Backup and repair": (
                 *("backup", "BackupReport", "repair", "RepairReport"),
                 *("read_salvaged", "SalvagedRecord"),
+                *("put_back", "PutBackReport", "is_restored_mark"),
             ),
             "Figures": ("Stats", "Histogram", "LockStats", "Observer", "StatsSource"),
             "Errors": (
@@ -169,6 +170,7 @@ MODULES = (
                     "OPTIONAL_RECORD_FIELDS",
                     "APPLICATION_PREFIX",
                     "AGENT_ID_PATTERN",
+                    "fleet_machine",
                 ),
             ),
             "Errors": (

@@ -15,15 +15,17 @@ from journal import (
     CutReason,
     JournalError,
     JournalReader,
+    PutBackReport,
     RecoveryPreview,
     RepairReport,
     repair,
 )
+from journal_inspect.commands import putting_back
 from journal_inspect.commands.next_steps import advice_on, describe_copies
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, Loss, joined, read_after_damage
 from journal_inspect.diagnosis.retention import describe_kept
-from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
+from journal_inspect.exits import CORRUPT, FINE, NEGATIVE, NothingFoundError
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.objects import JSON, as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
@@ -41,29 +43,22 @@ def show_repair(
     cut_at: int | None,
     salvage: bool,
     save_to: str | None,
+    restore: bool,
+    as_is: bool,
 ) -> int:
-    """Show or apply a repair, under the lock. Return 3 if the journal is still damaged."""
+    """Show or apply a repair, under the lock. Return 3 if the journal is still damaged, and 1 if
+    salvaged records could not be appended again."""
+    if as_is and not restore:
+        raise click.UsageError("--as-is says how records are appended again: add --restore")
+    if restore and cut_at is not None:
+        raise click.UsageError("--restore would append again what --cut-at cuts off; give one")
+    owner = putting_back.owner_of(path, as_is=as_is) if restore else None
+    salvage = salvage or restore
     if save_to is not None:
         journal = os.path.realpath(path)
         if os.path.commonpath([journal, os.path.realpath(save_to)]) == journal:
             raise click.UsageError(f"--save-to {save_to} lies inside the journal; give another one")
-    try:
-        # A dry run first, so that the losses are known before files are removed.
-        report = repair(path, cut_at=cut_at, salvage=salvage)
-    except CompactedError as error:  # `cut_at` is before the first LSN at which a cut is possible
-        with JournalReader.open(path) as reader:
-            first_lsn = reader.first_state_lsn
-            raise NothingFoundError(
-                f"{path}: --cut-at {cut_at} is before what is kept; {describe_kept(reader)}, and "
-                f"an open needs everything up to LSN {first_lsn}; to cut there: "
-                f"{command('repair', path, '--cut-at', first_lsn)}"
-            ) from error
-    except CutError as error:
-        raise click.UsageError(_describe_cut(error)) from error
-    except JournalError:
-        raise
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    report = _planned(path, cut_at, save_to, salvage=salvage)
     with JournalReader.open(path) as reader:
         preview = damage.preview_of(reader) if report.problem else None
         after_damage = read_after_damage(reader, report.last_lsn, preview)
@@ -81,18 +76,45 @@ def show_repair(
         after_damage.losses.clear()
     if apply:
         report = repair(path, apply=True, cut_at=cut_at, salvage=salvage, save_to=save_to)
+    restored = putting_back.pending(path, save_to) if owner else []
+    if apply and owner:
+        restored = putting_back.restore_all(path, restored, owner, as_is=as_is)
     if renderer.form == "text":
-        _put(report, after_damage, is_cut, preview)
+        _put(report, after_damage, is_cut, preview, restored)
     else:
         if report.applied and report.problem:
             report = replace(
                 report, problem=_problem(report)
             )  # the engine's text says that nothing was changed
-        put_one(_object(report, after_damage, is_cut, renderer))
+        put_one(_object(report, after_damage, is_cut, renderer, restored))
     if advice and advice.copies:
         say(f"{report.path}: {describe_copies(report.path, advice)}")
-    _advise(report, cut_at, salvage)
-    return CORRUPT if report.problem and not report.applied else FINE
+    _advise(report, cut_at, salvage, restored if owner else None)
+    if report.problem and not report.applied:
+        return CORRUPT
+    return NEGATIVE if any(each.refused for each in restored) else FINE
+
+
+def _planned(path: str, cut_at: int | None, save_to: str | None, *, salvage: bool) -> RepairReport:
+    """Return what a repair would do. Raise an error with words for the user if `cut_at` is
+    impossible."""
+    try:
+        # A dry run first, so that the losses are known before files are removed.
+        return repair(path, cut_at=cut_at, salvage=salvage, save_to=save_to)
+    except CompactedError as error:  # `cut_at` is before the first LSN at which a cut is possible
+        with JournalReader.open(path) as reader:
+            first_lsn = reader.first_state_lsn
+            raise NothingFoundError(
+                f"{path}: --cut-at {cut_at} is before what is kept; {describe_kept(reader)}, and "
+                f"an open needs everything up to LSN {first_lsn}; to cut there: "
+                f"{command('repair', path, '--cut-at', first_lsn)}"
+            ) from error
+    except CutError as error:
+        raise click.UsageError(_describe_cut(error)) from error
+    except JournalError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _describe_cut(error: CutError) -> str:
@@ -125,7 +147,11 @@ def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
 
 
 def _put(
-    report: RepairReport, after_damage: AfterDamage, is_cut: bool, preview: RecoveryPreview | None
+    report: RepairReport,
+    after_damage: AfterDamage,
+    is_cut: bool,
+    preview: RecoveryPreview | None,
+    restored: list[PutBackReport],
 ) -> None:
     lost = "none"
     if is_cut:
@@ -149,6 +175,8 @@ def _put(
         facts.append(("copied to", report.saved_to))
     if report.salvaged_to:
         facts.append(("salvaged to", report.salvaged_to))
+    key = "restored" if report.applied else "to restore"
+    facts += [(key, putting_back.describe(each)) for each in restored]
     put_facts(facts)
     if after_damage.losses:
         print()
@@ -173,7 +201,11 @@ def _row(agent_id: str | None, loss: Loss) -> tuple[object, ...]:
 
 
 def _object(
-    report: RepairReport, after_damage: AfterDamage, is_cut: bool, renderer: Renderer
+    report: RepairReport,
+    after_damage: AfterDamage,
+    is_cut: bool,
+    renderer: Renderer,
+    restored: list[PutBackReport],
 ) -> JSON:
     is_lost = is_cut and after_damage.lost
     return as_object(
@@ -193,6 +225,7 @@ def _object(
             }
             for agent_id, loss in after_damage.losses.items()
         ],
+        restored=putting_back.as_json(restored),
     )
 
 
@@ -211,15 +244,28 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _advise(report: RepairReport, cut_at: int | None, salvage: bool) -> None:
-    for line in _advice(report, cut_at, salvage):
+def _advise(
+    report: RepairReport,
+    cut_at: int | None,
+    salvage: bool,
+    restored: list[PutBackReport] | None,
+) -> None:
+    for line in _advice(report, cut_at, salvage, restored):
         say(f"{report.path}: {line}")
 
 
-def _advice(report: RepairReport, cut_at: int | None, salvage: bool) -> Iterator[str]:
+def _advice(
+    report: RepairReport,
+    cut_at: int | None,
+    salvage: bool,
+    restored: list[PutBackReport] | None,
+) -> Iterator[str]:
+    """Yield what has happened, and what to do next. `restored`: None without --restore."""
     path, is_cut = report.path, report.problem is not None or cut_at is not None
     options = ["--cut-at", str(cut_at)] * (cut_at is not None)
-    if report.applied and not is_cut and not report.salvaged_to:
+    if restored == [] and not (report.salvaged and not report.applied):
+        yield "no salvage of it is left to append again"
+    if report.applied and not is_cut and not report.salvaged_to and not restored:
         yield "it opens as it is; there was nothing to repair"
         return
     if report.applied:
@@ -232,11 +278,17 @@ def _advice(report: RepairReport, cut_at: int | None, salvage: bool) -> Iterator
                 f"the salvaged records, {_describe_salvaged(report)}: "
                 f"{command('log', report.salvaged_to)}"
             )
+            if restored is None:
+                yield (
+                    "they are not in the journal; to append them again: "
+                    f"{command('repair', path, '--apply', '--restore')}"
+                )
         return
-    if is_cut or (salvage and report.salvaged):
+    if is_cut or (salvage and report.salvaged) or restored:
+        wanted = ["--salvage"] * salvage if restored is None else ["--restore"]
         yield (
             "nothing was changed; to repair it, copy the directory first, then: "
-            f"{command('repair', path, *options, *['--salvage'] * salvage, '--apply')}"
+            f"{command('repair', path, *options, *wanted, '--apply')}"
         )
     else:
         yield "it opens as it is; there is nothing to repair"

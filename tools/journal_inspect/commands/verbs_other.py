@@ -66,6 +66,16 @@ def backup(path: str, renderer: Renderer, dest: str, with_output: bool) -> int:
     metavar="DIR",
     help="Put copies and salvaged records in DIR.  [default: the directory that contains PATH]",
 )
+@click.option(
+    "--restore",
+    is_flag=True,
+    help="Salvage, and append all records that were salvaged from PATH to it again.",
+)
+@click.option(
+    "--as-is",
+    is_flag=True,
+    help="With --restore, append the records alone: neither tried on a state nor marked.",
+)
 @verb(payload=True)
 def repair(
     path: str,
@@ -74,6 +84,8 @@ def repair(
     cut_at: int | None,
     salvage: bool,
     save_to: str | None,
+    restore: bool,
+    as_is: bool,
 ) -> int:
     """Show what it takes to make a damaged journal open again; with --apply, do it.
 
@@ -81,8 +93,13 @@ def repair(
     headers, rebuilds damaged headers, and cuts off everything after the last good LSN. Files that
     change, that contradict the cut, or that can't belong to the log, such as a copy under another
     name, are copied to PATH.cut-1 first. Damaged bytes stay where they are. Salvaged records go to
-    PATH.salvaged-1 and never return to the log by themselves. If a name is taken, the next free
-    number is used.
+    PATH.salvaged-1, and only --restore appends them to the log again. If a name is taken, the next
+    free number is used.
+
+    --restore is for a manager's journal and one of tables. The records get new LSNs, and a mark
+    before them says which they had, so a second call appends nothing. Records that the state can't
+    apply any more are left out and listed (exit 1). The program of any other journal would see the
+    marks: --as-is appends its records without them.
 
     Exits with 3 while the journal is damaged.
     """
@@ -91,7 +108,14 @@ def repair(
 
     with showing_log_messages():
         return show_repair(
-            path, renderer, apply=apply, cut_at=cut_at, salvage=salvage, save_to=save_to
+            path,
+            renderer,
+            apply=apply,
+            cut_at=cut_at,
+            salvage=salvage,
+            save_to=save_to,
+            restore=restore,
+            as_is=as_is,
         )
 
 

@@ -1,0 +1,119 @@
+"""repair --restore: append the salvaged records to the journal again."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from journal import (
+    TABLES_APPLICATION_PREFIX,
+    Journal,
+    JournalError,
+    JournalReader,
+    Options,
+    PutBackReport,
+    StateMachine,
+    Tables,
+    put_back,
+)
+from journal_inspect.diagnosis import damage
+from journal_inspect.exits import RefusedError
+from journal_inspect.rendering.entries import is_managers
+from journal_inspect.rendering.objects import JSON, as_object
+from journal_inspect.rendering.text import command, count_of
+
+_MARKER = "MIRROR"
+_BYTES_MAX = 1 << 26  # the largest payload of a frame
+
+
+class Owner(NamedTuple):
+    """The program whose state a journal holds.
+
+    machine: makes its state machine, on which the records are tried; None if it is unknown.
+    """
+
+    application: str
+    machine: Callable[[], StateMachine] | None
+
+
+def owner_of(path: str, *, as_is: bool) -> Owner:
+    """Return the owner of a journal. Raise RefusedError if records can't be appended for it."""
+    if Path(path, _MARKER).exists():
+        raise RefusedError(
+            f"{path}: the journal has a mirror, which has the records that were durable; restore "
+            f"it: {command('restore', 'URL', 'DIRECTORY')}"
+        )
+    with JournalReader.open(path) as reader:
+        application = reader.application or ""
+        if is_managers(reader):
+            from manager import APPLICATION_PREFIX, fleet_machine
+
+            return Owner(application or f"{APPLICATION_PREFIX}1", fleet_machine)
+    if application.startswith(TABLES_APPLICATION_PREFIX):
+        return Owner(application, Tables.machine)
+    if not as_is:
+        raise RefusedError(
+            f"{path}: the program of this journal would see the marks that --restore adds, "
+            '["restored", ...]; append the records without them: '
+            f"{command('repair', path, '--apply', '--restore', '--as-is')}"
+        )
+    return Owner(application, None)
+
+
+def pending(path: str, save_to: str | None) -> list[PutBackReport]:
+    """Return the salvages of the journal that were not appended to it again, oldest first."""
+    with JournalReader.open(path) as reader:
+        journal_id = reader.journal_id
+    journal = Path(os.path.realpath(path))
+    place = Path(save_to) if save_to is not None else journal.parent
+    pattern = re.compile(re.escape(journal.name) + r"\.salvaged-([1-9][0-9]{0,8})")
+    names = [match for name in os.listdir(place) if (match := pattern.fullmatch(name))]
+    found: list[PutBackReport] = []
+    for match in sorted(names, key=lambda match: int(match[1])):
+        with suppress(JournalError, OSError):  # an incomplete salvage, or somebody else's
+            report = put_back(place / match[0])
+            if report.journal_id == journal_id and report.appended_last_lsn is None:
+                found.append(report)
+    return found
+
+
+def restore_all(
+    path: str, salvages: list[PutBackReport], owner: Owner, *, as_is: bool
+) -> list[PutBackReport]:
+    """Append the records of the salvages to the journal. Return what became of each."""
+    options = Options(
+        application=owner.application,
+        frame_bytes_max=_BYTES_MAX,
+        record_bytes_max=_BYTES_MAX,
+    )
+    if not salvages:
+        return []
+    with Journal.open(path, options=options) as journal:
+        machine = None if as_is else owner.machine
+        return [put_back(report.path, journal, machine=machine) for report in salvages]
+
+
+def describe(report: PutBackReport) -> str:
+    """Describe what became of the records of a salvage."""
+    was = f"LSN {report.first_lsn} to {report.last_lsn}"
+    if report.appended_last_lsn is None:
+        return f"{count_of(report.records, 'record')} of {report.path}, which were {was}"
+    again = f"{count_of(report.appended, 'record')} of {report.path} appended"
+    if report.refused:
+        refused = damage.describe_ranges(list(report.refused))
+        again += f"; the state can't apply any more what was {refused}"
+    return again
+
+
+def as_json(reports: list[PutBackReport]) -> JSON:
+    """Return what became of the salvages as JSON."""
+    return [{**_fields(report), "refused": damage.as_json(report.refused)} for report in reports]
+
+
+def _fields(report: PutBackReport) -> dict[str, JSON]:
+    fields = as_object(report)
+    return {name: value for name, value in fields.items() if name != "schema_version"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from journal_inspect.commands.next_steps import told_next
+from journal_inspect.commands.next_steps import next_steps
 from journal_inspect.diagnosis.advice import Action, Advice, advise
 
 from journal import DamageReason, Finding, JournalReader, RecoveryPreview
@@ -106,5 +106,5 @@ def test_every_action_is_advised_in_its_own_words(tmp_path: Path) -> None:
     """Every action occurs in the table, and no two actions have the same sentence."""
     assert {advice.action for *_, advice in ADVICE.values()} == set(Action)
     with JournalReader.open(make(tmp_path / "j")) as reader:
-        sentences = {told_next(reader, Advice(action)) for action in Action}
+        sentences = {next_steps(reader, Advice(action)) for action in Action}
     assert len(sentences) == len(Action)

@@ -209,8 +209,10 @@ def test_info_predicts_the_next_open(tmp_path: Path) -> None:
 
 def test_verify_of_a_whole_journal_finds_nothing(tmp_path: Path) -> None:
     """A whole journal gives exit code 0, with the last LSN and no message."""
-    answer = ask("verify", make(tmp_path / "j"))
-    assert (answer.code, answer.out, answer.err) == (0, "last good LSN 3; no findings\n", "")
+    path = make(tmp_path / "j")
+    answer = ask("verify", path)
+    lines = [f"{path}: whole.", "  good            up to LSN 3"]
+    assert (answer.code, answer.lines, answer.err) == (0, lines, "")
 
 
 def test_verify_from_an_lsn_reports_where_it_began(tmp_path: Path) -> None:
@@ -218,8 +220,8 @@ def test_verify_from_an_lsn_reports_where_it_began(tmp_path: Path) -> None:
     path = make(tmp_path / "j", ["x" * 900] * 6)
     first_lsns = [int(file.name[:20]) for file in segments(path)]
     answer = ask("verify", path, "--from-lsn", first_lsns[1] + 1)
-    summary = f"last good LSN 6; no findings; checked from LSN {first_lsns[1]}"
-    assert (answer.code, answer.lines) == (0, [summary])
+    summary = f"  good            up to LSN 6, checked from LSN {first_lsns[1]}"
+    assert (answer.code, answer.lines) == (0, [f"{path}: whole.", summary])
     answer = ask("verify", path, "--from-lsn", 7)
     assert answer.code == 1
     assert "no record from LSN 7 on; the log ends at LSN 6" in answer.err
@@ -231,9 +233,9 @@ def test_verify_of_a_torn_tail_exits_with_1(tmp_path: Path) -> None:
     tear(path)
     answer = ask("verify", path)
     assert answer.code == 1
-    assert answer.lines[0].startswith(f"torn_tail       {segments(path)[0]}: offset ")
-    assert answer.lines[1] == "last good LSN 3; 1 torn_tail"
-    assert "nothing in the journal says that it was acknowledged" in answer.err
+    assert answer.lines[1].startswith(f"  torn_tail       {segments(path)[0].name} at ")
+    assert answer.lines[2] == "  good            up to LSN 3"
+    assert "nothing to do: the next open goes on at LSN 4" in answer.err
 
 
 def test_verify_locates_corruption(tmp_path: Path) -> None:
@@ -267,10 +269,10 @@ def test_verify_finds_damaged_checkpoints_and_stray_files(tmp_path: Path) -> Non
     (path / "stray").touch()
     (path / "checkpoint-00000000000000000009.json.tmp").touch()
     answer = ask("verify", path)
-    assert (answer.code, answer.lines[-1]) == (0, "last good LSN 2; 2 stray")
+    assert (answer.code, answer.lines[-1]) == (0, "  good            up to LSN 2")
     flip(checkpoints(path)[1], 150)
     answer = ask("verify", path)
-    assert (answer.code, answer.lines[-1]) == (1, "last good LSN 2; 1 bad_checkpoint, 2 stray")
+    assert (answer.code, answer.lines[-1]) == (1, "  good            up to LSN 2")
 
 
 def test_verify_reports_a_log_without_its_beginning(path: Path) -> None:

@@ -81,10 +81,10 @@ def test_setting_a_stray_segment_aside_loses_no_record(tmp_path: Path) -> None:
     path = history(tmp_path / "j")
     copy = copy_as(segment(path, 22), 24, 2)
     verify = ask("verify", path)
-    assert verify.lines[1:] == [f"last good LSN {LAST_LSN}; 1 corruption"]
-    assert "LSN 24 is in 00000000000000000022-0000000002.seg" in verify.lines[0]
+    assert verify.lines[2:] == [f"  good            up to LSN {LAST_LSN}"]
+    assert "LSN 24 is in 00000000000000000022-0000000002.seg" in verify.lines[1]
     assert "no record is lost" in verify.err
-    assert f"journal-inspect repair {path}\n" in verify.err
+    assert f"journal-inspect repair {path}  " in verify.err
     lines = ask("repair", path).lines
     facts = {line.split("  ")[0]: line.rpartition("  ")[2].strip() for line in lines}
     assert (facts["lost"], facts["set aside"]) == ("none", copy.name)
@@ -100,10 +100,10 @@ def test_damage_before_the_checkpoint_leaves_its_state(tmp_path: Path) -> None:
     damage_frame(path, 19)
     verify = ask("verify", path)
     assert verify.code == 1
-    past = "covered         LSN 19 (1 record) can't be read; no state is lost, because "
-    assert f"{past}the checkpoint at LSN 20 holds it" in verify.lines
-    assert verify.lines[-2].startswith("fallback        the checkpoint at LSN 8 can't replace")
-    assert verify.lines[-1] == f"last good LSN {LAST_LSN}; 1 corruption"
+    past = "  history         LSN 19 (1 record) can't be read. No state is lost: "
+    assert f"{past}the checkpoint at LSN 20 has it" in verify.lines
+    assert verify.lines[-1].startswith("  fallback        the checkpoint at LSN 8 can't replace")
+    assert f"  good            up to LSN {LAST_LSN}" in verify.lines
     info = ask("info", path)
     assert info.code == 1
     assert "LSNs          7 to 45, unreadable: 19 (1 record), durable up to 45" in info.lines
@@ -129,8 +129,8 @@ def test_verify_names_the_fleet_that_its_checkpoint_holds(tmp_path: Path) -> Non
         path = Path(manager.path)
     damage_all_frames(path)
     verify = ask("verify", path)
-    assert f"last good LSN {checkpoint_lsn}; 1 corruption" in verify.lines
-    assert f"journal-inspect agents {path} --at {checkpoint_lsn}; " in verify.err
+    assert f"  good            up to LSN {checkpoint_lsn}" in verify.lines
+    assert f"journal-inspect agents {path} --at {checkpoint_lsn}  " in verify.err
     agents = ask("agents", path, "--at", checkpoint_lsn, "-o", "json")
     assert agents.code == 0
     assert len(agents.json) == 4
@@ -149,9 +149,9 @@ def test_damage_below_a_checkpoint_loses_nothing(tmp_path: Path, lsn: int) -> No
         damage_frame(path, 9)
     verify = ask("verify", path)
     assert verify.code == 1
-    assert verify.lines[-1] == f"last good LSN {LAST_LSN}; 1 corruption"
+    assert f"  good            up to LSN {LAST_LSN}" in verify.lines
     assert "it opens as it is" in verify.err
-    assert "repair" not in verify.err
+    assert "journal-inspect repair" not in verify.err
     for apply in ([], ["--apply"]):
         repair = ask("repair", path, *apply)
         assert repair.code == 0
@@ -172,8 +172,8 @@ def test_a_tail_that_a_repair_cut_off_is_named(tmp_path: Path) -> None:
     assert verify.code == 1
     cause = "a repair cut this tail off, although LSN 35 was durable"
     message = f"{cause}; the log continues at LSN 32"
-    assert verify.lines[0].endswith(message)
-    assert "or a repair cut it off" in verify.err
+    assert verify.lines[1].endswith(message)
+    assert "or of a repair" in verify.err
     with JournalReader.open(path) as reader:
         assert [finding.durable_lsn for finding in reader.verify()] == [35]
 
@@ -201,7 +201,7 @@ def test_a_damaged_checkpoint_proves_a_lost_end(tmp_path: Path) -> None:
     _, newest = checkpoints(path)
     flip(newest, 5)
     os.truncate(segments(path)[-1], 64)
-    assert "lost            LSN 2 to 3 (2 records)" in ask("verify", path).lines
+    assert "  lost            LSN 2 to 3 (2 records)" in ask("verify", path).lines
     assert ask("repair", path, "-o", "json").json["last_lost_lsn"] == 3
 
 
@@ -248,9 +248,9 @@ def test_a_damaged_segment_header_costs_nothing(tmp_path: Path, lsn: int) -> Non
     flip(segment(path, lsn), 30)
     verify = ask("verify", path)
     assert verify.code == 3
-    assert "fixable         1 file by a repair, without any loss" in verify.lines
-    assert verify.lines[-1] == f"last good LSN {LAST_LSN}; 1 corruption"
-    assert f"journal-inspect repair {path}\n" in verify.err
+    assert "  fixable         1 file by a repair, without any loss" in verify.lines
+    assert f"  good            up to LSN {LAST_LSN}" in verify.lines
+    assert f"journal-inspect repair {path}  " in verify.err
     with pytest.raises(CorruptionError):
         open_journal(path)
     assert f"rebuilt      the header of {segment(path, lsn).name}" in ask("repair", path).lines
@@ -269,9 +269,9 @@ def test_frames_after_a_header_that_nothing_confirms_are_readable(tmp_path: Path
     verify = ask("verify", path)
     lost_range = f"LSN {lsn} to {LAST_LSN} ({LAST_LSN - lsn + 1} records)"
     readable = f"LSN {lsn + 1} to {LAST_LSN} ({LAST_LSN - lsn} records)"
-    assert f"lost            {lost_range}" in verify.lines
-    assert f"readable        {readable}" in verify.lines
-    assert f"journal-inspect repair {path} --salvage\n" in verify.err
+    assert f"  lost            {lost_range}" in verify.lines
+    assert f"  readable        {readable}" in verify.lines
+    assert f"journal-inspect repair {path} --salvage  " in verify.err
     repair = ask("repair", path, "--salvage", "--apply")
     assert f"lost         {lost_range}, 1 of them unreadable" in repair.lines
     with JournalReader.open(f"{path}.salvaged-1") as reader:

@@ -66,8 +66,8 @@ def test_every_verb_names_a_segment_of_another_journal(tmp_path: Path, where: st
     words = f"{culprit}: offset 16: this is a segment of another journal"
     verify, dry, info = ask("verify", path), ask("repair", path), ask("info", path)
     agents = ask("agents", path, "-o", "json")
-    assert verify.lines[0].startswith(f"corruption      {culprit}: offset 16")
-    assert "segment of another journal" in verify.lines[0]
+    assert verify.lines[1].startswith(f"  corruption      {culprit.name} at 16: ")
+    assert "segment of another journal" in verify.lines[1]
     assert not any("a checkpoint of another journal" in each for each in verify.lines)
     if not is_needed:
         assert (verify.code, dry.code, info.code, agents.code) == (1, 0, 1, 0)

@@ -26,7 +26,7 @@ def test_a_repair_restores_swapped_names(tmp_path: Path, lsns: tuple[int, ...]) 
     verify = ask("verify", path)
     assert verify.code == 3
     fixes = 1 if 99 in lsns or 25 in lsns else len(swapped)
-    assert f"fixable         {fixes} file" in verify.out
+    assert f"  fixable         {fixes} file" in verify.out
     assert f"journal-inspect repair '{path}'".replace("'s", "'\"'\"'s") in verify.err
     dry = ask("repair", path)
     assert dry.code == 3

@@ -123,7 +123,10 @@ def test_messages_come_after_the_data(tmp_path: Path) -> None:
     answer = ask_child(
         "verify", path, capture_output=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    assert [line.split()[0] for line in answer.lines] == ["torn_tail", "last", "journal-inspect:"]
+    verdict, *lines = answer.lines
+    assert verdict == f"{path}: whole, up to a torn tail."
+    begins = [line.split()[0] for line in lines]
+    assert begins == ["torn_tail", "good", "journal-inspect:", "journal-inspect"]
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])

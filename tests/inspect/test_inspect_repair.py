@@ -56,11 +56,11 @@ def test_verify_states_the_loss_and_advises_commands_that_work(damaged: Damaged)
     answer = ask("verify", damaged.path)
     lost_count, readable = damaged.end - damaged.lsn + 1, damaged.end - damaged.last_lsn
     assert answer.code == 3
-    assert answer.lines[1:] == [
-        f"lost            LSN {damaged.lsn} to {damaged.end} ({lost_count} records)",
-        f"readable        LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
-        f"unreadable      {lost_count - readable} lost records of unknown origin",
-        f"last good LSN {damaged.lsn - 1}; 1 corruption",
+    assert answer.lines[2:] == [
+        f"  good            up to LSN {damaged.lsn - 1}",
+        f"  lost            LSN {damaged.lsn} to {damaged.end} ({lost_count} records)",
+        f"  readable        LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
+        f"  unreadable      {lost_count - readable} lost records of unknown origin",
     ]
     summary = ask("verify", damaged.path, "-o", "jsonl").jsonl[-1]
     assert (summary["first_lost_lsn"], summary["last_lost_lsn"]) == (damaged.lsn, damaged.end)
@@ -82,7 +82,8 @@ def test_verify_from_an_lsn_skips_older_segments(damaged: Damaged) -> None:
     answer = ask("verify", damaged.path, "--from-lsn", firsts[3])
     assert (answer.code, answer.out) == (
         0,
-        f"last good LSN {damaged.end}; no findings; checked from LSN {firsts[3]}\n",
+        f"{damaged.path}: whole.\n"
+        f"  good            up to LSN {damaged.end}, checked from LSN {firsts[3]}\n",
     )
     flip(segments(damaged.path)[-1], 64 + FRAME_BYTES)
     assert ask("verify", damaged.path, "--from-lsn", firsts[3]).code == 3
@@ -359,13 +360,13 @@ def test_a_mark_proves_that_the_last_commit_is_lost(tmp_path: Path) -> None:
     flip(segments(path)[0], last.offset + FRAME_BYTES)
     answer = ask("verify", path)
     assert answer.code == 3
-    assert answer.lines[1:] == [
-        "lost            LSN 3 (1 record)",
-        "readable        none",
-        "unreadable      1 lost record of unknown origin",
-        "last good LSN 2; 1 corruption",
+    assert answer.lines[2:] == [
+        "  good            up to LSN 2",
+        "  lost            LSN 3 (1 record)",
+        "  readable        none",
+        "  unreadable      1 lost record of unknown origin",
     ]
-    assert f"journal-inspect repair {path}\n" in answer.err
+    assert f"journal-inspect repair {path}  " in answer.err
     assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown origin"
     with open_journal(tmp_path / "two") as journal:
         put(journal, 1)

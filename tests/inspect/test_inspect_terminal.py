@@ -257,7 +257,7 @@ def test_progress_is_for_a_terminal(tmp_path: Path) -> None:
         screen = on_terminal(verb, path)
         assert re.search(rf"{verb}  \[#*-*\] .*%", screen), screen
         assert "100%" in screen, screen
-    assert "last good LSN 60" in on_terminal("verify", path)
+    assert "good            up to LSN 60" in on_terminal("verify", path)
     assert "[#" not in on_terminal("verify", path, stderr=subprocess.DEVNULL)
     assert "[#" not in on_terminal("verify", path, term="dumb")
     reader = journal.JournalReader.open(path)

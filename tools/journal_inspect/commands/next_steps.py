@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import filecmp
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from journal import Finding, JournalReader, RecoveryPreview
 from journal_inspect.diagnosis.advice import Action, Advice, advise
 from journal_inspect.rendering.entries import is_managers
-from journal_inspect.rendering.text import command
-
-_WITHOUT_LOSS = {
-    Action.NOTHING: (
-        "a torn tail: a crash left a commit unfinished, and nothing in the journal says that it "
-        "was acknowledged, or a repair cut it off; an open passes over it, so nothing needs to be "
-        "done; see its bytes: {frames}"
-    ),
-    Action.MOVE_STRAYS: (
-        "stray files, which an open does not read; move them out of the directory if nobody needs "
-        "them"
-    ),
-    Action.SEE_INFO: (
-        "a checkpoint does not verify; an open uses an older one, or the log; see what an open "
-        "would do: {info}; to see what is left of the checkpoint, read the file: it is text, one "
-        "item a line"
-    ),
-    Action.UPGRADE: (
-        "a newer version of the format wrote a checkpoint, so this version can't open the journal; "
-        "open it with a newer journal-engine"
-    ),
-    Action.RESUME_WRITING: (
-        "it opens as it is: the checkpoint at LSN {checkpoint_lsn} holds the state after the "
-        "damage, and the log after it is whole; next: copy the directory, then let its writer "
-        "continue; after two more checkpoints, the damaged files are no longer kept"
-    ),
-    Action.SET_ASIDE: (
-        "no record is lost, but files that hold no record of the log keep it from opening; nothing "
-        "was changed; next: copy the directory, then see what a repair would set aside: {repair}"
-    ),
-}
+from journal_inspect.rendering.text import command, count_of
 
 
 def advice_on(
@@ -55,45 +27,87 @@ def advice_on(
     return advise(findings, preview, taken=taken, is_salvageable=is_salvageable)
 
 
-def told_next(reader: JournalReader, advice: Advice) -> str:
-    """Describe what the findings mean, which records are safe, and what to type next."""
+class Step(NamedTuple):
+    """A command to type, and what it does, in a few words."""
+
+    line: str
+    purpose: str = ""
+
+
+class NextSteps(NamedTuple):
+    """The meaning of findings of one kind, and the commands to type next."""
+
+    meaning: str
+    steps: tuple[Step, ...] = ()
+
+
+def next_steps(reader: JournalReader, advice: Advice, count: int = 1) -> NextSteps:
+    """Return what `count` findings mean, which records are safe, and what to type next."""
     path = reader.path
-    if sentence := _WITHOUT_LOSS.get(advice.action):
-        return sentence.format(
-            checkpoint_lsn=advice.checkpoint_lsn,
-            frames=command("log", path, "--frames"),
-            info=command("info", path),
-            repair=command("repair", path),
-        )
-    damaged = f"durable records are damaged; nothing was changed; {_describe_safe(reader, advice)}"
-    if advice.action is Action.FIX:
-        return (
-            f"{damaged}next: copy the directory; a repair fixes wrong names and damaged headers of "
-            "segments, and cuts only what is still damaged after that; see what it would do: "
-            f"{command('repair', path)}"
-        )
-    if advice.copies:
-        damaged += f"{describe_copies(path, advice)}; "
-    copy = "next: copy the directory; restore a backup if there is one; if not, see "
+    copy = Step(shlex.join(["cp", "-a", path, f"{path}.damaged"]), "keep it as it is")
+    repair = Step(command("repair", path), "what a repair would do; changes nothing")
+    match advice.action:
+        case Action.NOTHING:
+            return NextSteps(
+                "the torn tail is the end of an unfinished write, or of a repair; nothing to do: "
+                f"the next open goes on at LSN {reader.last_lsn + 1}",
+                (Step(command("log", path, "--frames"), "its bytes"),),
+            )
+        case Action.MOVE_STRAYS:
+            verb = "does" if count == 1 else "do"
+            harm = "it does no harm" if count == 1 else "they do no harm"
+            return NextSteps(f"{count_of(count, 'file')} {verb} not belong to the journal; {harm}")
+        case Action.SEE_INFO:
+            return NextSteps(
+                "a checkpoint does not verify; an open uses an older one, or the log; to see what "
+                "is left of it, read the file: it is text, one item a line",
+                (Step(command("info", path), "what an open would do"),),
+            )
+        case Action.UPGRADE:
+            return NextSteps(
+                "a newer version of the format wrote a checkpoint; open the journal with a newer "
+                "journal-engine"
+            )
+        case Action.RESUME_WRITING:
+            return NextSteps(
+                "it opens as it is, and no state is lost: the checkpoint at LSN "
+                f"{advice.checkpoint_lsn} has it; let the writer go on, and after two more "
+                "checkpoints the damaged files are gone",
+                (copy,),
+            )
+        case Action.SET_ASIDE:
+            return NextSteps(
+                "no record is lost, but files that have no record of the log keep it from opening",
+                (copy, repair),
+            )
+        case Action.FIX:
+            return NextSteps(
+                "a repair fixes wrong names and damaged headers of segments, which loses nothing, "
+                "and cuts only what is still damaged after that",
+                (copy, repair, *_safe(reader, advice)),
+            )
+    copies = [*describe_copies(path, advice).split("; ")] * bool(advice.copies)
     if advice.action is Action.RESTORE_BACKUP:
-        return (
-            f"{damaged}the beginning of the log is missing, and no checkpoint replaces it, so no "
-            f"repair can make the journal open; {copy}what is left: {command('log', path)}"
-        )
+        start = "the beginning of the log is missing, and no checkpoint replaces it, so no repair "
+        meaning = f"{start}helps; restore a backup"
+        left = Step(command("log", path), "what is left")
+        return NextSteps("; ".join([*copies, meaning]), (copy, left, *_safe(reader, advice)))
     salvage = ["--salvage"] * (advice.action is Action.SALVAGE)
-    return f"{damaged}{copy}what a repair would keep and cut: {command('repair', path, *salvage)}"
+    keep = Step(command("repair", path, *salvage), "what it would keep; changes nothing")
+    meaning = "restore a backup if there is one; if not, repair it"
+    return NextSteps("; ".join([*copies, meaning]), (copy, keep, *_safe(reader, advice)))
 
 
-def _describe_safe(reader: JournalReader, advice: Advice) -> str:
+def _safe(reader: JournalReader, advice: Advice) -> list[Step]:
     """Return the commands that show the readable part of the log and the newest whole state."""
     path, lsn = reader.path, advice.whole_lsn
-    safe = ""
-    if lsn >= min(reader.first_lsns, default=1):
-        safe = f"everything up to LSN {lsn} is whole: {command('log', path, '--to-lsn', lsn)}; "
+    steps = []
+    if lsn and lsn >= min(reader.first_lsns, default=1):
+        steps.append(Step(command("log", path, "--to-lsn", lsn), "the records before the damage"))
     at = max(lsn, advice.checkpoint_lsn)
-    if is_managers(reader) and (safe or at > lsn):
-        safe += f"the fleet as of LSN {at}: {command('agents', path, '--at', at)}; "
-    return safe
+    if is_managers(reader) and (steps or at > lsn):
+        steps.append(Step(command("agents", path, "--at", at), "the fleet as of then"))
+    return steps
 
 
 def describe_copies(path: str, advice: Advice) -> str:

@@ -6,21 +6,33 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from journal import Finding, JournalReader, RecoveryPreview
-from journal_inspect.commands.next_steps import advice_on, told_next
+from journal_inspect.commands.next_steps import advice_on, next_steps
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, read_after_damage
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
 from journal_inspect.rendering.objects import JSON, as_object, dumps, put_objects, versioned
 from journal_inspect.rendering.progress import bar
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import count_of, escaped, painted, put_lines, say, size
+from journal_inspect.rendering.text import (
+    count_of,
+    escaped,
+    painted,
+    put_lines,
+    say,
+    say_commands,
+    wrapped,
+)
 
 # A corruption is one of these only if an open would refuse.
 _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}
 
 
+_NAME_WIDTH = 14
+
+
 def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -> int:
-    """Print each finding as soon as it is found, then a summary. Return the exit code."""
+    """Print a verdict, the findings and what they mean, or each finding as a line of JSON as soon
+    as it is found. Return the exit code."""
     by_kind: dict[str, list[Finding]] = {}
 
     def findings() -> Iterator[Finding]:
@@ -29,9 +41,7 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
             yield finding
 
     objects: list[JSON] = []
-    if renderer.form == "text":
-        put_lines(map(_line, findings()))
-    elif renderer.form == "jsonl":
+    if renderer.form == "jsonl":
         put_objects(map(as_object, findings()), renderer.form)
     else:
         objects = list(map(as_object, findings()))
@@ -43,35 +53,32 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     after_damage = None
     if kinds["corruption"] or kinds["torn_tail"]:
         after_damage = read_after_damage(reader, last_good_lsn, preview)
-    checked = ""
-    if from_lsn > 1:
-        checked = f"; checked from LSN {_first_checked_lsn(reader, from_lsn)}"
+    code = max((_EXITS[kind] for kind in kinds), default=FINE)
+    if code == CORRUPT and not is_refused(reader, corruptions, preview):
+        code = NEGATIVE
     if renderer.form == "text":
+        checked = ""
+        if from_lsn > 1:
+            checked = f", checked from LSN {_first_checked_lsn(reader, from_lsn)}"
+        put_lines(wrapped(f"{reader.path}: {_verdict(reader, kinds, code)}", indent=0))
+        put_lines(_lines(by_kind))
+        put_lines(_row("good", f"up to LSN {last_good_lsn}{checked}"))
         put_lines(_after_damage_lines(after_damage))
         if preview and preview.fixes:
             fixable = f"{count_of(preview.fixes, 'file')} by a repair, without any loss"
-            print(f"fixable         {fixable}")
+            put_lines(_row("fixable", fixable))
         if covered := _covered(corruptions, preview.checkpoint_lsn if preview else last_good_lsn):
-            print(f"covered         {_describe_covered(covered, preview)}")
-        for lsn in damage.exposed_lsns(reader, covered):
-            print(
-                f"fallback        the checkpoint at LSN {lsn} can't replace a newer one that is "
-                "damaged: records after it can't be read"
-            )
-        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
-        if not reader.first_lsns and kinds.keys() <= {"stray"}:
-            counts += "; the journal is empty: it has no segment"
-        print(f"last good LSN {last_good_lsn}; {counts}{checked}")
+            put_lines(_row("history", _describe_covered(covered, preview)))
+        put_lines(_fallback_lines(reader, covered))
     else:
         summary = _summary(reader, last_good_lsn, kinds, after_damage)
         print(dumps(summary | {"findings": objects} if renderer.form == "json" else summary))
     is_salvageable = after_damage is not None and bool(after_damage.readable)
     for group in by_kind.values():
         advice = advice_on(reader, group, preview, is_salvageable=is_salvageable)
-        say(f"{reader.path}: {told_next(reader, advice)}")
-    code = max((_EXITS[kind] for kind in kinds), default=FINE)
-    if code == CORRUPT and not is_refused(reader, corruptions, preview):
-        code = NEGATIVE
+        meaning, steps = next_steps(reader, advice, len(group))
+        say(f"{reader.path}: {meaning}" + ":" * bool(steps))
+        say_commands(steps)
     if from_lsn > 1 and from_lsn > reader.last_lsn:
         end = f"the log ends at LSN {reader.last_lsn}"
         say(f"{reader.path}: no record from LSN {from_lsn} on; {end}")
@@ -110,11 +117,40 @@ def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:
     yield from findings
 
 
-def _line(finding: Finding) -> str:
-    kind = painted(finding.kind, f"{finding.kind:<14}")
-    lsn = f", LSN {finding.lsn}" if finding.lsn else ""
-    place = f"{finding.path}: offset {finding.offset}{lsn}, {size(finding.size_bytes)}"
-    return f"{kind}  {escaped(f'{place}: {finding.message}')}"
+def _verdict(reader: JournalReader, kinds: Counter[str], code: int) -> str:
+    """Return what the next open would do, in a sentence."""
+    if code == CORRUPT:
+        return "damaged. The next open will refuse; nothing was changed."
+    if kinds["corruption"]:
+        return "damaged, but no open needs what is damaged."
+    if kinds["bad_checkpoint"]:
+        return "it opens, but a checkpoint does not verify."
+    if not reader.first_lsns:
+        return "whole. The journal is empty: it has no segment."
+    return "whole." if not kinds["torn_tail"] else "whole, up to a torn tail."
+
+
+def _row(name: str, value: str) -> Iterator[str]:
+    """Yield a name and a value in two columns. On a terminal, a long value is wrapped."""
+    first, *more = wrapped(escaped(value), indent=_NAME_WIDTH + 4)
+    yield f"  {painted(name, f'{name:<{_NAME_WIDTH}}')}  {first}"
+    yield from (f"{'':{_NAME_WIDTH + 4}}{line}" for line in more)
+
+
+def _lines(by_kind: dict[str, list[Finding]]) -> Iterator[str]:
+    for finding in (finding for group in by_kind.values() for finding in group):
+        name = finding.path.rpartition("/")[2]
+        at = f" at {finding.offset}" if finding.kind != "stray" else ""
+        yield from _row(finding.kind, f"{name}{at}: {finding.message}")
+
+
+def _fallback_lines(reader: JournalReader, covered: list[damage.Range]) -> Iterator[str]:
+    for lsn in damage.exposed_lsns(reader, covered):
+        yield from _row(
+            "fallback",
+            f"the checkpoint at LSN {lsn} can't replace a newer one that is damaged: records after "
+            "it can't be read",
+        )
 
 
 def _after_damage_lines(after_damage: AfterDamage | None) -> Iterator[str]:
@@ -122,12 +158,16 @@ def _after_damage_lines(after_damage: AfterDamage | None) -> Iterator[str]:
         return
     if after_damage.lost or after_damage.is_open_ended:
         lost = damage.describe_lost(after_damage)
-        yield f"{painted('lost', 'lost          ')}  {lost}"
-        yield f"readable        {damage.describe_ranges(after_damage.readable)}"
+        is_whole = after_damage.lost and not after_damage.unreadable
+        lost += ", all of it readable" * bool(is_whole and not after_damage.is_open_ended)
+        yield from _row("lost", lost)
+        if not is_whole:
+            yield from _row("readable", damage.describe_ranges(after_damage.readable))
         if after_damage.unreadable:
-            yield f"unreadable      {damage.describe_unreadable(after_damage)}"
+            yield from _row("unreadable", damage.describe_unreadable(after_damage))
     if after_damage.cut:
-        yield f"after a cut     {damage.describe_ranges(after_damage.cut)}, not part of the log"
+        cut = damage.describe_ranges(after_damage.cut)
+        yield from _row("after a cut", f"{cut}, not part of the log")
 
 
 def _covered(corruptions: list[Finding], checkpoint_lsn: int) -> list[damage.Range]:
@@ -142,7 +182,7 @@ def _covered(corruptions: list[Finding], checkpoint_lsn: int) -> list[damage.Ran
 def _describe_covered(covered: list[damage.Range], preview: RecoveryPreview | None) -> str:
     at = f" at LSN {preview.checkpoint_lsn}" if preview else ""
     lsns = damage.describe_ranges(covered)
-    return f"{lsns} can't be read; no state is lost, because the checkpoint{at} holds it"
+    return f"{lsns} can't be read. No state is lost: the checkpoint{at} has it"
 
 
 def _summary(

@@ -32,6 +32,15 @@ def say(message: str) -> None:
         print(f"journal-inspect: {escaped(message)}", file=sys.stderr)
 
 
+def say_commands(steps: Sequence[tuple[str, str]]) -> None:
+    """Print commands to stderr, each in a line of its own with what it does."""
+    width = max((len(line) for line, _ in steps), default=0)
+    with suppress(OSError):
+        for line, purpose in steps:
+            row = f"  {line:<{width}}  # {purpose}" if purpose else f"  {line}"
+            print(escaped(row), file=sys.stderr)
+
+
 @contextmanager
 def showing_log_messages() -> Iterator[None]:
     """Print the engine's warnings. Only verbs that write use this: importing `logging` is slow."""

@@ -175,7 +175,8 @@ def test_an_entry_is_two_lines_on_a_narrow_terminal(
     head, body = on_columns(monkeypatch, 40, "log", path)
     assert head.startswith("1  1  20")
     assert body == '  ["kind", "' + "x" * 25 + "..."
-    assert len(on_columns(monkeypatch, 80, "log", path)) == 1
+    assert len(on_columns(monkeypatch, 80, "log", path)) == 2
+    assert len(on_columns(monkeypatch, 120, "log", path)) == 1
 
 
 def test_frames_lose_columns_on_a_narrow_terminal(

@@ -18,6 +18,7 @@ from manager import Agent, FleetView, ManagerError, UnknownAgentError, read_flee
 
 T = TypeVar("T")
 Moment = int | Time
+_IDS_SHOWN = 5
 
 
 def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
@@ -55,10 +56,21 @@ def ask_fleet(path: str, ask: Callable[[], T]) -> T:
 
 
 def get_agent(path: str, fleet: FleetView, ref: str, at: Moment | None) -> Agent:
+    """Return the agent of this id or name, or the only one whose id begins with `ref`."""
     try:
         return fleet.get(ref)
     except UnknownAgentError as error:
-        raise unknown(path, error, at) from error
+        agents = fleet.agents(include_archived=True)
+        found = [agent for agent in agents if agent.agent_id.startswith(ref)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise unknown(path, error, at) from error
+        ids = ", ".join(agent.agent_id for agent in found[:_IDS_SHOWN])
+        more = f" and {len(found) - _IDS_SHOWN} more" if found[_IDS_SHOWN:] else ""
+        raise NothingFoundError(
+            f"{path}: {len(found)} ids begin with {ref!r}: {ids}{more}; give more of it"
+        ) from error
 
 
 def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFoundError:

@@ -88,7 +88,7 @@ def agents(
 @AT
 @verb(payload=True)
 def show(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
-    """Show all fields of an agent. REF is its id or its name.
+    """Show all fields of an agent. REF is its id, the beginning of its id, or its name.
 
     Exits with 1 if no such agent exists.
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LSN_WIDTH = 8
 _KIND_WIDTH = 10
-_BODY_WIDTH_MIN = 24  # with less room, the body gets a line of its own
+_BODY_WIDTH_MIN = 72  # with less room, the body gets a line of its own
 SHORT_CHARS = 120  # the length of a short line without a terminal
 # The first records of tables may all be pieces of one large value.
 _FIRST_RECORDS = 300

@@ -54,10 +54,19 @@ def place(path: Path, foreign: list[Path], where: str) -> Path:
     return Path(shutil.copy(same[0] if same else file, path / name))
 
 
+def lost_words(where: str, cut_lsn: int) -> str:
+    """Return what is lost. Nothing says how many records the last segment had before it was
+    replaced."""
+    if where == "last":
+        return f"any records after LSN {cut_lsn}"
+    return "none" if where == "after the end" else f"LSN {cut_lsn + 1} to"
+
+
 @pytest.mark.parametrize("where", PLACES)
 def test_every_verb_names_a_segment_of_another_journal(tmp_path: Path, where: str) -> None:
     """P1, P4: open, info, verify, repair and agents agree on whether the journal opens, and blame
-    the segment of the other journal. Nothing else is lost, and the file proves nothing."""
+    the segment of the other journal. The file proves nothing. If it has the name of the log's last
+    segment, records of the log may be lost with that one."""
     _, is_needed, is_replaced = PLACES[where]
     path, foreign = own_and_foreign(tmp_path)
     last_lsn = AGENTS + 1
@@ -80,10 +89,12 @@ def test_every_verb_names_a_segment_of_another_journal(tmp_path: Path, where: st
     assert f"problem      {words}" in dry.out
     assert f"recovery      refuses: {culprit} is a segment of another journal" in info.lines
     assert f"repair        would keep everything up to LSN {cut_lsn}" in info.lines
-    # Nothing proves that the last segment, if it is replaced, held any records.
-    lost = f"LSN {cut_lsn + 1} to" if where in ("middle", "same name") else "none"
     [of_repair] = [line for line in dry.lines if line.startswith("lost ")]
-    assert of_repair.split(None, 1)[1].startswith(lost)
+    assert of_repair.split(None, 1)[1].startswith(lost_words(where, cut_lsn))
+    of_verify = [line for line in verify.lines if line.startswith("  lost ")]
+    assert len(of_verify) == (where != "after the end")
+    assert all(lost_words(where, cut_lsn) in line for line in of_verify)
+    assert ("no record is lost" in verify.err) == (where == "after the end")
     with pytest.raises(CorruptionError) as error:
         Journal.open(path)
     assert (error.value.reason, error.value.path) == (DamageReason.FOREIGN, str(culprit))

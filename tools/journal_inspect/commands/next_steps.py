@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from journal import Finding, JournalReader, RecoveryPreview
 from journal_inspect.diagnosis.advice import Action, Advice, advise
+from journal_inspect.diagnosis.damage import AfterDamage
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.text import command, count_of
 
@@ -19,12 +20,16 @@ def advice_on(
     reader: JournalReader,
     findings: Sequence[Finding],
     preview: RecoveryPreview | None,
-    *,
-    is_salvageable: bool,
+    after_damage: AfterDamage | None,
 ) -> Advice:
     """Return the advice on `findings`, given the names that are in the directory now."""
-    taken = os.listdir(reader.path)
-    return advise(findings, preview, taken=taken, is_salvageable=is_salvageable)
+    return advise(
+        findings,
+        preview,
+        taken=os.listdir(reader.path),
+        is_salvageable=after_damage is not None and bool(after_damage.readable),
+        is_open_ended=after_damage is not None and after_damage.is_open_ended,
+    )
 
 
 class Step(NamedTuple):

@@ -67,8 +67,7 @@ def show_repair(
         findings = reader.verify() if is_lost and not apply else ()
         advice = None
         if corruptions := [finding for finding in findings if finding.kind == "corruption"]:
-            is_salvageable = bool(after_damage.readable)
-            advice = advice_on(reader, corruptions, preview, is_salvageable=is_salvageable)
+            advice = advice_on(reader, corruptions, preview, after_damage)
     for agent_id, loss in after_damage.losses.items():
         loss.name = loss.name or names.get(agent_id or "")
     is_cut = report.problem is not None or cut_at is not None

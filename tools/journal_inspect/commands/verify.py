@@ -73,9 +73,8 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     else:
         summary = _summary(reader, last_good_lsn, kinds, after_damage)
         print(dumps(summary | {"findings": objects} if renderer.form == "json" else summary))
-    is_salvageable = after_damage is not None and bool(after_damage.readable)
     for group in by_kind.values():
-        advice = advice_on(reader, group, preview, is_salvageable=is_salvageable)
+        advice = advice_on(reader, group, preview, after_damage)
         meaning, steps = next_steps(reader, advice, len(group))
         say(f"{reader.path}: {meaning}" + ":" * bool(steps))
         say_commands(steps)

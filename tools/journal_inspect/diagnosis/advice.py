@@ -70,12 +70,14 @@ def advise(
     *,
     taken: Collection[str] = (),
     is_salvageable: bool = False,
+    is_open_ended: bool = False,
 ) -> Advice:
     """Return the advice on `findings`, which are all of one kind.
 
     `preview`: the forecast of the next open; None while a writer is running, and then no file may
     be renamed. `taken`: the names in the journal's directory. `is_salvageable`: whether whole
-    frames follow the damage.
+    frames follow the damage. `is_open_ended`: whether the last segment was lost, so that nothing
+    says how many records it had.
     """
     match findings[0].kind:
         case "torn_tail":
@@ -88,7 +90,7 @@ def advise(
     checkpoint_lsn = preview.checkpoint_lsn if preview else 0
     if preview and not preview.problem:
         return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)
-    if not any(finding.lsn for finding in findings):
+    if not is_open_ended and not any(finding.lsn for finding in findings):
         return Advice(Action.SET_ASIDE)
     action = Action.SALVAGE if is_salvageable else Action.REPAIR
     is_fixable = preview is not None and preview.fixes > 0

@@ -45,8 +45,8 @@ class AfterDamage:
     losses: dict[str | None, Loss]
 
     is_open_ended: bool = False
-    """Whether the last segment has neither a whole header nor a whole frame. Then nothing says how
-    far the log went."""
+    """Whether the last segment has neither a whole header nor a whole frame, or was replaced by a
+    file that does not belong there. Then nothing says how far the log went."""
 
     @property
     def lost(self) -> int:
@@ -88,8 +88,12 @@ def read_after_damage(
         file for file in reader.files() if file.kind == "segment" and file.name not in aside
     ]
     newest = max({segment.lsn for segment in segments} & set(reader.first_lsns), default=0)
+    is_replaced = newest <= last_good_lsn and any(
+        file.kind == "segment" and file.name in aside and file.lsn == last_good_lsn + 1
+        for file in reader.files()
+    )
     evidence_lsn = max(last_good_lsn, _evidence_lsn(reader, preview), newest - 1)
-    after_damage = AfterDamage(last_good_lsn, evidence_lsn, [], [], {})
+    after_damage = AfterDamage(last_good_lsn, evidence_lsn, [], [], {}, is_replaced)
     readable: list[Range] = []
     cut: list[Range] = []
     for info in reader.frames():
@@ -98,7 +102,7 @@ def read_after_damage(
         if info.state == "garbage" and not info.offset and info.file.lsn == newest:
             after_damage.is_open_ended = True
         if info.state in ("log", "dead", "mark"):
-            after_damage.is_open_ended = False
+            after_damage.is_open_ended = is_replaced
             after_damage.last_lsn = max(after_damage.last_lsn, info.durable_lsn)
         if info.state == "cut" and info.count:
             cut.append((info.first_lsn, info.last_lsn))

@@ -16,6 +16,7 @@ from typing import Any
 from journal._format.checkpoint import JSON, decode_item
 from journal._format.items import EncodedItems, encode_item
 from journal._format.record import PackedRecord, Record, pack_pair
+from journal._format.restored import mark_of
 from journal._public import public
 from journal._state.contract import check_items, check_machine
 from journal._state.state_machine import JudgesApplication, LoadsLines, StateMachine
@@ -77,7 +78,7 @@ class Composite(LoadsLines, JudgesApplication):
 
     def own_record(self, name: str, record: Record) -> Record | None:
         """Return the record of part `name` that `record` applies; None if it is another part's."""
-        return record[1] if record[0] == name else None
+        return record[1] if record[0] == name and len(record) == 2 else None
 
     def own_item(self, name: str, item: Any) -> Any | None:
         """Do for an item of a checkpoint what `own_record` does for a record."""
@@ -102,6 +103,8 @@ class Composite(LoadsLines, JudgesApplication):
     def apply(self, lsn: int, record: Any) -> None:
         """Apply the record of a part."""
         if type(record) is not list or len(record) != 2:
+            if mark_of(record):
+                return
             raise ValueError("a record of a Composite is [part, record]; make it with `part`")
         name, inner = record
         self._machine(name).apply(lsn, inner)

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from journal._disk.disk import Disk, StrPath
+from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._engine.journal import Journal
 from journal._engine.reappending import append_once
@@ -110,16 +110,39 @@ def put_back(
             return _report(salvaged, frames, 0, refused)
         _check_same(salvaged, journal)
         journal.wait_durable()
-        if machine is not None:
-            trial = _Trial(journal, machine, disk)
-            batches, refused = trial.batches(frames, salvaged.journal_id)
-            salvaged = salvaged._replace(appended_after=None)  # the marks say what is there
         before = journal.last_lsn
-        salvaged = append_once(directory, salvaged, write_origin, journal, batches)
-        appended = journal.last_lsn - before - (len(batches) if machine is not None else 0)
-        return _report(salvaged, frames, appended, refused)
+        if machine is None:
+            salvaged = append_once(directory, salvaged, write_origin, journal, batches)
+            return _report(salvaged, frames, journal.last_lsn - before, refused)
+        salvaged = _begin(directory, salvaged, journal)
+        batches, refused = _Trial(journal, machine, disk).batches(frames, salvaged)
+        for batch in batches:
+            journal.wait_room()
+            journal.append_batch(batch)
+        journal.wait_durable()
+        salvaged = salvaged._replace(appended_last=journal.last_lsn)
+        write_origin(directory, salvaged)
+        return _report(salvaged, frames, journal.last_lsn - before - len(batches), refused)
     finally:
         directory.close(unlock=False)
+
+
+def _begin(directory: Directory, salvaged: Salvaged, journal: Journal) -> Salvaged:
+    """Note in `directory` after which LSN the records are appended, and return that.
+
+    Raises JournalError if an earlier call has noted it, and the journal no longer has all marks
+    after that LSN: then nothing says which records that call has appended.
+    """
+    if salvaged.appended_after is None:
+        salvaged = salvaged._replace(appended_after=journal.last_lsn)
+        write_origin(directory, salvaged)
+    elif journal.first_lsn > salvaged.appended_after + 1:
+        raise JournalError(
+            f"{salvaged.path}: an earlier call was interrupted, and the journal was compacted "
+            f"since, so it is unknown which of the records it has appended after LSN "
+            f"{salvaged.appended_after}; compare both with journal-inspect; nothing was appended"
+        )
+    return salvaged
 
 
 class _Numbered(NamedTuple):
@@ -139,10 +162,13 @@ class _Trial:
         self._disk = disk
         self._run_bytes_max = journal._core.frame_bytes_max - _MARK_BYTES_MAX
 
-    def batches(self, frames: list[Frame], journal_id: str) -> tuple[list[list[Record]], list[int]]:
+    def batches(
+        self, frames: list[Frame], salvaged: Salvaged
+    ) -> tuple[list[list[Record]], list[int]]:
         """Return the batches to append, each with its mark, and the LSNs of the records that the
         state can't apply."""
-        present = set(_present(self._journal, journal_id))
+        journal_id = salvaged.journal_id
+        present = set(_present(self._journal, salvaged))
         machine, lsn = self._state(), self._journal.last_lsn
         batches: list[list[Record]] = []
         refused: list[int] = []
@@ -202,15 +228,18 @@ class _Trial:
         return machine
 
 
-def _present(journal: Journal, journal_id: str) -> Iterator[tuple[int, int]]:
-    """Yield the epoch and the LSN that each record had which was appended again."""
-    after = 0
+def _present(journal: Journal, salvaged: Salvaged) -> Iterator[tuple[int, int]]:
+    """Yield the epoch and the LSN that each record had which was appended again.
+
+    Raises CorruptionError if a hole may hide the marks of an earlier call for the same records.
+    """
+    after, appended_after = 0, salvaged.appended_after or 0
     while True:
         try:
             for entry in journal.replay(after):
                 after = entry.lsn
                 mark = mark_of(entry.record)
-                if mark is not None and mark.journal_id == journal_id:
+                if mark is not None and mark.journal_id == salvaged.journal_id:
                     lsns = range(mark.first_lsn, mark.last_lsn + 1)
                     yield from ((mark.epoch, lsn) for lsn in lsns)
         except CompactedError as error:
@@ -218,7 +247,7 @@ def _present(journal: Journal, journal_id: str) -> Iterator[tuple[int, int]]:
                 raise
             after = error.first_lsn - 1
         except CorruptionError as error:  # a hole that the checkpoint covers
-            if error.last_lsn is None or error.last_lsn <= after:
+            if error.last_lsn is None or not after < error.last_lsn <= appended_after:
                 raise
             after = error.last_lsn
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import (
+    Composite,
+    DurableState,
     Journal,
     JournalError,
     PutBackReport,
@@ -54,6 +58,11 @@ def cut(disk: SimulatedDisk, records: list[Any], damaged: int) -> None:
     assert fixed(disk, salvage=True).salvaged_to == SALVAGED
 
 
+def always(record: Any) -> Callable[[Any], Any]:
+    """Return a function for `update` that decides for this record."""
+    return lambda _: record
+
+
 def put_back_into(disk: SimulatedDisk, machine: Any = Numbers) -> PutBackReport:
     with open_on(disk) as journal:
         return put_back(SALVAGED, journal, machine=machine, disk=disk)
@@ -94,6 +103,27 @@ def write_statement(disk: SimulatedDisk, data: bytes) -> None:
     file.write(data, 0)
     file.close()
     directory.close(unlock=False)
+
+
+def test_an_interrupted_call_whose_marks_were_compacted_away_is_not_repeated(
+    disk: SimulatedDisk,
+) -> None:
+    """P1: If a call was interrupted, and a checkpoint has replaced the marks since, nothing says
+    which records it appended. So nothing is appended again."""
+    cut(disk, [["any", n] for n in range(1, 6)], 2)
+    put_back_into(disk)
+    stated = json.loads(disk.contents(SALVAGED)["SALVAGED"])
+    write_statement(disk, json.dumps(stated | {"appended_last": None}).encode())
+    with DurableState.open(PATH, Numbers(), options=options(), disk=disk) as state:
+        for number in range(10, 16):
+            state.update(always(["any", number]))
+            state.compact()
+    before = disk.contents(PATH)
+    with pytest.raises(JournalError, match="compacted since"):
+        put_back_into(disk)
+    with Journal.open(PATH, options=options(), disk=disk) as journal:
+        assert journal.first_lsn > stated["appended_after"] + 1
+    assert [name for name in before if name.startswith("checkpoint-")]
 
 
 def test_what_the_state_can_t_apply_is_left_out(disk: SimulatedDisk) -> None:
@@ -205,6 +235,32 @@ def test_a_crash_neither_loses_nor_repeats_a_record(
     records = [record[1] for record in log_of(disk) if not is_restored_mark(record)]
     gone = range(first_lsn - 1, first_lsn - 1 + batches[lost - 1])
     assert records == [n for n in range(number) if n not in gone]
+
+
+def test_a_composite_takes_marks(disk: SimulatedDisk) -> None:
+    """P1: A Composite, its readers, and the changes of its tables pass over marks, also if a part
+    has the name that a mark begins with."""
+
+    def machine() -> Composite:
+        return Composite(restored=Tables.machine(), numbers=Numbers())
+
+    with DurableState.open(PATH, made := machine(), options=options(), disk=disk) as state:
+        rows = Tables.in_state(state, "restored").table("rows")
+        for number in range(1, 5):
+            rows[number] = number
+            state.update(always(made.part("numbers", ["any", number])))
+            state.wait_durable(timeout_s=TIMEOUT_S)
+        application = made.application
+    damage(disk, 3)
+    assert fixed(disk, salvage=True).salvaged_to == SALVAGED
+    with open_on(disk, application=application) as journal:
+        assert put_back(SALVAGED, journal, machine=machine, disk=disk).refused == ()
+    with DurableState.open(PATH, made := machine(), options=options(), disk=disk) as state:
+        app = Tables.in_state(state, "restored")
+        assert dict(app.table("rows").items()) == {1: 1, 3: 3, 4: 4}
+        with app.changes(after=0) as changes:
+            assert [next(changes).value for _ in range(3)] == [1, 3, 4]
+    assert Tables.read(PATH, part="restored", disk=disk).table("rows")[4] == 4
 
 
 def test_tables_are_put_back(disk: SimulatedDisk) -> None:

@@ -160,6 +160,13 @@ ALL_OF = (
         PUT_BACK,
     ),
     Weakening(
+        "put_back_after_marks_are_gone",
+        "journal/_state/putting_back.py",
+        "    elif journal.first_lsn > salvaged.appended_after + 1:",
+        "    elif False:",
+        PUT_BACK,
+    ),
+    Weakening(
         "put_back_into_any_journal",
         "journal/_state/putting_back.py",
         "    if salvaged.journal_id != journal.journal_id:",

@@ -74,7 +74,7 @@ ALL_OF = (
     Weakening(
         "changes_of_other_parts_delivered",
         "journal/_state/composite.py",
-        "        return record[1] if record[0] == name else None",
+        "        return record[1] if record[0] == name and len(record) == 2 else None",
         "        return record[1]",
         AS_PART,
     ),

@@ -12,9 +12,10 @@ rule, journal/docs/RELIABILITY.md the promises.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 # Not public names: `typing.get_type_hints` looks up the types of public fields here.
+from collections.abc import Sequence as Sequence
+from typing import TYPE_CHECKING
 from typing import Any as Any
 from typing import ClassVar as ClassVar
 from typing import Literal as Literal
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from journal._engine.follower import Follower, follow
     from journal._engine.journal import Journal
     from journal._engine.reappending import ReappendReport, reappend
+    from journal._format.packed_records import LargeRecord
     from journal._format.restored import is_restored_mark
     from journal._format.segment_info import SegmentInfo
     from journal._mirror.errors import FencedError, MirrorError, MirrorReason
@@ -141,6 +143,7 @@ __all__ = [
     "JournalFile",
     "JournalReader",
     "Key",
+    "LargeRecord",
     "LockStats",
     "LockedError",
     "Mirror",
@@ -206,6 +209,7 @@ _MODULES = {
     **dict.fromkeys(("PutBackReport", "put_back"), "_state.putting_back"),
     "is_restored_mark": "_format.restored",
     **dict.fromkeys(("SalvagedRecord", "read_salvaged"), "_offline.salvaged"),
+    "LargeRecord": "_format.packed_records",
     **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
     "SegmentInfo": "_format.segment_info",
     "Options": "options",

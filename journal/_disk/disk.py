@@ -59,6 +59,13 @@ class File(Protocol):
     def size(self) -> int:
         """Return the size in bytes that a reader of the file sees now."""
 
+    def next_data(self, offset: int) -> int:
+        """Return where the next bytes at or after `offset` are that may not be zeros, or `size()`.
+
+        This is an optimization for readers: it may return `offset` always. A file of a directory
+        that is open for writing does so, because a file system may report holes wrongly.
+        """
+
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes, or grow it with zeros that take no disk space."""
 

@@ -66,7 +66,7 @@ class PosixDisk:
                 raise
         finally:
             os.close(parent)
-        return PosixDirectory(fd, full_path)
+        return PosixDirectory(fd, full_path, write=write)
 
     def now_ns(self) -> int:
         return time.time_ns()
@@ -78,9 +78,10 @@ class PosixDisk:
 class PosixDirectory:
     """A directory's handle. The flock is on this handle, not on a file in the directory."""
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, *, write: bool) -> None:
         self._fd = fd
         self.path = path
+        self._write = write
 
     def open(self, name: str, mode: FileMode) -> PosixFile:
         path = self._join(name)
@@ -100,7 +101,7 @@ class PosixDirectory:
         except BaseException:
             os.close(fd)
             raise
-        return PosixFile(fd, path)
+        return PosixFile(fd, path, has_holes=not self._write)
 
     def names(self) -> list[str]:
         # Listing moves a handle's position, and threads would share one. So open another handle.

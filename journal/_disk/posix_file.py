@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -22,9 +23,11 @@ _NEVER = 2**64  # after the end of any file
 class PosixFile:
     """A file descriptor of a regular file."""
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, *, has_holes: bool = False) -> None:
+        """Take over a descriptor. `has_holes`: the file system may be asked for holes."""
         self._fd = fd
         self.path = path
+        self._has_holes = has_holes
         self._count_links: Callable[[], int] | None = None
         self._zeros: ZerosAhead | None = None
         self._zeroed_end = _NEVER  # a write that ends after this writes zeros ahead
@@ -62,6 +65,15 @@ class PosixFile:
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
+
+    def next_data(self, offset: int) -> int:
+        if self._has_holes and hasattr(os, "SEEK_DATA"):
+            try:
+                return os.lseek(self._fd, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole is left
+                    return max(offset, self.size())
+        return offset
 
     def truncate(self, size: int) -> None:
         self._zeroed_end = _NEVER

@@ -1,10 +1,13 @@
-"""Large record: a check that a record unpacks, without making its objects.
+"""Large record: a check that a record unpacks, and an estimate of its objects, without making them.
 
 A record may unpack to more than a hundred times its size: 64 MiB of empty maps take 5 GB. This walk
 over the bytes checks what the unpacker checks, one value at a time.
 """
 
 from __future__ import annotations
+
+import re
+from sys import getsizeof
 
 import msgpack
 from msgpack import unpackb
@@ -21,22 +24,49 @@ _FIXED = {
     **dict.fromkeys((0xCB, 0xCF, 0xD3), 8),
     **{0xD4 + power: 1 + (1 << power) for power in range(5)},
 }
+_SHARED = (0xC0, 0xC2, 0xC3, 0xCC)  # nil, the bools, and numbers up to 255 are no new objects
 _EXT = (0xC7, 0xC8, 0xC9)
+# The values of one byte, which a hostile record may have by the million: all of them, and those of
+# which each is a new object.
+_ONE_BYTE = re.compile(rb"[\x00-\x80\x90\xc0\xc2\xc3\xe0-\xff]+")
+_NO_NEW_NUMBER = bytes({*range(256)} - {*range(0xE0, 0xFB)})
+_RUN_BYTES = 1 << 20
+# The sizes of objects in CPython 3.11 and later, and of one more item in a list or a dict.
+_POINTER, _NUMBER, _LIST, _EMPTY_DICT, _DICT, _DICT_ITEM, _EXT_TYPE = 8, 32, 56, 64, 136, 24, 64
 
 
-def check_large(data: memoryview) -> int:
-    """Return the size of the record at the beginning of `data`. Raises ValueError if it does not
-    unpack."""
+def measure_large(data: memoryview) -> int:
+    """Return about how many bytes of memory the objects of the record `data` take.
+
+    Raises ValueError unless `data` is one record that unpacks.
+    """
+    size, memory_bytes = walk_large(data)
+    if size != len(data):
+        raise ValueError("bytes follow a record")
+    return memory_bytes
+
+
+def walk_large(data: memoryview) -> tuple[int, int]:
+    """Return the size of the record at the beginning of `data`, and about how many bytes of memory
+    its objects take. Raises ValueError if it does not unpack.
+    """
     # For each open array or map: how many values are still to come. For a map, they are keys and
     # values in turn.
     remaining: list[int] = [1]
     maps: list[bool] = [False]
-    at, size = 0, len(data)
+    at, size, memory_bytes = 0, len(data), 0
     while remaining:
         if not remaining[-1]:
             remaining.pop()
             maps.pop()
             continue
+        if not maps[-1] and len(remaining) <= _LEVELS_MAX:
+            run_end = min(at + remaining[-1], at + _RUN_BYTES)
+            if run := _ONE_BYTE.match(data, at, run_end):
+                memory_bytes += _memory_of_run(bytes(data[at : run.end()]))
+                remaining[-1] -= run.end() - at
+                at = run.end()
+                continue
         is_key = maps[-1] and remaining[-1] % 2 == 0
         remaining[-1] -= 1
         if at >= size:
@@ -44,7 +74,8 @@ def check_large(data: memoryview) -> int:
         first = data[at]
         count, is_map = _count(data, at, first)
         if count is None:
-            at = _leaf_end(data, at, first)
+            at, of_leaf = _leaf(data, at, first)
+            memory_bytes += of_leaf
             continue
         if is_key:
             raise ValueError("a record does not unpack: a map key is an array or a map")
@@ -53,10 +84,19 @@ def check_large(data: memoryview) -> int:
         at += 1 + (_MAPS if is_map else _ARRAYS).get(first, 0)
         if count > size - at:
             raise ValueError("a record does not unpack: it counts more values than it has bytes")
+        if not is_map:
+            memory_bytes += _LIST + count * _POINTER
+        else:
+            memory_bytes += _DICT + count * _DICT_ITEM if count else _EMPTY_DICT
         if count:
             remaining.append(2 * count if is_map else count)
             maps.append(is_map)
-    return at
+    return at, memory_bytes
+
+
+def _memory_of_run(run: bytes) -> int:
+    numbers = len(run.translate(None, _NO_NEW_NUMBER))
+    return run.count(0x80) * _EMPTY_DICT + run.count(0x90) * _LIST + numbers * _NUMBER
 
 
 def _count(data: memoryview, at: int, first: int) -> tuple[int | None, bool]:
@@ -72,11 +112,11 @@ def _count(data: memoryview, at: int, first: int) -> tuple[int | None, bool]:
     return None, False
 
 
-def _leaf_end(data: memoryview, at: int, first: int) -> int:
-    """Return where the value at `at` ends, which is no array and no map. Raises ValueError if it
-    does not unpack."""
+def _leaf(data: memoryview, at: int, first: int) -> tuple[int, int]:
+    """Return where the value at `at` ends, which is no array and no map, and about how many bytes
+    a new object for it takes. Raises ValueError if it does not unpack."""
     if first <= 0x7F or first >= 0xE0:
-        return at + 1
+        return at + 1, _NUMBER * (first >= 0xE0)
     if 0xA0 <= first <= 0xBF:
         end = at + 1 + (first & 0x1F)
     elif width := _SIZED.get(first):
@@ -91,7 +131,10 @@ def _leaf_end(data: memoryview, at: int, first: int) -> int:
     is_checked = first >= 0xA0 and not 0xC0 <= first <= 0xC6 and not 0xCA <= first <= 0xD3
     if is_checked:  # a string, which has to be UTF-8, or an ext type
         try:
-            unpackb(data[at:end], strict_map_key=False)
+            value = unpackb(data[at:end], strict_map_key=False)
         except (ValueError, msgpack.UnpackException, OverflowError) as error:
             raise ValueError(f"a record does not unpack: {type(error).__name__}: {error}") from None
-    return end
+        if isinstance(value, str):
+            return end, getsizeof(value) if len(value) > 1 else 0
+        return end, getsizeof(value) + end - at + _EXT_TYPE
+    return end, end - at + _NUMBER if first not in _SHARED else 0

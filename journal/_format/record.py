@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeAlias
 import msgpack
 from msgpack import unpackb
 
-from journal._format.large_record import check_large
+from journal._format.large_record import walk_large
 from journal._format.wrong_place import wrong_place
 from journal._mutex import is_raised_by_call
 from journal._public import public
@@ -348,7 +348,7 @@ def _check_large_span(payload: memoryview, count: int) -> None:
             rest = payload[begin:]
             whole, size = _whole_records(rest[:LARGE_BYTES], len(payload), count - checked)
             if not whole:  # the record is large, or cut short
-                whole, size = 1, check_large(rest)
+                whole, size = 1, walk_large(rest)[0]
             checked += whole
             begin += size
     except MemoryError:

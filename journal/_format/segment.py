@@ -297,9 +297,15 @@ class Segment:
 
     def content_end(self) -> int:
         """Return the offset after the last byte that is not zero."""
-        end = self.size
+        end, step = self.size, _WINDOW_BYTES
         while end > SEGMENT_HEADER_BYTES:
-            start = max(SEGMENT_HEADER_BYTES, end - _WINDOW_BYTES)
+            start = max(SEGMENT_HEADER_BYTES, end - step)
+            if self.file.next_data(start) >= end:
+                end, step = start, 2 * step  # a hole may be much larger than what can be read
+                continue
+            if step > _WINDOW_BYTES:
+                step //= 2
+                continue
             data = self.file.read(end - start, start)
             if not is_zero(data):
                 return start + len(data.rstrip(b"\0"))
@@ -328,6 +334,8 @@ class Segment:
     def _next_header(self, window: _Window, offset: int, lsn: int) -> int:
         """Return the offset of the next valid header whose LSN is at least `lsn`, or the size."""
         while offset + FRAME_HEADER_BYTES <= self.size:
+            # A header may begin with zeros, but it has other bytes.
+            offset = max(offset, self.file.next_data(offset) - FRAME_HEADER_BYTES + 1)
             data, at = window.read(offset, FRAME_HEADER_BYTES)
             if len(data) - at < FRAME_HEADER_BYTES:
                 break  # the file was cut while it was read
@@ -372,7 +380,7 @@ class _Window:
 
     def is_zero_from(self, offset: int) -> bool:
         """Return whether the file holds only zeros from `offset` on."""
-        while offset < self._size:
+        while (offset := self._file.next_data(offset)) < self._size:
             data, at = self.read(offset, 1)
             rest = data[at:]
             if not rest or not is_zero(rest):

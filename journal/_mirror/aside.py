@@ -119,7 +119,7 @@ def own_frames(
                 own = batch.run.data[offset - batch.run.offset : end - batch.run.offset]
                 if _read(current, name, offset, end) == own:
                     continue
-            yield first_lsn, records
+            yield first_lsn, list(records)
 
 
 def _read(directory: Directory, name: str, begin: int, end: int) -> bytes:

@@ -15,6 +15,7 @@ from typing import NoReturn
 from journal._disk.disk import Directory
 from journal._format.checkpoint import checkpoint_lsns, floor_lsn
 from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, MARK
+from journal._format.packed_records import read_spans
 from journal._format.segment import (
     Segment,
     SegmentName,
@@ -23,7 +24,7 @@ from journal._format.segment import (
     segments_after,
 )
 from journal._recovery.stray_segments import Identity, blamed
-from journal._recovery.walk import ReplayBatch, Walk
+from journal._recovery.walk import Reading, ReplayBatch, Walk
 from journal.errors import CompactedError, CorruptionError
 
 _PEEK_BYTES = 1 << 14
@@ -71,9 +72,17 @@ class LogCursor:
     With `proven=False`, it reads every whole frame, and the caller decides which are durable.
     """
 
-    def __init__(self, directory: Directory, after: int | None, *, proven: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        after: int | None,
+        *,
+        proven: bool = True,
+        read: Reading = read_spans,
+    ) -> None:
         self._directory = directory
         self._proven = proven
+        self._read = read
         self._next_lsn = None if after is None else after + 1
         # The files as they were last listed. Once the cursor is in the last of these segments, they
         # are listed again.
@@ -146,7 +155,9 @@ class LogCursor:
             if not after:
                 limit_lsn, error = self._probe(segment, self._live, evidence)
             after_lsn = self._next_lsn - 1
-            batches = self._walk.batches(segment, after, after_lsn=after_lsn, limit_lsn=limit_lsn)
+            batches = self._walk.batches(
+                segment, after, after_lsn=after_lsn, limit_lsn=limit_lsn, read=self._read
+            )
             for batch in batches:
                 self._next_lsn = batch.last_lsn + 1
                 yield batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,8 +119,9 @@ class FrameInfo:
     payload_crc: int = 0
     """The CRC32C of the payload, as stored in the header."""
 
-    records: list[Record] | None = None
-    """The decoded records. None unless they are whole."""
+    records: Sequence[Record] | None = None
+    """The records, or None unless they are whole. Those of a large frame are decoded one at a time,
+    whenever they are iterated over."""
 
     @property
     def file(self) -> JournalFile:

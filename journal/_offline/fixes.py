@@ -163,6 +163,9 @@ class _FixedFile(File):
     def size(self) -> int:
         return max(self._file.size(), len(self._header))
 
+    def next_data(self, offset: int) -> int:
+        return offset if offset < len(self._header) else self._file.next_data(offset)
+
     def close(self) -> None:
         self._file.close()
 

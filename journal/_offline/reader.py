@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from journal._disk.disk import Directory, Disk, StrPath
@@ -23,6 +24,7 @@ from journal._format.checkpoint import (
     read_checkpoint,
 )
 from journal._format.layout import SEGMENT_VERSION
+from journal._format.packed_records import read_spans
 from journal._format.record import Entry
 from journal._format.segment import (
     SegmentName,
@@ -34,7 +36,7 @@ from journal._offline.cursor import LogCursor, kept_segments, locate, open_segme
 from journal._public import public
 from journal._recovery.plan import Plan, foreign_to
 from journal._recovery.stray_segments import find_journal_id
-from journal._recovery.walk import ReplayBatch, Walk
+from journal._recovery.walk import Reading, ReplayBatch, Walk
 from journal.errors import ClosedError, CorruptionError, FormatVersionError, NotAJournalError
 
 # Most readers never use these modules, and importing them takes as long as everything they do use.
@@ -44,6 +46,19 @@ if TYPE_CHECKING:
     from journal._offline.recovery_preview import RecoveryPreview
 
 _POLL_S = 0.02
+_MEMORY_MAX_MIN = 1 << 25  # the records of a small frame are decoded together
+
+
+def _reading(memory_max_bytes: int | None) -> Reading:
+    """Return the function that unpacks payloads, with a LargeRecord for each record whose objects
+    would take more memory than this (None: any)."""
+    if memory_max_bytes is None:
+        return read_spans
+    if memory_max_bytes < _MEMORY_MAX_MIN:
+        raise ValueError(
+            f"memory_max_bytes must be at least {_MEMORY_MAX_MIN}, not {memory_max_bytes}"
+        )
+    return partial(read_spans, memory_max=memory_max_bytes)
 
 
 def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterator[ReplayBatch]:
@@ -91,18 +106,25 @@ class JournalReader(OpenHandle):
     path: str
     """The directory of the journal."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, read: Reading = read_spans) -> None:
         self._opened = directory
+        self._read = read
         self._is_closed = False
         self.path = directory.path
 
     @classmethod
-    def open(cls, path: StrPath, *, disk: Disk | None = None) -> JournalReader:
+    def open(
+        cls, path: StrPath, *, disk: Disk | None = None, memory_max_bytes: int | None = None
+    ) -> JournalReader:
         """Open the journal at `path` for reading.
 
+        `memory_max_bytes`: `entries` and `frames` return a LargeRecord for each record whose
+        objects would take more memory than this (None: for none). At least 32 MiB.
+
         Raises FileNotFoundError, UnsafePathError, and NotAJournalError if the directory is not a
-        journal.
+        journal, and ValueError for too low a limit.
         """
+        read = _reading(memory_max_bytes)
         directory = (disk or PosixDisk()).open_directory(path, write=False)
         try:
             if not is_journal(directory.names()):
@@ -110,7 +132,7 @@ class JournalReader(OpenHandle):
         except BaseException:
             directory.close(unlock=False)
             raise
-        return cls(directory)
+        return cls(directory, read)
 
     def close(self) -> None:
         """Close the directory's handle. A second call does nothing."""
@@ -265,7 +287,7 @@ class JournalReader(OpenHandle):
             raise ValueError(f"after must be an LSN, or 0, not {after}")
         if last is not None and last < 0:
             raise ValueError(f"last must be a number of entries, not {last}")
-        cursor = LogCursor(self._directory, after)
+        cursor = LogCursor(self._directory, after, read=self._read)
         if last is not None:
             cursor.seek_last(last)
         while True:
@@ -286,7 +308,7 @@ class JournalReader(OpenHandle):
         the files. Leave out frames that hold no record after LSN `after`."""
         from journal._offline.verify import frames
 
-        return frames(self._directory, after or 0)
+        return frames(self._directory, after or 0, self._read)
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return the checkpoints that verify, newest first. They stay open until they are closed or

@@ -129,7 +129,7 @@ def frames_of(
         *_, records = next(written, (0, 0, 0, []))
         if len(records) != frame.last_lsn - frame.first_lsn + 1:
             raise JournalError(f"{salvaged.path}: its records are not those that it states")
-        yield frame, records
+        yield frame, list(records)
 
 
 def read_origin(directory: Directory) -> Salvaged:

@@ -34,7 +34,7 @@ from journal._recovery.stray_segments import (
     stray_segments,
     with_successors,
 )
-from journal._recovery.walk import Walk, decode
+from journal._recovery.walk import Reading, Walk, decode
 from journal.errors import (
     CorruptionError,
     DamageReason,
@@ -89,8 +89,8 @@ def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[
         yield Finding("stray", file.path, 0, 0, 0, message, reason)
 
 
-def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
-    """Yield the pieces of each segment, in the order of the files."""
+def frames(directory: Directory, after_lsn: int, read: Reading) -> Iterator[FrameInfo]:
+    """Yield the pieces of each segment, in the order of the files. `read` unpacks the records."""
     live = directory.lock_holder() is not None
     segments = segment_names(directory.names())
     strays = stray_segments(directory, segments)
@@ -105,7 +105,7 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
                     yield FrameInfo(
                         segment.file.path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage"
                     )
-                for info in _frames(segment, after):
+                for info in _frames(segment, after, read):
                     if live and not after and info.state in ("damaged", "garbage"):
                         break  # the live writer has not finished this frame
                     if info.state == "garbage" or info.last_lsn > after_lsn:
@@ -116,7 +116,9 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
             yield FrameInfo(error.path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage")
 
 
-def _frames(segment: SalvageSegment, after: SegmentName | None) -> Iterator[FrameInfo]:
+def _frames(
+    segment: SalvageSegment, after: SegmentName | None, read: Reading
+) -> Iterator[FrameInfo]:
     path, next_lsn = segment.file.path, segment.name.first_lsn
     for scanned in segment.scan():
         size, header = scanned.end - scanned.offset, scanned.header
@@ -126,7 +128,7 @@ def _frames(segment: SalvageSegment, after: SegmentName | None) -> Iterator[Fram
         is_mark, records = header.kind == MARK, None
         if scanned.state is not FrameState.DAMAGED_PAYLOAD and not is_mark:
             with suppress(CorruptionError):
-                records = decode(scanned, segment).records
+                records = decode(scanned, segment, read).records
         state: Literal["log", "mark", "cut", "dead", "damaged"] = "dead"
         if not is_mark and records is None:
             state = "damaged"

@@ -23,7 +23,7 @@ from journal._format.checkpoint import (
     read_checkpoint,
 )
 from journal._format.layout import FRAME_HEADER_BYTES
-from journal._format.record import unpack_spans
+from journal._format.packed_records import read_spans
 from journal._format.segment import (
     Segment,
     SegmentName,
@@ -159,7 +159,7 @@ class Recovery:
         """The newest checkpoint that verifies. The log continues from its state."""
         return self._checkpoints.good[0] if self._checkpoints.good else None
 
-    def batches(self, read: Reading = unpack_spans) -> Iterator[ReplayBatch]:
+    def batches(self, read: Reading = read_spans) -> Iterator[ReplayBatch]:
         """Yield the records after the checkpoint, in batches. Raises CorruptionError if the log
         can't be trusted."""
         self._decided = yield from decide(
@@ -223,7 +223,7 @@ def decide(
     names: list[str],
     checkpoints: Checkpoints,
     keep: int,
-    read: Reading = unpack_spans,
+    read: Reading = read_spans,
 ) -> Generator[ReplayBatch, None, tuple[Walk, int]]:
     """Decide whether a journal opens.
 
@@ -244,7 +244,7 @@ def decide(
 
 
 def walk_log(
-    directory: Directory, plan: Plan[SegmentName], evidence: int, read: Reading = unpack_spans
+    directory: Directory, plan: Plan[SegmentName], evidence: int, read: Reading = read_spans
 ) -> Generator[ReplayBatch, None, Walk]:
     """Walk over the segments of the plan. Yield each batch after the checkpoint, and return the
     walk. Raises CorruptionError if the log can't be trusted.

@@ -9,7 +9,7 @@ log ends, or why the log can't be trusted. It changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import NamedTuple, Self
 
@@ -21,7 +21,8 @@ from journal._format.layout import (
     WRITTEN_AT,
     WRITTEN_AT_OFFSET,
 )
-from journal._format.record import UNPACKING, Record, Span, unpack_spans
+from journal._format.packed_records import read_spans
+from journal._format.record import UNPACKING, Record, Span
 from journal._format.segment import (
     FrameRun,
     FrameState,
@@ -36,9 +37,9 @@ from journal.errors import CorruptionError, DamageReason
 
 _WRITTEN_AT = WRITTEN_AT_OFFSET - FRAME_HEADER_BYTES  # relative to the beginning of the payload
 
-# A function that unpacks payloads: `unpack_spans` returns their records, `check_spans` only checks
+# A function that unpacks payloads: `read_spans` returns their records, `check_spans` only checks
 # them and returns none.
-Reading = Callable[[bytes, list[Span]], list[Record]]
+Reading = Callable[[bytes, list[Span]], Sequence[Record]]
 
 
 class ReplayBatch(NamedTuple):
@@ -47,7 +48,7 @@ class ReplayBatch(NamedTuple):
     path: str
     epoch: int
     run: FrameRun
-    records: list[Record]
+    records: Sequence[Record]
 
     @property
     def first_lsn(self) -> int:
@@ -78,7 +79,7 @@ class ReplayBatch(NamedTuple):
         """The time at which the last frame was written, in Unix nanoseconds."""
         return self._written_at_ns(self.run.spans[-1][0])
 
-    def frames(self) -> Iterator[tuple[int, int, int, list[Record]]]:
+    def frames(self) -> Iterator[tuple[int, int, int, Sequence[Record]]]:
         """Yield, for each frame of the batch, its offset, the time at which it was written (Unix
         nanoseconds), its first LSN, and its records."""
         lsn, records, begin = self.run.first_lsn, self.records, 0
@@ -204,7 +205,7 @@ class Walk:
         *,
         after_lsn: int = 0,
         limit_lsn: int | None = None,
-        read: Reading = unpack_spans,
+        read: Reading = read_spans,
     ) -> Iterator[ReplayBatch]:
         """Yield the records after `after_lsn` in the segment entered last, from `end` on.
 
@@ -396,7 +397,7 @@ def describe_lsns(first_lsn: int, last_lsn: int) -> str:
     return f"LSN {first_lsn} to {last_lsn} ({last_lsn - first_lsn + 1} records)"
 
 
-def decode(scanned: ScannedFrame, segment: Segment, read: Reading = unpack_spans) -> ReplayBatch:
+def decode(scanned: ScannedFrame, segment: Segment, read: Reading = read_spans) -> ReplayBatch:
     """Return the records of a whole frame. Raises CorruptionError if its payload does not hold the
     records that its header counts."""
     run = scanned.run()
@@ -411,5 +412,5 @@ def decode(scanned: ScannedFrame, segment: Segment, read: Reading = unpack_spans
     return _replay_batch(segment, run, records)
 
 
-def _replay_batch(segment: Segment, run: FrameRun, records: list[Record]) -> ReplayBatch:
+def _replay_batch(segment: Segment, run: FrameRun, records: Sequence[Record]) -> ReplayBatch:
     return ReplayBatch(segment.file.path, segment.header.epoch, run, records)

@@ -17,8 +17,8 @@ from posixpath import normpath
 from typing import Literal, TypeVar, get_args
 
 from journal._disk.disk import Buffer, FileMode, StrPath
-from journal.errors import LockedError, UnsafePathError
-from journal.testing.medium import Content, Folder, Inode, Medium
+from journal.errors import LockedError
+from journal.testing.medium import Content, Folder, Inode, Medium, join_name
 from journal.testing.outcome import Outcome, lose
 
 T = TypeVar("T")
@@ -294,7 +294,7 @@ class _Handle:
     ) -> T:
         path = self.path
         if name is not None:
-            path = _join(path, name)
+            path = join_name(path, name)
         if self._closed:
             raise _error(errno.EBADF, path)
         return self._disk._run(self._process, operation, path, act, failed=failed)
@@ -322,11 +322,11 @@ class SimulatedDirectory(_Handle):
         return self._run("names", lambda: sorted(self._folder.now))
 
     def rename(self, old: str, new: str) -> None:
-        _join(self.path, old)
+        join_name(self.path, old)
         self._run("rename", lambda: self._folder.move(self._find(old), old, new), name=new)
 
     def rename_new(self, old: str, new: str) -> None:
-        _join(self.path, old)
+        join_name(self.path, old)
 
         def act() -> None:
             inode = self._find(old)
@@ -423,6 +423,9 @@ class SimulatedFile(_Handle):
     def size(self) -> int:
         return self._run("size", lambda: self._inode.now.size)
 
+    def next_data(self, offset: int) -> int:
+        return offset
+
     def truncate(self, size: int) -> None:
         def act() -> None:
             self._need_writable()
@@ -451,12 +454,6 @@ class SimulatedFile(_Handle):
     def _need_writable(self) -> None:
         if not self._writable:
             raise _error(errno.EBADF, self.path)
-
-
-def _join(path: str, name: str) -> str:
-    if "/" in name or name in ("", ".", ".."):
-        raise UnsafePathError(f"{name!r} is not a plain file name", path=path)
-    return f"{path}/{name}"
 
 
 def _error(code: int, path: str) -> OSError:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
+from journal.errors import UnsafePathError
 from journal.testing.outcome import Change, Outcome
 
 _OLDER_FILES = 3  # the number of older files whose blocks a new file may get
@@ -310,3 +311,10 @@ class Medium:
         folder = self._folders.get(path)
         files = folder.now.items() if folder else ()
         return {name: inode.now.read(inode.now.size, 0) for name, inode in sorted(files)}
+
+
+def join_name(path: str, name: str) -> str:
+    """Return the path of the file `name` in the directory `path`. Raises UnsafePathError."""
+    if "/" in name or name in ("", ".", ".."):
+        raise UnsafePathError(f"{name!r} is not a plain file name", path=path)
+    return f"{path}/{name}"

@@ -1,278 +1,122 @@
-"""Records that were packed before the lock is taken are records like any other."""
+"""Packed records: those of a large frame are made one at a time, and too large ones not at all."""
 
 from __future__ import annotations
 
-import copy
-import gc
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, cast
+import tracemalloc
+from typing import Any
 
 import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import DurableState, FailedError, Journal, PackedRecord, RecordError, pack
-from journal._format.record import pack_flat, unpack_one
-from journal.testing import Owner, SimulatedDisk
-from journal.testing.machine import CrashMachine
-from manager import AgentResult, SubAgentManager
-from manager.agent import FIELDS, Row
-from tests.engine.state_support import state_on
-from tests.support import PATH, Table, logged, open_on, options, reopened
+from journal import LargeRecord
+from journal._format import packed_records, record
+from journal._format.large_record import measure_large
+from journal._format.packed_records import PackedRecords, read_spans
+from tests.engine.test_large_records import values
+from tests.tiers import examples
 
-APPENDS: dict[str, Callable[[Journal, Any], int]] = {
-    "append": lambda journal, record: journal.append(record),
-    "append_batch": lambda journal, record: journal.append_batch([record]),
+
+@pytest.fixture(autouse=True)
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let frames and records of a few bytes count as large."""
+    monkeypatch.setattr(packed_records, "_AT_ONCE_BYTES", 8)
+    monkeypatch.setattr(packed_records, "LARGE_BYTES", 8)
+    monkeypatch.setattr(record, "LARGE_BYTES", 8)
+
+
+def packed(records: list[Any]) -> bytes:
+    return b"head" + b"".join(map(msgpack.packb, records)) + b"tail"
+
+
+def read(records: list[Any], memory_max: int | None) -> Any:
+    data = packed(records)
+    return read_spans(data, [(4, len(data) - 4, len(records))], memory_max)
+
+
+@settings(max_examples=examples(30))
+@given(st.lists(values, max_size=8), st.sampled_from([None, 1 << 40]), st.data())
+def test_a_large_frame_has_the_same_records(
+    records: list[Any], memory_max: int | None, data: st.DataObject
+) -> None:
+    """P4: The records, their number, and each slice are those that were packed."""
+    made = read(records, memory_max)
+    assert (list(made), len(made)) == (records, len(records))
+    begin = data.draw(st.integers(0, len(records)))
+    part = made[begin:]
+    assert list(part) == records[begin:]
+    assert list(part[1:3]) == records[begin:][1:3]
+    assert [made[index] for index in range(len(records))] == records
+
+
+def test_a_damaged_record_is_refused_before_the_first_is_made() -> None:
+    """P4: A payload is checked whole, so nobody sees the first records of one that is damaged."""
+    data = packed([["a"] * 9, "b"])[:-5] + b"\xc1" + b"tail"
+    with pytest.raises(ValueError, match="does not unpack"):
+        read_spans(data, [(4, len(data) - 4, 2)])
+
+
+def test_a_record_over_the_limit_is_not_made() -> None:
+    """P9: A record that would take too much memory is described, and the others are made. Its
+    elements are made one at a time, and the large ones among them are described, too."""
+    maps: list[Any] = [{} for _ in range(1000)]
+    first, large, last = read([["small"], ["rows", maps, 7], "end"], 30_000)
+    assert (first, last) == (["small"], "end")
+    assert isinstance(large, LargeRecord)
+    assert large.size_bytes == len(msgpack.packb(["rows", maps, 7]))
+    assert 60_000 < large.memory_bytes < 90_000
+    kind, inner, number = large.elements()
+    assert (kind, number) == ("rows", 7)
+    assert list(inner.elements()) == maps
+    [text] = read(["x" * 100_000], 30_000)
+    assert (text.size_bytes, list(text.elements())) == (100_005, [])
+
+
+SHAPES: dict[str, Any] = {
+    "small numbers": [1, 200, -5] * 4000,
+    "numbers": list(range(10**6, 10**6 + 9000)),
+    "negative numbers of a byte": [-30] * 9000,
+    "floats": [n / 7 for n in range(9000)],
+    "texts": [f"text {n}" for n in range(9000)],
+    "umlauts": [f"\u00e4\u00f6\u00fc {n}" for n in range(9000)],
+    "smileys": [f"\U0001f600 {n}" for n in range(9000)],
+    "bytes": [bytes([n % 256]) * 100 for n in range(9000)],
+    "one text": "x" * 10**6,
+    "empty maps": [{} for _ in range(9000)],
+    "small maps": [{"a": n, "b": "b"} for n in range(1000, 9000)],
+    "a large map": {f"key {n}": None for n in range(9000)},
+    "empty lists": [[] for _ in range(9000)],
+    "nested lists": [[[n]] for n in range(1000, 9000)],
+    "ext types": [msgpack.ExtType(5, b"abc") for _ in range(9000)],
 }
 
 
-def test_a_packed_record_is_appended_like_any_other(disk: SimulatedDisk) -> None:
-    """P1: All four calls take packed records, alone and with others, and the machine gets the
-    unpacked record."""
-    with open_on(disk) as journal:
-        assert journal.append(pack(["a", 1])) == 1
-        assert journal.append_batch([pack(["b", 2]), ["c", 3], pack(["d", [4]])]) == 4
-        journal.wait_durable()
-        assert logged(journal) == [["a", 1], ["b", 2], ["c", 3], ["d", [4]]]
-    disk = SimulatedDisk()
-    with state_on(disk) as state:
-        state.update(lambda _: pack(["a", 1]))
-        state.update_batch(lambda _: [pack(["b", 2]), ["c", 3]])
-        live = state.machine.content()
-    with state_on(disk) as state:
-        assert state.machine.content() == live == {"a": 1, "b": 2, "c": 3}
-
-
-def test_later_changes_do_not_reach_a_packed_record(disk: SimulatedDisk) -> None:
-    """P1: A change to the object after `pack` does not reach the log."""
-    record = ["a", 1]
-    packed = pack(record)
-    record[1] = 2
-    with open_on(disk) as journal:
-        journal.append(packed)
-    assert reopened(disk) == [["a", 1]]
-
-
-@pytest.mark.parametrize(
-    "record", [(1, 2), {1}, 2**64, "\ud800", object], ids=["tuple", "set", "int", "str", "type"]
-)
-def test_pack_refuses_what_append_refuses(disk: SimulatedDisk, record: Any) -> None:
-    """P1: `pack` and `append` refuse the same records with the same message."""
-    with open_on(disk) as journal, pytest.raises(RecordError) as by_append:
-        journal.append(record)
-    with pytest.raises(RecordError) as by_pack:
-        pack(record)
-    assert str(by_pack.value) == str(by_append.value)
-
-
-@pytest.mark.parametrize("append", APPENDS.values(), ids=APPENDS.keys())
-def test_the_journal_refuses_a_packed_record_that_is_too_large(
-    disk: SimulatedDisk, append: Callable[[Journal, Any], int]
-) -> None:
-    """P8: The journal checks the size of a packed record when it is appended."""
-    large = pack("x" * 100)
-    with open_on(disk, record_bytes_max=100) as journal:
-        with pytest.raises(RecordError, match="102 bytes is over record_bytes_max=100"):
-            append(journal, large)
-        assert journal.last_lsn == 0
-    with open_on(disk) as journal:
-        assert append(journal, large) == 1
-
-
-@given(
-    st.lists(
-        st.recursive(
-            st.none() | st.integers(-(1 << 63), (1 << 64) - 1) | st.text() | st.binary(),
-            lambda parts: st.lists(parts, max_size=3),
-            max_leaves=8,
-        )
-    )
-)
-def test_a_flat_record_is_what_its_bytes_decode_to(record: list[Any]) -> None:
-    """The value that `apply` gets is equal to the one that a replay reads."""
-    value, packed = pack_flat(record)._take()
-    assert value is record
-    assert (packed, unpack_one(packed)) == (pack(record)._packed, record)
-
-
-def test_threads_pack_independently() -> None:
-    """P1: Packing takes no lock, and no thread gets the bytes of another."""
-
-    def packed(number: int) -> list[PackedRecord]:
-        return [pack([number, index, "x" * (index % 50)]) for index in range(2000)]
-
-    with ThreadPoolExecutor(8) as pool:
-        batches = list(pool.map(packed, range(8)))
-    disk = SimulatedDisk()
-    with open_on(disk) as journal:
-        for batch in batches:
-            journal.append_batch(batch)
-    expected = [[n, index, "x" * (index % 50)] for n in range(8) for index in range(2000)]
-    assert reopened(disk) == expected
-
-
-def test_a_history_contains_the_unpacked_records() -> None:
-    """The crash tests compare the state with the unpacked records."""
-    with Owner(Table) as owner:
-        owner.state.update(lambda _: pack(["a", 1]))
-        owner.state.update_batch(lambda _: [pack(["b", 2])])
-        owner.wait()
-        owner.power_cut()
-        owner.reopen()
-        assert owner.state.machine.content() == {"a": 1, "b": 2}
-
-
-def test_a_packed_nil_is_a_record(disk: SimulatedDisk) -> None:
-    """P6: A packed nil is a record, while a plain `None` means that there is nothing to do."""
-    with DurableState.open(PATH, Applied(), options=options(), disk=disk) as state:
-        assert state.update(lambda _: None) is None
-        assert state.update(lambda _: pack(None)) == 1
-        state.machine.fails = True
-        with pytest.raises(ZeroDivisionError):
-            state.update(lambda _: pack(None))
-        with pytest.raises(FailedError, match="this state stopped at LSN 2"):
-            state.update(lambda _: ["after"])
-    with DurableState.open(PATH, Applied(), options=options(), disk=disk) as state:
-        assert state.machine.records == [None]
-
-
-class Applied:
-    """A machine that keeps all records, and can be made to fail."""
-
-    application = "applied/1"
-    fails = False
-
-    def __init__(self) -> None:
-        self.records: list[Any] = []
-
-    def load(self, item: Any) -> None:
-        self.records.append(item)
-
-    def apply(self, lsn: int, record: Any) -> None:
-        if self.fails:
-            raise ZeroDivisionError
-        self.records.append(record)
-
-    def freeze(self) -> list[Any]:
-        return self.records.copy()
-
-
-class PacksWhenCollected:
-    """Garbage whose finalizer packs a record."""
-
-    def __init__(self, packed: list[Any]) -> None:
-        self._packed = packed
-        self._cycle = self
-
-    def __del__(self) -> None:
-        self._packed.append(pack(["inner"])._packed)
-
-
-def test_garbage_collection_during_a_refusal_mixes_no_bytes() -> None:
-    """P1: Garbage collection may run when a record is refused, before Python 3.12 inside the
-    packer. A record that a finalizer packs then contains no bytes of the refused one."""
-    packed: list[bytes] = []
-    threshold = gc.get_threshold()
-    gc.freeze()  # the collector need not examine existing objects in each of the 59 rounds
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_estimate_of_memory_is_near_the_truth(shape: str) -> None:
+    """P9: The estimate is at most a quarter too low, and at most twice too high."""
+    data = msgpack.packb(SHAPES[shape])
+    tracemalloc.start()
     try:
-        for allocations in range(1, 60):
-            PacksWhenCollected(packed)
-            gc.set_threshold(allocations)
-            with suppress(RecordError):
-                pack(["outer", "record", object()])
-            gc.set_threshold(*threshold)
-            gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        made = msgpack.unpackb(data, strict_map_key=False)
+        after, _ = tracemalloc.get_traced_memory()
     finally:
-        gc.set_threshold(*threshold)
-        gc.unfreeze()
-    assert set(packed) == {msgpack.packb(["inner"])}
+        tracemalloc.stop()
+    assert made == SHAPES[shape]
+    assert 0.75 < measure_large(memoryview(data)) / (after - before) < 2
 
 
-def test_only_pack_makes_a_packed_record(disk: SimulatedDisk) -> None:
-    """P1: A PackedRecord can't be made or copied by hand, since bytes that are no record would make
-    a journal that does not open."""
-    with pytest.raises(TypeError, match=r"make one with journal\.pack"):
-        PackedRecord((1, b"\xc1"))
-    packed = pack(["a", 1])
-    assert pack(packed) is packed
-    with pytest.raises(TypeError, match=r"make one with journal\.pack"):
-        copy.copy(packed)
-    with state_on(disk) as state:
-        with pytest.raises(TypeError, match="not iterable"):
-            state.update_batch(lambda _: cast("Any", packed))
-        assert state.journal.last_lsn == 0
-
-
-class PackedRecordsMachine(CrashMachine[Table]):
-    """A crash machine that draws packed records."""
-
-    machine = Table
-    records = st.tuples(st.sampled_from("ab"), st.integers(0, 3)).map(lambda pair: pack([*pair]))
-
-
-TestACrashMachineOfPackedRecords = PackedRecordsMachine.TestCase
-TestACrashMachineOfPackedRecords.settings = settings(max_examples=5, deadline=None)
-
-
-class ForbiddenPacker:
-    """A packer that fails the test when it is called."""
-
-    def __call__(self, record: Any) -> bytes:
-        raise AssertionError(f"packed under the lock: {record}")
-
-
-def test_the_manager_packs_before_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P7: The manager holds its lock no longer for a prompt, checkpoint or result of a megabyte
-    than for one of a byte."""
-    with SubAgentManager.open(tmp_path) as manager:
-        monkeypatch.setattr(manager._state._buffer, "_pack", ForbiddenPacker())
-        parent = manager.spawn("p", name="parent", queued=True)
-        for ref in (parent.agent_id, "parent"):
-            child = manager.spawn("p", parent_id=ref).agent_id
-            assert manager.get(child).parent_id == parent.agent_id
-            manager.update_checkpoint(child, ["x"], steps_taken=1)
-            manager.interrupt(child, "why")
-            manager.resume(child)
-            manager.record_usage(child, input_tokens=1, output_tokens=1)
-            manager.update_from_result(child, AgentResult("done"))
-        manager.start("parent")
-        manager.update_failed("parent", "why")
-        manager.cancel(manager.spawn("p").agent_id)
-        manager.record_usage("parent", input_tokens=1, output_tokens=1)  # the agent has ended
-        manager.spawn("p", parent_id="parent")
-
-
-def row_of(agent_id: str, depth: int) -> Row:
-    fields = {"agent_id": agent_id, "spawn_depth": depth}
-    return tuple(fields.get(name) for name in FIELDS)
-
-
-def test_a_record_with_an_outdated_name_is_packed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """P6: If a name belongs to another agent by the time the lock is taken, the record is packed
-    again."""
-    with SubAgentManager.open(tmp_path) as manager:
-        ended = manager.spawn("p", name="one").agent_id
-        stale = manager._state.machine.prefetch(ended)
-        manager.cancel(ended)
-        current = manager.spawn("p", name="one").agent_id
-        with monkeypatch.context() as patch:
-            patch.setattr(manager._state.machine, "prefetch", lambda ref: stale)
-            assert manager.update_checkpoint("one", "c", steps_taken=1).agent_id == current
-            child = manager.spawn("p", parent_id="one")
-        assert (child.parent_id, child.spawn_depth) == (current, 1)
-        # The same id, as if it had been imported at another depth.
-        with monkeypatch.context() as patch:
-            patch.setattr(manager._state.machine, "prefetch", lambda ref: row_of(current, 3))
-            assert manager.spawn("p", parent_id=current).spawn_depth == 1
-        live = {agent.agent_id: agent for agent in manager.agents()}
-        assert live[current].checkpoint == "c"
-        assert manager.get(ended).checkpoint is None
-    with SubAgentManager.open(tmp_path) as manager:
-        assert manager.get(current).checkpoint == "c"
-        assert manager.get(child.agent_id).parent_id == current
+def test_one_record_at_a_time_is_in_memory() -> None:
+    """P9: Reading a frame of many records takes the memory of one of them, beside the bytes."""
+    records: list[list[Any]] = [[{} for _ in range(500)] for _ in range(40)]
+    made = read(records, None)
+    assert isinstance(made, PackedRecords)
+    tracemalloc.start()
+    try:
+        for _ in made:
+            pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 500 * 72

@@ -55,6 +55,7 @@ CASES: dict[str, dict[str, Case]] = {
         "until_match": case("spawn", *ENDS),
         "timeout_s": case("0.2", "-f", "--until-match", "no such", instead=FOUND),
         "decode": case("builtins:repr"),
+        "memory_max": case("1M"),  # refused as too little
     },
     "stats": {**RANGE, "top": case("1"), "redact": case("name")},
     "checkpoint": {"lsn": case("99"), "out": case("-"), "at": case("3", "--write", "-")},
@@ -82,6 +83,7 @@ CASES: dict[str, dict[str, Case]] = {
         "out": case("{}/other.html", instead=PAGE),
         "utc": case(None, *PAGE),
         "redact": case("prompt", *PAGE),
+        "memory_max": case("1M", *PAGE),  # refused as too little
     },
     "backup": {"with_output": case()},
     "repair": {

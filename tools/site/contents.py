@@ -84,7 +84,7 @@ MODULES = (
             ),
             "In an event loop": ("AsyncHandle", "AsyncOpening"),
             "Reading from outside": (
-                *("JournalReader", "SegmentInfo", "FrameInfo", "Finding"),
+                *("JournalReader", "SegmentInfo", "FrameInfo", "LargeRecord", "Finding"),
                 *("JournalFile", "RecoveryPreview", "Refusal", "preview_recovery"),
             ),
             "Mirrors": (

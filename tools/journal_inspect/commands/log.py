@@ -16,7 +16,7 @@ from journal_inspect.commands.moments import Time, lsn_at
 from journal_inspect.diagnosis.log_end import DamagedEnd, find_end, is_large
 from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE, TimedOutError
-from journal_inspect.rendering.entries import Lines
+from journal_inspect.rendering.entries import Lines, without_large
 from journal_inspect.rendering.objects import put_objects
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command, count_of, put_lines, say
@@ -243,9 +243,8 @@ class _Log:
         to_lsn, until_ns, follow = self._to_lsn, self._until_ns, self._wanted.follow
         if to_lsn is not None and to_lsn <= (after or 0):
             return
-        for entry in self._reader.entries(
-            after, last=last, follow=follow, wait=self._follow_wait.wait
-        ):
+        entries = self._reader.entries(after, last=last, follow=follow, wait=self._follow_wait.wait)
+        for entry in without_large(self._reader, entries):
             if to_lsn is not None and entry.lsn > to_lsn:
                 return
             if follow and until_ns is not None and entry.written_at_ns > until_ns:
@@ -295,7 +294,7 @@ class _Log:
         is_whole = True
         while True:
             try:
-                for entry in self._reader.entries(after):
+                for entry in without_large(self._reader, self._reader.entries(after)):
                     if entry.lsn > last_lsn:
                         break
                     into.append(entry)

@@ -25,6 +25,7 @@ else:
 
 Verb = Callable[..., int]
 LSN = click.IntRange(min=1)
+MEMORY_MAX_MIN = 1 << 25
 
 
 class _Parsed(_ParamType):
@@ -76,6 +77,16 @@ def _part(text: str) -> str:
     if not text.isidentifier():
         raise ValueError(f"{text!r} is no identifier, so it can't name a part")
     return text
+
+
+def _memory(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+)([KMGT]?)(i?B)?", text, re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{text!r} is no size; give one such as 512M or 2G")
+    size_bytes = int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+    if size_bytes < MEMORY_MAX_MIN:
+        raise ValueError(f"{text} is too little; give 32M at least")
+    return size_bytes
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -177,6 +188,14 @@ class TakesNegatives(click.Command):
         return super().parse_args(ctx, words)
 
 
+MEMORY_MAX = click.option(
+    "--memory-max",
+    "memory_max",
+    type=_Parsed("SIZE", _memory),
+    default="1G",
+    show_default=True,
+    help="Name and skip each record that would take more memory than this.",
+)
 AT = click.option(
     "--at",
     "at",
@@ -222,7 +241,8 @@ def check_range(from_lsn: int | None, to_lsn: int | None) -> None:
         raise click.UsageError(f"--from-lsn {from_lsn} is after --to-lsn {to_lsn}")
 
 
-def open_reader(path: str) -> JournalReader:
+def open_reader(path: str, memory_max: int = MEMORY_MAX_MIN) -> JournalReader:
+    """Return a reader that makes the objects of a record only if they take little memory."""
     from journal import JournalReader
 
-    return JournalReader.open(path)
+    return JournalReader.open(path, memory_max_bytes=memory_max)

@@ -27,20 +27,26 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    path: str, out: str | IO[str], *, redact: Collection[str] = (), utc: bool = False
+    path: str,
+    out: str | IO[str],
+    *,
+    redact: Collection[str] = (),
+    utc: bool = False,
+    memory_max: int | None = None,
 ) -> int:
     """Write the page of the journal at `path`. Return the exit code: 3 if the journal is damaged.
 
     `out`: the path of a file, or a text file open for writing. The file is readable by its owner
     only, like the journal, and takes the place of an old one only when it is complete. `redact`:
-    the fields of agents whose values are hidden. Times are in the local zone, or in UTC. Raise the
+    the fields of agents whose values are hidden. Times are in the local zone, or in UTC. Records
+    that would take more memory than `memory_max` are named and left out (None: none). Raise the
     errors of reading, and RefusedError if `out` lies inside the journal, is a directory, or is in
     no directory.
     """
     if isinstance(out, str):
         _check_outside(out, path)
         check_replaceable(out, replace=True)
-    with JournalReader.open(path) as reader:
+    with JournalReader.open(path, memory_max_bytes=memory_max) as reader:
         observed = observe(reader)
     text = _render(page(observed, redact=redact, utc=utc))
     if isinstance(out, str):

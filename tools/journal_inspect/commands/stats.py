@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import msgpack
 
-from journal import FrameInfo, Histogram, JournalReader
+from journal import FrameInfo, Histogram, JournalReader, LargeRecord, TableWrite
 from journal_inspect.commands.log import Wanted
 from journal_inspect.commands.moments import lsn_at
 from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
@@ -75,16 +76,36 @@ class Contents:
     tables: dict[str, Share] = field(default_factory=dict)
 
     def add(self, record: Any) -> None:
-        size_bytes = len(_pack(record))
+        size_bytes = _size(record)
         self.kinds.setdefault(kind_of(record), Share()).add(size_bytes)
         agent_id = agent_of(record)
         if agent_id is not None:
             self.agents.setdefault(agent_id, Share()).add(size_bytes)
             if name := name_of(record):
                 self.names[agent_id] = name
-        if writes := writes_of(record):
-            for packed, write in zip(record[1:], writes, strict=True):
-                self.tables.setdefault(write.table, Share()).add(len(_pack(packed)))
+        for element, write in _writes(record):
+            self.tables.setdefault(write.table, Share()).add(_size(element))
+
+
+def _size(record: Any) -> int:
+    return record.size_bytes if isinstance(record, LargeRecord) else len(_pack(record))
+
+
+def _writes(record: Any) -> Iterator[tuple[Any, TableWrite]]:
+    """Yield the elements of a record of tables that are writes, each with what it writes. The
+    elements of a large record are made one at a time, and without their large parts."""
+    if not isinstance(record, LargeRecord):
+        yield from zip(record[1:], writes, strict=True) if (writes := writes_of(record)) else ()
+        return
+    kind = next(record.elements(), None)
+    for element in islice(record.elements(), 1, None):
+        parts = element
+        if isinstance(element, LargeRecord):
+            parts = [b"" if isinstance(part, LargeRecord) else part for part in element.elements()]
+        writes = writes_of([kind, parts])
+        if not writes:
+            return  # then no element is a write
+        yield element, writes[0]
 
 
 @dataclass(slots=True)
@@ -103,7 +124,7 @@ class Tally:
     batch_bytes: Values = field(default_factory=Values)
     intervals_ns: Values = field(default_factory=Values)
 
-    def add(self, info: FrameInfo, records: list[Any], first_lsn: int) -> None:
+    def add(self, info: FrameInfo, records: Sequence[Any], first_lsn: int) -> None:
         if self.frames:
             self.intervals_ns.add(max(0, info.written_at_ns - self.last_at_ns))
         else:

@@ -8,6 +8,7 @@ import click
 
 from journal_inspect.commands.options import (
     LSN,
+    MEMORY_MAX,
     MOMENT,
     PATH,
     PATTERN,
@@ -72,8 +73,9 @@ def info(path: str, renderer: Renderer) -> int:
     type=click.FloatRange(0, min_open=True),
     help="With -f: end after this time, with exit code 124.",
 )
+@MEMORY_MAX
 @verb(payload=True, decoder=True)
-def log(path: str, renderer: Renderer, frames: bool, **options: Any) -> int:
+def log(path: str, renderer: Renderer, frames: bool, memory_max: int, **options: Any) -> int:
     """Show the entries of the log: LSN, epoch, time, record.
 
     While a writer is running, the durable entries are shown, otherwise those that an open would
@@ -90,11 +92,11 @@ def log(path: str, renderer: Renderer, frames: bool, **options: Any) -> int:
     if frames:
         from journal_inspect.commands.frames import show_frames
 
-        with open_reader(path) as reader:
+        with open_reader(path, memory_max) as reader:
             return show_frames(reader, renderer, wanted)
     from journal_inspect.commands.log import show_log
 
-    with open_reader(path) as reader:
+    with open_reader(path, memory_max) as reader:
         return show_log(reader, renderer, wanted)
 
 

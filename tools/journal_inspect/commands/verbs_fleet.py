@@ -9,6 +9,7 @@ import click
 
 from journal_inspect.commands.options import (
     AT,
+    MEMORY_MAX,
     MOMENT,
     PATH,
     PATTERN,
@@ -134,14 +135,15 @@ def diff(path: str, renderer: Renderer, a: Moment, b: Moment) -> int:
 )
 @UTC
 @redact_option
-def report(path: str, out: str, utc: bool, redact: tuple[str, ...]) -> int:
+@MEMORY_MAX
+def report(path: str, out: str, utc: bool, redact: tuple[str, ...], memory_max: int) -> int:
     """Write an HTML page: the timeline of the fleet, commits, sizes, health, errors.
 
     The page is self-contained and needs no network. Exits with 3 if the journal is damaged.
     """
     from journal_inspect.commands.report import write_report
 
-    return write_report(path, out, redact=redact, utc=utc)
+    return write_report(path, out, redact=redact, utc=utc, memory_max=memory_max)
 
 
 COMMANDS = (agents, show, history, diff, report)

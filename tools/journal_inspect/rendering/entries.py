@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from journal import CorruptionError, Entry, JournalReader
+from journal import CorruptionError, Entry, JournalReader, LargeRecord
 from journal_inspect.rendering.kinds import (
     FILLER_KIND,
     agent_of,
@@ -21,7 +22,7 @@ from journal_inspect.rendering.kinds import (
 )
 from journal_inspect.rendering.objects import JSON, dumps, versioned
 from journal_inspect.rendering.renderer import Renderer, shortened
-from journal_inspect.rendering.text import cut, escaped, terminal_width
+from journal_inspect.rendering.text import cut, escaped, say, size, terminal_width
 
 if TYPE_CHECKING:
     from journal import TableWrite
@@ -124,6 +125,19 @@ class Lines:
         if self._is_managers is None:
             self._is_managers = is_managers(self._reader)
         return fields if self._is_managers else None
+
+
+def without_large(reader: JournalReader, entries: Iterator[Entry]) -> Iterator[Entry]:
+    """Yield the entries without those of a LargeRecord, which are named on stderr."""
+    for entry in entries:
+        if type(entry.record) is not LargeRecord:
+            yield entry
+            continue
+        say(
+            f"{reader.path}: LSN {entry.lsn} is left out: its record of "
+            f"{size(entry.record.size_bytes)} would take {size(entry.record.memory_bytes)} of "
+            "memory; to show it, give a larger --memory-max"
+        )
 
 
 def has_tables(reader: JournalReader) -> bool:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+from journal import LargeRecord
 
 if TYPE_CHECKING:
     from journal import TableWrite
@@ -25,6 +28,9 @@ def kind_of(record: Any) -> str:
     kind = record
     if isinstance(record, list):
         kind = record[0] if record else None
+    elif isinstance(record, LargeRecord):
+        kind = next(record.elements(), None)
+        record = [kind]
     elif isinstance(record, dict):
         kind = record.get("kind", record.get("type"))
     if isinstance(kind, str) and kind and not isinstance(record, str):
@@ -68,6 +74,8 @@ def fields_of(record: Any) -> dict[str, Any] | None:
 
 def agent_of(record: Any) -> str | None:
     """Return the id of the agent that a manager's record is about; None if it is about none."""
+    if isinstance(record, LargeRecord):
+        record = [*islice(record.elements(), 2)]
     if not _may_be_a_managers(record) or field_names(record[0])[:1] != ("agent_id",):
         return None
     agent_id: str = record[1]

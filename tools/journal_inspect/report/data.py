@@ -23,6 +23,7 @@ from journal import (
 from journal_inspect.diagnosis.damage import last_good_lsn, preview_of
 from journal_inspect.diagnosis.recovery import Recovery, recovery_of
 from journal_inspect.diagnosis.retention import list_files
+from journal_inspect.rendering.entries import without_large
 from journal_inspect.rendering.kinds import is_boot, is_managers_application, kind_of
 from journal_inspect.report.fleet import FleetTimeline
 
@@ -203,8 +204,7 @@ class _Pass:
         log = self._log
         while True:
             try:
-                for entries in _commits(self._reader.entries(self._after)):
-                    self._take(entries)
+                self._take(self._reader.entries(self._after))
                 return log
             except CorruptionError as error:
                 log.damage.append(str(error))
@@ -226,36 +226,31 @@ class _Pass:
             except CorruptionError as error:  # verify reports it too
                 self._log.damage.append(str(error))
 
-    def _take(self, entries: list[Entry]) -> None:
-        """Take the entries of one commit."""
-        log, at_ms = self._log, entries[0].written_at_ns // 1_000_000
-        log.first_lsn = log.first_lsn or entries[0].lsn
-        log.last_lsn = entries[-1].lsn
-        log.commits.add(at_ms, Counter(kind_of(entry.record) for entry in entries))
-        if log.fleet is None and is_boot(entries[0].record):
-            log.fleet = FleetTimeline()
-        if log.fleet:
-            for entry in entries:
-                if entry.lsn > self._fleet_lsn and not entry.is_filler:
+    def _take(self, entries: Iterator[Entry]) -> None:
+        """Take the entries, and count them by commit: also those of the last one before damage."""
+        log, at_ms, kinds = self._log, 0, Counter[str]()
+        place: tuple[str | None, int | None] = (None, None)
+        try:
+            for entry in without_large(self._reader, entries):
+                if place != (entry.path, entry.offset):
+                    self._end_commit(at_ms, kinds)
+                    place, kinds = (entry.path, entry.offset), Counter()
+                    at_ms = entry.written_at_ns // 1_000_000
+                    if log.fleet is None and is_boot(entry.record):
+                        log.fleet = FleetTimeline()
+                kinds[kind_of(entry.record)] += 1
+                log.first_lsn = log.first_lsn or entry.lsn
+                log.last_lsn = entry.lsn
+                if log.fleet and entry.lsn > self._fleet_lsn and not entry.is_filler:
                     log.fleet.apply(entry.record)
-            log.fleet.alive_ms = max(log.fleet.alive_ms, at_ms)
+        finally:
+            self._end_commit(at_ms, kinds)
 
-
-def _commits(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries of each commit, including the last one before damage."""
-    commit: list[Entry] = []
-    try:
-        for entry in entries:
-            if commit and (entry.path, entry.offset) != (commit[0].path, commit[0].offset):
-                yield commit
-                commit = []
-            commit.append(entry)
-    except CorruptionError:
-        if commit:
-            yield commit
-        raise
-    if commit:
-        yield commit
+    def _end_commit(self, at_ms: int, kinds: Counter[str]) -> None:
+        if kinds:
+            self._log.commits.add(at_ms, kinds)
+            if self._log.fleet:
+                self._log.fleet.alive_ms = max(self._log.fleet.alive_ms, at_ms)
 
 
 def _verify(reader: JournalReader) -> Findings:

@@ -2,10 +2,11 @@
 
     python tools/proof clients langgraph SOURCES
     python tools/proof clients langgraph_checkpoint SOURCES
+    python tools/proof clients openai_agents SOURCES
 
 SOURCES is an unpacked sdist of the library, or a checkout of its repository. Its tests are copied
-to a temporary directory, and the fixtures in which they get a store are replaced. Only those files
-are run that use such a fixture. Arguments after `--` go to pytest.
+to a temporary directory, and the fixtures or classes from which they get a store are replaced. Only
+those files are run that use one. Arguments after `--` go to pytest.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _FIXTURES = Path(__file__).with_name("client_fixtures")
+_PLUGIN = "journal_fixtures"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Client:
     uses: str  # a pattern: the tests that have it are run
     left_out: tuple[str, ...]  # files
     environment: dict[str, str]
+    has_conftest: bool = False  # the library's conftest.py stays, and the fixtures are a plugin
 
 
 CLIENTS = {
@@ -43,6 +46,13 @@ CLIENTS = {
     ),
     "langgraph_checkpoint": Client(
         (".", "libs/checkpoint"), r"InMemoryStore\(", ("test_jsonplus.py",), {}
+    ),
+    "openai_agents": Client(
+        (".",),
+        r"\bSQLiteSession\(",
+        ("test_advanced_sqlite_session.py", "test_async_sqlite_session.py"),
+        {},
+        has_conftest=True,
     ),
 }
 
@@ -61,7 +71,8 @@ def prepare(name: str, sources: Path, scratch: Path) -> list[str]:
     library = sources_of(client, sources)
     shutil.copytree(library / "tests", scratch / "tests")
     shutil.copy(library / "pyproject.toml", scratch)
-    shutil.copy(_FIXTURES / f"{name}.py", scratch / "tests" / "conftest.py")
+    target = f"{_PLUGIN}.py" if client.has_conftest else "tests/conftest.py"
+    shutil.copy(_FIXTURES / f"{name}.py", scratch / target)
     return sorted(
         str(path.relative_to(scratch))
         for path in (scratch / "tests").glob("**/test_*.py")
@@ -77,9 +88,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="clients-") as name:
+        client = CLIENTS[options.client]
         files = prepare(options.client, options.sources.resolve(), Path(name))
-        environment = {**os.environ, **CLIENTS[options.client].environment}
-        paths = (str(CHECKOUT), environment.get("PYTHONPATH"))
+        environment = {**os.environ, **client.environment}
+        paths = (str(CHECKOUT), name, environment.get("PYTHONPATH"))
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TMPDIR": name}
-        command = [sys.executable, "-m", "pytest", "-q", *(options.pytest or files)]
+        plugin = ["-p", _PLUGIN] if client.has_conftest else []
+        command = [sys.executable, "-m", "pytest", "-q", *plugin, *(options.pytest or files)]
         return subprocess.run(command, cwd=name, env=environment, check=False).returncode

@@ -7,6 +7,8 @@ from proof.weakenings import Weakening
 _SAVER = ("tests/adapters/test_langgraph_saver.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
 _FOLDER = "journal/adapters/langgraph"
+_SESSION = ("tests/adapters/test_openai_agents_session.py",)
+_SESSION_FOLDER = "journal/adapters/openai_agents"
 
 ALL_OF = (
     Weakening(
@@ -85,5 +87,33 @@ ALL_OF = (
         "        if not put_ops:\n            return\n",
         "        super()._apply_put_ops(dict(put_ops))\n",
         _STORE,
+    ),
+    Weakening(
+        "session_without_wait",
+        f"{_SESSION_FOLDER}/_session.py",
+        "            await self._tables.journal.durable(lsn)\n",
+        "            pass\n",
+        _SESSION,
+    ),
+    Weakening(
+        "changed_suffix_is_replaced",
+        f"{_SESSION_FOLDER}/_compaction.py",
+        "if extent.end != self.expected_end or texts[len(kept) :] != self.expected:",
+        "if texts[len(kept) :] != self.expected:",
+        _SESSION,
+    ),
+    Weakening(
+        "session_removal_is_forgotten",
+        f"{_SESSION_FOLDER}/_rows.py",
+        "            t[self._removals][self.session] = None\n            return True\n",
+        "            return True\n",
+        _SESSION,
+    ),
+    Weakening(
+        "removed_items_are_read",
+        f"{_SESSION_FOLDER}/_rows.py",
+        "if number < extent.first or (limit",
+        "if (limit",
+        _SESSION,
     ),
 )

@@ -24,6 +24,7 @@ PAGES: dict[str, dict[str, str]] = {
         "How-to guides: moving to it": "journal/docs/MIGRATION",
         "How-to guides: sub-agents": "manager/docs/HOWTO",
         "LangGraph": "journal/adapters/docs/LANGGRAPH",
+        "OpenAI Agents SDK": "journal/adapters/docs/OPENAI_AGENTS",
     },
     "Understand": {
         "Explanation": "journal/docs/EXPLANATION",
@@ -194,6 +195,11 @@ ADAPTERS = {
         "journal.adapters.langgraph",
         {"Reference": ("JournalSaver", "SaverOpening", "JournalStore", "JournalCache")},
     ),
+    "agents": Module(
+        "journal/adapters/docs/OPENAI_AGENTS",
+        "journal.adapters.openai_agents",
+        {"Reference": ("JournalSession",)},
+    ),
 }
 
 
@@ -205,7 +211,7 @@ def importable_modules() -> tuple[Module, ...]:
 # The classes that a program constructs. The others are opened, returned, raised or implemented, so
 # the arguments of their constructors are not shown.
 CALLED = (
-    *("JournalSaver", "JournalStore", "JournalCache"),
+    *("JournalSaver", "JournalStore", "JournalCache", "JournalSession"),
     *("Options", "CowTable", "HandlerSafeLock", "JournalCollector", "JournalInstruments"),
     *("Bounds", "ManualOptions", "Owner", "History", "SimulatedDisk"),
     *("Limits", "AgentResult"),

@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from journal import ConflictError, JournalError, Key, Tables, Transaction
+from journal import JournalError, Key, Tables, Transaction
+from journal.adapters._commits import acommit, commit
 
 Place: TypeAlias = tuple[str, str]
 """A thread and a namespace."""
@@ -28,7 +29,6 @@ Typed: TypeAlias = tuple[str, bytes]
 
 KEYS_A_SLICE = 200  # of a removal or copy that takes several transactions
 _PREFIX = "langgraph."
-_ATTEMPTS = 16  # of a transaction without the lock
 
 
 class CheckpointRow(NamedTuple):
@@ -79,31 +79,12 @@ class SaverTables:
         return [(thread, key[1]) for key, _ in pairs(self.heads.prefix((thread,)))]
 
     def commit(self, write: Callable[[Transaction], None]) -> int | None:
-        """Call `write` with a transaction, again after each conflict. Return the LSN to wait for.
-
-        Nothing waits here. After many conflicts, `write` is called under the owner's lock.
-        """
-        for _ in range(_ATTEMPTS):
-            try:
-                with self.tables.transaction() as t:
-                    write(t)
-            except ConflictError:
-                continue
-            return t.lsn
-        self.tables.update(write)
-        return self.tables.journal.last_lsn
+        """Call `write` with a transaction, as `_commits.commit` does. Return the LSN."""
+        return commit(self.tables, write)[1]
 
     async def acommit(self, write: Callable[[Transaction], None]) -> int | None:
-        """Do what `commit` does, in an event loop: waiting for room in the buffer is awaited."""
-        for _ in range(_ATTEMPTS):
-            try:
-                async with self.tables.transaction() as t:
-                    write(t)
-            except ConflictError:
-                continue
-            return t.lsn
-        self.tables.update(write)
-        return self.tables.journal.last_lsn
+        """Do what `commit` does, in an event loop."""
+        return (await acommit(self.tables, write))[1]
 
     def wait(self, lsn: int | None) -> None:
         """Block until `lsn` survives a crash. None: nothing was written."""

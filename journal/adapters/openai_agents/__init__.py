@@ -1,0 +1,14 @@
+"""Sessions of the OpenAI Agents SDK in a journal. Needs the extra `openai-agents`.
+
+    with Tables.open("chats.d") as tables:
+        session = JournalSession("ada", tables)
+        await Runner.run(agent, "Hello", session=session)
+
+journal/adapters/docs/OPENAI_AGENTS.md describes what survives a crash.
+"""
+
+from __future__ import annotations
+
+from journal.adapters.openai_agents._session import JournalSession
+
+__all__ = ["JournalSession"]

@@ -3,6 +3,7 @@
     python tools/proof clients langgraph SOURCES
     python tools/proof clients langgraph_checkpoint SOURCES
     python tools/proof clients openai_agents SOURCES
+    python tools/proof clients a2a SOURCES
 
 SOURCES is an unpacked sdist of the library, or a checkout of its repository. Its tests are copied
 to a temporary directory, and the fixtures or classes from which they get a store are replaced. Only
@@ -51,6 +52,13 @@ CLIENTS = {
         (".",),
         r"\bSQLiteSession\(",
         ("test_advanced_sqlite_session.py", "test_async_sqlite_session.py"),
+        {},
+        has_conftest=True,
+    ),
+    "a2a": Client(
+        (".",),
+        r"import InMemoryTaskStore\b(?s:.*)test_in_memory_task_store",
+        (),
         {},
         has_conftest=True,
     ),

@@ -9,6 +9,8 @@ _STORE = ("tests/adapters/test_langgraph_store.py",)
 _FOLDER = "journal/adapters/langgraph"
 _SESSION = ("tests/adapters/test_openai_agents_session.py",)
 _SESSION_FOLDER = "journal/adapters/openai_agents"
+_A2A = ("tests/adapters/test_a2a_stores.py",)
+_A2A_FOLDER = "journal/adapters/a2a"
 
 ALL_OF = (
     Weakening(
@@ -115,5 +117,40 @@ ALL_OF = (
         "if number < extent.first or (limit",
         "if (limit",
         _SESSION,
+    ),
+    Weakening(
+        "task_without_wait",
+        f"{_A2A_FOLDER}/_store.py",
+        "            await self.tables.journal.durable(lsn)\n        return TaskVersion(version)\n",
+        "            pass\n        return TaskVersion(version)\n",
+        _A2A,
+    ),
+    Weakening(
+        "stale_task_is_saved",
+        f"{_A2A_FOLDER}/_store.py",
+        "is_allowed = stored == prev_version",
+        "is_allowed = True",
+        _A2A,
+    ),
+    Weakening(
+        "ended_task_is_canceled",
+        f"{_A2A_FOLDER}/_store.py",
+        "is_allowed = row is not None and row.state not in _TERMINAL",
+        "is_allowed = row is not None",
+        _A2A,
+    ),
+    Weakening(
+        "old_place_of_a_task_stays",
+        f"{_A2A_FOLDER}/_rows.py",
+        "            if old and old_key != key:\n",
+        "            if False:\n",
+        _A2A,
+    ),
+    Weakening(
+        "version_is_used_twice",
+        f"{_A2A_FOLDER}/_rows.py",
+        "max(self._tables.journal.last_lsn, old.version if old else 0) + 1",
+        "(old.version if old else 0) + 1",
+        _A2A,
     ),
 )

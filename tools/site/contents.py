@@ -25,6 +25,7 @@ PAGES: dict[str, dict[str, str]] = {
         "How-to guides: sub-agents": "manager/docs/HOWTO",
         "LangGraph": "journal/adapters/docs/LANGGRAPH",
         "OpenAI Agents SDK": "journal/adapters/docs/OPENAI_AGENTS",
+        "A2A": "journal/adapters/docs/A2A",
     },
     "Understand": {
         "Explanation": "journal/docs/EXPLANATION",
@@ -200,6 +201,11 @@ ADAPTERS = {
         "journal.adapters.openai_agents",
         {"Reference": ("JournalSession",)},
     ),
+    "a2a": Module(
+        "journal/adapters/docs/A2A",
+        "journal.adapters.a2a",
+        {"Reference": ("JournalTaskStore", "JournalVersionedTaskStore")},
+    ),
 }
 
 
@@ -212,6 +218,7 @@ def importable_modules() -> tuple[Module, ...]:
 # the arguments of their constructors are not shown.
 CALLED = (
     *("JournalSaver", "JournalStore", "JournalCache", "JournalSession"),
+    *("JournalTaskStore", "JournalVersionedTaskStore"),
     *("Options", "CowTable", "HandlerSafeLock", "JournalCollector", "JournalInstruments"),
     *("Bounds", "ManualOptions", "Owner", "History", "SimulatedDisk"),
     *("Limits", "AgentResult"),

@@ -70,6 +70,13 @@ ALL_OF = (
         _SAVER,
     ),
     Weakening(
+        "removals_finish_in_the_event_loop",
+        f"{_FOLDER}/_opening.py",
+        "made = await asyncio.to_thread(self._make, tables)",
+        "made = self._make(tables)",
+        ("tests/adapters/test_langgraph_opening.py",),
+    ),
+    Weakening(
         "half_a_checkpoint_is_returned",
         f"{_FOLDER}/_reads.py",
         "if (*place, found) in saved.checkpoints and None not in values.values():",

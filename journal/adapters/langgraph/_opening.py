@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -43,7 +44,7 @@ class SaverOpening(Generic[S]):
     async def __aenter__(self) -> S:
         tables = await self._aopen()
         try:
-            made = self._make(tables)
+            made = await asyncio.to_thread(self._make, tables)
         except BaseException:
             await tables.aclose()
             raise

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -25,7 +25,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from journal import Options, StrPath, Tables, Transaction
+from journal import Mirror, Options, StrPath, Tables, Transaction
 from journal.adapters.langgraph._opening import SaverOpening
 from journal.adapters.langgraph._put import NeededError, Put
 from journal.adapters.langgraph._reads import as_tuple, config_of, delta_history, find, load
@@ -88,6 +88,8 @@ class JournalSaver(BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         options: Options = Options(),
         lock_timeout_s: float | None = 0.0,
+        mirror: str | Mirror | Literal[False] | None = None,
+        takeover: bool = False,
     ) -> SaverOpening[Self]:
         """Open the journal at `path`, in `with` or in `async with`.
 
@@ -96,12 +98,20 @@ class JournalSaver(BaseCheckpointSaver[str]):
         channel needs. `ttl_s`: the time in seconds after its last checkpoint from which a thread is
         gone; None: never. `wait_loop_puts=False`: `put` does not wait for a checkpoint of a loop,
         which follows from the writes before it. `serde`: the serializer; None: LangGraph's, which
-        rebuilds only types of its own list (see `with_allowlist`).
+        rebuilds only types of its own list (see `with_allowlist`). The others are those of
+        `Tables.open`.
 
         Raises ValueError at once, and when entered what `Tables.open` raises.
         """
         make = partial(cls, keep=keep, ttl_s=ttl_s, wait_loop_puts=wait_loop_puts, serde=serde)
-        return SaverOpening(make, path, options=options, lock_timeout_s=lock_timeout_s)
+        return SaverOpening(
+            make,
+            path,
+            options=options,
+            lock_timeout_s=lock_timeout_s,
+            mirror=mirror,
+            takeover=takeover,
+        )
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint that `config` names, or the newest of its thread, or None."""

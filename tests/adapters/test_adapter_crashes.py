@@ -41,6 +41,26 @@ def use_session(tables: Tables) -> None:
     asyncio.run(main())
 
 
+def use_conversations(tables: Tables) -> None:
+    """Save a conversation twice, branch it, and delete it."""
+    import_package("pydantic_ai.conversation_store")
+    from pydantic_ai.conversation import Conversation
+    from pydantic_ai.messages import ModelRequest, UserPromptPart
+
+    from journal.adapters.pydantic_ai import JournalConversationStore
+
+    async def main() -> None:
+        store = JournalConversationStore(tables)
+        chat = Conversation(conversation_id="c")
+        for text in "ab":
+            chat.messages.append(ModelRequest(parts=[UserPromptPart(content=text)]))
+            await store.save(chat)
+        await store.branch("c", at=1, expected_revision=chat.revision)
+        await store.delete("c")
+
+    asyncio.run(main())
+
+
 def use_tasks(tables: Tables) -> None:
     """Save a task twice, and delete it."""
     import_package("a2a.server.tasks")
@@ -58,7 +78,7 @@ def use_tasks(tables: Tables) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("use", [use_saver, use_session, use_tasks])
+@pytest.mark.parametrize("use", [use_saver, use_session, use_conversations, use_tasks])
 def test_an_adapter_keeps_the_promises_in_every_crash(use: Callable[[Tables], None]) -> None:
     """P1 to P10: after every crash that may strike an adapter, its rows are those of one moment,
     and include all that was acknowledged."""

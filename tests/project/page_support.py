@@ -161,7 +161,15 @@ def matches(promised: str, printed: str) -> bool:
 def import_needed_packages(part: Part) -> None:
     """Skip the test if a part needs a package of a dependency group that is not installed."""
     text = "".join(block.text for block in part.blocks)
-    stores = ("sqlitedict", "diskcache", "persistqueue", "langgraph", "agents", "a2a")
+    stores = (
+        "sqlitedict",
+        "diskcache",
+        "persistqueue",
+        "langgraph",
+        "agents",
+        "pydantic_ai",
+        "a2a",
+    )
     others = [(name, f"^from {name}") for name in stores]
     for name, use in (("ruff", "^ruff"), ("mypy", "^mypy"), ("sphinx", "tools/site"), *others):
         if re.search(rf"{use}\b", text, re.MULTILINE):

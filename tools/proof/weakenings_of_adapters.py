@@ -9,6 +9,8 @@ _STORE = ("tests/adapters/test_langgraph_store.py",)
 _FOLDER = "journal/adapters/langgraph"
 _SESSION = ("tests/adapters/test_openai_agents_session.py",)
 _SESSION_FOLDER = "journal/adapters/openai_agents"
+_CHATS = ("tests/adapters/test_pydantic_ai_store.py",)
+_CHATS_FOLDER = "journal/adapters/pydantic_ai"
 _A2A = ("tests/adapters/test_a2a_stores.py",)
 _A2A_FOLDER = "journal/adapters/a2a"
 
@@ -124,6 +126,55 @@ ALL_OF = (
         "if number < extent.first or (limit",
         "if (limit",
         _SESSION,
+    ),
+    Weakening(
+        "conversation_without_wait",
+        f"{_CHATS_FOLDER}/_store.py",
+        "            await self._rows.tables.journal.durable(lsn)\n",
+        "            pass\n",
+        _CHATS,
+    ),
+    Weakening(
+        "stale_conversation_is_saved",
+        f"{_CHATS_FOLDER}/_store.py",
+        "if (stored.revision if stored else None) != expected_revision or not (",
+        "if not (",
+        _CHATS,
+    ),
+    Weakening(
+        "stale_conversation_is_deleted",
+        f"{_CHATS_FOLDER}/_store.py",
+        "if stored is None or stored.revision != expected_revision:",
+        "if stored is None:",
+        _CHATS,
+    ),
+    Weakening(
+        "conversation_without_its_head_is_saved",
+        f"{_CHATS_FOLDER}/_store.py",
+        "head is None or head in entries or self._rows.entry(head, t)",
+        "True",
+        _CHATS,
+    ),
+    Weakening(
+        "conversation_deletion_is_forgotten",
+        f"{_CHATS_FOLDER}/_store.py",
+        "        if not self._has_released:\n",
+        "        if False:\n",
+        _CHATS,
+    ),
+    Weakening(
+        "shared_messages_are_deleted",
+        f"{_CHATS_FOLDER}/_rows.py",
+        "if t[self._counts].get(current, 1) > 1:",
+        "if False:",
+        _CHATS,
+    ),
+    Weakening(
+        "old_place_of_a_conversation_stays",
+        f"{_CHATS_FOLDER}/_rows.py",
+        "for table, key in self._places(conversation, old) if old else ():",
+        "for table, key in ():",
+        _CHATS,
     ),
     Weakening(
         "task_without_wait",

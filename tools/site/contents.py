@@ -25,6 +25,7 @@ PAGES: dict[str, dict[str, str]] = {
         "How-to guides: sub-agents": "manager/docs/HOWTO",
         "LangGraph": "journal/adapters/docs/LANGGRAPH",
         "OpenAI Agents SDK": "journal/adapters/docs/OPENAI_AGENTS",
+        "Pydantic AI": "journal/adapters/docs/PYDANTIC_AI",
         "A2A": "journal/adapters/docs/A2A",
     },
     "Understand": {
@@ -201,6 +202,11 @@ ADAPTERS = {
         "journal.adapters.openai_agents",
         {"Reference": ("JournalSession",)},
     ),
+    "pydantic_ai": Module(
+        "journal/adapters/docs/PYDANTIC_AI",
+        "journal.adapters.pydantic_ai",
+        {"Reference": ("JournalConversationStore",)},
+    ),
     "a2a": Module(
         "journal/adapters/docs/A2A",
         "journal.adapters.a2a",
@@ -218,7 +224,7 @@ def importable_modules() -> tuple[Module, ...]:
 # the arguments of their constructors are not shown.
 CALLED = (
     *("JournalSaver", "JournalStore", "JournalCache", "JournalSession"),
-    *("JournalTaskStore", "JournalVersionedTaskStore"),
+    *("JournalConversationStore", "JournalTaskStore", "JournalVersionedTaskStore"),
     *("Options", "CowTable", "HandlerSafeLock", "JournalCollector", "JournalInstruments"),
     *("Bounds", "ManualOptions", "Owner", "History", "SimulatedDisk"),
     *("Limits", "AgentResult"),

@@ -26,12 +26,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from journal import Mirror, Options, StrPath, Tables, Transaction
+from journal.adapters._size import LARGE_BYTES, is_large
 from journal.adapters.langgraph._opening import SaverOpening
 from journal.adapters.langgraph._put import NeededError, Put
 from journal.adapters.langgraph._reads import as_tuple, config_of, delta_history, find, load
 from journal.adapters.langgraph._retention import drop, drop_all_doomed
 from journal.adapters.langgraph._rows import Place, SaverTables, Typed
-from journal.adapters.langgraph._size import LARGE_BYTES, is_large
 from journal.adapters.langgraph._threads import Threads
 
 KEEP = 10

@@ -1,0 +1,13 @@
+"""Conversations of Pydantic AI in a journal. Needs the extra `pydantic-ai`.
+
+    async with await Tables.aopen("chats.d") as tables:
+        store = JournalConversationStore(tables)
+
+journal/adapters/docs/PYDANTIC_AI.md describes what survives a crash.
+"""
+
+from __future__ import annotations
+
+from journal.adapters.pydantic_ai._store import JournalConversationStore
+
+__all__ = ["JournalConversationStore"]

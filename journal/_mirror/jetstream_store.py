@@ -31,6 +31,7 @@ _MESSAGE_BYTES_MAX = 16 << 20
 _MESSAGE_BYTES_MIN = 8 << 10  # less would make a large commit thousands of entries
 _HEADERS_BYTES_MAX = 1 << 10  # what a publish adds to an entry
 _WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the server
+_ANSWER_S = 2.0  # a leader that was lost never answers, and a publish may be repeated
 _BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable
 _DEFAULT: Any = object()
 
@@ -74,12 +75,18 @@ class JetStreamStore:
     def append(self, number: int, data: bytes) -> None:
         what = f"publish entry {number}"
         headers = {"Nats-Expected-Last-Sequence": str(number - 1)}
+        timeout_s = min(self._timeout_s, _ANSWER_S + len(data) / _BYTES_PER_S_MIN)
         try:
             ack = self._call(
                 what,
                 lambda: self._js.publish(
-                    self._subject, data, stream=self._stream, headers=dict(headers)
+                    self._subject,
+                    data,
+                    timeout=timeout_s,
+                    stream=self._stream,
+                    headers=dict(headers),
                 ),
+                timeout_s=timeout_s,
             )
         except StoreError as error:
             if getattr(error.__cause__, "err_code", None) != _WRONG_LAST_SEQUENCE:
@@ -271,7 +278,7 @@ class JetStreamStore:
                 raise AbsentError(f"{where}: it does not exist") from error
             if isinstance(error, self._nats.errors.AuthorizationError):
                 raise RefusedError(f"{where}: not permitted: {error}") from error
-            raise UnreachableError(f"{where}: {error or type(error).__name__}") from error
+            raise UnreachableError(f"{where}: {str(error) or type(error).__name__}") from error
 
 
 _MAKE_STREAM = (

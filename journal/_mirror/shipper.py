@@ -30,7 +30,7 @@ from journal._mirror.upkeep import Upkeep
 from journal._mutex import Alarm
 
 _NOTE_S = 30.0  # between two notes of the last place
-_RETRY_S_MIN, _RETRY_S_MAX = 0.05, 5.0
+_RETRY_S_MIN, _RETRY_S_MAX = 0.05, 1.0
 
 
 class Shipper:
@@ -155,11 +155,11 @@ class Shipper:
             while not self._is_stopping:
                 while not self._is_stopping and (due_s := self._events.due_s()) > 0:
                     self._alarm.sleep(due_s)
-                self._ship(self._synced_end())
+                self._ship()
                 self._events.looked()
                 if not self._is_stopping:  # the wake-up for that may be spent
                     self._alarm.sleep(self._interval_s)
-            self._ship(self._synced_end(), is_closed=self._is_closed)
+            self._ship(is_closed=self._is_closed)
             _, appender, _, upkeep = self._linked
             # The rest of the limit is for the release.
             upkeep.run(self.mirrored_lsn, wait_s=(self._give_up_at - time.monotonic()) / 2)
@@ -198,8 +198,9 @@ class Shipper:
         self.backlog_bytes = unshipped.size()
         self._note_mirrored(appender.claimed.last_lsn)
 
-    def _ship(self, end: SyncedEnd | None, *, is_closed: bool = False) -> None:
+    def _ship(self, *, is_closed: bool = False) -> None:
         looked_at = time.monotonic()
+        end = self._synced_end()
         if end is not None and end == self._shipped_end and not is_closed:
             self._complete_at = looked_at
             self._linked.upkeep.run(self.mirrored_lsn)

@@ -17,7 +17,7 @@ from typing import Any
 import click
 from _journal_console import release_stdout
 
-from manager._run.facts import exit_of
+from manager._run.facts import attempt_of, exit_of
 from manager.agent import Agent
 
 _BLOCKS = ("prompt", "reason", "result")
@@ -93,4 +93,5 @@ def as_json(agent: Agent) -> dict[str, Any]:
     """Return the agent's fields as a JSON object, with the exit of its command."""
     exit = exit_of(agent)
     known = {f.name: getattr(agent, f.name) for f in fields(agent)}
-    return {"schema_version": 1} | known | {"exit_code": exit.code, "signal": exit.signal}
+    known |= {"attempt": attempt_of(agent), "exit_code": exit.code, "signal": exit.signal}
+    return {"schema_version": 1} | known

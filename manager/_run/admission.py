@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from manager._run.facts import ATTEMPT, attempt_of, is_named
 from manager._run.report import RunReport
 from manager._run.schedule import Entry, Schedule, after_of
 from manager._run.tasks import AGENT_TYPE, Task, argv_of, parents_first
@@ -55,10 +56,7 @@ def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
 
 def is_edited(task: Task, agent: Agent) -> bool:
     """Return whether the line of `task` differs from the one that `agent` was made from."""
-    metadata = agent.metadata
-    if TRIES in metadata:
-        metadata = {key: value for key, value in metadata.items() if key != TRIES}
-    return agent.prompt != task.prompt or metadata != task.metadata
+    return agent.prompt != task.prompt or _of_the_line(agent) != task.metadata
 
 
 def needs_new_agent(task: Task, agent: Agent, *, retry_failed: bool) -> bool:
@@ -109,17 +107,19 @@ def _admit(
     Also spawn a new one to retry a failed agent, and if the task's line was edited and the agent
     has not completed. An edited task is recognized by its name.
     """
+    metadata = task.metadata
     if agent is not None:
         if not needs_new_agent(task, agent, retry_failed=retry):
             return agent
         manager.cancel(agent.agent_id)  # has no effect on an agent that has ended
+        metadata |= _number_after(agent)
     try:
         return manager.spawn(
             task.prompt,
             name=task.name,
             agent_type=AGENT_TYPE,
             parent_id=parent_id,
-            metadata=task.metadata,
+            metadata=metadata,
             queued=True,
         )
     except NameInUseError as error:
@@ -131,13 +131,13 @@ def again_as(agent: Agent, *, tries: int) -> dict[str, Any]:
 
     `tries` is the number of agents that have failed since the task was last begun anew.
     """
-    metadata = {key: value for key, value in agent.metadata.items() if key != TRIES}
+    more = _number_after(agent) | ({TRIES: tries} if tries else {})
     return {
         "prompt": agent.prompt,
-        "name": None if agent.name == agent.agent_id else agent.name,
+        "name": agent.name if is_named(agent) else None,
         "agent_type": agent.agent_type,
         "parent_id": agent.parent_id,
-        "metadata": metadata | ({TRIES: tries} if tries else {}),
+        "metadata": _of_the_line(agent) | more,
         "queued": True,
     }
 
@@ -146,6 +146,19 @@ def tries_of(agent: Agent) -> int:
     """Return the `tries` with which an agent was spawned."""
     tries = agent.metadata.get(TRIES)
     return tries if type(tries) is int else 0
+
+
+def _number_after(agent: Agent) -> dict[str, int]:
+    """Return what the metadata of the next agent of a task says about its number."""
+    return {} if is_named(agent) else {ATTEMPT: attempt_of(agent) + 1}
+
+
+def _of_the_line(agent: Agent) -> dict[str, Any]:
+    """Return the part of an agent's metadata that was made from the line of its task."""
+    metadata = agent.metadata
+    if TRIES in metadata or ATTEMPT in metadata:
+        return {key: value for key, value in metadata.items() if key not in (TRIES, ATTEMPT)}
+    return metadata
 
 
 def _with_ended(report: RunReport) -> RunReport:

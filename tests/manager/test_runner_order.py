@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from journal import JournalReader
 from manager import Agent
+from manager._cli.output import as_json
 from manager._run import run as run_module
 from manager._run.admission import planned_commands
 from manager._run.run import pause_s
@@ -146,6 +147,12 @@ def test_a_task_is_retried_up_to_a_limit(tmp_path: Path, no_pauses: None) -> Non
     assert len((tmp_path / "bad").read_text()) == 3
     assert run(tmp_path, *lines, retry_failed=True, retries=1).ended_now == 2
     assert len((tmp_path / "bad").read_text()) == 5
+    numbers = [
+        (as_json(agent)["attempt"], agent.status)
+        for agent in read_fleet(tmp_path / ".subagents").agents(include_archived=True)
+        if "unnamed" in agent.prompt
+    ]
+    assert numbers == [(n, "failed") for n in range(1, 6)]
 
 
 def test_a_failure_and_its_retry_are_one_change(tmp_path: Path, no_pauses: None) -> None:

@@ -78,8 +78,8 @@ ALL_OF = (
     Weakening(
         "exit_of_an_earlier_start",
         "manager/_run/facts.py",
-        "not is_task or agent.status not in ENDED or",
-        "not is_task or",
+        "not _is_task(agent) or agent.status not in ENDED or",
+        "not _is_task(agent) or",
         OUTPUT,
     ),
     Weakening(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -63,19 +63,30 @@ def _doubt(workspace: str, path: str) -> str:
     """Return why the state may not be the user's, or "" if nothing says so."""
     try:
         mode = stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
-        above = os.stat(workspace)
+        if mode & _OTHERS_ACCESS:
+            what = f"others have access to this state (mode {mode:04o})"
+            return f"{path}: {what}, so it may not be yours"
+        for directory in _directories(workspace, path):
+            above = os.stat(directory)
+            is_own_group = above.st_gid == os.getegid()  # often, nobody else is in it
+            writers = stat.S_IWOTH if is_own_group else stat.S_IWGRP | stat.S_IWOTH
+            if above.st_mode & writers and not above.st_mode & stat.S_ISVTX:
+                mode = stat.S_IMODE(above.st_mode)
+                what = f"others can write here (mode {mode:04o})"
+                return f"{directory}: {what}, so its state may not be yours"
     except FileNotFoundError:
-        return ""
-    if mode & _OTHERS_ACCESS:
-        return f"{path}: others have access to this state (mode {mode:04o}), so it may not be yours"
-    is_own_group = above.st_gid == os.getegid()  # often, nobody else is in it
-    writers = stat.S_IWOTH if is_own_group else stat.S_IWGRP | stat.S_IWOTH
-    if above.st_mode & writers and not above.st_mode & stat.S_ISVTX:
-        mode = stat.S_IMODE(above.st_mode)
-        return (
-            f"{workspace}: others can write here (mode {mode:04o}), so its state may not be yours"
-        )
+        pass
     return ""
+
+
+def _directories(workspace: str, path: str) -> Iterator[str]:
+    """Yield the workspace and the directories between it and the state at `path`."""
+    yield workspace
+    *between, _ = os.path.relpath(path, os.path.realpath(workspace)).split(os.sep)
+    directory = workspace
+    for name in between:
+        directory = os.path.join(directory, name)
+        yield directory
 
 
 def _commands(path: str, *, retry_failed: bool) -> list[str]:

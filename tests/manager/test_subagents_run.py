@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from manager import SubAgentManager
-from manager._cli import progress
+from manager._cli import progress, trust
 from manager._run.report import RunReport
 from manager.view import read_fleet
 from tests.manager.cli_support import NASTY, TIMEOUT_S, assert_harmless, subagents
@@ -168,6 +168,17 @@ def test_a_state_that_may_be_anothers_is_not_run(tmp_path: Path, doubt: str) -> 
         assert not (tmp_path / "ran").exists()
     assert subagents("run", "--yes", cwd=tmp_path)[0] == 0
     assert (tmp_path / "ran").exists()
+
+
+def test_every_directory_above_a_state_is_looked_at(tmp_path: Path) -> None:
+    """A state below a directory that others can write to may be anothers', whatever is above."""
+    state = tmp_path / "a" / "b" / "state"
+    state.mkdir(parents=True, mode=0o700)
+    (tmp_path / "a").chmod(0o757)
+    path = str(tmp_path / "a" / "b" / "state")
+    assert trust._doubt(str(tmp_path), path).startswith(f"{tmp_path / 'a'}: others can write here")
+    (tmp_path / "a").chmod(0o755)
+    assert trust._doubt(str(tmp_path), path) == ""
 
 
 @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 4), (b"\n", 4)])

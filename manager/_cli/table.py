@@ -35,9 +35,12 @@ def table(agents: Iterable[Agent]) -> Iterator[str]:
 
 
 def follow_line(agent: Agent) -> str:
-    """Return a table row of fixed column widths, because the rows that will follow are unknown."""
+    """Return a table row of fixed column widths, because the rows that will follow are unknown. On
+    a terminal, it is cut to its width."""
     cells = zip(_cells(agent, time.time() * 1000), _FOLLOWED_WIDTHS, strict=True)
-    return "  ".join(padded(cell, size) for cell, size in cells).rstrip()
+    line = "  ".join(padded(cell, size) for cell, size in cells).rstrip()
+    available = _terminal_width()
+    return line if available is None else cut(line, available)
 
 
 def cell(text: str) -> str:

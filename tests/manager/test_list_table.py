@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from manager import Agent, SubAgentManager
 from manager._cli import table as table_module
-from manager._cli.table import cell, cut, padded, table, width
+from manager._cli.table import cell, cut, follow_line, padded, table, width
 
 
 @pytest.fixture
@@ -47,6 +47,15 @@ def test_a_table_fits_the_terminal(
     assert ("REASON" in lines[0]) == (columns > 60)
     if columns == 200:
         assert "größe-日本" in lines[1]
+
+
+def test_a_followed_line_fits_the_terminal(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of `list --follow` is cut to the terminal, and whole in a file."""
+    long = replace(agent, prompt="a long prompt " * 9, reason="a reason " * 9, name="größe-日本")
+    assert width(follow_line(long)) > 100
+    shown(monkeypatch, 60)
+    assert width(follow_line(long)) <= 60
+    assert "größe-日本" in follow_line(long)
 
 
 def test_wide_characters_are_aligned(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from manager._cli.options import (
     state_path,
     workspace_option,
 )
-from manager._cli.output import plain, print_lines, say, show_warnings
+from manager._cli.output import print_lines, say, show_warnings
+from manager._run.plain import plain
 from manager.agent import ENDED
 
 Command = TypeVar("Command", bound=Callable[..., Any])

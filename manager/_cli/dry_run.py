@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 
 from manager._cli.options import state_path
-from manager._cli.output import plain, print_lines, say
+from manager._cli.output import print_lines, say
 from manager._run.admission import planned_commands
 from manager._run.joblog import command_text
+from manager._run.plain import plain
 from manager._run.tasks import Task
 from manager.view import read_fleet
 

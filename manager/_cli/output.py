@@ -18,6 +18,7 @@ import click
 from _journal_console import release_stdout
 
 from manager._run.facts import attempt_of, exit_of
+from manager._run.plain import plain
 from manager.agent import Agent
 
 _BLOCKS = ("prompt", "reason", "result")
@@ -65,13 +66,6 @@ def _moment(at_ms: int) -> str:
     with suppress(ValueError, OverflowError, OSError):  # imported times may have any value
         return f" ({datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()})"
     return ""
-
-
-def plain(text: str) -> str:
-    """Return `text` in one line, with unprintable characters escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def description(agent: dict[str, Any]) -> Iterator[str]:

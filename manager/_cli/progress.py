@@ -126,8 +126,9 @@ def show_outcome(report: RunReport, took_s: float) -> None:
     if len(failed) > _FAILED_SHOWN:
         say(f"failed: {len(failed) - _FAILED_SHOWN} more; subagents list --status failed")
     if report.edited:
-        differ = f"{len(report.edited)} line{' differs' if len(report.edited) == 1 else 's differ'}"
-        say(f"{differ} from what has completed, and nothing was run again: {_some(report.edited)}")
+        count = len(report.edited)
+        lines = "1 line differs" if count == 1 else f"{count} lines differ"
+        say(f"{lines} from what has completed, and did not run again: {_some(report.edited)}")
     if report.joblog_error is not None:
         say(f"the job log is incomplete: {report.joblog_error.strerror}")
     if report.blocked and report.signal is None:

@@ -8,7 +8,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from manager._cli.output import plain
+from manager._run.plain import plain
 from manager.agent import Agent
 
 _HEAD = ("AGENT", "STATUS", "SECONDS", "NAME", "PROMPT", "REASON")

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Self
 
+from manager._run.plain import plain
 from manager.outputs import Stream
 
 _LINE_BYTES_MAX = 1 << 16
@@ -38,7 +39,7 @@ class Printer:
 
     def lines(self, stream: Stream, tag: str) -> LinePrinter:
         """Return a printer of one stream of a command. If lines are tagged, `tag` precedes each."""
-        return LinePrinter(self, stream, f"{tag}\t".encode() if self._is_tagged else b"")
+        return LinePrinter(self, stream, f"{plain(tag)}\t".encode() if self._is_tagged else b"")
 
     def put(self, stream: Stream, lines: bytes) -> None:
         """Queue whole lines."""

@@ -178,6 +178,16 @@ def test_lines_of_commands_do_not_mix(tmp_path: Path, pipes: tuple[int, int]) ->
     )
 
 
+def test_a_tag_is_one_line(tmp_path: Path, pipes: tuple[int, int]) -> None:
+    """A tag of several lines, or that controls a terminal, is escaped. What is printed is not."""
+    read, write = pipes
+    line = json.dumps({"command": "printf '\\033[1m\\n'\necho b", "prompt": "é\n\t\x1b"})
+    with Printer({"out": write}, is_tagged=True) as printer:
+        run(tmp_path, line, printer=printer)
+    os.close(write)
+    assert os.read(read, 1 << 16).decode() == "é\\n\\t\\x1b\t\x1b[1m\né\\n\\t\\x1b\tb\n"
+
+
 def test_a_reader_that_stops_reading_delays_no_timeout(
     tmp_path: Path, pipes: tuple[int, int]
 ) -> None:

@@ -140,7 +140,7 @@ def test_a_stop_of_edited_lines_is_reported(tmp_path: Path) -> None:
         line = json.dumps({"name": "a", "command": command})
         code, _, messages = subagents("run", "-", cwd=tmp_path, stdin=line)
         assert code == 0
-    assert "1 line differs from what has completed, and nothing was run again: a" in messages
+    assert "1 line differs from what has completed, and did not run again: a" in messages
 
 
 def test_a_line_that_ends_in_a_backslash_gets_a_hint(tmp_path: Path) -> None:

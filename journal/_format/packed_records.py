@@ -30,8 +30,8 @@ _AT_ONCE_BYTES = 1 << 20  # the records of a smaller frame are unpacked together
 class LargeRecord:
     """A record that was not unpacked, because its objects would take more memory than allowed.
 
-    `JournalReader.entries` and `frames` return it in place of the record if they are given a
-    `memory_max_bytes`.
+    `JournalReader.entries` and `frames` return it in place of the record, if the reader was opened
+    with `memory_max_bytes`.
     """
 
     __slots__ = ("_packed", "_unpack_max", "memory_bytes")

@@ -11,6 +11,7 @@ from typing import Any
 from journal import Journal, JournalReader, Mirror, Options
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, StoreError, UnreachableError
+from tests.support import until
 
 TIMEOUT_S = 20.0
 SMALL = Options(segment_bytes=4096)
@@ -138,6 +139,7 @@ def crash(journal: Journal) -> None:
     core = journal._core
     assert core.mirroring is not None
     shipper = core.mirroring._shipper
+    until(lambda: shipper._link, "the link to the mirror")
     shipper._linked.appender.release = lambda: None  # type: ignore[method-assign]
     journal.close()
     assert shipper.join(TIMEOUT_S)

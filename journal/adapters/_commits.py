@@ -1,4 +1,5 @@
-"""Transactions that are repeated after a conflict, for all adapters. Nothing waits for the disk."""
+"""Transactions that are repeated after a conflict, and the wait for the disk after them, for all
+adapters."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from journal import ConflictError, Tables, Transaction
+from journal.adapters._turns import turn
 
 T = TypeVar("T")
 _ATTEMPTS = 16  # of a transaction without the lock
@@ -37,3 +39,13 @@ async def acommit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T,
             continue
         return result, t.lsn
     return tables.update(write), tables.journal.last_lsn
+
+
+async def durable(tables: Tables, lsn: int | None) -> None:
+    """Wait in an event loop until `lsn` survives a crash, and for a turn to continue.
+
+    None stands for a transaction that wrote nothing: there is nothing to wait for.
+    """
+    if lsn is not None:
+        await tables.journal.durable(lsn)
+        await turn()

@@ -102,8 +102,8 @@ ALL_OF = (
     Weakening(
         "session_without_wait",
         f"{_SESSION_FOLDER}/_session.py",
-        "            await self._tables.journal.durable(lsn)\n",
-        "            pass\n",
+        "        await durable(self._tables, lsn)\n",
+        "",
         _SESSION,
     ),
     Weakening(
@@ -128,10 +128,24 @@ ALL_OF = (
         _SESSION,
     ),
     Weakening(
+        "waiters_continue_at_the_same_time",
+        "journal/adapters/_commits.py",
+        "        await turn()\n",
+        "",
+        ("tests/adapters/test_turns.py",),
+    ),
+    Weakening(
+        "cancelled_waiter_keeps_its_turn",
+        "journal/adapters/_turns.py",
+        "            if not waiter.done():\n",
+        "            if True:\n",
+        ("tests/adapters/test_turns.py",),
+    ),
+    Weakening(
         "conversation_without_wait",
         f"{_CHATS_FOLDER}/_store.py",
-        "            await self._rows.tables.journal.durable(lsn)\n",
-        "            pass\n",
+        "        await durable(self._rows.tables, lsn)\n",
+        "",
         _CHATS,
     ),
     Weakening(
@@ -179,8 +193,8 @@ ALL_OF = (
     Weakening(
         "task_without_wait",
         f"{_A2A_FOLDER}/_store.py",
-        "            await self.tables.journal.durable(lsn)\n        return TaskVersion(version)\n",
-        "            pass\n        return TaskVersion(version)\n",
+        "        await durable(self.tables, lsn)\n        return TaskVersion(version)\n",
+        "        return TaskVersion(version)\n",
         _A2A,
     ),
     Weakening(

@@ -25,7 +25,7 @@ from a2a.utils.task import (
 )
 
 from journal import JournalError, Tables, Transaction
-from journal.adapters._commits import acommit
+from journal.adapters._commits import acommit, durable
 from journal.adapters.a2a._rows import Position, TaskTables, ns_of_time, time_of_ns
 
 _TERMINAL = {
@@ -56,8 +56,7 @@ class _Tasks:
         owner, data = self.owner_of(context), task.SerializeToString()
         write = partial(self._write, owner=owner, task=task, data=data, prev_version=prev_version)
         version, lsn = await acommit(self.tables, write)
-        if lsn is not None:
-            await self.tables.journal.durable(lsn)
+        await durable(self.tables, lsn)
         return TaskVersion(version)
 
     def get(self, task_id: str, context: ServerCallContext) -> StoredTask | None:
@@ -82,8 +81,7 @@ class _Tasks:
         """Delete a task of the caller, if it is there, and wait until that survives a crash."""
         remove = partial(self.rows.delete, owner=self.owner_of(context), task_id=task_id)
         _, lsn = await acommit(self.tables, remove)
-        if lsn is not None:
-            await self.tables.journal.durable(lsn)
+        await durable(self.tables, lsn)
 
     def _write(
         self, t: Transaction, owner: str, task: Task, data: bytes, prev_version: TaskVersion | None

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from journal import JournalError, Key, Tables, Transaction
-from journal.adapters._commits import acommit, commit
+from journal.adapters._commits import acommit, commit, durable
 
 Place: TypeAlias = tuple[str, str]
 """A thread and a namespace."""
@@ -93,8 +93,7 @@ class SaverTables:
 
     async def durable(self, lsn: int | None) -> None:
         """Wait as `wait` does, in an event loop."""
-        if lsn is not None:
-            await self.tables.journal.durable(lsn)
+        await durable(self.tables, lsn)
 
 
 def pairs(rows: Iterator[tuple[Key, Any]]) -> Iterator[tuple[tuple[Any, ...], Any]]:

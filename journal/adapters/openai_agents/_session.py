@@ -17,7 +17,7 @@ from agents.memory.session_settings import (
 )
 
 from journal import Tables, Transaction
-from journal.adapters._commits import acommit, commit
+from journal.adapters._commits import acommit, commit, durable
 from journal.adapters.openai_agents._compaction import CompactionSnapshot, Replacement
 from journal.adapters.openai_agents._rows import SessionRows, interrupted
 
@@ -148,8 +148,7 @@ class JournalSession(SessionABC):
     async def _durably(self, write: Callable[[Transaction], T]) -> T:
         """Call `write` with a transaction, and wait until it survives a crash."""
         result, lsn = await acommit(self._tables, write)
-        if lsn is not None:
-            await self._tables.journal.durable(lsn)
+        await durable(self._tables, lsn)
         return result
 
     async def _delete_rest(self) -> None:

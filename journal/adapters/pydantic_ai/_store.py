@@ -17,7 +17,7 @@ from pydantic_ai.conversation_store import (
 from pydantic_ai.messages import ModelMessagesTypeAdapter
 
 from journal import JournalError, Tables, Transaction
-from journal.adapters._commits import acommit
+from journal.adapters._commits import acommit, durable
 from journal.adapters._size import LARGE_BYTES, is_large
 from journal.adapters.pydantic_ai._rows import (
     ConversationTables,
@@ -154,8 +154,7 @@ class JournalConversationStore(ConversationStore):
     async def _durably(self, write: Callable[[Transaction], None]) -> None:
         """Call `write` with a transaction, and wait until it survives a crash."""
         _, lsn = await acommit(self._rows.tables, write)
-        if lsn is not None:
-            await self._rows.tables.journal.durable(lsn)
+        await durable(self._rows.tables, lsn)
 
     async def _release(self) -> None:
         """Delete all entries to which nothing refers. Nothing waits for the disk."""

@@ -1,0 +1,55 @@
+"""Turns: the waiters of a commit continue one after the other, so that an event loop stays
+responsive.
+
+A commit wakes everything that waits for it in one iteration of the loop. If each of 32 coroutines
+then computes for 5 ms, a timer is late by 160 ms. With turns, it is late by the work of a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+
+
+class _Turns:
+    """The coroutines of one event loop that wait for their turn. Only its thread uses them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._is_taken = False  # whether somebody has continued in this iteration of the loop
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> None:
+        if self._is_taken:
+            waiter = self.loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+        else:
+            self._is_taken = True
+            self.loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        """Let the next waiter continue in the next iteration. Cancelled ones are passed over."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self.loop.call_soon(self._next)
+                return
+        self._is_taken = False
+
+
+class _OfThread(threading.local):
+    turns: _Turns | None = None
+
+
+_of_thread = _OfThread()
+
+
+async def turn() -> None:
+    """Wait for an iteration of the running event loop in which no other caller continues."""
+    loop, turns = asyncio.get_running_loop(), _of_thread.turns
+    if turns is None or turns.loop is not loop:
+        turns = _of_thread.turns = _Turns(loop)
+    await turns.wait()

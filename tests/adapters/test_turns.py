@@ -1,0 +1,94 @@
+"""Turns: the waiters of a commit don't all continue in the same iteration of an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from journal import Tables
+from journal.adapters._commits import durable
+from journal.adapters._turns import turn
+from journal.testing import SimulatedDisk
+
+WAITERS = 5
+
+
+class Iterations:
+    """The number of the running loop's current iteration, in which callbacks run."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._count)
+
+    def _count(self) -> None:
+        self.number += 1
+        self._loop.call_soon(self._count)
+
+
+async def continued(count: int, wait: Callable[[], Awaitable[None]]) -> list[tuple[int, int]]:
+    """Let `count` tasks wait. Return the iteration and the task of each end, in order."""
+    iterations, ends = Iterations(), list[tuple[int, int]]()
+
+    async def run(number: int) -> None:
+        await wait()
+        ends.append((iterations.number, number))
+
+    await asyncio.gather(*map(run, range(count)))
+    return ends
+
+
+def check(ends: list[tuple[int, int]]) -> None:
+    """Check that no two tasks continued in the same iteration, and that their order was kept."""
+    assert [task for _, task in ends] == list(range(WAITERS))
+    assert len({iteration for iteration, _ in ends}) == WAITERS
+
+
+def test_waiters_continue_in_iterations_of_their_own() -> None:
+    """Of tasks that wait for a turn at the same time, one continues in each iteration of the loop,
+    in the order in which they came. Another loop of the thread has turns of its own."""
+    for _ in range(2):
+        check(asyncio.run(continued(WAITERS, turn)))
+
+
+def test_waiters_of_a_commit_take_turns() -> None:
+    """Tasks that wait for the same record continue one after the other."""
+    with Tables.open("/journal", disk=SimulatedDisk()) as tables:
+
+        async def wait() -> None:
+            tables.table("rows")["key"] = None
+            await durable(tables, tables.journal.last_lsn)
+
+        check(asyncio.run(continued(WAITERS, wait)))
+
+
+def test_a_single_waiter_continues_at_once() -> None:
+    """A task does not give up control if no other one waits for a turn."""
+
+    async def main() -> None:
+        for _ in range(3):
+            waiting = turn()
+            try:
+                waiting.send(None)
+            except StopIteration:
+                await asyncio.sleep(0)
+                continue
+            raise AssertionError("the task gave up control")
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_waiter_gives_its_turn_away() -> None:
+    """The waiters after a cancelled one continue."""
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(turn()) for _ in range(WAITERS)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        tasks[2].cancel()
+        done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert [isinstance(each, asyncio.CancelledError) for each in done] == [
+            False, True, True, False, False,
+        ]  # fmt: skip
+
+    asyncio.run(main())

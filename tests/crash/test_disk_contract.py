@@ -1,4 +1,5 @@
-"""The contract of `journal._disk.disk`: the real disk and the simulated one both keep it."""
+"""The contract of `journal._disk.disk`: the real disk and the simulated one both keep it, and the
+real one while a mirror reads it."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from journal._disk.disk import Buffer, Directory, Disk, File, FileMode
 from journal._disk.posix import PosixDisk
 from journal.errors import LockedError, UnsafePathError
 from journal.testing import SimulatedDisk
+from tests.mirror.mirrored_disk import MirroredDisk
 
-KINDS = ("posix", "simulated")
+KINDS = ("posix", "simulated", pytest.param("mirrored", marks=pytest.mark.slow))
 
 
 class Place(NamedTuple):
@@ -30,10 +32,9 @@ class Place(NamedTuple):
 
 
 def place_on(kind: str, parent: str) -> Place:
-    if kind == "posix":
-        return Place(PosixDisk(), f"{parent}/journal", pid())
-    simulated = SimulatedDisk()
-    return Place(simulated, f"{parent}/journal", simulated.pid)
+    if kind == "simulated":
+        return Place(disk := SimulatedDisk(), f"{parent}/journal", disk.pid)
+    return Place(PosixDisk() if kind == "posix" else MirroredDisk(), f"{parent}/journal", pid())
 
 
 @pytest.fixture(params=KINDS)

@@ -65,6 +65,9 @@ def file_at(path: str) -> JournalFile:
 
 def is_journal(names: list[str]) -> bool:
     """Return whether a directory of files with these names is a journal."""
-    # If a crash interrupts the making of a journal, an unfinished file may be all that exists.
+    # If a crash interrupts the making of a journal, an unfinished file may be all that exists, or
+    # the marker that precedes its mirror's claim.
     files = (file_at(name.removesuffix(TMP)) for name in names)
-    return any(file.kind in ("segment", "checkpoint", "lock") for file in files)
+    return any(
+        file.kind in ("segment", "checkpoint", "lock") or file.name == MIRROR for file in files
+    )

@@ -206,6 +206,8 @@ class Shipper:
             self._linked.upkeep.run(self.mirrored_lsn)
             return
         _, _, unshipped, upkeep = self._linked
+        if is_closed:
+            unshipped.sync_closed()
         entry_bytes_max = self._linked.store.entry_bytes_max
         lsn = end[2] if end else self._recovered_lsn
         is_complete = False

@@ -65,6 +65,17 @@ class Unshipped:
                 return pieces, False
         return pieces, True
 
+    def sync_closed(self) -> None:
+        """Sync the end of a log that was closed: its mark was not synced. Raises the disk's
+        errors."""
+        own = [name for name in segment_names(self._directory.names()) if name.epoch == self.epoch]
+        if own:
+            file = self._directory.open(str(own[-1]), "read")
+            try:
+                file.sync()
+            finally:
+                file.close()
+
     def size(self) -> int:
         """Return the number of bytes after the cursor that earlier epochs left. Raises the disk's
         errors."""

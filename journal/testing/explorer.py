@@ -138,7 +138,7 @@ def explore(
                 if only is None or number == only:
                     explorer.judge(moment)
         except BrokenPromiseError as error:
-            raise BrokenPromiseError(_describe_failure(error, moments, number)) from error
+            raise BrokenPromiseError(describe_failure(error, moments, number)) from error
     return explorer.report
 
 
@@ -221,7 +221,7 @@ class _Explorer(Generic[M]):
         self.report += inner.report
 
 
-def _describe_failure(
+def describe_failure(
     error: BrokenPromiseError, moments: list[Moment[Any]], number: int | None
 ) -> str:
     """Describe the broken promise, the crash, and how to repeat it."""

@@ -355,7 +355,8 @@ def open_checked(
     """
     machine, faults = history.machine(), disk.faults
     try:
-        opened = NotingState.open(path, machine, options=options, disk=disk)
+        # Its mirror, if it has one, is the caller's affair.
+        opened = NotingState.open(path, machine, options=options, disk=disk, mirror=False)
     except Exception as error:
         if disk.crashed or disk.faults > faults:
             raise

@@ -107,6 +107,18 @@ def test_an_empty_journal_keeps_its_id(tmp_path: Path) -> None:
         assert (journal.journal_id, journal.last_lsn) == (journal_id, 1)
 
 
+def test_a_crash_after_the_first_claim_is_opened(tmp_path: Path) -> None:
+    """A new directory in which a crash has left nothing but the marker opens without a
+    takeover."""
+    store = MemoryStore()
+    crash(opened(tmp_path / "a", store))
+    for path in (tmp_path / "a").iterdir():
+        if path.name != "MIRROR":
+            path.unlink()
+    with opened(tmp_path / "a", store) as journal:
+        assert write(journal) == 1
+
+
 def test_a_copied_directory_is_not_the_last_writers(tmp_path: Path) -> None:
     """A copy of a directory counts as that of the last writer only until the original opens
     again."""

@@ -34,6 +34,7 @@ from journal.testing import (
     seeded,
 )
 from journal.testing.ledger import Ledger
+from proof.mirrored_explorer import explore_mirrored
 
 # The weight of each step, in percent.
 STEPS = {
@@ -128,11 +129,12 @@ class Explored:
     failure: str | None = None
 
 
-def explored(seed: int, steps: int, bounds: Bounds) -> Explored:
+def explored(seed: int, steps: int, bounds: Bounds, *, is_mirrored: bool = False) -> Explored:
     """Explore one seed."""
     plan = Plan.of(seed, steps)
+    explore_plan = explore_mirrored if is_mirrored else explore
     try:
-        return Explored(explore(Ledger, plan.run, options=plan.options, bounds=bounds))
+        return Explored(explore_plan(Ledger, plan.run, options=plan.options, bounds=bounds))
     except BrokenPromiseError as error:
         return Explored(ExplorationReport(), f"{plan}\n{error}")
 
@@ -200,6 +202,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     bounds.add_argument("--deviations", type=int, default=2)
     bounds.add_argument("--sequels", type=int, default=100)
     bounds.add_argument("--rot", type=int, default=10)
+    parser.add_argument("--mirror", action="store_true", help="judge what a mirror leaves, instead")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
@@ -216,7 +219,7 @@ def main(arguments: list[str]) -> int:
         sequels=options.sequels,
         rot=options.rot,
     )
-    explore_seed = partial(explored, steps=options.steps, bounds=bounds)
+    explore_seed = partial(explored, steps=options.steps, bounds=bounds, is_mirrored=options.mirror)
     seeds = islice(count(options.seed), options.seeds)
     totals, failure, reported_s = Totals(), None, 0.0
     with closing(explored_by(options.processes, seeds, explore_seed)) as results:

@@ -7,6 +7,7 @@ from proof.weakenings import Weakening
 OPENING = ("tests/mirror/test_mirrored_opening.py", "tests/mirror/test_open_table.py")
 REMOTE = ("tests/mirror/test_remote_ack.py",)
 MIRRORED = ("tests/mirror/test_mirrored_journal.py",)
+EXPLORED = ("tests/mirror/test_mirrored_explorer.py",)
 SHIPPING = ("tests/mirror/test_shipping.py",)
 ALL_OF = (
     Weakening(
@@ -99,6 +100,27 @@ ALL_OF = (
         "                if delay_s > _RETRY_S_MIN:\n",
         "                if False:\n",
         SHIPPING,
+    ),
+    Weakening(
+        "mark_is_shipped_before_it_is_synced",
+        "journal/_mirror/unshipped.py",
+        "                file.sync()\n",
+        "                pass\n",
+        EXPLORED,
+    ),
+    Weakening(
+        "unsynced_bytes_are_shipped",
+        "journal/_mirror/unshipped.py",
+        "                stop = end[1]\n",
+        "                stop = sealed_bytes(self._directory, name)\n",
+        EXPLORED,
+    ),
+    Weakening(
+        "marker_alone_is_no_journal",
+        "journal/_names.py",
+        " or file.name == MIRROR for",
+        " for",
+        OPENING,
     ),
     Weakening(
         "close_sleeps_for_an_interval",

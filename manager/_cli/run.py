@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     "--joblog",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Write a line for each task that has ended, as GNU parallel does.",
+    help="Write a line for each attempt of a task that has ended, as GNU parallel does.",
 )
 def run(
     tasks: str | None,

@@ -1,7 +1,7 @@
-"""Job log: a line for each task that has ended, in the format of GNU parallel's --joblog.
+"""Job log: a line for each attempt of a task that has ended, in the format of GNU parallel.
 
-The log is made from the state, so it is complete also after a kill: a run begins it with the tasks
-that ended in earlier runs, and adds a line whenever the end of a task is durable.
+The log is made from the state, so it is complete also after a kill: a run begins it with what ended
+in earlier runs, and adds a line whenever the end of an attempt is durable.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from manager._run.facts import exit_of
+from manager._run.tasks import argv_of
 from manager.agent import ENDED, Agent
 
 _HEAD = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
@@ -31,8 +32,8 @@ class JobLog:
         self._write(_HEAD)
 
     def add(self, agents: Iterable[Agent]) -> None:
-        """Add a line for each agent that has run and ended."""
-        lines = [self._line(agent) for agent in agents if _has_run(agent)]
+        """Add a line for each agent of a task of the run that has run and ended."""
+        lines = [self._line(agent) for agent in agents if self._has_run(agent)]
         for begin in range(0, len(lines), _BLOCK_LINES):
             self._write("".join(lines[begin : begin + _BLOCK_LINES]))
 
@@ -40,6 +41,12 @@ class JobLog:
         """Close the file."""
         with suppress(OSError):
             os.close(self._fd)
+
+    def _has_run(self, agent: Agent) -> bool:
+        if agent.status not in ENDED or agent.started_at_ms is None:
+            return False
+        # Other agents may have any metadata.
+        return argv_of(agent.metadata) is not None and agent.metadata["task"] in self._numbers
 
     def _line(self, agent: Agent) -> str:
         start_ms, end_ms = agent.started_at_ms or 0, agent.ended_at_ms or 0
@@ -73,7 +80,3 @@ class JobLog:
 def command_text(command: str | list[str]) -> str:
     """Return a command as a shell would take it."""
     return command if isinstance(command, str) else shlex.join(command)
-
-
-def _has_run(agent: Agent) -> bool:
-    return agent.status in ENDED and agent.started_at_ms is not None

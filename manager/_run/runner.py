@@ -88,7 +88,7 @@ def run_tasks(
             tasks=len(report.agents),
         )
         on_start()
-        with _job_log(options.joblog, report) as log:
+        with _job_log(options.joblog, manager, report) as log:
             run = Run(manager, executor, report, log, options, on_change)
             _serve_control(manager)
             asyncio.run(run.run_all(signals))
@@ -96,13 +96,16 @@ def run_tasks(
 
 
 @contextmanager
-def _job_log(path: str | None, report: RunReport) -> Iterator[JobLog | None]:
+def _job_log(
+    path: str | None, manager: SubAgentManager, report: RunReport
+) -> Iterator[JobLog | None]:
     if path is None:
         yield None
         return
     tasks = (agent.metadata["task"] for agent in report.agents.values())
     with closing(JobLog(path, {task: number for number, task in enumerate(tasks, 1)})) as log:
-        log.add(report.agents.values())
+        # The LSN of an agent that has ended is that of its end.
+        log.add(sorted(manager.agents(include_archived=True), key=lambda agent: agent.lsn))
         yield log
         report.joblog_error = log.error
 

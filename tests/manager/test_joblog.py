@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from manager import Agent
+from manager import Agent, AgentResult, SubAgentManager
 from manager._cli.output import as_json
 from manager._run import joblog as joblog_module
+from manager._run import runner as runner_module
 from manager.view import read_fleet
 from tests.manager.runner_support import Runner, agents, run, until, watchdog
 
@@ -90,6 +91,28 @@ def test_a_job_log_is_complete_after_a_kill(tmp_path: Path) -> None:
     assert [(row[0], row[6]) for row in rows(log)] == [
         ("1", "0"), ("2", "1"), ("3", "0"), ("4", "0")
     ]  # fmt: skip
+
+
+def test_a_job_log_has_each_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt of a task has a line of its number, in the order of their ends, also in the log
+    that a later run begins."""
+    monkeypatch.setattr(runner_module, "_PAUSE_S", 0)
+    log = tmp_path / "log"
+    lines = ("echo first", "test -e good", '{"name": "n", "command": "test -e good"}')
+    run(tmp_path, *lines, jobs=1, retries=1, joblog=str(log))
+    written = log.read_text()
+    assert [row[0] for row in rows(log)] == ["1", "2", "3", "2", "3"]
+    run(tmp_path, *lines, joblog=str(log))
+    assert log.read_text() == written
+    (tmp_path / "good").touch()
+    run(tmp_path, *lines, jobs=1, retry_failed=True, joblog=str(log))
+    assert log.read_text().startswith(written)
+    assert [(row[0], row[6]) for row in rows(log)[5:]] == [("2", "0"), ("3", "0")]
+    with SubAgentManager.open(tmp_path) as manager:  # not of the run, whatever its metadata
+        manager.spawn("other", name="other", metadata={"task": [], "command": "true"})
+        manager.update_from_result("other", AgentResult("done"))
+    run(tmp_path, *lines[1:], joblog=str(log))
+    assert [row[0] for row in rows(log)] == ["1", "2", "1", "2", "1", "2"]
 
 
 def test_a_job_log_on_a_full_disk_stops_no_command(

@@ -71,8 +71,15 @@ ALL_OF = (
     Weakening(
         "job_log_without_earlier_runs",
         "manager/_run/runner.py",
-        "        log.add(report.agents.values())\n",
-        "",
+        "sorted(manager.agents(include_archived=True), key=lambda agent: agent.lsn)",
+        "[]",
+        JOBLOG,
+    ),
+    Weakening(
+        "job_log_has_the_last_attempts_only",
+        "manager/_run/runner.py",
+        "sorted(manager.agents(include_archived=True), key=lambda agent: agent.lsn)",
+        "report.agents.values()",
         JOBLOG,
     ),
     Weakening(

@@ -117,8 +117,11 @@ class _Estimate:
         return f"; ETA {timedelta(seconds=round(left_s))}"
 
 
-def show_outcome(report: RunReport, took_s: float) -> None:
-    """Print the failed tasks, what was not run and why, and a summary."""
+def show_outcome(report: RunReport, took_s: float, doubt: str) -> None:
+    """Print the failed tasks, what was not run and why, and a summary.
+
+    `doubt` says why the state that the run found may not be the user's, or is "".
+    """
     failed = [agent for agent in report.agents.values() if agent.status == "failed"]
     for agent in failed[:_FAILED_SHOWN]:
         reason = "; ".join((agent.reason or "").splitlines())
@@ -143,6 +146,8 @@ def show_outcome(report: RunReport, took_s: float) -> None:
     if report.others:
         tasks = f"{report.others} unfinished task{'' if report.others == 1 else 's'}"
         advice = "`subagents run` without TASKS runs all unfinished tasks"
+        if doubt:
+            advice = f"{doubt}; look at them before you run them: subagents list"
         say(f"not run: {tasks} outside TASKS; {advice}")
     parts = ""
     if report.ended_before:

@@ -12,7 +12,7 @@ import click
 
 from manager._cli.options import finite, state_dir_option, workspace_option
 from manager._cli.output import show_warnings
-from manager._cli.trust import hint_at_continued_lines, may_run
+from manager._cli.trust import doubt_of, hint_at_continued_lines, may_run
 
 if TYPE_CHECKING:
     from manager._run.tasks import Task
@@ -163,11 +163,11 @@ def run(
         takeover=takeover,
         joblog=joblog,
     )
-    prints = prints or tag
+    doubt = doubt_of(workspace, state_dir)  # before the run keeps others out of the state
     start_s = time.monotonic()
     with (
-        printing(is_tagged=tag) if prints else nullcontext() as printer,
-        progress(is_bar=not prints) as show_progress,
+        printing(is_tagged=tag) if prints or tag else nullcontext() as printer,
+        progress(is_bar=not (prints or tag)) as show_progress,
     ):
         report = run_tasks(
             workspace,
@@ -178,7 +178,7 @@ def run(
             on_start=resume_collector,
             on_change=show_progress,
         )
-    show_outcome(report, time.monotonic() - start_s)
+    show_outcome(report, time.monotonic() - start_s, doubt)
     return report.exit_code
 
 

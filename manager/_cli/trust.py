@@ -27,9 +27,10 @@ def may_run(workspace: str, state_dir: str, *, retry_failed: bool) -> bool:
     `subagents` makes each state for its owner alone. So a state to which others have access came
     here in another way, for example in an archive or a checkout.
     """
-    path = state_path(workspace, state_dir)
-    doubt = _doubt(workspace, path)
-    commands = _commands(path, retry_failed=retry_failed) if doubt else []
+    doubt = doubt_of(workspace, state_dir)
+    commands = (
+        _commands(state_path(workspace, state_dir), retry_failed=retry_failed) if doubt else []
+    )
     if not commands:
         return True
     count = f"{len(commands)} command{'' if len(commands) == 1 else 's'}"
@@ -59,8 +60,9 @@ def hint_at_continued_lines(tasks: Sequence[Task]) -> None:
         )
 
 
-def _doubt(workspace: str, path: str) -> str:
+def doubt_of(workspace: str, state_dir: str) -> str:
     """Return why the state may not be the user's, or "" if nothing says so."""
+    path = state_path(workspace, state_dir)
     try:
         mode = stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
         if mode & _OTHERS_ACCESS:

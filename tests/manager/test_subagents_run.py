@@ -170,15 +170,27 @@ def test_a_state_that_may_be_anothers_is_not_run(tmp_path: Path, doubt: str) -> 
     assert (tmp_path / "ran").exists()
 
 
+def test_a_run_of_a_file_warns_of_what_may_be_anothers(tmp_path: Path) -> None:
+    """A run of a file keeps others out of the state from then on, so it says what may be theirs."""
+    with SubAgentManager.open(tmp_path) as manager:
+        metadata = {"task": "line:x:1", "command": "touch ran"}
+        manager.spawn("touch ran", metadata=metadata, queued=True)
+    (tmp_path / ".subagents").chmod(0o755)
+    for is_first in (True, False):
+        messages = subagents("run", "-", cwd=tmp_path, stdin="true")[2]
+        assert "not run: 1 unfinished task outside TASKS" in messages
+        assert ("look at them before you run them: subagents list" in messages) == is_first
+
+
 def test_every_directory_above_a_state_is_looked_at(tmp_path: Path) -> None:
     """A state below a directory that others can write to may be anothers', whatever is above."""
     state = tmp_path / "a" / "b" / "state"
     state.mkdir(parents=True, mode=0o700)
     (tmp_path / "a").chmod(0o757)
-    path = str(tmp_path / "a" / "b" / "state")
-    assert trust._doubt(str(tmp_path), path).startswith(f"{tmp_path / 'a'}: others can write here")
+    where = str(tmp_path), "a/b/state"
+    assert trust.doubt_of(*where).startswith(f"{tmp_path / 'a'}: others can write here")
     (tmp_path / "a").chmod(0o755)
-    assert trust._doubt(str(tmp_path), path) == ""
+    assert trust.doubt_of(*where) == ""
 
 
 @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 4), (b"\n", 4)])

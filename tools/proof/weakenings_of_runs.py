@@ -151,6 +151,20 @@ ALL_OF = (
         ("tests/manager/test_subagents_run.py",),
     ),
     Weakening(
+        "directories_above_a_state_are_not_looked_at",
+        "manager/_cli/trust.py",
+        "in _directories(workspace, path):",
+        "in [workspace]:",
+        ("tests/manager/test_subagents_run.py",),
+    ),
+    Weakening(
+        "state_of_others_is_advised",
+        "manager/_cli/progress.py",
+        "        if doubt:\n",
+        "        if False:\n",
+        ("tests/manager/test_subagents_run.py",),
+    ),
+    Weakening(
         "group_killed_after_its_leader_was_reaped",
         "manager/_run/process.py",
         "        self.signal(signal.SIGKILL)\n        try:\n",

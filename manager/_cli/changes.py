@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
+from _journal_console.text import escaped
 
 from journal import LockedError
 from manager._cli.completion import complete_ref
@@ -23,7 +24,6 @@ from manager._cli.options import (
     workspace_option,
 )
 from manager._cli.output import print_lines, say, show_warnings
-from manager._run.plain import plain
 from manager.agent import ENDED
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -193,4 +193,4 @@ def _waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
 def _print(reply: dict[str, Any], output: str, text: str | None = None) -> int:
     if output == "json":
         return print_lines([json.dumps({"schema_version": 1} | reply, indent=2)])
-    return print_lines([text or f"{plain(reply['name'])}: {reply['status']}"])
+    return print_lines([text or f"{escaped(reply['name'])}: {reply['status']}"])

@@ -7,16 +7,31 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 import click
 from _journal_console import release_stdout
+from _journal_console.exits import (
+    CANT_OPEN,
+    CORRUPT,
+    FINE,
+    LOCKED,
+    NEGATIVE,
+    READER_GONE,
+    STOPPED_BY_SIGNAL,
+    TIMED_OUT,
+    WRONG_USAGE,
+    describe_lock,
+    describe_system,
+)
 
 from journal import CorruptionError, JournalError, LockedError, __version__
 from manager._cli.changes import VERBS
-from manager._cli.completion import PROGRAM, complete_ref, completion
+from manager._cli.completion import complete_ref, completion
 from manager._cli.options import form_option, state_dir_option, state_path, workspace_option
 from manager._cli.output import (
+    PROGRAM,
     as_json,
     description,
     print_lines,
@@ -39,12 +54,12 @@ def run_cli(args: list[str]) -> int:
     try:
         code = app.main(args, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return code if isinstance(code, int) else FINE
     except click.ClickException as error:
         error.show()
-        return 2
+        return WRONG_USAGE
     except click.Abort:
-        return 130
+        return STOPPED_BY_SIGNAL + signal.SIGINT
     except (JournalError, ManagerError, TasksError, OSError, ImportError) as error:
         release_stdout()
         say(_error_message(error))
@@ -54,28 +69,25 @@ def run_cli(args: list[str]) -> int:
             raise
         sys.stdout = stdout  # click replaced it, because the pipe was closed
         release_stdout()
-        return 141
+        return READER_GONE
 
 
 def _error_message(error: Exception) -> str:
     if isinstance(error, LockedError) and not error.is_this_process:
-        holder = "another process" if error.pid is None else f"process {error.pid}"
-        return f"{error.path}: locked by {holder}; stop it first, or look with: subagents list"
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return str(error)
+        return describe_lock(error.path, error.pid, "look with: subagents list")
+    return describe_system(error) if isinstance(error, OSError) else str(error)
 
 
 def _exit_code(error: Exception) -> int:
     codes: tuple[tuple[type[Exception], int], ...] = (
-        (LockedError, 5),
-        (CorruptionError, 3),
-        (TasksError, 2),
-        (TimeoutError, 124),
-        (LegacyError, 4),
-        (ManagerError, 1),
+        (LockedError, LOCKED),
+        (CorruptionError, CORRUPT),
+        (TasksError, WRONG_USAGE),
+        (TimeoutError, TIMED_OUT),
+        (LegacyError, CANT_OPEN),
+        (ManagerError, NEGATIVE),
     )
-    return next((code for kind, code in codes if isinstance(error, kind)), 4)
+    return next((code for kind, code in codes if isinstance(error, kind)), CANT_OPEN)
 
 
 _EXIT_CODES = """\b

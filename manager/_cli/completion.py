@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import click
 
-PROGRAM = "subagents"
+from manager._cli.output import PROGRAM
+
 _VARIABLE = "_SUBAGENTS_COMPLETE"
 
 

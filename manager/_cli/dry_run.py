@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 
+from _journal_console.text import escaped
+
 from manager._cli.options import state_path
 from manager._cli.output import print_lines, say
 from manager._run.admission import planned_commands
 from manager._run.joblog import command_text
-from manager._run.plain import plain
 from manager._run.tasks import Task
 from manager.view import read_fleet
 
@@ -27,7 +28,7 @@ def dry_run(workspace: str, state_dir: str, tasks: list[Task] | None, *, retry_f
             raise FileNotFoundError(errno.ENOENT, message, path) from None
         agents = []
     commands = planned_commands(agents, tasks, retry_failed=retry_failed)
-    code = print_lines(plain(command_text(command)) for command in commands)
+    code = print_lines(escaped(command_text(command)) for command in commands)
     total = "" if tasks is None else f" of {len(tasks)}"
     say(f"{len(commands)}{total} task{'' if len(commands) == 1 else 's'} would run now")
     return code

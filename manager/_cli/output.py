@@ -11,53 +11,41 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
 import click
-from _journal_console import release_stdout
+from _journal_console import release_stdout, text
+from _journal_console.exits import FINE, READER_GONE
+from _journal_console.text import escaped
 
 from manager._run.facts import attempt_of, exit_of
-from manager._run.plain import plain
 from manager.agent import Agent
 
+PROGRAM = "subagents"
 _BLOCKS = ("prompt", "reason", "result")
 
 
 def print_lines(lines: Iterable[str], *, each_at_once: bool = False) -> int:
-    """Print `lines`. Return 0, or 141 if the reader closed the pipe, as shells do for SIGPIPE."""
+    """Print `lines`. Return the exit code, which tells whether the reader closed the pipe."""
     try:
         for line in lines:
             print(line, flush=each_at_once)
         sys.stdout.flush()
     except BrokenPipeError:
         release_stdout()
-        return 141  # 128 + SIGPIPE
-    return 0
+        return READER_GONE
+    return FINE
 
 
 def say(message: str) -> None:
     """Print a message to stderr."""
-    with suppress(OSError):  # the reader or the terminal has gone
-        click.echo(f"subagents: {plain(message)}", err=True)
+    text.say(PROGRAM, message)
 
 
 def show_warnings() -> None:
-    """Print logged warnings to stderr from now to the end of the command.
-
-    They go to the `sys.stderr` of that moment, which a live progress bar may have replaced.
-    """
-    import logging  # here, because it takes a twentieth of a listing, which logs nothing
-
-    class Messages(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            with suppress(OSError):  # a closed stderr must not make the logging code fail
-                print(f"{record.name}: {plain(record.getMessage())}", file=sys.stderr)
-
-    messages, loggers = Messages(logging.WARNING), map(logging.getLogger, ("journal", "manager"))
-    for logger in loggers:
-        logger.addHandler(messages)
-        click.get_current_context().call_on_close(partial(logger.removeHandler, messages))
+    """Print logged warnings to stderr from now to the end of the command."""
+    shown = text.showing_log_messages(PROGRAM, "journal", "manager")
+    click.get_current_context().with_resource(shown)
 
 
 def _moment(at_ms: int) -> str:
@@ -74,13 +62,13 @@ def description(agent: dict[str, Any]) -> Iterator[str]:
         if value is None or name == "schema_version":
             continue
         if name in _BLOCKS:
-            lines = [plain(line) for line in value.removesuffix("\n").split("\n")]
+            lines = [escaped(line) for line in value.removesuffix("\n").split("\n")]
             yield from [f"{name}: {lines[0]}"] if len(lines) == 1 else [f"{name}:"]
             yield from (f"  {line}" for line in lines if len(lines) > 1)
         elif name.endswith("_at_ms"):
             yield f"{name}: {value}{_moment(value)}"
         else:
-            yield f"{name}: {plain(value) if isinstance(value, str) else json.dumps(value)}"
+            yield f"{name}: {escaped(value) if isinstance(value, str) else json.dumps(value)}"
 
 
 def as_json(agent: Agent) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from _journal_console.text import escaped
+
 from manager._run.printer import Printer
 from manager.outputs import Stream
 
@@ -17,5 +19,5 @@ def printing(*, is_tagged: bool) -> Iterator[Printer]:
     with suppress(OSError, ValueError):  # a stream that is no file
         fds["out"] = sys.stdout.fileno()
         fds["err"] = sys.stderr.fileno()
-    with Printer(fds, is_tagged=is_tagged) as printer:
+    with Printer(fds, tag=escaped if is_tagged else None) as printer:
         yield printer

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from _journal_console.text import one_line
+
 from manager._cli.output import say
 from manager._cli.table import cell
 from manager._run.options import GRACE_S
@@ -124,8 +126,7 @@ def show_outcome(report: RunReport, took_s: float, doubt: str) -> None:
     """
     failed = [agent for agent in report.agents.values() if agent.status == "failed"]
     for agent in failed[:_FAILED_SHOWN]:
-        reason = "; ".join((agent.reason or "").splitlines())
-        say(f"failed: {agent.name}: {cell(agent.prompt)}: {reason}")
+        say(f"failed: {agent.name}: {cell(agent.prompt)}: {one_line(agent.reason or '')}")
     if len(failed) > _FAILED_SHOWN:
         say(f"failed: {len(failed) - _FAILED_SHOWN} more; subagents list --status failed")
     if report.edited:

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 
 import click
 from _journal_console import release_stdout
+from _journal_console.exits import READER_GONE
 
 from manager._cli.completion import complete_ref
 from manager._cli.options import state_dir_option, state_path, workspace_option
@@ -57,7 +58,7 @@ def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool)
         _copy(reader)
     except BrokenPipeError:
         release_stdout()
-        return 141
+        return READER_GONE
     if following is not None and following.error is not None:
         raise following.error
     return _report_missing(ref, reader, "stderr" if stderr else "stdout")

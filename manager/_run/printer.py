@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from threading import Thread
 from typing import Self
 
-from manager._run.plain import plain
 from manager.outputs import Stream
 
 _LINE_BYTES_MAX = 1 << 16
@@ -23,9 +22,13 @@ class Printer:
     for it are dropped, and the run goes on.
     """
 
-    def __init__(self, fds: Mapping[Stream, int], *, is_tagged: bool) -> None:
+    def __init__(
+        self, fds: Mapping[Stream, int], *, tag: Callable[[str], str] | None = None
+    ) -> None:
+        """Start the thread. `tag` makes the tag of each line from the command's name. None: lines
+        have no tag."""
         self._fds = dict(fds)
-        self._is_tagged = is_tagged
+        self._tag = tag
         self._queue: SimpleQueue[tuple[Stream, bytes] | None] = SimpleQueue()
         self._put_bytes = 0  # changed by the event loop only
         self._written_bytes = 0  # changed by the thread only
@@ -37,9 +40,9 @@ class Printer:
         """True while so much is queued that no more should be read."""
         return self._put_bytes - self._written_bytes > _QUEUED_BYTES_MAX
 
-    def lines(self, stream: Stream, tag: str) -> LinePrinter:
-        """Return a printer of one stream of a command. If lines are tagged, `tag` precedes each."""
-        return LinePrinter(self, stream, f"{plain(tag)}\t".encode() if self._is_tagged else b"")
+    def lines(self, stream: Stream, name: str) -> LinePrinter:
+        """Return a printer of one stream of a command with this name."""
+        return LinePrinter(self, stream, f"{self._tag(name)}\t".encode() if self._tag else b"")
 
     def put(self, stream: Stream, lines: bytes) -> None:
         """Queue whole lines."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_inspect.rendering import text
+from _journal_console import text
 
 from journal import Options, Tables
 from manager import SubAgentManager

@@ -328,7 +328,7 @@ def test_4_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("journal_inspect.commands.info.show_info", show_info)
     answer = ask("info", make(tmp_path / "j"))
-    message = "RuntimeError: of a kind\\u001b\\u000anobody thought of"
+    message = "RuntimeError: of a kind\\u001b\\nnobody thought of"
     check_refused(answer, 4, message, "please report", f"in {__name__}, line ")
     check_refused(child_main("m.missing_extra = lambda: 1 / 0"), 4, "ZeroDivisionError")
 

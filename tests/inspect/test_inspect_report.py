@@ -221,7 +221,7 @@ def test_payloads_are_text(tmp_path: Path) -> None:
 
 
 def report_page_safe(text: str) -> str:
-    from journal_inspect.rendering.text import escaped
+    from _journal_console.text import escaped
 
     return escaped(text)
 

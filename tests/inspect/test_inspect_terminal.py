@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from _journal_console import text
 from journal_inspect.commands.cli import cli
-from journal_inspect.rendering import progress, text
+from journal_inspect.rendering import progress
 
 import journal
 from manager import SubAgentManager

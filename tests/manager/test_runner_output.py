@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _journal_console.text import escaped
 
 from manager._run.facts import exit_of
 from manager._run.printer import Printer
@@ -169,7 +170,7 @@ def test_lines_of_commands_do_not_mix(tmp_path: Path, pipes: tuple[int, int]) ->
     read, write = pipes
     script = "for i in 1 2 3; do printf {0}; sleep 0.01; echo; done; printf {0}"
     lines = [json.dumps({"name": name, "command": script.format(name * 9)}) for name in ("a", "b")]
-    with Printer({"out": write, "err": write}, is_tagged=True) as printer:
+    with Printer({"out": write, "err": write}, tag=escaped) as printer:
         run(tmp_path, *lines, "echo unnamed >&2", printer=printer)
     os.close(write)
     printed = os.read(read, 1 << 16).splitlines()
@@ -182,10 +183,10 @@ def test_a_tag_is_one_line(tmp_path: Path, pipes: tuple[int, int]) -> None:
     """A tag of several lines, or that controls a terminal, is escaped. What is printed is not."""
     read, write = pipes
     line = json.dumps({"command": "printf '\\033[1m\\n'\necho b", "prompt": "é\n\t\x1b"})
-    with Printer({"out": write}, is_tagged=True) as printer:
+    with Printer({"out": write}, tag=escaped) as printer:
         run(tmp_path, line, printer=printer)
     os.close(write)
-    assert os.read(read, 1 << 16).decode() == "é\\n\\t\\x1b\t\x1b[1m\né\\n\\t\\x1b\tb\n"
+    assert os.read(read, 1 << 16).decode() == "é\\n\\t\\u001b\t\x1b[1m\né\\n\\t\\u001b\tb\n"
 
 
 def test_a_reader_that_stops_reading_delays_no_timeout(
@@ -193,7 +194,7 @@ def test_a_reader_that_stops_reading_delays_no_timeout(
 ) -> None:
     """If nobody reads, commands that print are held up at a bound, and timeouts still strike."""
     read, write = pipes
-    with Printer({"out": write}, is_tagged=False) as printer:
+    with Printer({"out": write}) as printer:
         noisy, quiet = agents(run(tmp_path, "yes", "sleep 100", printer=printer, timeout_s=0.5))
         assert {noisy.status, quiet.status} == {"failed"}
         assert noisy.checkpoint["stdout"]["bytes"] < 4 << 20
@@ -210,7 +211,7 @@ def test_a_reader_that_has_gone_stops_no_command(tmp_path: Path) -> None:
     """When the reader of the printed lines goes away, the run goes on and keeps the output."""
     read, write = os.pipe()
     os.close(read)
-    with Printer({"out": write}, is_tagged=False) as printer:
+    with Printer({"out": write}) as printer:
         assert run(tmp_path, "seq 10000", printer=printer).exit_code == 0
     os.close(write)
     assert len(kept(tmp_path)["out.0"]) == 48894
@@ -243,7 +244,7 @@ def test_output_is_read_to_its_end_even_if_nobody_takes_the_lines(
 ) -> None:
     """A command that has ended while its lines were held up still has all of its output kept."""
     monkeypatch.setattr(Printer, "is_full", property(lambda printer: True))
-    with Printer({}, is_tagged=False) as printer:
+    with Printer({}) as printer:
         agent = only(run(tmp_path, "seq 1000; echo why >&2", printer=printer))
     assert kept(tmp_path)["out.0"].endswith(b"\n1000\n")
     assert agent.checkpoint["stderr"]["bytes"] == 4

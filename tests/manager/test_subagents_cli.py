@@ -38,8 +38,9 @@ def test_list_as_text_is_a_line_for_each_agent(fleet: Path) -> None:
     head, *lines = out.splitlines()
     assert head.split()[:2] == ["AGENT", "STATUS"]
     assert [line.split()[1] for line in lines] == ["completed", "queued", "failed"]
-    assert "first line" in lines[0]
-    assert "a\\x1b[31m\\rb\\x9b\\u202e\\x07" in lines[1]
+    assert "first line\\nsecond line" in lines[0]
+    assert "why\\na\\u001b" in lines[2]
+    assert "a\\u001b[31m\\rb\\u009b\\u202e\\u0007" in lines[1]
     assert_harmless(out)
 
 
@@ -74,7 +75,7 @@ def test_show_prints_all_fields(fleet: Path) -> None:
     assert (code, agent.keys(), agent["result"]) == (0, KEYS, "one\ntwo\n")
     assert subagents("show", agent["agent_id"], cwd=fleet)[1] == out
     _, out, _ = subagents("show", NASTY, cwd=fleet)
-    assert "prompt: a\\x1b[31m" in out
+    assert "prompt: a\\u001b[31m" in out
     assert_harmless(out)
 
 

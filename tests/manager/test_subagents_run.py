@@ -46,7 +46,7 @@ def test_run_lists_failed_tasks(tmp_path: Path) -> None:
         code, _, messages = subagents("run", "-", cwd=tmp_path, stdin=f"{line}\ntrue\n")
         assert code == 1
         assert "failed: bad: " in messages
-        assert "exit 7; a\\x1b[31m" in messages
+        assert "exit 7\\na\\u001b[31m" in messages
         assert "2 tasks: 1 completed, 1 failed" in messages
         assert_harmless(messages)
 

@@ -1,5 +1,5 @@
-"""The start of both command lines, `subagents` and `journal-inspect`: the standard streams, and the
-check that their extra is installed.
+"""The parts that both command lines, `subagents` and `journal-inspect`, share: the standard
+streams, the check that their extra is installed, and in its modules their text and exit codes.
 
 This is a package of its own, which imports only the standard library, so that `--help` need not
 wait for the import of `journal` or `manager`.

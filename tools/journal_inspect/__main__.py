@@ -7,9 +7,10 @@ import signal
 import sys
 
 from _journal_console import LACKS_EXTRA, missing_extra, release_stdout, repair_streams
+from _journal_console.exits import STOPPED_BY_SIGNAL
 
-from journal_inspect.exits import STOPPED_BY_SIGNAL, explain
-from journal_inspect.rendering.text import say
+from journal_inspect.exits import explain
+from journal_inspect.rendering.messages import say
 
 
 def main() -> int:

@@ -15,16 +15,20 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from _journal_console.exits import (
+    CANT_OPEN,
+    CORRUPT,
+    LOCKED,
+    NEGATIVE,
+    READER_GONE,
+    STOPPED_BY_SIGNAL,
+    TIMED_OUT,
+    describe_lock,
+    describe_system,
+)
+
 if TYPE_CHECKING:
     from journal import CorruptionError
-
-FINE = 0
-NEGATIVE = 1
-CORRUPT = 3
-CANT_OPEN = 4
-LOCKED = 5
-TIMED_OUT = 124
-STOPPED_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
 _NEXT_STEPS: dict[type[OSError], str] = {
     FileNotFoundError: "give the path of a journal's directory",
@@ -54,7 +58,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return STOPPED_BY_SIGNAL + signal.SIGINT, ""
     if isinstance(error, BrokenPipeError):
-        return STOPPED_BY_SIGNAL + signal.SIGPIPE, ""
+        return READER_GONE, ""
     if isinstance(error, MemoryError):
         return CANT_OPEN, (
             "this needs more memory than there is; nothing was changed; raise the limit, or run it "
@@ -91,9 +95,8 @@ def _explain_journal(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, MirrorError) and error.reason is MirrorReason.DAMAGED:
         return CORRUPT, str(error)
     if isinstance(error, LockedError) and error.host is None:
-        holder = f"process {error.pid}" if error.pid else "another process"
-        text = f"{error.path}: locked by {holder}; stop it first, "
-        text += "or use journal-inspect log and verify, which need no lock"
+        instead = "use journal-inspect log and verify, which need no lock"
+        text = describe_lock(error.path, error.pid, instead)
     elif isinstance(error, CorruptionError):
         text = _describe_damage(error)
     elif isinstance(error, NotAJournalError):
@@ -105,7 +108,7 @@ def _explain_journal(error: BaseException) -> tuple[int, str] | None:
 
 def _describe_damage(error: CorruptionError) -> str:
     from journal import DamageReason
-    from journal_inspect.rendering.text import command
+    from journal_inspect.rendering.messages import command
 
     if error.reason is DamageReason.OVERTAKEN:
         return f"{error.path}: {error.what}; nothing is damaged; try again"
@@ -120,7 +123,7 @@ def _describe_damage(error: CorruptionError) -> str:
 
 
 def _suggest_journal(path: str) -> str:
-    from journal_inspect.rendering.text import command
+    from journal_inspect.rendering.messages import command
 
     journal = os.path.join(path, ".subagents")
     if os.path.isdir(journal):
@@ -141,8 +144,7 @@ def _explain_system(error: BaseException) -> tuple[int, str] | None:
         return None
     steps = (step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind))
     step = next(steps, "nothing was changed; fix that, then try again")
-    cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return CANT_OPEN, f"{cause}; {step}"
+    return CANT_OPEN, f"{describe_system(error)}; {step}"
 
 
 def _explain_own(error: BaseException) -> tuple[int, str]:

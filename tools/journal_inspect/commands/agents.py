@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from _journal_console.exits import FINE, NEGATIVE
+from _journal_console.text import one_line, put_lines, table
+
 from journal_inspect.commands.fleets import Moment, get_agent, open_fleet
-from journal_inspect.exits import FINE, NEGATIVE
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, as_object, put_objects
 from journal_inspect.rendering.renderer import REDACTED, Renderer
-from journal_inspect.rendering.text import command, escaped, put_lines, say, table
 from manager import Agent
 
 _HEADER = ("AGENT", "NAME", "STATUS", "PARENT", "STEPS", "TOKENS", "UPDATED", "WHAT")
@@ -98,7 +100,7 @@ def _row(agent: Agent, renderer: Renderer, indent: str = "") -> tuple[object, ..
 def _what(agent: Agent, renderer: Renderer) -> str:
     field = next((name for name in ("reason", "result") if getattr(agent, name)), "prompt")
     # Escapes are longer than their characters, so cut after escaping.
-    text = escaped(_shown(field, getattr(agent, field), renderer))
+    text = one_line(_shown(field, getattr(agent, field), renderer))
     return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 3]}..."
 
 

@@ -6,12 +6,15 @@ import os
 import shutil
 from contextlib import suppress
 
+from _journal_console.exits import FINE
+from _journal_console.text import put_facts, size
+
 from journal import JournalError, JournalReader, backup
 from journal_inspect.commands.backup_output import Copied, copy_output
-from journal_inspect.exits import FINE, RefusedError
+from journal_inspect.exits import RefusedError
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, put_facts, say, size
 
 
 def make_backup(path: str, renderer: Renderer, dest: str, *, with_output: bool) -> int:

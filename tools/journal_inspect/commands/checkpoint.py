@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from _journal_console.exits import FINE, NEGATIVE
+from _journal_console.text import put_facts, size
+
 from journal import Checkpoint, JournalReader
-from journal_inspect.exits import FINE, NEGATIVE
 from journal_inspect.rendering.kinds import may_have_tables
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import as_object, dumps, put_objects
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, put_facts, say, size
 
 
 def show_checkpoint(reader: JournalReader, renderer: Renderer, *, lsn: int | None) -> int:

@@ -14,7 +14,7 @@ from _journal_console import release_stdout
 
 from journal_inspect.commands import verbs, verbs_fleet, verbs_mirror, verbs_other, verbs_tables
 from journal_inspect.exits import explain
-from journal_inspect.rendering.text import say
+from journal_inspect.rendering.messages import say
 
 _AFTER_A_CRASH = (
     ("journal-inspect info PATH", "show what the journal contains and what the next open would do"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import click
+from _journal_console.exits import FINE
 from click.shell_completion import get_completion_class
-
-from journal_inspect.exits import FINE
 
 _PROGRAM = "journal-inspect"
 

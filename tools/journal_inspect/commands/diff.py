@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from _journal_console.exits import FINE, NEGATIVE
+from _journal_console.text import count_of, put_lines, table
+
 from journal_inspect.commands.changes import changed_fields, describe_changes
 from journal_inspect.commands.fleets import Moment, open_fleet
-from journal_inspect.exits import FINE, NEGATIVE
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, dumps, put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, count_of, put_lines, say, table
 from manager import Agent, FleetView
 
 _HEADER = ("CHANGE", "AGENT", "NAME", "FIELDS")

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from _journal_console.exits import FINE
+from _journal_console.text import count_of
+
 from journal import Key, TablesView
 from journal_inspect.commands.moments import Time
 from journal_inspect.commands.tables_views import no_table, open_tables, tables_command
-from journal_inspect.exits import FINE, NothingFoundError
+from journal_inspect.exits import NothingFoundError
+from journal_inspect.rendering.messages import say
 from journal_inspect.rendering.objects import put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import count_of, say
 
 Prefix = str | bytes | tuple[int | str | bytes, ...]
 

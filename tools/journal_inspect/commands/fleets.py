@@ -12,8 +12,8 @@ from journal_inspect.commands.moments import Time
 from journal_inspect.diagnosis.log_end import find_end, is_large
 from journal_inspect.exits import NothingFoundError, RefusedError
 from journal_inspect.rendering.entries import is_managers
+from journal_inspect.rendering.messages import command
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command
 from manager import Agent, FleetView, ManagerError, UnknownAgentError, read_fleet
 
 T = TypeVar("T")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 import click
+from _journal_console.exits import FINE
 
 from journal import Follower, follow
-from journal_inspect.exits import FINE, TimedOutError
+from journal_inspect.exits import TimedOutError
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, dumps, put_one, versioned
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, say
 
 _SHOW_S = 1.0
 

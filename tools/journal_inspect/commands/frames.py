@@ -6,22 +6,16 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import accumulate
 
+from _journal_console.exits import FINE, NEGATIVE
+from _journal_console.text import cut, escaped, painted, put_lines, terminal_width
+
 from journal import FrameInfo, JournalReader
 from journal_inspect.commands.log import Wanted
 from journal_inspect.diagnosis.retention import describe_kept
-from journal_inspect.exits import FINE, NEGATIVE
 from journal_inspect.rendering.entries import SHORT_CHARS, has_tables
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, dumps, put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer, shortened
-from journal_inspect.rendering.text import (
-    command,
-    cut,
-    escaped,
-    painted,
-    put_lines,
-    say,
-    terminal_width,
-)
 
 _HEADER = (
     *(f"{'OFFSET':>10}", f"{'BYTES':>8}", f"{'STATE':<7}", f"{'FIRST LSN':>9}", f"{'COUNT':>6}"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from _journal_console.exits import FINE
+
 from journal import Key
 from journal_inspect.commands.moments import Time
 from journal_inspect.commands.tables_views import no_table, of_part, open_tables
-from journal_inspect.exits import FINE, NothingFoundError
+from journal_inspect.exits import NothingFoundError
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import dumps, put_one, versioned
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, say
 
 _MISSING = object()
 

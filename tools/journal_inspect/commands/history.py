@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from _journal_console.exits import FINE
+from _journal_console.text import count_of, put_lines, table
+
 from journal import JournalReader
 from journal_inspect.commands.changes import changed_fields, describe_changes
 from journal_inspect.commands.fleets import Moment, ask_fleet, check_end, find_lsn, unknown
-from journal_inspect.exits import FINE, NothingFoundError
+from journal_inspect.exits import NothingFoundError
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, count_of, put_lines, say, table
 from manager import AgentChange, UnknownAgentError, read_history
 
 _HEADER = ("LSN", "WHEN", "KIND", "STATUS", "CHANGED")

@@ -8,6 +8,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from _journal_console.exits import CORRUPT, FINE, NEGATIVE
+from _journal_console.text import age, put_facts, put_lines, size, table
+
 from journal import Checkpoint, JournalReader, RecoveryPreview, SegmentInfo, preview_recovery
 from journal_inspect.diagnosis.damage import (
     Range,
@@ -18,10 +21,9 @@ from journal_inspect.diagnosis.damage import (
 )
 from journal_inspect.diagnosis.recovery import durable_lsn, recovery_of
 from journal_inspect.diagnosis.retention import list_files
-from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, as_object, put_one, versioned
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import age, command, put_facts, put_lines, say, size, table
 
 _SEGMENTS = ("SEGMENT", "STATE", "EPOCH", "FIRST LSN", "LAST LSN", "DURABLE", "FRAMES", "SIZE")
 _CHECKPOINTS = ("CHECKPOINT", "LSN", "EPOCH", "ITEMS", "SIZE", "CREATED", "AGE")

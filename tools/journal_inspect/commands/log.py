@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from _journal_console.exits import CORRUPT, FINE, NEGATIVE
+from _journal_console.text import count_of, put_lines
+
 from journal import CompactedError, CorruptionError, Entry, JournalReader
 from journal_inspect.commands.matching import Matcher
 from journal_inspect.commands.moments import Time, lsn_at
 from journal_inspect.diagnosis.log_end import DamagedEnd, find_end, is_large
 from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
-from journal_inspect.exits import CORRUPT, FINE, NEGATIVE, TimedOutError
+from journal_inspect.exits import TimedOutError
 from journal_inspect.rendering.entries import Lines, without_large
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import put_objects
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, count_of, put_lines, say
 
 _FOLLOWED = 10  # entries that `-f` shows first, as tail and journalctl do
 _POLL_S = 0.02  # between two checks for new entries

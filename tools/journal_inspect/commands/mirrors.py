@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
+from _journal_console.exits import CORRUPT, FINE, NEGATIVE
+from _journal_console.text import escaped, painted, put_facts, put_lines
 
 from journal import MirrorFinding, MirrorInfo, mirror_info, verify_mirror
-from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
+from journal_inspect.rendering.messages import say
 from journal_inspect.rendering.objects import (
     JSON,
     as_object,
@@ -18,7 +20,6 @@ from journal_inspect.rendering.objects import (
 )
 from journal_inspect.rendering.progress import counter
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import escaped, painted, put_facts, put_lines, say
 
 _EXITS = {"damage": CORRUPT, "gap": NEGATIVE, "store": NEGATIVE, "stray": FINE}
 

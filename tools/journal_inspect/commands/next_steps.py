@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from _journal_console.text import count_of
+
 from journal import Finding, JournalReader, RecoveryPreview
 from journal_inspect.diagnosis.advice import Action, Advice, advise
 from journal_inspect.diagnosis.damage import AfterDamage
 from journal_inspect.rendering.entries import is_managers
-from journal_inspect.rendering.text import command, count_of
+from journal_inspect.rendering.messages import command
 
 
 def advice_on(

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from _journal_console.text import count_of
+
 from journal import (
     TABLES_APPLICATION_PREFIX,
     Journal,
@@ -23,8 +25,8 @@ from journal import (
 from journal_inspect.diagnosis import damage
 from journal_inspect.exits import RefusedError
 from journal_inspect.rendering.entries import is_managers
+from journal_inspect.rendering.messages import command
 from journal_inspect.rendering.objects import JSON, as_object
-from journal_inspect.rendering.text import command, count_of
 
 _MARKER = "MIRROR"
 _BYTES_MAX = 1 << 26  # the largest payload of a frame

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+from _journal_console.exits import FINE, NEGATIVE
+from _journal_console.text import put_facts
 
 from journal import (
     TABLES_APPLICATION_PREFIX,
@@ -17,10 +19,10 @@ from journal import (
     ReappendReport,
     reappend,
 )
-from journal_inspect.exits import FINE, NEGATIVE, RefusedError
+from journal_inspect.exits import RefusedError
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, put_facts, say
 
 _MARKER = "MIRROR"
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 import click
+from _journal_console.exits import CORRUPT, FINE, NEGATIVE
+from _journal_console.text import count_of, put_facts, put_lines, table
 
 from journal import (
     CompactedError,
@@ -25,11 +27,11 @@ from journal_inspect.commands.next_steps import advice_on, describe_copies
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, Loss, joined, read_after_damage
 from journal_inspect.diagnosis.retention import describe_kept
-from journal_inspect.exits import CORRUPT, FINE, NEGATIVE, NothingFoundError
+from journal_inspect.exits import NothingFoundError
 from journal_inspect.rendering.entries import is_managers
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, count_of, put_facts, put_lines, say, table
 
 _PARTS_SHOWN = 5
 _HEADER = ("LOST OF AGENT", "NAME", "RECORDS", "FIRST LSN", "LAST LSN", "KINDS")

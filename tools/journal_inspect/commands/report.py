@@ -15,10 +15,12 @@ from functools import cache
 from importlib.resources import files
 from typing import IO, TYPE_CHECKING
 
+from _journal_console.exits import CORRUPT, FINE
+
 from journal import JournalReader
-from journal_inspect.exits import CORRUPT, FINE, RefusedError
+from journal_inspect.exits import RefusedError
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.output_file import check_replaceable, output_file
-from journal_inspect.rendering.text import command, say
 from journal_inspect.report.data import observe
 from journal_inspect.report.page import page
 

@@ -6,14 +6,16 @@ import os
 from contextlib import suppress
 
 import click
+from _journal_console.exits import FINE
+from _journal_console.text import put_facts, size
 
 from journal import restore
 from journal_inspect.commands.moments import Time
-from journal_inspect.exits import FINE, RefusedError
+from journal_inspect.exits import RefusedError
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import as_object, put_one
 from journal_inspect.rendering.progress import counter
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, put_facts, say, size
 
 
 def restore_mirror(

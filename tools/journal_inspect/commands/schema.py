@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from journal_inspect.exits import FINE
+from _journal_console.exits import FINE
 
 
 def read_schema(verb: str) -> str:

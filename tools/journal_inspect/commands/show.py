@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from _journal_console.exits import FINE
+from _journal_console.text import escaped, fact_lines, painted, put_lines, wrapped
+
 from journal_inspect.commands.agents import agent_object
 from journal_inspect.commands.fleets import Moment, get_agent, open_fleet
-from journal_inspect.exits import FINE
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, dumps
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import (
-    command,
-    escaped,
-    fact_lines,
-    painted,
-    put_lines,
-    say,
-    wrapped,
-)
 
 _LONG = ("prompt", "reason", "result")
 

@@ -9,13 +9,16 @@ from dataclasses import fields
 from itertools import chain
 from typing import IO
 
+from _journal_console.exits import FINE
+from _journal_console.text import count_of
+
 from journal import JournalReader
 from journal_inspect.commands.fleets import Moment, open_fleet
-from journal_inspect.exits import FINE, RefusedError
+from journal_inspect.exits import RefusedError
+from journal_inspect.rendering.messages import say
 from journal_inspect.rendering.objects import JSON, plain, put_objects, versioned
 from journal_inspect.rendering.output_file import output_file
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import count_of, say
 from manager import Agent, FleetView
 
 _NAMES = [field.name for field in fields(Agent)]

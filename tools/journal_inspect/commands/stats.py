@@ -9,17 +9,19 @@ from itertools import islice
 from typing import Any
 
 import msgpack
+from _journal_console.exits import CORRUPT, FINE
+from _journal_console.text import count_of, put_facts, put_lines, size, table
 
 from journal import FrameInfo, Histogram, JournalReader, LargeRecord, TableWrite
 from journal_inspect.commands.log import Wanted
 from journal_inspect.commands.moments import lsn_at
 from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
-from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
+from journal_inspect.exits import NothingFoundError
 from journal_inspect.rendering.kinds import agent_of, kind_of, name_of, writes_of
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, put_one, versioned
 from journal_inspect.rendering.progress import bar
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, count_of, put_facts, put_lines, say, size, table
 
 _MINUTE_NS = 60 * 10**9
 _DAY_NS = 24 * 60 * _MINUTE_NS

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import msgpack
+from _journal_console.exits import FINE
+from _journal_console.text import count_of, put_lines, size, table
 
 from journal import TableView
 from journal_inspect.commands.moments import Time
 from journal_inspect.commands.tables_views import of_part, open_tables
-from journal_inspect.exits import FINE, NothingFoundError
+from journal_inspect.exits import NothingFoundError
+from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, count_of, put_lines, say, size, table
 
 
 def show_tables(path: str, renderer: Renderer, at: int | Time | None, part: str | None) -> int:

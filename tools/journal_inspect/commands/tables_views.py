@@ -13,8 +13,8 @@ from journal import (
 from journal_inspect.commands.moments import Time, find_lsn
 from journal_inspect.diagnosis.log_end import find_end, is_large
 from journal_inspect.exits import NothingFoundError, RefusedError
+from journal_inspect.rendering.messages import command
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command
 
 
 def open_tables(

@@ -33,7 +33,7 @@ def restore(url: str, directory: str, renderer: Renderer, lsn: int | None, at: T
     that was restored to an earlier moment needs a new mirror.
     """
     from journal_inspect.commands.restoring import restore_mirror
-    from journal_inspect.rendering.text import showing_log_messages
+    from journal_inspect.rendering.messages import showing_log_messages
 
     with showing_log_messages():
         return restore_mirror(url, directory, renderer, lsn=lsn, at=at)
@@ -72,7 +72,7 @@ def follow(
     everything, whenever the LSN changes, but at most once a second.
     """
     from journal_inspect.commands.following import follow_mirror
-    from journal_inspect.rendering.text import showing_log_messages
+    from journal_inspect.rendering.messages import showing_log_messages
 
     with showing_log_messages():
         return follow_mirror(
@@ -169,7 +169,7 @@ def reappend(
     changes again, or say with --application that it takes them.
     """
     from journal_inspect.commands.reappending import show_reappend
-    from journal_inspect.rendering.text import showing_log_messages
+    from journal_inspect.rendering.messages import showing_log_messages
 
     with showing_log_messages():
         return show_reappend(

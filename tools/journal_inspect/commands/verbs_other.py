@@ -43,7 +43,7 @@ def backup(path: str, renderer: Renderer, dest: str, with_output: bool) -> int:
     it leaves out the directory `output`, in which `subagents run` keeps what commands print.
     """
     from journal_inspect.commands.backup import make_backup
-    from journal_inspect.rendering.text import showing_log_messages
+    from journal_inspect.rendering.messages import showing_log_messages
 
     with showing_log_messages():
         return make_backup(path, renderer, dest, with_output=with_output)
@@ -104,7 +104,7 @@ def repair(
     Exits with 3 while the journal is damaged.
     """
     from journal_inspect.commands.repair import show_repair
-    from journal_inspect.rendering.text import showing_log_messages
+    from journal_inspect.rendering.messages import showing_log_messages
 
     with showing_log_messages():
         return show_repair(

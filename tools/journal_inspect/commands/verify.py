@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from _journal_console.exits import CORRUPT, FINE, NEGATIVE
+from _journal_console.text import count_of, escaped, painted, put_lines, wrapped
+
 from journal import Finding, JournalReader, RecoveryPreview
 from journal_inspect.commands.next_steps import advice_on, next_steps
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, read_after_damage
-from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
+from journal_inspect.rendering.messages import say, say_commands
 from journal_inspect.rendering.objects import JSON, as_object, dumps, put_objects, versioned
 from journal_inspect.rendering.progress import bar
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import (
-    count_of,
-    escaped,
-    painted,
-    put_lines,
-    say,
-    say_commands,
-    wrapped,
-)
 
 # A corruption is one of these only if an open would refuse.
 _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from _journal_console.text import count_of
+
 from journal import FrameInfo, JournalReader, RecoveryPreview
 from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
 from journal_inspect.rendering.objects import JSON
-from journal_inspect.rendering.text import count_of
 
 Range = tuple[int, int]  # the first and the last LSN
 _RANGES_SHOWN = 5

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal import DamageReason, JournalReader, preview_recovery
-from journal_inspect.rendering.text import command
+from journal_inspect.rendering.messages import command
 
 _SCAN_BYTES_MAX = 1 << 26  # a check takes a tenth of a second or two
 

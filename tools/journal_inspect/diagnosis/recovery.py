@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from _journal_console.text import count_of
+
 from journal import (
     Checkpoint,
     DamageReason,
@@ -13,7 +15,6 @@ from journal import (
     preview_recovery,
 )
 from journal_inspect.diagnosis.damage import preview_of
-from journal_inspect.rendering.text import count_of
 
 
 @dataclass(frozen=True, slots=True)

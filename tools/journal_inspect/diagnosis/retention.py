@@ -12,7 +12,7 @@ from journal import (
     SegmentInfo,
     preview_recovery,
 )
-from journal_inspect.rendering.text import command
+from journal_inspect.rendering.messages import command
 
 _ATTEMPTS = 5  # while a live writer compacts away the files that were listed
 

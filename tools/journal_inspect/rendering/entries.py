@@ -7,6 +7,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from _journal_console.text import cut, escaped, size, terminal_width
+
 from journal import CorruptionError, Entry, JournalReader, LargeRecord
 from journal_inspect.rendering.kinds import (
     FILLER_KIND,
@@ -20,9 +22,9 @@ from journal_inspect.rendering.kinds import (
     tables_record_of,
     writes_of,
 )
+from journal_inspect.rendering.messages import say
 from journal_inspect.rendering.objects import JSON, dumps, versioned
 from journal_inspect.rendering.renderer import Renderer, shortened
-from journal_inspect.rendering.text import cut, escaped, say, size, terminal_width
 
 if TYPE_CHECKING:
     from journal import TableWrite

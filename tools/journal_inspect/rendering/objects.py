@@ -16,8 +16,7 @@ from functools import cache
 from typing import Any, Literal
 
 import msgpack
-
-from journal_inspect.rendering.text import escaped, put_lines
+from _journal_console.text import escaped, put_lines
 
 Format = Literal["text", "json", "jsonl"]
 JSON = Any

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from _journal_console.text import size, terminal_width
+
 from journal import JournalReader
-from journal_inspect.rendering.text import size, terminal_width
 
 Progress = Callable[[int], object]
 _STEPS = 200

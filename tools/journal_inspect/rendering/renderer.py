@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from _journal_console.text import local_time
+
 from journal_inspect.rendering.kinds import field_names, tables_record_of, writes_of
 from journal_inspect.rendering.objects import JSON, Format, is_json, plain
-from journal_inspect.rendering.text import local_time
 
 if TYPE_CHECKING:
     from journal import Key, TableWrite

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 
-from journal_inspect.rendering.text import count_of
+from _journal_console.text import count_of
+
 from journal_inspect.report.data import Step
 
 _S, _MIN, _H, _D = 1000, 60_000, 3_600_000, 86_400_000

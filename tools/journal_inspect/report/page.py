@@ -8,10 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from _journal_console.text import count_of, escaped, size
+
 from journal import Finding, preview_recovery
 from journal_inspect.diagnosis.recovery import durable_lsn
 from journal_inspect.rendering.renderer import REDACTED
-from journal_inspect.rendering.text import count_of, escaped, size
 from journal_inspect.report.axis import (
     LABELLED,
     TICK_STEPS_MS,

@@ -1,18 +1,26 @@
 """Text: lines for people, without characters that control a terminal.
 
-A journal's data is untrusted. Every character that is not printable, such as the C0 and C1 control
-characters and those that change the text direction, is written as a JSON escape.
+The data is untrusted. Every character that does not print, such as the C0 and C1 control
+characters, those that change the text direction, and invisible ones, is written as a JSON escape.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TextIO
+from unicodedata import category, east_asian_width
 
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+# What `str.isprintable` lets pass, although it takes no place or looks like a space.
+_INVISIBLE = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    r"\U000e0100-\U000e01ef]"
+)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _CELL_MIN = 12
 _FOLDED_MIN = 32  # room for the longest usual word, a time
@@ -24,50 +32,65 @@ _COLOURS = {
 }
 
 
-def say(message: str) -> None:
-    """Print a message to stderr, after the data that was printed before it."""
+def say(program: str, message: str) -> None:
+    """Print a message of a program to stderr, after the data that was printed before it."""
     with suppress(OSError):  # a closed pipe is reported where data is written
         sys.stdout.flush()
-    with suppress(OSError):
-        print(f"journal-inspect: {escaped(message)}", file=sys.stderr)
-
-
-def say_commands(steps: Sequence[tuple[str, str]]) -> None:
-    """Print commands to stderr, each in a line of its own with what it does."""
-    width = max((len(line) for line, _ in steps), default=0)
-    with suppress(OSError):
-        for line, purpose in steps:
-            row = f"  {line:<{width}}  # {purpose}" if purpose else f"  {line}"
-            print(escaped(row), file=sys.stderr)
+    with suppress(OSError):  # the reader or the terminal has gone
+        print(f"{program}: {escaped(message)}", file=sys.stderr)
 
 
 @contextmanager
-def showing_log_messages() -> Iterator[None]:
-    """Print the engine's warnings. Only verbs that write use this: importing `logging` is slow."""
+def showing_log_messages(program: str, *loggers: str) -> Iterator[None]:
+    """Print the warnings of these loggers. Importing `logging` is slow, so only commands that write
+    use this. The messages go to the `sys.stderr` of that moment, which a live progress bar may have
+    replaced."""
     import logging
 
     class Messages(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            say(record.getMessage())
+            say(program, record.getMessage())
 
-    messages, log = Messages(logging.WARNING), logging.getLogger("journal")
-    log.addHandler(messages)
+    messages, logs = Messages(logging.WARNING), [logging.getLogger(name) for name in loggers]
+    for log in logs:
+        log.addHandler(messages)
     try:
         yield
     finally:
-        log.removeHandler(messages)
+        for log in logs:
+            log.removeHandler(messages)
 
 
 def escaped(text: str) -> str:
-    """Return `text` with its unprintable characters as JSON escapes."""
-    return text if text.isprintable() else "".join(map(_escaped, text))
+    """Return `text` with the characters that don't print as JSON escapes."""
+    if text.isprintable() and (text.isascii() or not _INVISIBLE.search(text)):
+        return text
+    return "".join(map(_escaped, text))
+
+
+def one_line(text: str) -> str:
+    """Return a text of any number of lines as one, without the newline at its end."""
+    return escaped(text.removesuffix("\n"))
 
 
 def _escaped(character: str) -> str:
-    if character.isprintable():
+    if character.isprintable() and not _INVISIBLE.match(character):
         return character
+    if short := _SHORT.get(character):
+        return short
     # Two escapes for a character beyond 16 bits, as in JSON.
     return "\\u" + character.encode("utf-16-be", "surrogatepass").hex(":", 2).replace(":", "\\u")
+
+
+def width(text: str) -> int:
+    """Return the number of columns that `text`, which is printable, takes on a terminal."""
+    return len(text) if text.isascii() else sum(map(_width_of, text))
+
+
+def _width_of(character: str) -> int:
+    if category(character) in ("Mn", "Me"):
+        return 0  # an accent on the character before it
+    return 2 if east_asian_width(character) in "WF" else 1
 
 
 def put_lines(lines: Iterable[str]) -> int:
@@ -117,12 +140,10 @@ def wrapped(text: str, *, indent: int) -> list[str]:
     columns = terminal_width()
     if columns is None or len(text) * 2 <= columns - indent:  # a character has two at most
         return [text]
-    from rich.cells import cell_len
-
     lines: list[str] = []
     line = ""
     for word in text.split(" "):
-        if line and cell_len(line) + 1 + cell_len(word) > columns - indent:
+        if line and width(line) + 1 + width(word) > columns - indent:
             lines.append(line)
             line = word
         else:
@@ -144,15 +165,18 @@ def terminal_width(stream: TextIO | None = None) -> int | None:
         return None
 
 
-def cut(text: str, width: int | None) -> str:
-    """Return `text`, cut to `width` columns and ended with dots if it is longer."""
-    if width is None or (text.isascii() and len(text) <= width):
+def cut(text: str, columns: int | None) -> str:
+    """Return `text`, cut to `columns` and ended with dots if it is longer."""
+    if columns is None or (text.isascii() and len(text) <= columns):
         return text
     if text.isascii():
-        return text[: max(0, width - 3)] + "..."
-    from rich.cells import cell_len, set_cell_size
-
-    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 3)) + "..."
+        return f"{text[: max(0, columns - 3)]}..."[: max(0, columns)]
+    if width(text) <= columns:
+        return text
+    end, taken = 0, 0
+    while (taken := taken + _width_of(text[end])) <= columns - 3:
+        end += 1
+    return f"{text[:end]}..."[: max(0, columns)]
 
 
 def table(
@@ -169,13 +193,9 @@ def table(
     are left out, in their order. If that is not enough, each row becomes a block of lines. The last
     column, `folded`, is wrapped and never cut.
     """
-    from rich.cells import cell_len
-
     cells = [[escaped("-" if cell is None else str(cell)) for cell in row] for row in rows]
     columns = dict(zip(header, zip(*cells, strict=True), strict=False)) if cells else {}
-    widths = {
-        name: max(map(cell_len, (name, *columns.get(name, ()))), default=0) for name in header
-    }
+    widths = {name: max(map(width, (name, *columns.get(name, ()))), default=0) for name in header}
     minimums = dict.fromkeys(flexible, _CELL_MIN) | ({folded: _FOLDED_MIN} if folded else {})
     if not _fit(widths, minimums, optional):
         for row in cells:
@@ -192,7 +212,7 @@ def table(
                 cell, *more_lines = wrapped(cell, indent=indent)
             elif name in flexible:
                 cell = cut(cell, widths[name])
-            space = " " * (widths[name] - cell_len(cell))
+            space = " " * (widths[name] - width(cell))
             coloured = painted(cell)
             padded.append(space + coloured if name in right_aligned else coloured + space)
         yield "  ".join(padded).rstrip()
@@ -278,10 +298,3 @@ def age(seconds: float) -> str:
 def count_of(number: int, noun: str) -> str:
     """Return `1 record`, `2 records`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def command(*words: object) -> str:
-    """Return a command line of journal-inspect, quoted for a shell."""
-    from shlex import join
-
-    return join(["journal-inspect", *map(str, words)])

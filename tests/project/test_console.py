@@ -1,0 +1,49 @@
+"""The console: what both command lines print, they print in the same way."""
+
+from __future__ import annotations
+
+import pytest
+from _journal_console.exits import describe_lock, describe_system
+from _journal_console.text import cut, escaped, one_line, say, width
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain größe 日本", "plain größe 日本"),
+        ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x1b[31m\x9b\x00", r"\u001b[31m\u009b\u0000"),
+        ("\u202e\u2028", r"\u202e\u2028"),
+        ("\U000e0001", r"\udb40\udc01"),
+        ("deploy\u3164", r"deploy\u3164"),
+        ("a\ufe0f\u034f\u115f\u1160\uffa0\u2800", r"a\ufe0f\u034f\u115f\u1160\uffa0\u2800"),
+    ],
+)
+def test_what_does_not_print_is_escaped_as_in_json(text: str, shown: str) -> None:
+    """P9: Control characters and characters that nobody sees are shown as JSON escapes."""
+    assert escaped(text) == shown
+
+
+def test_a_text_is_one_line_without_the_newline_at_its_end() -> None:
+    """A newline within a text is an escape, and one at its end is left out."""
+    assert (one_line("exit 2\nout\n"), one_line("a\n\n"), one_line("")) == (
+        r"exit 2\nout",
+        r"a\n",
+        "",
+    )
+
+
+def test_wide_characters_count_twice_and_accents_not_at_all() -> None:
+    """Widths are those on a terminal, and a cut text ends with dots."""
+    assert [width(text) for text in ("abc", "日本", "e\u0301")] == [3, 4, 1]
+    assert (cut("日本日本", 7), cut("abcdef", 5), cut("abc", 2)) == ("日本...", "ab...", "..")
+
+
+def test_messages_name_the_program_and_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message begins with its program. Errors of the system name the file and the cause."""
+    say("subagents", "a\x1b")
+    assert capsys.readouterr().err == "subagents: a\\u001b\n"
+    assert describe_system(FileNotFoundError(2, "No such file", "/a")) == "/a: No such file"
+    assert describe_system(OSError("alone")) == "alone"
+    assert describe_lock("/j", 7, "wait") == "/j: locked by process 7; stop it first, or wait"
+    assert "another process" in describe_lock("/j", None, "wait")

@@ -268,7 +268,7 @@ class Fleet(Admission):
         if row is None:
             counts = ", ".join(f"{n} {status}" for status, n in self.counts.items() if n)
             raise UnknownAgentError(
-                f"no agent has the id or name {ref[:NAME_BYTES_MAX]!r}; agents: {counts or 'none'}"
+                f"no agent {ref[:NAME_BYTES_MAX]!r}; agents: {counts or 'none'}"
             )
         return row
 

@@ -34,6 +34,7 @@ from manager._cli.output import (
     PROGRAM,
     as_json,
     description,
+    find_agent,
     print_lines,
     say,
     show_warnings,
@@ -155,8 +156,11 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
 @state_dir_option
 @form_option(type=click.Choice(["text", "json"]))
 def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
-    """Show all fields of the sub-agent whose id or name is REF. A name means the newest attempt."""
-    agent = as_json(_fleet(workspace, state_dir).get(ref))
+    """Show all fields of the sub-agent REF: its id, the beginning of its id, or its name.
+
+    A name means the newest attempt.
+    """
+    agent = as_json(find_agent(_fleet(workspace, state_dir), ref))
     return print_lines(description(agent) if output == "text" else [json.dumps(agent, indent=2)])
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
+from _journal_console.exits import FINE
 
 from manager._cli.output import PROGRAM
-
-_VARIABLE = "_SUBAGENTS_COMPLETE"
 
 
 @click.command()
@@ -22,12 +21,10 @@ def completion(ctx: click.Context, shell: str) -> int:
     zsh:  echo 'source <(subagents completion zsh)' >> ~/.zshrc
     fish: subagents completion fish > ~/.config/fish/completions/subagents.fish
     """
-    from click.shell_completion import get_completion_class
+    from _journal_console.completion import completion_script
 
-    kind = get_completion_class(shell)
-    assert kind is not None
-    print(kind(ctx.find_root().command, {}, PROGRAM, _VARIABLE).source())
-    return 0
+    print(completion_script(ctx.find_root().command, PROGRAM, shell))
+    return FINE
 
 
 def complete_ref(ctx: click.Context, param: click.Parameter, incomplete: str) -> Iterable[str]:

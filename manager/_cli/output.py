@@ -16,10 +16,13 @@ from typing import Any
 import click
 from _journal_console import release_stdout, text
 from _journal_console.exits import FINE, READER_GONE
+from _journal_console.refs import AmbiguousPrefixError, by_prefix
 from _journal_console.text import escaped
 
 from manager._run.facts import attempt_of, exit_of
 from manager.agent import Agent
+from manager.errors import AmbiguousNameError, UnknownAgentError
+from manager.view import FleetView
 
 PROGRAM = "subagents"
 _BLOCKS = ("prompt", "reason", "result")
@@ -69,6 +72,21 @@ def description(agent: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {value}{_moment(value)}"
         else:
             yield f"{name}: {escaped(value) if isinstance(value, str) else json.dumps(value)}"
+
+
+def find_agent(fleet: FleetView, ref: str) -> Agent:
+    """Return the agent of this id or name, or the only one whose id begins with `ref`."""
+    try:
+        return fleet.get(ref)
+    except UnknownAgentError as error:
+        try:
+            ids = (agent.agent_id for agent in fleet.agents(include_archived=True))
+            agent_id = by_prefix(ids, ref)
+        except AmbiguousPrefixError as several:
+            raise AmbiguousNameError(str(several)) from error
+        if agent_id is None:
+            raise
+        return fleet.get(agent_id)
 
 
 def as_json(agent: Agent) -> dict[str, Any]:

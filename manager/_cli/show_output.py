@@ -14,7 +14,7 @@ from _journal_console.exits import READER_GONE
 
 from manager._cli.completion import complete_ref
 from manager._cli.options import state_dir_option, state_path, workspace_option
-from manager._cli.output import say
+from manager._cli.output import find_agent, say
 from manager._run.facts import printed
 from manager.agent import Agent
 from manager.outputs import OutputDirectory, Part, Stream, owner_of
@@ -43,7 +43,7 @@ def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool)
     from manager._run.tasks import argv_of
 
     path = state_path(workspace, state_dir)
-    agent = read_fleet(path).get(ref)
+    agent = find_agent(read_fleet(path), ref)
     if argv_of(agent.metadata) is None:
         say(f"{ref}: has no output, because it is not a command of `subagents run`")
         return 1

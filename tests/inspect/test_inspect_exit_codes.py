@@ -102,8 +102,8 @@ def test_0_success(tmp_path: Path, inspect: Ask) -> None:
         (["agents"], "no agents"),
         (["agents", "--at", "1"], "the log ends at LSN 0, before LSN 1"),
         (["stats"], "no record matches"),
-        (["show", "nobody"], "no agent has the id or name 'nobody'"),
-        (["history", "nobody"], "no agent has the id or name 'nobody'"),
+        (["show", "nobody"], "no agent 'nobody'"),
+        (["history", "nobody"], "no agent 'nobody'"),
         (["log", "--frames"], "no frame matches"),
     ],
 )

@@ -341,6 +341,18 @@ def test_a_shell_completes_verbs_options_and_values(tmp_path: Path, shell: str) 
         }, line
 
 
+def test_fish_shows_whole_help_texts(tmp_path: Path) -> None:
+    """fish shows the help of each verb up to its end, also after a comma."""
+    from journal_inspect.commands.cli import cli
+
+    find_command("fish")
+    line = FISH.format(completion="journal-inspect completion fish", line="'journal-inspect '")
+    shown = {tuple(each.split("\t")) for each in run_shell("fish", line, tmp_path)}
+    expected = {(name, command.short_help) for name, command in cli.commands.items()}
+    assert any("," in str(text) for _, text in expected)
+    assert expected <= shown
+
+
 # --- help ---
 
 

@@ -87,6 +87,16 @@ def test_show_of_an_unknown_name_gives_exit_code_1(fleet: Path) -> None:
     assert subagents("show", "\udcff", cwd=fleet)[0] == 1  # a byte that is not UTF-8
 
 
+def test_the_beginning_of_an_id_means_its_agent(fleet: Path) -> None:
+    """`show` takes the beginning of an id, and names the ids if several begin so."""
+    agents = json.loads(subagents("list", "-o", "json", cwd=fleet)[1])
+    agent_id = agents[0]["agent_id"]
+    assert subagents("show", agent_id[:-1], cwd=fleet) == subagents("show", agent_id, cwd=fleet)
+    code, out, messages = subagents("show", "agent_", cwd=fleet)
+    assert (code, out) == (1, "")
+    assert f"{len(agents)} ids begin with 'agent_': " in messages
+
+
 def test_a_name_means_the_newest_attempt(fleet: Path) -> None:
     """A name that several agents had means the newest of them."""
     with SubAgentManager.open(fleet) as manager:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import click
+from _journal_console.completion import completion_script
 from _journal_console.exits import FINE
-from click.shell_completion import get_completion_class
 
-_PROGRAM = "journal-inspect"
+from journal_inspect.rendering.messages import PROGRAM
 
 
 def show_completion(cli: click.Command, shell: str) -> int:
-    kind = get_completion_class(shell)
-    assert kind is not None
-    print(kind(cli, {}, _PROGRAM, "_JOURNAL_INSPECT_COMPLETE").source())
+    print(completion_script(cli, PROGRAM, shell))
     return FINE

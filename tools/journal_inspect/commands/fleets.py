@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+
+from _journal_console.refs import AmbiguousPrefixError, by_prefix
 
 from journal import CompactedError, FormatVersionError, JournalError, JournalReader
 from journal_inspect.commands import moments
@@ -18,7 +20,6 @@ from manager import Agent, FleetView, ManagerError, UnknownAgentError, read_flee
 
 T = TypeVar("T")
 Moment = int | Time
-_IDS_SHOWN = 5
 
 
 def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
@@ -60,17 +61,18 @@ def get_agent(path: str, fleet: FleetView, ref: str, at: Moment | None) -> Agent
     try:
         return fleet.get(ref)
     except UnknownAgentError as error:
-        agents = fleet.agents(include_archived=True)
-        found = [agent for agent in agents if agent.agent_id.startswith(ref)]
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise unknown(path, error, at) from error
-        ids = ", ".join(agent.agent_id for agent in found[:_IDS_SHOWN])
-        more = f" and {len(found) - _IDS_SHOWN} more" if found[_IDS_SHOWN:] else ""
-        raise NothingFoundError(
-            f"{path}: {len(found)} ids begin with {ref!r}: {ids}{more}; give more of it"
-        ) from error
+        ids = (agent.agent_id for agent in fleet.agents(include_archived=True))
+        if agent_id := find_by_prefix(path, ids, ref):
+            return fleet.get(agent_id)
+        raise unknown(path, error, at) from error
+
+
+def find_by_prefix(path: str, ids: Iterable[str], ref: str) -> str | None:
+    """Return the only id that begins with `ref`, or None. Raise NothingFoundError for several."""
+    try:
+        return by_prefix(ids, ref)
+    except AmbiguousPrefixError as error:
+        raise NothingFoundError(f"{path}: {error}") from error
 
 
 def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFoundError:

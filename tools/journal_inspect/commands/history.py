@@ -9,7 +9,14 @@ from _journal_console.text import count_of, put_lines, table
 
 from journal import JournalReader
 from journal_inspect.commands.changes import changed_fields, describe_changes
-from journal_inspect.commands.fleets import Moment, ask_fleet, check_end, find_lsn, unknown
+from journal_inspect.commands.fleets import (
+    Moment,
+    ask_fleet,
+    check_end,
+    find_lsn,
+    get_agent,
+    open_fleet,
+)
 from journal_inspect.exits import NothingFoundError
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, put_objects, versioned
@@ -24,8 +31,10 @@ def show_history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> 
     lsn = None if at is None else find_lsn(path, renderer, at)
     try:
         changes = ask_fleet(path, lambda: read_history(path, ref, at=lsn))
-    except UnknownAgentError as error:
-        raise unknown(path, error, at) from error
+    except UnknownAgentError:
+        # An id may be shortened, but it costs a second pass.
+        agent_id = get_agent(path, open_fleet(path, renderer, at), ref, at).agent_id
+        changes = ask_fleet(path, lambda: read_history(path, agent_id, at=lsn))
     if lsn is not None:
         with JournalReader.open(path) as reader:
             check_end(path, lsn, reader.last_lsn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -24,6 +24,7 @@ from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import put_objects
 from journal_inspect.rendering.renderer import Renderer
 
+_KINDS_SHOWN = 20
 _FOLLOWED = 10  # entries that `-f` shows first, as tail and journalctl do
 _POLL_S = 0.02  # between two checks for new entries
 _PAUSE_S = 0.002  # the shortest pause, even if printing took longer than _POLL_S
@@ -86,12 +87,26 @@ def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
             say(log.end.describe(reader.path))
         return CORRUPT
     if not count:
-        say(
-            f"{reader.path}: no entry matches; {describe_kept(reader)}; see what is in it: "
-            f"{command('info', reader.path)}"
-        )
+        say(f"{reader.path}: {_describe_nothing(reader, log, wanted)}")
         return NEGATIVE
     return FINE
+
+
+def _describe_nothing(reader: JournalReader, log: _Log, wanted: Wanted) -> str:
+    """Describe why no entry matches, and where to look."""
+    matcher = log.matcher
+    if matcher and len(matcher.unknown_agents) == len(wanted.agents) > 0:
+        agents = " and ".join(f"no agent {ref!r}" for ref in matcher.unknown_agents)
+        return f"{agents}; see all of them: {command('agents', reader.path)}"
+    if matcher and wanted.kinds and not matcher.kinds_seen & {*wanted.kinds}:
+        kinds = " and ".join(f"no kind {kind!r}" for kind in wanted.kinds)
+        seen = sorted(matcher.kinds_seen)
+        more = ", ..." if seen[_KINDS_SHOWN:] else ""
+        return f"{kinds}; there are {', '.join(seen[:_KINDS_SHOWN]) or 'no entries'}{more}"
+    return (
+        f"no entry matches; {describe_kept(reader)}; see what is in it: "
+        f"{command('info', reader.path)}"
+    )
 
 
 def _failure(renderer: Renderer) -> str:
@@ -162,7 +177,7 @@ class _Log:
         self.damage: CorruptionError | None = None  # the first damage that `-r` passed over
         self._until_ns: int | None = None
         self._follow_wait = _FollowWait(reader, wanted)
-        self._matches: Callable[[Entry], bool] | None = None
+        self.matcher: Matcher | None = None
         is_filtered = bool(wanted.agents or wanted.kinds or wanted.grep)
         is_bounded = is_filtered or wanted.to_lsn is not None or wanted.until is not None
         # Reading backward starts at this LSN; following starts after it. It is read before names
@@ -171,7 +186,7 @@ class _Log:
         if wanted.reverse or (is_bounded and (wanted.follow or wanted.count is not None)):
             self._last_lsn = reader.last_lsn
         if is_filtered:
-            self._matches = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines.body)
+            self.matcher = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines.body)
         self._narrow(renderer.utc)
         self.end = self._find_end()
 
@@ -223,9 +238,9 @@ class _Log:
             return islice(self._filtered(self._backward()), count)
         if count is None:
             return self._filtered(self._forward(self._after, None))
-        if self._to_lsn is None and (self._matches is None or is_tail):
+        if self._to_lsn is None and (self.matcher is None or is_tail):
             return self._filtered(self._forward(self._after, count))
-        if self._matches is None and not self._wanted.follow:
+        if self.matcher is None and not self._wanted.follow:
             # LSNs are dense, so the last entries are found without reading those before them.
             after = max(self._after or 0, min(self._to_lsn or 0, self._last_lsn) - count)
             first_lsn = 1 if self._is_first_named else min(self._reader.first_lsns, default=1)
@@ -240,7 +255,7 @@ class _Log:
             yield from self._filtered(self._forward(self._last_lsn, None))
 
     def _filtered(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        return filter(self._matches, entries) if self._matches else entries
+        return filter(self.matcher, entries) if self.matcher else entries
 
     def _forward(self, after: int | None, last: int | None) -> Iterator[Entry]:
         to_lsn, until_ns, follow = self._to_lsn, self._until_ns, self._wanted.follow
@@ -266,7 +281,7 @@ class _Log:
         """
         after, to_lsn = self._after, self._to_lsn
         # LSNs are dense, so entries before the wanted ones need not be read.
-        remaining = self._wanted.count if self._matches is None else None
+        remaining = self._wanted.count if self.matcher is None else None
         first_lsns = self._reader.first_lsns
         if self._is_first_named and (after or 0) + 1 < min(first_lsns, default=1):
             next(self._reader.entries(after), None)  # raises CompactedError

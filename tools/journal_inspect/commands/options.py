@@ -196,6 +196,23 @@ MEMORY_MAX = click.option(
     show_default=True,
     help="Name and skip each record that would take more memory than this.",
 )
+
+
+def complete_agent(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names and ids of agents that begin with `incomplete`."""
+    from manager import read_fleet
+
+    try:
+        # After an option without its value, click leaves PATH among the other words.
+        path = ctx.params.get("path") or next(iter(ctx.args))
+        agents = read_fleet(path).agents(include_archived=True)
+    except Exception:  # a shell that completes words must show no error
+        return []
+    refs = dict.fromkeys(ref for agent in agents for ref in (agent.name, agent.agent_id))
+    return [ref for ref in refs if ref.startswith(incomplete) and ref.isprintable()]
+
+
+REF = click.argument("ref", shell_complete=complete_agent)
 AT = click.option(
     "--at",
     "at",

@@ -13,6 +13,7 @@ from journal_inspect.commands.options import (
     PATH,
     PATTERN,
     check_range,
+    complete_agent,
     lsn_range,
     open_reader,
     verb,
@@ -54,7 +55,9 @@ def info(path: str, renderer: Renderer) -> int:
     "--agent",
     "agents",
     multiple=True,
-    help="Show only this agent, by its id or a name that it has or had; may be repeated.",
+    shell_complete=complete_agent,
+    help="Show only this agent: its id, the beginning of its id, or a name that it has or had; may "
+    "be repeated.",
 )
 @click.option("-k", "--kind", "kinds", multiple=True, help="Show only this kind; may be repeated.")
 @click.option("-g", "--grep", type=PATTERN, help="Show only entries whose shown text matches.")

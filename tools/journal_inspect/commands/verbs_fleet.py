@@ -13,8 +13,10 @@ from journal_inspect.commands.options import (
     MOMENT,
     PATH,
     PATTERN,
+    REF,
     UTC,
     TakesNegatives,
+    complete_agent,
     redact_option,
     verb,
 )
@@ -50,6 +52,7 @@ STATUSES = (
 @click.option(
     "--parent",
     metavar="REF",
+    shell_complete=complete_agent,
     help='Show only children of this agent; "none": only agents without a parent.',
 )
 @click.option(
@@ -85,7 +88,7 @@ def agents(
 
 @click.command()
 @PATH
-@click.argument("ref")
+@REF
 @AT
 @verb(payload=True)
 def show(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
@@ -100,13 +103,14 @@ def show(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
 
 @click.command(short_help="Show each change of an agent.")
 @PATH
-@click.argument("ref")
+@REF
 @AT
 @verb(payload=True)
 def history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
     """Show each change of an agent: its LSN, its time, and the changed fields.
 
-    The changes go back as far as the log is kept. REF may be an agent that has been removed.
+    REF is its id, the beginning of its id, or its name, and may be an agent that has been removed.
+    The changes go back as far as the log is kept.
     """
     from journal_inspect.commands.history import show_history
 

@@ -26,7 +26,7 @@ if not {"DurableState", "CowTable", "UnsafePathError"} <= set(dir(journal)):
         path=journal.__file__,
     )
 
-from manager.agent import JSON, Agent, Progress, Status
+from manager.agent import JSON, Agent, Lease, Progress, Status
 from manager.errors import (
     AlreadyTakenError,
     AmbiguousNameError,
@@ -71,6 +71,7 @@ __all__ = [
     "FleetTransaction",
     "FleetTransactionContext",
     "FleetView",
+    "Lease",
     "LegacyError",
     "Limits",
     "ManagerError",

@@ -50,7 +50,9 @@ class Admission:
             self.refuse_verb(row, verb, target)
         if target == "running":
             if status != "running":
-                self.check_budget(row, *record[records.TOKEN_BUDGET_OF_RESUME :])
+                is_resume = record[records.KIND] == "resume"
+                budgets = record[records.TOKEN_BUDGET_OF_RESUME :] if is_resume else ()
+                self.check_budget(row, *budgets)
                 self.check_running(limits)
         elif target == status and verb != "answer":
             self.refuse_verb(row, verb, target)

@@ -37,6 +37,10 @@ VERBS: Mapping[str, tuple[tuple[Status, ...], tuple[Status, ...]]] = {
     "answer": (("interrupted",), ("interrupted",)),
     "take": (ENDED, ()),
     "prune": (ENDED, ()),
+    # A worker of another process runs the agent under a lease; see `manager.leasing`.
+    "lease": (("queued", "interrupted"), ("running",)),
+    "report": (("running",), ("running",)),
+    "lose": (("running",), ("interrupted", "failed")),
     "cancel": (LIVE, ("cancelled",)),
 }
 TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
@@ -69,6 +73,30 @@ class Progress(TypedDict):
 
     data: JSON
     """The JSON value given with the text, or None."""
+
+
+@public
+class Lease(TypedDict):
+    """The latest run of an agent on a worker, which is a process on this or another machine.
+
+    The worker may run the agent while it gives signs of life. `epoch` and `lsn` together are the
+    lease's token, which no other lease of the journal has.
+    """
+
+    worker: str
+    """The id of the worker: the name of its credential or machine, a dot, and a part of its own."""
+
+    epoch: int
+    """The epoch of the journal in which the lease began."""
+
+    lsn: int
+    """The LSN of the record with which the lease began."""
+
+    sequence: int
+    """The number of the worker's last report that was recorded, or 0."""
+
+    lost: int
+    """The number of leases of the agent that were lost because their workers were silent."""
 
 
 @public
@@ -173,6 +201,9 @@ class Agent:
     progress: Progress | None = None
     """The last event of progress, or None. `SubAgentManager.events` returns earlier ones, too."""
 
+    lease: Lease | None = None
+    """The latest run on a worker, or None if the agent last ran in the manager's own process."""
+
     def __hash__(self) -> int:
         return hash((self.agent_id, self.lsn))
 
@@ -220,6 +251,15 @@ class get:  # noqa: N801 - a call reads like a sentence
     taken_by: Callable[[Row], str | None] = _field("taken_by")
     taken_at_ms: Callable[[Row], int | None] = _field("taken_at_ms")
     progress: Callable[[Row], list[list[JSON]] | None] = _field("progress")
+    lease: Callable[[Row], Lease | None] = _field("lease")
+
+
+def is_cut_off(row: Row) -> bool:
+    """Return whether the end of the manager's process has cut off the agent, which it ran itself.
+
+    An agent that a worker runs goes on without the manager, until its lease is lost.
+    """
+    return get.status(row) == "running" and get.lease(row) is None
 
 
 _ATOMS = frozenset((str, int, float, bool, type(None)))
@@ -260,8 +300,10 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
         agent.taken_by,
         agent.taken_at_ms,
         progress,
+        lease,
     ) = row
     agent.progress = None if progress is None else _event(progress[-1])
+    agent.lease = None if lease is None else lease.copy()
     agent.checkpoint = None if checkpoint is None else _copied(checkpoint)
     agent.needs_input = None if needs_input is None else _copied(needs_input)
     agent.answer = None if answer is None else _copied(answer)

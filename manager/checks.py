@@ -12,7 +12,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, get_args, get_type_hints
 
-from manager.agent import ENDED, FIELDS, STATUSES, Row, get
+from manager.agent import ENDED, FIELDS, STATUSES, Lease, Row, get
 from manager.layouts import Import, Layout, Record, optional_fields
 from manager.values import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
 
@@ -43,12 +43,14 @@ _ALLOWED: list[tuple[type, ...]] = [
     _TYPES[Any],
     _TYPES[str | None],
     _TYPES[int | None],
+    (list, type(None)),
+    (dict, type(None)),
 ]
 _TEXTS = [at for at, allowed in enumerate(_ALLOWED) if str in allowed and int not in allowed]
 _NUMBERS = [at for at, allowed in enumerate(_ALLOWED) if int in allowed and str not in allowed]
 _LEVELS = 50  # nesting that the quick check follows; `json_value` checks deeper values
 _STATUSES = frozenset(STATUSES)
-_FROM_ONE = frozenset(("token_budget", "attempt", "keep"))
+_FROM_ONE = frozenset(("token_budget", "attempt", "keep", "epoch", "sequence"))
 _texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*_TEXTS)
 
 
@@ -58,7 +60,7 @@ def check_row(row: Row) -> None:
     (
         agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
         tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
-        attempt, starts, _, taken_by, taken, progress,
+        attempt, starts, _, taken_by, taken, progress, lease,
     ) = row  # fmt: skip
     # One check of all numbers: the OR is negative if one of them is, and longer than 64 bits if one
     # of them is.
@@ -77,6 +79,8 @@ def check_row(row: Row) -> None:
         raise ValueError("taken_by and taken_at_ms do not fit the status")
     if progress is not None:
         check_events(progress)
+    if lease is not None:
+        check_lease(lease)
     check_given(tools, metadata)
 
 
@@ -92,6 +96,16 @@ def check_events(events: list[Any]) -> None:
         last = event[0]
     if not events:
         raise ValueError("progress is empty")
+
+
+def check_lease(lease: dict[Any, Any]) -> None:
+    """Raise TypeError or ValueError unless this is a lease, as a row has it."""
+    if lease.keys() != Lease.__annotations__.keys():
+        raise ValueError("lease does not have the fields of a lease")
+    text("lease", lease["worker"])
+    for name, value in lease.items():
+        if name != "worker":
+            check_whole("lease", value, low=int(name in ("epoch", "lsn")))
 
 
 def check_names(agent_id: str, name: str) -> None:

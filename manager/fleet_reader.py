@@ -17,7 +17,7 @@ from journal import (
     JournalReader,
 )
 from manager import arguments, records
-from manager.agent import Row, get
+from manager.agent import Row, get, is_cut_off
 from manager.fleet import Fleet
 from manager.workspace import StrPath
 
@@ -195,6 +195,6 @@ def end_session(fleet: Fleet) -> None:
 def _interrupt_prior(fleet: Fleet) -> None:
     """Interrupt the agents that were running in a prior session, as the next session will."""
     rows = fleet.rows.values()
-    for row in [r for r in rows if get.status(r) == "running" and get.boot_id(r) != fleet.boot_id]:
+    for row in [r for r in rows if is_cut_off(r) and get.boot_id(r) != fleet.boot_id]:
         record = records.interrupt_by_restart(get.agent_id(row), get.updated_at_ms(row))
         fleet.presume(get.lsn(row), record)

@@ -82,6 +82,38 @@ class Resume(Layout, optional=2):
     token_budget: int | None
 
 
+class Leased(Layout):
+    """A queued or interrupted agent began to run on a worker. Its lease's token is the epoch and
+    the LSN of this record."""
+
+    kind: Literal["lease"]
+    agent_id: str
+    at_ms: int
+    boot_id: str
+    worker: str
+    epoch: int
+
+
+class Reported(Layout):
+    """The worker of a leased agent made its report of this number. The next record of the batch
+    has its content."""
+
+    kind: Literal["report"]
+    agent_id: str
+    at_ms: int
+    sequence: int
+
+
+class Lost(Layout):
+    """A leased agent lost its worker."""
+
+    kind: Literal["lost"]
+    agent_id: str
+    at_ms: int
+    status: Literal["interrupted", "failed"]
+    reason: str
+
+
 class Answer(Layout):
     """The question of an interrupted agent was answered."""
 
@@ -237,6 +269,9 @@ KINDS: Mapping[str, type[Layout | Import]] = {
     "spawn": Spawn,
     "start": Start,
     "resume": Resume,
+    "lease": Leased,
+    "report": Reported,
+    "lost": Lost,
     "answer": Answer,
     "budget": Budget,
     "take": Take,

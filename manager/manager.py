@@ -28,6 +28,7 @@ from manager.agent import (
     agents_from_rows,
     events_from_row,
     get,
+    is_cut_off,
 )
 from manager.arguments import instance, optional_lsn, optional_seconds
 from manager.changes import Changes
@@ -107,9 +108,10 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     ) -> SubAgentManager:
         """Recover the fleet in `state_dir` below `workspace`, or create a new one.
 
-        Agents that were running are interrupted, with the reason "process restarted". Their records
-        are not waited for: any later commit makes them durable too, and without one the next open
-        interrupts the same agents again. So `open` succeeds on a full disk.
+        Agents that were running are interrupted, with the reason "process restarted", except those
+        with a `lease`, whose workers go on. These records are not waited for: any later commit
+        makes them durable too, and without one the next open interrupts the same agents again. So
+        `open` succeeds on a full disk.
 
         Raise LockedError, CorruptionError, FormatVersionError, UnsafePathError (also for a symlink
         below the workspace), and the other errors of opening a journal. `mirror`, `takeover`: see
@@ -154,7 +156,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def _boot(self) -> None:
         boot = records.boot(self._boot_id, clock.now_ms(), os.getpid())
         self._state.update(partial(_decide, boot))
-        running = [get.agent_id(row) for row in self._rows() if get.status(row) == "running"]
+        running = [get.agent_id(row) for row in self._rows() if is_cut_off(row)]
         while running:
             batch = [
                 records.interrupt_by_restart(agent_id, clock.now_ms())

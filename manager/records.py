@@ -37,6 +37,7 @@ APPLICATION_PREFIX = "subagents/"
 """The prefix of `Options.application` in the journals of all versions of the manager."""
 APPLICATION = f"{APPLICATION_PREFIX}1"
 RESTARTED = "process restarted"  # the reason of agents that were running when the process ended
+WORKER_LOST = "worker lost"  # the reason of agents whose worker was silent for too long
 
 # The kinds of records of the tables beside the fleet: see journal/docs/FORMAT.md, "Tables".
 _KINDS_OF_TABLES = frozenset(("rows", "piece", "drop"))
@@ -155,6 +156,18 @@ def resume(
     if checkpoint is None and token_budget is None:
         return record
     return [*record, json_value("checkpoint", checkpoint), _token_budget(token_budget)]
+
+
+def lease(at_ms: int, boot_id: str, worker: str, epoch: int) -> Record:
+    return ["lease", "", at_ms, boot_id, text("worker", worker), epoch]
+
+
+def report(agent_id: str, at_ms: int, sequence: int) -> Record:
+    return ["report", agent_id, at_ms, whole("sequence", sequence, low=1)]
+
+
+def lost(agent_id: str, at_ms: int, status: str, reason: str) -> Record:
+    return ["lost", agent_id, at_ms, status, reason]
 
 
 def answer(at_ms: int, value: object) -> Record:

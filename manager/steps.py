@@ -15,6 +15,7 @@ from manager.columns import (
     BOOT_ID,
     CHECKPOINT,
     ENDED_AT_MS,
+    LEASE,
     LSN,
     NEEDS_INPUT,
     PROGRESS,
@@ -91,13 +92,14 @@ def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
         None,  # taken_by
         None,  # taken_at_ms
         None,  # progress
+        None,  # lease
     )
 
 
 def _run(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     new[STATUS] = "running"
-    new[REASON] = new[NEEDS_INPUT] = None
+    new[REASON] = new[NEEDS_INPUT] = new[LEASE] = None
     _, _, new[STARTED_AT_MS], new[BOOT_ID], *more = record
     new[STARTS] += 1
     if more:  # of a resumption
@@ -107,6 +109,44 @@ def _run(row: Row | None, lsn: int, record: Record) -> Row:
         if token_budget is not None:
             new[TOKEN_BUDGET] = token_budget
     return tuple(new)
+
+
+def _lease(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    before = new[LEASE]
+    new[STATUS] = "running"
+    new[REASON] = new[NEEDS_INPUT] = None
+    _, _, new[STARTED_AT_MS], new[BOOT_ID], worker, epoch = record
+    new[STARTS] += 1
+    lost = 0 if before is None else before["lost"]
+    new[LEASE] = {"worker": worker, "epoch": epoch, "lsn": lsn, "sequence": 0, "lost": lost}
+    return tuple(new)
+
+
+def _report(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    lease = _lease_of(new)
+    if record[3] <= lease["sequence"]:
+        raise ValueError("sequence is not higher than the one before")
+    new[LEASE] = {**lease, "sequence": record[3]}
+    return tuple(new)
+
+
+def _lost(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    lease = _lease_of(new)
+    _, _, at_ms, new[STATUS], new[REASON] = record
+    new[LEASE] = {**lease, "lost": lease["lost"] + 1}
+    if new[STATUS] in ENDED:
+        new[ENDED_AT_MS] = at_ms
+    return tuple(new)
+
+
+def _lease_of(row: list[Any]) -> dict[str, Any]:
+    lease: dict[str, Any] | None = row[LEASE]
+    if lease is None:
+        raise ValueError("the agent has no lease")
+    return lease
 
 
 def _answer(row: Row | None, lsn: int, record: Record) -> Row:
@@ -200,7 +240,7 @@ def _remove(row: Row | None, lsn: int, record: Record) -> None:
 
 def _import(row: Row | None, lsn: int, record: Record) -> Row:
     fields, attempt = record[1 : LSN + 1], record[LSN + 1 :] or (1,)
-    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None), None, None, None, None)
+    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None), *[None] * 5)
 
 
 def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
@@ -217,6 +257,9 @@ _TABLE: Mapping[str, tuple[Step, Container[str]]] = {
     "spawn": (_spawn, ()),
     "start": (_run, VERBS["start"][0]),
     "resume": (_run, VERBS["resume"][0]),
+    "lease": (_lease, VERBS["lease"][0]),
+    "report": (_report, VERBS["report"][0]),
+    "lost": (_lost, VERBS["lose"][0]),
     "answer": (_answer, VERBS["answer"][0]),
     "take": (_take, VERBS["take"][0]),
     "budget": (_budget, frozenset(STATUSES)),

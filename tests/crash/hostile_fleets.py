@@ -11,6 +11,8 @@ A, B = agent_id("a"), agent_id("b")
 BOOT = ["boot", "subagents/1", "boot_1", 1, 1]
 USAGE = ["usage", A, 2, 3, 4]
 
+LEASE = {"worker": "w", "epoch": 1, "lsn": 1, "sequence": 0, "lost": 0}
+
 HALF = "\ud800"
 ITEMS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown status": ({"status": "weird"}, "status"),
@@ -77,6 +79,11 @@ ITEMS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an event without a text": ({"progress": [[1, 1, None, None]]}, "progress"),
     "infinity in an event": ({"progress": [[1, 1, "x", math.inf]]}, "data"),
+    "a lease that is a string": ({"lease": "w"}, "lease"),
+    "a lease without a worker": ({"lease": {"epoch": 1}}, "lease"),
+    "a lease of epoch 0": ({"lease": {**LEASE, "epoch": 0}}, "lease"),
+    "a lease of a number": ({"lease": {**LEASE, "worker": 7}}, "lease"),
+    "a lease of a negative sequence": ({"lease": {**LEASE, "sequence": -1}}, "lease"),
     "infinity in an answer": ({"answer": [math.inf]}, "answer"),
     "negative starts": ({"starts": -1}, "starts"),
 }
@@ -196,6 +203,13 @@ RECORDS: dict[str, tuple[Any, str]] = {
         "interrupted",
     ),
     "an answer of a running agent": (["answer", A, 1, "yes"], "running"),
+    "a lease of a running agent": (["lease", A, 1, "b", "w", 1], "running"),
+    "a lease of an ended agent": (["lease", C, 1, "b", "w", 1], "it"),
+    "a lease of epoch 0": (["lease", B, 1, "b", "w", 0], "epoch"),
+    "a report without a lease": (["report", A, 1, 1], "lease"),
+    "a report of a queued agent": (["report", B, 1, 1], "queued"),
+    "a loss without a lease": (["lost", A, 1, "failed", "r"], "lease"),
+    "a loss that completes": (["lost", A, 1, "completed", "r"], "status"),
     "an answer of nil": (["answer", I, 1, None], "answer"),
     "bytes as an answer": (["answer", I, 1, b"x"], "answer"),
     "a resumption with a checkpoint of bytes": (["resume", I, 1, "b", b"x", None], "checkpoint"),

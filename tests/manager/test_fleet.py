@@ -57,7 +57,7 @@ def test_a_field_of_a_row_is_read_by_its_name() -> None:
         if name[1:].lower() in FIELDS and type(at) is int:
             assert FIELDS[at].upper() == name[1:]
     values = {field: f"value of {field}" for field in FIELDS} | {"allowed_tools": None}
-    values["progress"] = None
+    values["progress"] = values["lease"] = None
     built = agent_from_row(tuple(values.values()), "boot_1")
     assert {field: getattr(built, field) for field in FIELDS} == values
 

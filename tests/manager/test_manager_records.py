@@ -107,6 +107,9 @@ BUILT: dict[str, Callable[[], Record]] = {
     ),
     "start": lambda: records.start(1, "a boot_id"),
     "resume": lambda: records.resume(1, "a boot_id", ["checkpoint"], 3),
+    "lease": lambda: records.lease(1, "a boot_id", "a worker", 2),
+    "report": lambda: records.report("an agent_id", 1, 3),
+    "lost": lambda: records.lost("an agent_id", 1, "failed", "a reason"),
     "answer": lambda: records.answer(1, ["answer"]),
     "budget": lambda: records.budget(1, 3),
     "take": lambda: [*records.take(1)[:3], "a taken_by"],
@@ -137,6 +140,8 @@ EXPECTED: dict[str, Any] = {
     "answer": ["answer"],
     "at_ms": 1,
     "data": ["data"],
+    "epoch": 2,
+    "sequence": 3,
     "keep": 5,
     "checkpoint": ["checkpoint"],
     "input_tokens": 2,
@@ -176,6 +181,9 @@ def test_a_step_copies_each_field_by_its_name(kind: str) -> None:
     """A field that a record and an agent share gets the record's value."""
     newer = [None] * (len(FIELDS) - FIELDS.index("answer"))
     row = (*imported("a")[1:], 1, 1, 1, *newer)
+    if kind in ("report", "lost"):
+        lease = {"worker": "w", "epoch": 1, "lsn": 1, "sequence": 0, "lost": 0}
+        row = (*row[:-1], lease)
     before = None if kind in ("spawn", "import") else row
     record = a_record(kind, agent_id=agent_id("a"))
     after = STEPS[kind](before, 42, record)
@@ -188,7 +196,7 @@ def test_a_step_copies_each_field_by_its_name(kind: str) -> None:
     assert agent["updated_at_ms"] == fields.get("at_ms", fields.get("updated_at_ms"))
     tokens = fields.get("input_tokens", 0) + fields.get("output_tokens", 0)
     assert agent["tokens_used"] == fields.get("tokens_used", tokens)
-    if kind in ("start", "resume"):
+    if kind in ("start", "resume", "lease"):
         assert agent["started_at_ms"] == fields["at_ms"]
     if agent["status"] in ENDED and kind != "import":
         assert agent["ended_at_ms"] == fields["at_ms"]
@@ -217,6 +225,8 @@ def test_replay_refuses_values_of_wrong_types(kind: str, data: st.DataObject) ->
     started = ["start", agent_id("a"), 1, "boot_1"]
     interrupted = ["interrupt", agent_id("a"), 1, "why", None, None]
     needed = {"start": (), "resume": (started, interrupted), "answer": (started, interrupted)}
+    leased = ["lease", agent_id("a"), 1, "boot_1", "worker", 1]
+    needed |= {"lease": (), "report": (leased,), "lost": (leased,)}
     needed["take"] = (started, ["cancel", agent_id("a"), 1, None])
     for lsn, before in enumerate(needed.get(kind, (started,)), 3):
         fleet.apply(lsn, before)

@@ -165,7 +165,7 @@ MODULES = (
                 *("FleetTransaction", "FleetTransactionContext"),
             ),
             "Workers": ("Worker", "WorkContext", "run_workers"),
-            "Agents": ("Agent", "Status", "Progress", "JSON", "StrPath"),
+            "Agents": ("Agent", "Status", "Progress", "Lease", "JSON", "StrPath"),
             "Reading from outside": (
                 *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),
                 *(

@@ -36,6 +36,8 @@ def _item(fleet: FleetView, agent: Agent) -> dict[str, JSON]:
     item |= {name: getattr(agent, name) for name in _RARE if getattr(agent, name) is not None}
     if events := fleet.events(agent.agent_id):
         item["progress"] = [[*event.values()] for event in events]
+    if agent.lease is not None:
+        item["lease"] = agent.lease
     return {name: plain(value) for name, value in item.items()}
 
 

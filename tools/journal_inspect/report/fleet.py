@@ -28,7 +28,7 @@ _TIME_MAX_MS = 8_640_000_000_000_000 - 86_400_000  # the latest time of a browse
 _LEFT_OUT = (
     *("checkpoint", "needs_input", "allowed_tools", "metadata", "spawn_depth", "boot_id"),
     *("from_prior_session", "lsn", "attempt", "starts", "answer", "taken_by", "taken_at_ms"),
-    "progress",
+    *("progress", "lease"),
 )
 TOLD = tuple(field.name for field in fields(Agent) if field.name not in _LEFT_OUT)
 
@@ -45,6 +45,7 @@ class Life:
     state: str = ""  # "" after its end
     since_ms: int = 0
     depth: int = 0
+    is_leased: bool = False  # whether its last run was a worker's, which the manager's end leaves
     was_cut_off: bool = False  # whether it was running when its process ended
 
     def turn(self, state: str, at_ms: int) -> None:
@@ -76,6 +77,8 @@ class FleetTimeline:
             "spawn": self._spawn,
             "start": self._run,
             "resume": self._run,
+            "lease": self._lease,
+            "lost": self._lost,
             "checkpoint": self._checkpoint,
             "usage": self._usage,
             "usage_once": self._usage,
@@ -112,7 +115,7 @@ class FleetTimeline:
     def finish(self, end_ms: int, *, is_live: bool) -> None:
         """End all spans. Without a live writer, interrupt running agents, as an open does."""
         for life in self.lives.values():
-            if life.agent["status"] == "running" and not is_live:
+            if life.agent["status"] == "running" and not is_live and not life.is_leased:
                 life.was_cut_off = True
                 life.agent |= {"status": "interrupted", "reason": "process restarted"}
                 life.turn(WAITING, self.alive_ms or end_ms)
@@ -158,7 +161,9 @@ class FleetTimeline:
         self.application = cut(str(fields["application"]))
         self.boots.append(at_ms)
         for life in self.lives.values():
-            if life.state == RUNNING:  # until its process ended, at a time that no record states
+            if (
+                life.state == RUNNING and not life.is_leased
+            ):  # until its process ended, at a time that no record states
                 life.turn(WAITING, min(self.alive_ms or at_ms, at_ms))
 
     def _spawn(self, fields: Fields) -> None:
@@ -169,7 +174,20 @@ class FleetTimeline:
 
     def _run(self, fields: Fields) -> None:
         changes = {"status": "running", "reason": None, "started_at_ms": fields["at_ms"]}
-        self._changed(fields, **changes).turn(RUNNING, fields["at_ms"])
+        life = self._changed(fields, **changes)
+        life.turn(RUNNING, fields["at_ms"])
+        life.is_leased = False
+
+    def _lease(self, fields: Fields) -> None:
+        self._run(fields)
+        self.lives[fields["agent_id"]].is_leased = True
+
+    def _lost(self, fields: Fields) -> None:
+        life = self._changed(fields, status=fields["status"], reason=fields["reason"])
+        if fields["status"] in LIVE:
+            life.turn(WAITING, fields["at_ms"])
+        else:
+            self._end(life, fields)
 
     def _checkpoint(self, fields: Fields) -> None:
         self._changed(fields, steps_taken=fields["steps_taken"])
@@ -208,7 +226,7 @@ class FleetTimeline:
         agent = {name: check(item[name]) for name, check in _CHECKS.items()}
         created_at_ms, started_at_ms = agent["created_at_ms"], agent["started_at_ms"]
         ended_at_ms, status = agent["ended_at_ms"], agent["status"]
-        life = Life(agent)
+        life = Life(agent, is_leased=item.get("lease") is not None)
         if started_at_ms is None:
             life.turn(WAITING, created_at_ms)
         else:

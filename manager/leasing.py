@@ -1,0 +1,148 @@
+"""Leasing: the changes of agents that workers of other processes run.
+
+A lease begins with a record, and its token is that record's epoch and LSN. A report of the worker
+is one batch: a record of the report's number, and the record of its content. So a report that is
+repeated, or that comes after the end of its lease, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, Protocol
+
+from journal import DurableState, pack
+from manager import clock, records
+from manager.agent import Row, get
+from manager.fleet import Fleet
+from manager.layouts import Record
+from manager.limits import Limits
+from manager.steps import advance
+from manager.updates import RecordsByRow, Updates, check_checkpoint
+
+Outcome = Literal["recorded", "over"]
+
+
+class Token(NamedTuple):
+    """The identity of a lease. No two leases of a journal have the same token."""
+
+    epoch: int
+    """The epoch of the journal in which the lease began."""
+
+    lsn: int
+    """The LSN of the record with which it began."""
+
+
+def token_of(row: Row) -> Token | None:
+    """Return the token of the agent's latest lease, or None if it has none."""
+    lease = get.lease(row)
+    return None if lease is None else Token(lease["epoch"], lease["lsn"])
+
+
+class Owner(Protocol):
+    """The manager of the fleet."""
+
+    _state: DurableState[Fleet]
+    _updates: Updates
+    _limits: Limits
+    _boot_id: str
+
+
+class Leasing:
+    """The leases of one manager's fleet. Any thread may call any method."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._state = owner._state
+        self._updates = owner._updates
+        self._limits = owner._limits
+        self._boot_id = owner._boot_id
+        self.epoch = self._state.journal.epoch
+        """The epoch of the leases that begin now."""
+
+    def begin(self, agent_id: str, worker: str) -> Row:
+        """Let a worker run a queued or interrupted agent, and return its row.
+
+        Raise CapacityError, BudgetError, TransitionError and UnknownAgentError.
+        """
+        record = records.lease(clock.now_ms(), self._boot_id, worker, self.epoch)
+        return self._updates.update("lease", agent_id, "running", record)
+
+    def report(
+        self, agent_id: str, token: Token, sequence: int, content: Record | None
+    ) -> tuple[Outcome, int]:
+        """Record a worker's report of a lease, and return the outcome and the LSN to wait for.
+
+        The outcome is "recorded" also for a report that was recorded before. It is "over" if the
+        lease has ended, so that the worker should stop. `content` None reports nothing but the
+        number. Raise ValueError for a checkpoint over `checkpoint_bytes_max`, and RecordError.
+        """
+        if content is not None:
+            content[records.AGENT_ID] = agent_id
+            check_checkpoint(content, pack(content), self._limits)
+        reported = records.report(agent_id, clock.now_ms(), sequence)
+        outcome: Outcome = "over"
+        lsn = 0
+
+        def decide(fleet: Fleet) -> RecordsByRow:
+            nonlocal outcome, lsn
+            row = fleet.rows.get(agent_id)
+            lease = None if row is None else get.lease(row)
+            if row is None or lease is None:
+                return []
+            lsn = get.lsn(row)
+            if token_of(row) != token:
+                return []
+            if sequence <= lease["sequence"]:
+                outcome = "recorded"
+                return []
+            if get.status(row) != "running":
+                return []
+            outcome = "recorded"
+            changes: RecordsByRow = [(row, reported)]
+            if content is not None:
+                if steps_at := records.steps_index(content):
+                    content[steps_at] = max(content[steps_at], get.steps_taken(row))
+                changes.append((advance(row, lsn, reported), content))
+            return changes
+
+        rows = self._updates.update_many(decide, urgent=True)
+        return outcome, get.lsn(rows[-1]) if rows else lsn
+
+    def lose(self, agent_id: str, token: Token, attempts_max: int) -> Row | None:
+        """End a lease whose worker is silent. Return the agent's row, or None if the lease is over.
+
+        The agent becomes interrupted, or failed after `attempts_max` lost leases.
+        """
+
+        def decide(fleet: Fleet) -> RecordsByRow:
+            row = fleet.rows.get(agent_id)
+            lease = None if row is None else get.lease(row)
+            if row is None or lease is None or not _is_held(row, token):
+                return []
+            lost = lease["lost"] + 1
+            is_over = lost >= attempts_max
+            status = "failed" if is_over else "interrupted"
+            times = "once" if lost == 1 else f"{lost} times"
+            reason = f"its worker was lost {times}" if is_over else records.WORKER_LOST
+            return [(row, records.lost(agent_id, clock.now_ms(), status, reason))]
+
+        rows = self._updates.update_many(decide, urgent=True)
+        return rows[0] if rows else None
+
+    def held(self, tokens: Iterable[tuple[str, Token]]) -> tuple[list[bool], int]:
+        """Return which of these leases go on, each given with its agent's id, and the LSN to wait
+        for before that is told."""
+
+        def check(fleet: Fleet) -> tuple[list[bool], int]:
+            goes_on, newest, last_lsn = [], 0, self._state.journal.last_lsn
+            for agent_id, token in tokens:
+                row = fleet.rows.get(agent_id)
+                goes_on.append(row is not None and _is_held(row, token))
+                if not goes_on[-1]:
+                    newest = max(newest, last_lsn if row is None else get.lsn(row))
+            return goes_on, newest
+
+        return self._state.read(check)
+
+
+def _is_held(row: Row, token: Token) -> bool:
+    return get.status(row) == "running" and token_of(row) == token

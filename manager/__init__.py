@@ -32,6 +32,7 @@ from manager.errors import (
     AmbiguousNameError,
     BudgetError,
     CapacityError,
+    DispatchError,
     LegacyError,
     ManagerError,
     NameInUseError,
@@ -40,6 +41,8 @@ from manager.errors import (
 )
 
 if TYPE_CHECKING:
+    from manager._remote.dispatcher import Dispatcher, WorkerInfo
+    from manager._remote.serving import serve
     from manager.changes import Changes
     from manager.history import AgentChange, read_history
     from manager.layouts import OPTIONAL_RECORD_FIELDS, RECORD_FIELDS
@@ -68,6 +71,8 @@ __all__ = [
     "BudgetError",
     "CapacityError",
     "Changes",
+    "DispatchError",
+    "Dispatcher",
     "FleetTransaction",
     "FleetTransactionContext",
     "FleetView",
@@ -84,11 +89,13 @@ __all__ = [
     "UnknownAgentError",
     "WorkContext",
     "Worker",
+    "WorkerInfo",
     "fleet_machine",
     "follow_fleet",
     "read_fleet",
     "read_history",
     "run_workers",
+    "serve",
 ]
 
 # The modules of names that are imported only on first use. So reading a fleet does not load the
@@ -100,6 +107,7 @@ _MODULES = {
     "AgentChange": "manager.history",
     "AgentResult": "manager.result",
     "Changes": "manager.changes",
+    **dict.fromkeys(("Dispatcher", "WorkerInfo"), "manager._remote.dispatcher"),
     **dict.fromkeys(("FleetTransaction", "FleetTransactionContext"), "manager.transaction"),
     "FleetView": "manager.view",
     "Limits": "manager.limits",
@@ -110,6 +118,7 @@ _MODULES = {
     "follow_fleet": "manager.view",
     "read_fleet": "manager.view",
     "read_history": "manager.history",
+    "serve": "manager._remote.serving",
 }
 
 

@@ -177,6 +177,12 @@ class BudgetError(ManagerError):
 
 
 @public
+class DispatchError(ManagerError):
+    """Workers elsewhere can't be reached or used, or their manager can't. The message names the
+    servers and the reason."""
+
+
+@public
 class LegacyError(ManagerError, ValueError):
     """The legacy state file can't be imported. The message names the place and the reason."""
 

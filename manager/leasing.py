@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from journal import DurableState, pack
 from manager import clock, records
-from manager.agent import Row, get
+from manager.agent import Lease, Row, get
 from manager.fleet import Fleet
 from manager.layouts import Record
 from manager.limits import Limits
@@ -67,17 +67,22 @@ class Leasing:
         return self._updates.update("lease", agent_id, "running", record)
 
     def report(
-        self, agent_id: str, token: Token, sequence: int, content: Record | None
+        self,
+        agent_id: str,
+        token: Token,
+        sequence: int,
+        content: Record,
+        worker_name: str | None = None,
     ) -> tuple[Outcome, int]:
         """Record a worker's report of a lease, and return the outcome and the LSN to wait for.
 
         The outcome is "recorded" also for a report that was recorded before. It is "over" if the
-        lease has ended, so that the worker should stop. `content` None reports nothing but the
-        number. Raise ValueError for a checkpoint over `checkpoint_bytes_max`, and RecordError.
+        lease has ended, so that the worker should stop, or if it is not a lease of a worker with
+        this name (None: any name). Raise ValueError for a checkpoint over `checkpoint_bytes_max`,
+        and RecordError.
         """
-        if content is not None:
-            content[records.AGENT_ID] = agent_id
-            check_checkpoint(content, pack(content), self._limits)
+        content[records.AGENT_ID] = agent_id
+        check_checkpoint(content, pack(content), self._limits)
         reported = records.report(agent_id, clock.now_ms(), sequence)
         outcome: Outcome = "over"
         lsn = 0
@@ -87,9 +92,10 @@ class Leasing:
             row = fleet.rows.get(agent_id)
             lease = None if row is None else get.lease(row)
             if row is None or lease is None:
+                lsn = self._state.journal.last_lsn
                 return []
             lsn = get.lsn(row)
-            if token_of(row) != token:
+            if token_of(row) != token or not _is_of(lease, worker_name):
                 return []
             if sequence <= lease["sequence"]:
                 outcome = "recorded"
@@ -97,20 +103,20 @@ class Leasing:
             if get.status(row) != "running":
                 return []
             outcome = "recorded"
-            changes: RecordsByRow = [(row, reported)]
-            if content is not None:
-                if steps_at := records.steps_index(content):
-                    content[steps_at] = max(content[steps_at], get.steps_taken(row))
-                changes.append((advance(row, lsn, reported), content))
-            return changes
+            if steps_at := records.steps_index(content):
+                content[steps_at] = max(content[steps_at], get.steps_taken(row))
+            return [(row, reported), (advance(row, lsn, reported), content)]
 
         rows = self._updates.update_many(decide, urgent=True)
         return outcome, get.lsn(rows[-1]) if rows else lsn
 
-    def lose(self, agent_id: str, token: Token, attempts_max: int) -> Row | None:
+    def lose(
+        self, agent_id: str, token: Token, attempts_max: int, *, has_begun: bool = True
+    ) -> Row | None:
         """End a lease whose worker is silent. Return the agent's row, or None if the lease is over.
 
-        The agent becomes interrupted, or failed after `attempts_max` lost leases.
+        The agent becomes interrupted, or failed after `attempts_max` lost leases. A lease of which
+        the worker has never heard (`has_begun` false) does not count.
         """
 
         def decide(fleet: Fleet) -> RecordsByRow:
@@ -118,30 +124,42 @@ class Leasing:
             lease = None if row is None else get.lease(row)
             if row is None or lease is None or not _is_held(row, token):
                 return []
+            at_ms = clock.now_ms()
+            if not has_begun:
+                why = records.WORKER_LOST
+                return [(row, records.interrupt(agent_id, at_ms, why, None, None))]
             lost = lease["lost"] + 1
             is_over = lost >= attempts_max
             status = "failed" if is_over else "interrupted"
             times = "once" if lost == 1 else f"{lost} times"
             reason = f"its worker was lost {times}" if is_over else records.WORKER_LOST
-            return [(row, records.lost(agent_id, clock.now_ms(), status, reason))]
+            return [(row, records.lost(agent_id, at_ms, status, reason))]
 
         rows = self._updates.update_many(decide, urgent=True)
         return rows[0] if rows else None
 
-    def held(self, tokens: Iterable[tuple[str, Token]]) -> tuple[list[bool], int]:
-        """Return which of these leases go on, each given with its agent's id, and the LSN to wait
-        for before that is told."""
+    def held(
+        self, tokens: Iterable[tuple[str, Token]], worker_name: str | None = None
+    ) -> tuple[list[bool], int]:
+        """Return which of these leases of a worker with this name (None: any name) go on, each
+        given with its agent's id, and the LSN to wait for before that is reported."""
 
         def check(fleet: Fleet) -> tuple[list[bool], int]:
             goes_on, newest, last_lsn = [], 0, self._state.journal.last_lsn
             for agent_id, token in tokens:
                 row = fleet.rows.get(agent_id)
-                goes_on.append(row is not None and _is_held(row, token))
+                lease = None if row is None else get.lease(row)
+                is_ours = lease is not None and _is_of(lease, worker_name)
+                goes_on.append(is_ours and row is not None and _is_held(row, token))
                 if not goes_on[-1]:
                     newest = max(newest, last_lsn if row is None else get.lsn(row))
             return goes_on, newest
 
         return self._state.read(check)
+
+
+def _is_of(lease: Lease, worker_name: str | None) -> bool:
+    return worker_name is None or lease["worker"].rpartition(".")[0] == worker_name
 
 
 def _is_held(row: Row, token: Token) -> bool:

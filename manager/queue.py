@@ -1,11 +1,21 @@
-"""Queue: the queued agents, by their type, in the order in which they were spawned."""
+"""Queue: the queued agents, by their type and queue, in the order in which they were spawned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 from manager.agent import Row, get
+
+DEFAULT = "default"
+"""The queue of agents that name none."""
+
+
+def queue_of(metadata: Mapping[str, Any]) -> str:
+    """Return the queue that an agent's metadata name."""
+    queue = metadata.get("queue")
+    return queue if type(queue) is str else DEFAULT
 
 
 class Queue:
@@ -14,21 +24,24 @@ class Queue:
     def __init__(self, rows: Mapping[str, Row]) -> None:
         self._rows = rows
         self._all: dict[str, None] = {}
-        self._by_type: dict[str, dict[str, None]] = {}
+        self._by_type: dict[str, dict[str, dict[str, None]]] = {}  # of each type, by queue
 
     def add(self, row: Row) -> None:
         """Add an agent at the end."""
         agent_id = get.agent_id(row)
         self._all[agent_id] = None
-        self._by_type.setdefault(get.agent_type(row), {})[agent_id] = None
+        queues = self._by_type.setdefault(get.agent_type(row), {})
+        queues.setdefault(queue_of(get.metadata(row)), {})[agent_id] = None
 
     def remove(self, row: Row) -> None:
         """Remove an agent, wherever it is."""
         agent_id, agent_type = get.agent_id(row), get.agent_type(row)
-        of_type = self._by_type[agent_type]
-        del self._all[agent_id], of_type[agent_id]
-        if not of_type:
-            del self._by_type[agent_type]
+        queues, queue = self._by_type[agent_type], queue_of(get.metadata(row))
+        del self._all[agent_id], queues[queue][agent_id]
+        if not queues[queue]:
+            del queues[queue]
+            if not queues:
+                del self._by_type[agent_type]
 
     def sort(self) -> None:
         """Sort the agents by age, because they may be loaded in any order."""
@@ -38,13 +51,24 @@ class Queue:
         for row in rows:
             self.add(row)
 
-    def first(self, agent_types: Iterable[str] | None, count: int | None) -> list[str]:
+    def first(
+        self,
+        agent_types: Iterable[str] | None,
+        count: int | None,
+        queues: Container[str] | None = None,
+    ) -> list[str]:
         """Return the ids of the first `count` agents (None: of all) that have one of these types
-        (None: any type)."""
+        (None: any type), and are in one of these `queues` (None: any queue)."""
         if agent_types is None:
             return [*islice(self._all, count)]
-        queues = (self._by_type.get(agent_type, ()) for agent_type in agent_types)
-        ids = [agent_id for queue in queues for agent_id in islice(queue, count)]
+        by_queue = (self._by_type.get(agent_type, {}) for agent_type in agent_types)
+        chosen = (
+            agents
+            for of_type in by_queue
+            for queue, agents in of_type.items()
+            if queues is None or queue in queues
+        )
+        ids = [agent_id for agents in chosen for agent_id in islice(agents, count)]
         ids.sort(key=lambda agent_id: _age(self._rows[agent_id]))
         return ids[:count]
 

@@ -37,6 +37,8 @@ APPLICATION_PREFIX = "subagents/"
 """The prefix of `Options.application` in the journals of all versions of the manager."""
 APPLICATION = f"{APPLICATION_PREFIX}1"
 RESTARTED = "process restarted"  # the reason of agents that were running when the process ended
+STOPPED = "worker loop stopped"  # the reason of agents whose loop was cancelled
+HANDED_BACK = "worker stopped"  # the reason of agents whose worker was stopped
 WORKER_LOST = "worker lost"  # the reason of agents whose worker was silent for too long
 
 # The kinds of records of the tables beside the fleet: see journal/docs/FORMAT.md, "Tables".

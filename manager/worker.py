@@ -14,10 +14,8 @@ from manager.agent import JSON, Agent
 from manager.changes import Changes
 from manager.errors import BudgetError, CapacityError, TransitionError
 from manager.manager import SubAgentManager
-from manager.records import RESTARTED
+from manager.records import RESTARTED, STOPPED
 from manager.result import AgentResult
-
-STOPPED = "worker loop stopped"  # the reason of agents whose loop was cancelled
 
 
 @public

@@ -36,6 +36,7 @@ ERRORS: list[Exception] = [
     manager.AmbiguousNameError("a name"),
     manager.BudgetError("a1", "lead", 10, 12),
     manager.CapacityError("max_active", 2, {"running": 2, "queued": 0}, "no room"),
+    manager.DispatchError("nats://h: can't connect"),
     manager.LegacyError("/f.json", "no list"),
     manager.ManagerError("base"),
     manager.NameInUseError("lead", "a1", "running"),

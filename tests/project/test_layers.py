@@ -70,6 +70,7 @@ MANAGER_LAYERS = (
     ("removal",),
     ("manager",),
     ("worker",),
+    ("_remote",),
     ("",),
     ("_run",),
     ("_cli",),

@@ -1,0 +1,1 @@
+"""Agents that run on workers in other processes, on this and other machines."""

@@ -1,0 +1,107 @@
+"""Courier: sends a worker's requests to its manager, and trusts no manager that is older than one
+that it has heard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from manager._remote import messages, subjects
+from manager._remote.desk import LEASE_S
+from manager._remote.link import Link, UnansweredError
+from manager._remote.messages import Body, MessageError
+from manager.errors import DispatchError
+
+_log = logging.getLogger("manager")
+_PAUSE_S, _PAUSE_S_MAX = 0.1, 2.0
+_LEASE_S_MIN, _LEASE_S_MAX = 0.05, 86_400.0
+
+
+class Courier:
+    """The requests of one worker. Use it in one event loop."""
+
+    def __init__(
+        self,
+        link: Link,
+        fleet: str,
+        worker: str,
+        is_free: Callable[[], bool],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare requests. `is_free` returns whether the worker has no agents and no reports, so
+        that it may begin to work for another journal."""
+        self._link = link
+        self._fleet = fleet
+        self._worker = worker
+        self._is_free = is_free
+        self._clock_s = clock_s
+        self._journal_id = ""
+        self._epoch = 0
+        self.lease_s = LEASE_S
+        """The time after which the manager gives a silent worker up, in seconds."""
+
+        self.answered_s = clock_s()
+        """The time of the last answer, by the clock."""
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The size of the largest message that the servers take."""
+        return self._link.message_bytes_max
+
+    async def ask(self, verb: str, body: Body) -> Body:
+        """Return the manager's answer. Repeat the request until there is one.
+
+        Raise DispatchError if the manager speaks another version of the protocol.
+        """
+        pause_s = _PAUSE_S
+        while (answer := await self.try_to_ask(verb, body, self.lease_s / 3)) is None:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_S_MAX)
+        return answer
+
+    async def try_to_ask(self, verb: str, body: Body, timeout_s: float) -> Body | None:
+        """Return the manager's answer, or None if there is none that counts. Raise DispatchError as
+        `ask` does."""
+        seen = {"worker": self._worker, "journal": self._journal_id, "epoch": self._epoch}
+        data = messages.pack({**messages.versions(), **seen, **body})
+        subject = subjects.to_manager(self._fleet, verb, self._worker)
+        try:
+            answer = messages.unpack(await self._link.ask(subject, data, timeout_s))
+            if not self.heeds(answer):
+                return None
+        except UnansweredError:
+            return None
+        except MessageError as error:
+            _log.warning("worker %s: an answer is %s", self._worker, error)
+            return None
+        self.answered_s = self._clock_s()
+        if refusal := answer.get("error"):
+            text = str(answer.get("text"))[:1000]
+            if refusal == "version":
+                raise DispatchError(f"the manager refuses worker {self._worker}: {text}")
+            _log.warning("worker %s: the manager refuses a request: %s", self._worker, text)
+            return None
+        return answer
+
+    def heeds(self, message: Body) -> bool:
+        """Return whether a message is of a manager that this worker may obey: of the same journal,
+        and of no lower epoch than any before it. Raise MessageError, and DispatchError as `ask`
+        does."""
+        try:
+            messages.common_version(message)
+        except messages.VersionError as error:
+            raise DispatchError(f"the manager of worker {self._worker} {error}") from None
+        journal_id = messages.text(message.get("journal"), "journal")
+        epoch = messages.whole(message.get("epoch"), low=1)
+        if journal_id != self._journal_id:
+            if self._journal_id and not self._is_free():
+                return False  # its leases and reports are of another journal
+            self._journal_id, self._epoch = journal_id, 0
+        if epoch < self._epoch:
+            return False
+        self._epoch = epoch
+        lease_s = messages.seconds(message.get("lease_s"), _LEASE_S_MAX)
+        self.lease_s = max(lease_s, _LEASE_S_MIN)
+        return True

@@ -1,0 +1,360 @@
+"""Desk: answers the requests of workers, on the side of the manager.
+
+A start is durable before its worker gets it, and a report before its worker may forget it. Leases
+are in the journal; only their deadlines and what is known of workers are kept here. So a desk of a
+later process goes on with the same leases, each with a full new time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from journal import RecordError
+from manager._remote import messages
+from manager._remote.messages import Body, Lease, MessageError, VersionError
+from manager._remote.reports import content_of, failure_of
+from manager._remote.supply import Supply
+from manager.agent import Agent, Row, agent_from_row, get
+from manager.errors import BudgetError, CapacityError, TransitionError, UnknownAgentError
+from manager.leasing import Leasing, token_of
+from manager.manager import SubAgentManager
+
+LEASE_S = 30.0
+"""The default time, in seconds, after which the lease of a silent worker is lost."""
+
+ATTEMPTS_MAX = 3
+"""The default number of lost leases after which an agent fails."""
+
+_WAIT_S_MAX = 60.0
+_UNCONFIRMED = 1 / 3  # of the time of a lease, for the worker to say that it has got the agent
+_TICKS = 10  # checks of the deadlines in the time of a lease
+_OVERHEAD_BYTES = 4096  # of an answer, beside its agents
+_REQUESTS_MAX = 4096  # that are being answered; more are dropped, and repeated by their workers
+_WORKERS_MAX = 10_000
+
+
+@dataclass(slots=True)
+class _Held:
+    """A lease that goes on, with its worker and its deadline by the monotonic clock."""
+
+    lease: Lease
+    worker: str
+    until_s: float
+    is_confirmed: bool = True  # False until the worker says that it has got the agent
+
+
+@dataclass(slots=True)
+class Station:
+    """A worker, as the manager knows it since its dispatcher was opened."""
+
+    worker: str
+    """The id of the worker."""
+
+    seen_s: float
+    """The time of its last sign of life, by the monotonic clock."""
+
+    slots: int = 0
+    """The number of agents that it can still take, as it said last."""
+
+    queues: list[str] = field(default_factory=list)
+    """The queues that it serves."""
+
+    number: int = 0
+    """The number of its newest request for agents."""
+
+
+class StaleError(Exception):
+    """A worker has seen a newer manager of this journal, so this one must not answer any more."""
+
+
+class Desk:
+    """The requests of the workers of one manager. Use it in one event loop."""
+
+    def __init__(
+        self,
+        manager: SubAgentManager,
+        supply: Supply,
+        settle: Callable[[int], Awaitable[object]],
+        *,
+        lease_s: float = LEASE_S,
+        attempts_max: int = ATTEMPTS_MAX,
+        message_bytes_max: int,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare answers. `settle` waits until the record of an LSN can't be lost any more."""
+        self._manager = manager
+        self._supply = supply
+        self.settle = settle
+        """The wait given to the constructor."""
+
+        self._lease_s = lease_s
+        self._attempts_max = attempts_max
+        self._bytes_max = message_bytes_max
+        self.clock_s = clock_s
+        """The clock given to the constructor."""
+
+        self._leasing = Leasing(manager)
+        self._journal_id = manager._state.journal.journal_id
+        self._held: dict[str, _Held] = {}  # by the agent's id
+        self._stations: dict[str, Station] = {}
+        self._ready = asyncio.Event()  # replaced each time it is set
+        self._answering = 0
+        self._ticked_s = clock_s()
+        for row in manager._rows():
+            if (known := get.lease(row)) is not None and get.status(row) == "running":
+                held = _Held(_lease(row), known["worker"], clock_s() + lease_s)
+                self._held[get.agent_id(row)] = held
+
+    @property
+    def tick_s(self) -> float:
+        """The time between two checks of the deadlines, in seconds."""
+        return self._lease_s / _TICKS
+
+    def stations(self) -> list[tuple[Station, list[str]]]:
+        """Return the workers, each with the ids of the agents that it runs."""
+        running: dict[str, list[str]] = {}
+        for held in self._held.values():
+            running.setdefault(held.worker, []).append(held.lease.agent_id)
+        known = {**self._stations}
+        for worker in running:
+            known.setdefault(worker, Station(worker, self.clock_s()))
+        return [(station, running.get(worker, [])) for worker, station in known.items()]
+
+    async def answer(self, verb: str, worker: str, data: bytes) -> bytes | None:
+        """Return the answer to a request of `worker`, or None if the request gets none.
+
+        Raise StaleError, and the errors of the journal.
+        """
+        if self._answering >= _REQUESTS_MAX:
+            return None
+        self._answering += 1
+        try:
+            answer = await self._answer(verb, worker, data)
+        except VersionError as error:
+            answer = {"error": "version", "text": f"the worker {error}"}
+        except MessageError as error:
+            answer = {"error": "malformed", "text": str(error)}
+        finally:
+            self._answering -= 1
+        return None if answer is None else messages.pack(self.stamped(answer))
+
+    def stamped(self, answer: Body) -> Body:
+        """Return a message with the fields that each message of this manager has."""
+        stamp = {"journal": self._journal_id, "epoch": self._leasing.epoch}
+        return {**messages.versions(), **stamp, "lease_s": self._lease_s, **answer}
+
+    async def _answer(self, verb: str, worker: str, data: bytes) -> Body | None:
+        body = messages.unpack(data)
+        messages.common_version(body)
+        if body.get("worker") != worker:
+            raise MessageError("the worker's id does not fit the subject")
+        is_same_journal = body.get("journal") == self._journal_id
+        if is_same_journal and messages.whole(body.get("epoch")) > self._leasing.epoch:
+            raise StaleError(f"worker {worker} has seen epoch {body['epoch']} of this journal")
+        station = self._seen(worker)
+        match verb:
+            case "next":
+                return await self._next(station, body)
+            case "beat":
+                return await self._beat(station, body)
+            case "report":
+                return await self._report(station, body)
+        raise MessageError(f"unknown request {verb!r:.40}")
+
+    # --- the requests ---
+
+    async def _next(self, station: Station, body: Body) -> Body | None:
+        number = messages.whole(body.get("number"), low=1)
+        types = messages.texts(body.get("types"), "types")
+        station.queues = messages.texts(body.get("queues"), "queues")
+        slots = station.slots = messages.whole(body.get("slots"))
+        until_s = self.clock_s() + messages.seconds(body.get("wait_s"), _WAIT_S_MAX)
+        known = {Lease.of(item) for item in messages.items(body.get("held"), "held")}
+        if number <= station.number:
+            return None  # a repetition that came late: the worker waits for a newer one
+        station.number = number
+        self._ready_now()  # an older request of this worker ends
+        while True:
+            await self._manager.room()
+            if station.number != number:
+                return None
+            grants = self._reissued(station.worker, known)
+            grants += self._begun(station, types, slots - len(grants))
+            left_s = until_s - self.clock_s()
+            if grants or left_s <= 0:
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ready.wait(), left_s)
+        try:
+            if grants:
+                await self.settle(max(get.lsn(row) for row in grants))
+        finally:
+            for row in grants:
+                self._renew(_lease(row))
+        going_on = [row for row in grants if self._renew(_lease(row))]
+        return {"grants": [_grant(row) for row in going_on]}
+
+    async def _beat(self, station: Station, body: Body) -> Body:
+        leases = [Lease.of(item) for item in messages.items(body.get("held"), "held")]
+        goes_on, lsn = self._leasing.held(leases, messages.name_of(station.worker))
+        over: list[Lease] = []
+        for lease, is_held in zip(leases, goes_on, strict=True):
+            if is_held:
+                self._confirm(lease)
+                self._manager.touch(lease.agent_id)
+            else:
+                over.append(lease)
+        if over:
+            await self.settle(lsn)
+        return {"stop": [lease.message for lease in over]}
+
+    async def _report(self, station: Station, body: Body) -> Body:
+        lease = Lease.of(body.get("lease"))
+        sequence = messages.whole(body.get("sequence"), low=1)
+        kind = messages.text(body.get("kind"), "kind")
+        report, agent_id = self._leasing.report, lease.agent_id
+        name = messages.name_of(station.worker)
+        await self._manager.room()
+        try:
+            content = content_of(kind, body.get("body"), self._manager.limits)
+            outcome, lsn = report(agent_id, lease.token, sequence, content, name)
+        except (TypeError, ValueError, RecordError) as error:
+            if kind != "result":
+                return {"outcome": "refused", "text": str(error)}
+            # Its worker has nothing else to say, so the agent ends with that error.
+            failure = failure_of(error, self._manager.limits)
+            outcome, lsn = report(agent_id, lease.token, sequence, failure, name)
+        if outcome == "recorded":
+            self._confirm(lease)
+            if kind == "result":
+                self._held.pop(agent_id, None)
+        await self.settle(lsn)
+        return {"outcome": outcome}
+
+    # --- leases ---
+
+    def _reissued(self, worker: str, known: set[Lease]) -> list[Row]:
+        """Return the agents whose start this worker was told in an answer that was lost."""
+        held = [held for held in self._held.values() if held.worker == worker]
+        missing = [held.lease for held in held if held.lease not in known]
+        rows = self._manager._state.read(
+            lambda fleet: [fleet.rows.get(lease.agent_id) for lease in missing]
+        )
+        return [row for row in rows if row is not None and get.status(row) == "running"]
+
+    def _begun(self, station: Station, types: list[str], slots: int) -> list[Row]:
+        """Begin the leases of up to `slots` agents."""
+        grants: list[Row] = []
+        if slots <= 0:
+            return grants
+        room_bytes = self._bytes_max - _OVERHEAD_BYTES
+        for agent_id in self._supply.candidates({*types}, {*station.queues}):
+            size = len(messages.pack(messages.agent_body(self._agent(agent_id))))
+            is_too_large = size > self._bytes_max - _OVERHEAD_BYTES
+            if size > room_bytes and not is_too_large:
+                break  # the next answer has room for it
+            try:
+                row = self._leasing.begin(agent_id, station.worker)
+            except CapacityError:
+                break
+            except (BudgetError, TransitionError, UnknownAgentError):
+                self._supply.drop(agent_id)
+                continue
+            self._supply.drop(agent_id)
+            lease = _lease(row)
+            if is_too_large:
+                self._fail(lease, f"has {size} bytes, more than the servers carry in a message")
+                continue
+            self._held[agent_id] = _Held(lease, station.worker, math.inf, is_confirmed=False)
+            room_bytes -= size
+            grants.append(row)
+            if len(grants) == slots:
+                break
+        return grants
+
+    def _agent(self, agent_id: str) -> Agent:
+        manager = self._manager
+        row = manager._state.read(lambda fleet: fleet.find(agent_id))
+        return agent_from_row(row, manager.boot_id)
+
+    def _fail(self, lease: Lease, what: str) -> None:
+        failure = failure_of(ValueError(f"the agent {what}"), self._manager.limits)
+        self._leasing.report(*lease, 1, failure, None)
+
+    def _renew(self, lease: Lease) -> bool:
+        """Give a lease a full new time, and return whether it goes on."""
+        held = self._held.get(lease.agent_id)
+        if held is None or held.lease != lease:
+            return False
+        share = 1 if held.is_confirmed else _UNCONFIRMED
+        held.until_s = self.clock_s() + share * self._lease_s
+        return True
+
+    def _confirm(self, lease: Lease) -> None:
+        if (held := self._held.get(lease.agent_id)) is not None and held.lease == lease:
+            held.is_confirmed = True
+        self._renew(lease)
+
+    def note(self, agent: Agent) -> _Held | None:
+        """Take note of an agent's new state. Return its lease if that ended by another call, so
+        that its worker should stop."""
+        self._supply.note(agent)
+        held, token = self._held.get(agent.agent_id), agent.lease
+        if agent.status != "running":
+            self._ready_now()
+        if held is None:
+            return None
+        is_same = token is not None and (token["epoch"], token["lsn"]) == held.lease.token
+        if agent.status == "running" and is_same:
+            return None
+        if is_same or agent.lsn > held.lease.token.lsn:  # not a state from before the lease
+            return self._held.pop(agent.agent_id)
+        return None
+
+    def renew_all(self) -> None:
+        """Give all leases a full new time, because no worker could reach this manager."""
+        for held in self._held.values():
+            held.until_s = self.clock_s() + self._lease_s
+
+    def expire(self) -> None:
+        """End the leases of silent workers. Call this every `tick_s` seconds."""
+        now_s, before_s = self.clock_s(), self._ticked_s
+        self._ticked_s = now_s
+        if now_s - before_s > 3 * self.tick_s:  # this process was stopped, and heard nobody
+            self.renew_all()
+        for held in [held for held in self._held.values() if held.until_s <= now_s]:
+            del self._held[held.lease.agent_id]
+            self._leasing.lose(*held.lease, self._attempts_max, has_begun=held.is_confirmed)
+        if len(self._stations) > _WORKERS_MAX:
+            self._forget()
+
+    def _seen(self, worker: str) -> Station:
+        station = self._stations.setdefault(worker, Station(worker, 0.0))
+        station.seen_s = self.clock_s()
+        return station
+
+    def _forget(self) -> None:
+        """Forget the workers that have been silent longest."""
+        oldest = sorted(self._stations.values(), key=lambda station: station.seen_s)
+        for station in oldest[: len(oldest) - _WORKERS_MAX // 2]:
+            del self._stations[station.worker]
+
+    def _ready_now(self) -> None:
+        self._ready.set()
+        self._ready = asyncio.Event()
+
+
+def _lease(row: Row) -> Lease:
+    token = token_of(row)
+    assert token is not None
+    return Lease(get.agent_id(row), token)
+
+
+def _grant(row: Row) -> Body:
+    lease = _lease(row)
+    return {"agent": messages.agent_body(agent_from_row(row, "")), "lease": lease.message}

@@ -1,0 +1,295 @@
+"""Dispatcher: gives the agents of a manager to workers in other processes, through NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from journal import AsyncHandle, ClosedError
+from manager._public import public
+from manager._remote import messages, subjects
+from manager._remote.address import Address
+from manager._remote.desk import ATTEMPTS_MAX, LEASE_S, Desk, StaleError
+from manager._remote.link import Answer, Link, NatsLink, UnansweredError
+from manager._remote.messages import Lease
+from manager._remote.supply import FleetSupply, Supply
+from manager.arguments import optional_seconds, seconds
+from manager.errors import DispatchError
+from manager.manager import SubAgentManager
+from manager.values import whole
+
+_log = logging.getLogger("manager")
+_STOP_TIMEOUT_S = 2.0
+Connect = Callable[[], Awaitable[Link]]
+
+
+class Serving:
+    """The answers to all requests of workers, in one event loop."""
+
+    def __init__(self, desk: Desk, link: Link, fleet: str, manager: SubAgentManager) -> None:
+        self._desk = desk
+        self._link = link
+        self._fleet = fleet
+        self._manager = manager
+        self._group: asyncio.TaskGroup
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._has_ended = False
+
+    async def run(self, on_open: Callable[[], None]) -> None:
+        """Answer until the task is cancelled or the manager is closed.
+
+        `on_open` is called once workers can reach this manager. Raise DispatchError if a newer
+        manager of this journal has taken over, and the errors of the journal.
+        """
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._begin(self._tick())
+                served = subjects.of_manager(self._fleet)
+                await self._link.serve("subagents-manager", served, self._receive)
+                on_open()
+                async for agent in self._manager.changes():
+                    if (held := self._desk.note(agent)) is not None:
+                        self._begin(self._stop_on_worker(held.worker, held.lease, agent.lsn))
+                self._has_ended = True
+                for task in self._tasks:  # the manager was closed
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+        finally:
+            self._has_ended = True
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _receive(self, subject: str, data: bytes, answer: Answer) -> None:
+        """Answer a request in a task of its own, because it may have to wait."""
+        if not self._has_ended:
+            self._begin(self._answer(subject, data, answer))
+
+    async def _answer(self, subject: str, data: bytes, answer: Answer) -> None:
+        try:
+            verb, worker = subjects.parsed(subject)
+            answered = await self._desk.answer(verb, worker, data)
+        except ClosedError:
+            return
+        except StaleError as error:
+            raise DispatchError(
+                f"{error}, so a newer manager has taken over; this one must be closed"
+            ) from error
+        if answered is not None:
+            await answer(answered)
+
+    async def _stop_on_worker(self, worker: str, lease: Lease, lsn: int) -> None:
+        """Let a worker stop an agent soon. The answer to its next heartbeat does it otherwise."""
+        await self._desk.settle(lsn)
+        subject = subjects.to_worker(self._fleet, worker, "stop")
+        body = messages.pack(self._desk.stamped({"stop": [lease.message]}))
+        with suppress(UnansweredError):
+            await self._link.ask(subject, body, _STOP_TIMEOUT_S)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._desk.tick_s)
+            if not self._link.is_connected:
+                self._desk.renew_all()
+            self._desk.expire()
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker, as its manager knows it since the dispatcher was opened."""
+
+    worker: str
+    """The id of the worker: the name of its credential or machine, a dot, and a part of its own."""
+
+    queues: tuple[str, ...]
+    """The queues that it serves."""
+
+    slots: int
+    """The number of agents that it could still take, as it said last."""
+
+    silent_s: float
+    """The time since its last sign of life, in seconds."""
+
+    running: tuple[str, ...]
+    """The ids of the agents that it runs."""
+
+
+@public
+class Dispatcher(AsyncHandle):
+    """The connection of a manager to its workers in other processes. Use `open` to make one.
+
+    Workers ask for agents of their types and queues, and get those that are queued, in order, and
+    those that were interrupted because a worker or a manager was lost. A start is journaled and
+    durable (with a mirror: in the mirror) before its worker gets it, and a report before its worker
+    may forget it. So each result is in the state once, however often workers, managers, servers and
+    the network fail; what an agent did outside, a cut-off run and its successor may both have done.
+
+    The agents run on while there is no dispatcher and no manager. One manager of a fleet may have
+    a dispatcher at a time. Its own thread does the work; any thread may call its methods. Close it
+    before the manager.
+    """
+
+    def __init__(
+        self, desk: Callable[[Link], Desk], address: Address, manager: SubAgentManager
+    ) -> None:
+        self._make_desk = desk
+        self._address = address
+        self._manager = manager
+        self._desk: Desk | None = None
+        self._error: Exception | None = None
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._is_open = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="manager-dispatcher", daemon=True)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        manager: SubAgentManager,
+        *,
+        lease_s: float = LEASE_S,
+        attempts_max: int = ATTEMPTS_MAX,
+        credentials: str | None = None,
+        supply: Supply | None = None,
+    ) -> Dispatcher:
+        """Connect to the servers at `url`, such as `nats://host,host`, and serve workers.
+
+        A worker that gives no sign of life for `lease_s` seconds loses its agents, and an agent
+        that has lost `attempts_max` workers fails. `credentials` is the path of a file with NATS
+        credentials; a user and a password may be in the URL. A path in the URL names the fleet, so
+        that several fleets may share servers. `supply` is internal.
+
+        Raise ValueError for a bad URL, DispatchError if no server can be reached, and ImportError
+        without nats-py.
+        """
+        address = Address.of(url)
+        lease_s = seconds("lease_s", lease_s, low=0.1)
+        attempts_max = whole("attempts_max", attempts_max, low=1)
+        state = manager._state
+
+        def desk(link: Link) -> Desk:
+            return Desk(
+                manager,
+                supply or FleetSupply(state, manager.agents(status="interrupted")),
+                _settler(manager),
+                lease_s=lease_s,
+                attempts_max=attempts_max,
+                message_bytes_max=link.message_bytes_max,
+            )
+
+        made = cls(desk, address, manager)
+        made._begin(lambda: NatsLink.connect(address, inbox="manager", credentials=credentials))
+        return made
+
+    @property
+    def error(self) -> Exception | None:
+        """The error that has ended this dispatcher, or None. A newer manager of the same journal,
+        or an error of the journal, ends it. Workers then get no answers from it."""
+        return self._error
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers that this dispatcher knows, in the order of their ids."""
+        desk = self._desk
+        if desk is None or not self._thread.is_alive():
+            return []
+
+        async def look() -> list[WorkerInfo]:
+            now_s = desk.clock_s()
+            return [
+                WorkerInfo(
+                    station.worker,
+                    tuple(station.queues),
+                    station.slots,
+                    now_s - station.seen_s,
+                    tuple(running),
+                )
+                for station, running in desk.stations()
+            ]
+
+        with suppress(RuntimeError):  # the loop has just ended
+            infos = asyncio.run_coroutine_threadsafe(look(), self._loop).result()
+            return sorted(infos, key=lambda info: info.worker)
+        return []
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """Stop serving workers. A second call does nothing.
+
+        Agents that workers run go on, and are reported to the next dispatcher of this fleet. Raise
+        TimeoutError after `timeout_s` seconds (None: no limit).
+        """
+        timeout_s = optional_seconds("timeout_s", timeout_s)
+        if self._thread.is_alive():
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                raise TimeoutError(f"the dispatcher did not end within {timeout_s} s")
+
+    @property
+    def closed(self) -> bool:
+        """True if workers get no answers any more, because of `close` or of an `error`."""
+        return not self._thread.is_alive()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self.close()
+
+    def _condition(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"{','.join(self._address.servers)}/{self._address.fleet} {state}"
+
+    # --- in the dispatcher's thread ---
+
+    def _begin(self, connect: Connect) -> None:
+        """Start the thread, and wait until it serves. Raise what prevents that."""
+        self._connect = connect
+        self._thread.start()
+        self._is_open.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._main())
+        except Exception as error:
+            self._error = error
+            if self._is_open.is_set():
+                _log.error("the dispatcher has ended: %s", error)
+        finally:
+            self._loop.close()
+            self._is_open.set()
+
+    async def _main(self) -> None:
+        link = await self._connect()
+        try:
+            self._desk = self._make_desk(link)
+            serving = Serving(self._desk, link, self._address.fleet, self._manager)
+            work = asyncio.create_task(serving.run(self._is_open.set))
+            stop = asyncio.create_task(self._stop.wait())
+            await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if not work.done():
+                work.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
+        finally:
+            await link.close()
+
+
+def _settler(manager: SubAgentManager) -> Callable[[int], Any]:
+    """Return a function that waits until the record of an LSN can't be lost any more."""
+    try:
+        _ = manager._state.journal.mirrored_lsn
+    except ValueError:  # without a mirror
+        return manager.durable
+    return manager.mirrored

@@ -1,0 +1,157 @@
+"""Link: a connection to the servers of a fleet, over which one asks and answers requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from manager._remote.address import Address
+from manager.errors import DispatchError
+
+Answer = Callable[[bytes], Awaitable[None]]
+Handler = Callable[[str, bytes, Answer], None]
+"""Receives the subject and the bytes of a request, and how to answer it. It must not block."""
+
+_SERVICE_VERSION = "1.0.0"
+_CONNECT_S = 3.0
+_RECONNECT_S = 0.2
+
+
+class UnansweredError(Exception):
+    """No answer came. The request may have arrived or not, and may be repeated."""
+
+
+class Link(Protocol):
+    """A connection to the servers of a fleet."""
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The size of the largest message that the servers take."""
+
+    @property
+    def is_connected(self) -> bool:
+        """True while a server can be reached."""
+
+    async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+        """Send a request and return its answer. Raise UnansweredError."""
+
+    async def serve(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
+        """Answer the requests of these subjects, which are given with names for statistics. Each
+        request goes to one of the processes that serve its subject."""
+
+    async def close(self) -> None:
+        """End the connection."""
+
+
+class NatsLink:
+    """A link through NATS, with the services of `nats.micro`."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @classmethod
+    async def connect(
+        cls,
+        address: Address,
+        *,
+        inbox: str,
+        credentials: str | None = None,
+        insecure: bool = True,
+    ) -> NatsLink:
+        """Connect to one of the servers. Later, the link reconnects by itself.
+
+        Unless `insecure` is true, refuse a server that is not on this machine if it neither
+        encrypts nor asks who one is. Raise DispatchError, and ImportError without nats-py.
+        """
+        import nats.aio.client
+
+        refusals: deque[Exception] = deque(maxlen=1)
+
+        async def note(error: Exception) -> None:
+            """Note an error of the connection. Later, the request that it concerns reports it."""
+            refusals.append(error)
+
+        login = {"user": address.user, "password": address.password}
+        if address.password is None and address.user is not None:
+            login = {"token": address.user}
+        client: Any = nats.aio.client.Client()
+        link = cls(client)
+        try:
+            # Once connected, the client tries forever to connect again.
+            async with asyncio.timeout(_CONNECT_S):
+                await client.connect(
+                    [*address.servers],
+                    **{name: value for name, value in login.items() if value is not None},
+                    user_credentials=credentials,
+                    inbox_prefix=f"_INBOX.{inbox}",
+                    connect_timeout=max(1, int(_CONNECT_S)),
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=_RECONNECT_S,
+                    ping_interval=5,
+                    max_outstanding_pings=2,
+                    error_cb=note,
+                )
+        except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:
+            await link.close()
+            text = str(refusals[-1] if refusals else error) or "no answer"
+            raise DispatchError(
+                f"{', '.join(address.servers)}: can't connect within {_CONNECT_S:g} s: {text}"
+            ) from error
+        problem = "" if insecure or address.is_loopback else link._problem()
+        if problem:
+            await link.close()
+            raise DispatchError(
+                f"{', '.join(address.servers)}: {problem}, so anybody on the way could run "
+                "commands here; configure the server, or accept that with --insecure"
+            )
+        return link
+
+    def _problem(self) -> str:
+        info = self._client._server_info
+        if not info.get("auth_required"):
+            return "asks for no login"
+        is_encrypted = info.get("tls_required") or self._client.connected_url.scheme == "tls"
+        return "" if is_encrypted else "does not encrypt"
+
+    @property
+    def message_bytes_max(self) -> int:
+        limit: int = self._client.max_payload
+        return limit
+
+    @property
+    def is_connected(self) -> bool:
+        connected: bool = self._client.is_connected
+        return connected
+
+    async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+        import nats
+
+        try:
+            message = await self._client.request(subject, data, timeout=timeout_s)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise UnansweredError(f"{subject}: {error or type(error).__name__}") from error
+        answer: bytes = message.data
+        return answer
+
+    async def serve(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
+        from nats.micro import add_service
+
+        service = await add_service(self._client, name=name, version=_SERVICE_VERSION)
+
+        async def receive(request: Any) -> None:
+            async def answer(data: bytes) -> None:
+                with suppress(Exception):  # nobody waits for it, or the connection has ended
+                    await request.respond(data)
+
+            handler(request.subject, request.data, answer)
+
+        for verb, subject in subjects.items():
+            await service.add_endpoint(name=verb, subject=subject, handler=receive)
+        await self._client.flush()
+
+    async def close(self) -> None:
+        with suppress(Exception):  # the connection has ended
+            await self._client.close()

@@ -1,0 +1,95 @@
+"""Serving: runs the agents of a manager elsewhere with coroutines of this process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from manager._public import public
+from manager._remote import messages, subjects
+from manager._remote.address import Address
+from manager._remote.courier import Courier
+from manager._remote.link import Answer, Link, NatsLink
+from manager._remote.messages import MessageError
+from manager._remote.station import ORPHAN_S, Station
+from manager.arguments import seconds
+from manager.queue import DEFAULT
+from manager.values import texts, whole
+from manager.worker import Worker
+
+
+@public
+async def serve(
+    url: str,
+    workers: Mapping[str, Worker],
+    *,
+    slots: int = 4,
+    queues: Sequence[str] = (DEFAULT,),
+    name: str | None = None,
+    orphan_s: float = ORPHAN_S,
+    insecure: bool = False,
+    credentials: str | None = None,
+) -> None:
+    """Run agents of the manager whose Dispatcher is at `url`, each with the worker of its type.
+
+    Up to `slots` agents of the given types and queues run at a time. The workers are those of
+    `run_workers`, but their context has no `manager`. Run this until the task is cancelled; then
+    the workers are cancelled, and their agents are handed back, so that others go on with them.
+
+    If the manager does not answer, the agents run on, and their reports wait; after `orphan_s`
+    seconds they are stopped. The agents of a worker that the manager has given up have their
+    `cancelled` event set. `name` is the name of this machine's credential, by default that of the
+    machine. A server that is not on this machine is refused if it does not encrypt or asks for no
+    login, unless `insecure` is true. `credentials` is the path of a file with NATS credentials.
+
+    Raise ValueError for a bad argument, DispatchError if the servers or the manager can't be used,
+    and ImportError without nats-py.
+    """
+    address = Address.of(url)
+    slots = whole("slots", slots, low=1)
+    station = Station(
+        {**workers}, texts("queues", queues), slots, orphan_s=seconds("orphan_s", orphan_s, low=0)
+    )
+    worker = messages.worker_id(machine_name() if name is None else name, os.urandom(6).hex())
+    link = await NatsLink.connect(
+        address,
+        inbox=messages.name_of(worker),
+        credentials=credentials,
+        insecure=insecure,
+    )
+    try:
+        await run_station(station, link, address.fleet, worker)
+    finally:
+        await link.close()
+
+
+async def run_station(
+    station: Station,
+    link: Link,
+    fleet: str,
+    worker: str,
+    clock_s: Callable[[], float] = time.monotonic,
+) -> None:
+    """Run a station until the task is cancelled."""
+    courier = Courier(link, fleet, worker, lambda: station.is_free, clock_s)
+    stop = subjects.to_worker(fleet, worker, "stop")
+    await link.serve("subagents-worker", {"stop": stop}, partial(_receive, station, courier))
+    await station.run(courier)
+
+
+def machine_name() -> str:
+    """Return the name of this machine, as far as a worker may have it."""
+    name = "".join(char if char.isalnum() else "-" for char in socket.gethostname().split(".")[0])
+    return name.encode("ascii", "ignore").decode()[:64] or "worker"
+
+
+def _receive(station: Station, courier: Courier, subject: str, data: bytes, answer: Answer) -> None:
+    try:
+        message = messages.unpack(data)
+        if courier.heeds(message):
+            station.stop(message)
+    except MessageError:
+        return

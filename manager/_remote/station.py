@@ -1,0 +1,257 @@
+"""Station: asks a manager for agents, runs them, and reports what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from manager import records
+from manager._remote import messages
+from manager._remote.context import RemoteContext
+from manager._remote.courier import Courier
+from manager._remote.messages import Body, Lease, MessageError
+from manager._remote.outbox import Outbox
+from manager._remote.reports import RESULT_FIELDS
+from manager.agent import Agent
+from manager.errors import DispatchError
+from manager.result import AgentResult
+from manager.values import json_value, optional_text, tail
+
+ORPHAN_S = 600.0
+"""The default time without any answer, in seconds, after which a worker stops its agents."""
+
+_log = logging.getLogger("manager")
+_WAIT_S = 5.0  # for agents, in one request
+_ANSWER_S = 5.0  # for an answer, beside the wait for agents
+_PAUSE_S = 0.5
+_WITHDRAW_S = 1.0  # for the end of the request that waits for agents
+_HAND_BACK_S = 5.0  # for the last reports of a worker that ends
+_OVERHEAD_BYTES = 4096  # of a report, beside its texts and its checkpoint
+
+Runner = Callable[[RemoteContext], Awaitable[AgentResult | str | None]]
+
+
+class _Run:
+    """An agent that runs here, or whose last report was not recorded yet."""
+
+    def __init__(self, agent: Agent, lease: Lease) -> None:
+        self.lease = lease
+        self.context = RemoteContext(agent)
+        self.outbox: Outbox
+        self.task: asyncio.Task[None] | None = None
+        self.is_running = True
+
+
+class Station:
+    """A worker, which has slots for agents of some types and queues. Use it in one event loop."""
+
+    def __init__(
+        self,
+        runners: Mapping[str, Runner],
+        queues: Sequence[str],
+        slots: int,
+        *,
+        orphan_s: float = ORPHAN_S,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runners = runners
+        self._queues = [*queues]
+        self._slots = slots
+        self._orphan_s = orphan_s
+        self._clock_s = clock_s
+        self._runs: dict[Lease, _Run] = {}
+        self._changed = asyncio.Event()
+        self._number = 0
+        self._courier: Courier
+
+    @property
+    def is_free(self) -> bool:
+        """True if no agent runs here and no report waits."""
+        return not self._runs
+
+    async def run(self, courier: Courier) -> None:
+        """Work until the task is cancelled. Then agents that run are handed back.
+
+        Raise DispatchError if the manager speaks another version of the protocol.
+        """
+        self._courier = courier
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._fetch())
+                group.create_task(self._beat())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the first error cancelled the other task
+        finally:
+            await self._hand_back()
+
+    def stop(self, message: Body) -> set[Lease]:
+        """Stop the agents whose leases a manager names, and return these. Raise MessageError."""
+        over = {Lease.of(item) for item in messages.items(message.get("stop"), "stop")}
+        for lease in over & self._runs.keys():
+            self._runs[lease].outbox.end()
+        return over
+
+    # --- agents come ---
+
+    async def _fetch(self) -> None:
+        while True:
+            while (free := self._slots - self._running()) <= 0:
+                self._changed.clear()
+                await self._changed.wait()
+            answer = await self._ask(free, _WAIT_S)
+            if answer is None or not await self._accept(answer, free):
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _ask(self, slots: int, wait_s: float) -> Body | None:
+        """Ask for up to `slots` agents, and return the answer. This ends an earlier request."""
+        self._number += 1
+        body = {
+            "number": self._number,
+            "types": [*self._runners],
+            "queues": self._queues,
+            "slots": slots,
+            "wait_s": wait_s,
+            "held": self._held(),
+        }
+        return await self._courier.try_to_ask("next", body, wait_s + _ANSWER_S)
+
+    async def _accept(self, answer: Body, free: int) -> bool:
+        """Start the agents in an answer. Return False if one of them can't be run here.
+
+        The manager hears first that they have come: it knows then that an agent whose lease was
+        never confirmed has not begun.
+        """
+        come: list[_Run] = []
+        try:
+            grants = messages.items(answer.get("grants"), "grants")
+            for grant in grants[:free]:
+                agent, lease = messages.agent_of(grant.get("agent")), Lease.of(grant.get("lease"))
+                if agent.agent_type not in self._runners:
+                    raise MessageError(f"an agent of the unknown type {agent.agent_type!r:.80}")
+                if lease not in self._runs:
+                    come.append(_Run(agent, lease))
+        except (MessageError, AttributeError) as error:
+            _log.warning("an answer of the manager has %s", error)
+            return False
+        if come:
+            held = [*self._held(), *(run.lease.message for run in come)]
+            confirmed = await self._courier.try_to_ask("beat", {"held": held}, _ANSWER_S)
+            if confirmed is None:
+                return False  # the manager will name them again
+            over = self.stop(confirmed)
+            for run in come:
+                if run.lease not in over:
+                    self._start(run)
+        return True
+
+    def _start(self, run: _Run) -> None:
+        run.outbox = run.context._outbox = Outbox(
+            self._courier, run.lease, lambda: self._note_over(run)
+        )
+        self._runs[run.lease] = run
+        run.task = asyncio.create_task(self._work(run))
+
+    # --- agents run ---
+
+    async def _work(self, run: _Run) -> None:
+        result = await self._result(run)
+        run.is_running = False
+        self._changed.set()
+        answered = run.outbox.post("result", _result_body(result, self._courier.message_bytes_max))
+        with suppress(asyncio.CancelledError):
+            await answered
+            self._runs.pop(run.lease, None)
+
+    async def _result(self, run: _Run) -> AgentResult:
+        try:
+            result = await self._runners[run.context.agent.agent_type](run.context)
+            return result if isinstance(result, AgentResult) else AgentResult(result)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                return _failure(error)  # the runner raised it by itself
+            while task.cancelling():
+                task.uncancel()
+            return AgentResult(None, status="interrupted", reason=records.HANDED_BACK)
+        except Exception as error:  # whatever a runner raises makes its agent fail
+            return _failure(error)
+
+    def _note_over(self, run: _Run) -> None:
+        """Let an agent whose lease is over stop. Its slot is free once it has returned."""
+        run.context.cancelled.set()
+        if not run.is_running:
+            self._runs.pop(run.lease, None)
+
+    def _running(self) -> int:
+        return sum(run.is_running for run in self._runs.values())
+
+    def _held(self) -> list[list[Any]]:
+        return [run.lease.message for run in self._runs.values()]
+
+    # --- signs of life ---
+
+    async def _beat(self) -> None:
+        courier = self._courier
+        while True:
+            period_s = courier.lease_s / 3
+            await asyncio.sleep(period_s)
+            leases = [run.lease for run in self._runs.values() if not run.outbox.is_over]
+            if not leases:
+                courier.answered_s = max(courier.answered_s, self._clock_s() - self._orphan_s)
+                continue
+            held = [lease.message for lease in leases]
+            answer = await courier.try_to_ask("beat", {"held": held}, period_s)
+            if answer is not None:
+                with suppress(MessageError):
+                    self.stop(answer)
+            elif self._clock_s() - courier.answered_s > self._orphan_s:
+                _log.error("no answer for %g s; the agents are stopped", self._orphan_s)
+                self._cancel_all()
+
+    def _cancel_all(self) -> None:
+        for run in [*self._runs.values()]:
+            if run.is_running and run.task is not None:
+                run.task.cancel()
+
+    async def _hand_back(self) -> None:
+        """Let the manager give all agents to others, if it answers soon."""
+        self._cancel_all()
+        with suppress(DispatchError, TimeoutError):
+            async with asyncio.timeout(_WITHDRAW_S):
+                await self._ask(0, 0)  # first: the request that waits could bring them back here
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_HAND_BACK_S)
+        for run in self._runs.values():
+            run.outbox.close()
+            if run.task is not None:
+                run.task.cancel()
+
+
+def _result_body(result: AgentResult, bytes_max: int) -> Body:
+    """Return a result as a report has it. One that no message can carry becomes a failure."""
+    try:
+        body: Body = {name: getattr(result, name) for name in RESULT_FIELDS}
+        for name in ("checkpoint", "needs_input"):
+            body[name] = json_value(name, body[name])
+        for name in ("result", "reason"):
+            known = optional_text(name, body[name])
+            body[name] = None if known is None else tail(name, known, bytes_max // 4)
+        size = len(messages.pack(body))
+        if size > bytes_max - _OVERHEAD_BYTES:
+            raise ValueError(f"the result has {size} bytes, more than the servers carry")
+    except (TypeError, ValueError) as error:
+        failure = _failure(error)
+        return {name: getattr(failure, name) for name in RESULT_FIELDS}
+    return body
+
+
+def _failure(error: BaseException) -> AgentResult:
+    text = "".join(traceback.format_exception_only(error)).strip()
+    text = text.encode(errors="replace").decode()
+    return AgentResult(None, status="failed", reason=text[-4096:])

@@ -1,0 +1,68 @@
+"""Supply: the agents that a worker may be given next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Protocol
+
+from journal import DurableState
+from manager import records
+from manager.agent import Agent
+from manager.fleet import Fleet
+from manager.limits import HOLD_AGENTS_MAX
+from manager.queue import queue_of
+
+# The reasons of agents that a dispatcher gives to another worker by itself.
+_RESUMABLE = (records.RESTARTED, records.STOPPED, records.WORKER_LOST, records.HANDED_BACK)
+
+
+class Supply(Protocol):
+    """The agents that may be given to workers."""
+
+    def note(self, agent: Agent) -> None:
+        """Take note of an agent's new state."""
+
+    def candidates(self, types: Collection[str], queues: Collection[str]) -> Iterator[str]:
+        """Yield the ids of agents of these types and queues that may start, in order."""
+
+    def drop(self, agent_id: str) -> None:
+        """Leave out an agent that can't start until it changes again."""
+
+
+class FleetSupply:
+    """All queued agents of a fleet, and those that were interrupted and may go on.
+
+    Interrupted agents come first. The queue is the fleet's own, so it takes no memory here.
+    """
+
+    def __init__(self, state: DurableState[Fleet], agents: Iterable[Agent]) -> None:
+        self._state = state
+        self._waiting: dict[str, tuple[str, str]] = {}  # the type and the queue of each
+        for agent in agents:
+            self.note(agent)
+
+    def note(self, agent: Agent) -> None:
+        self._waiting.pop(agent.agent_id, None)
+        if agent.status == "interrupted":
+            is_answered = agent.needs_input is not None and agent.answer is not None
+            if is_answered or agent.reason in _RESUMABLE:
+                self._waiting[agent.agent_id] = agent.agent_type, queue_of(agent.metadata)
+
+    def drop(self, agent_id: str) -> None:
+        self._waiting.pop(agent_id, None)
+
+    def candidates(self, types: Collection[str], queues: Collection[str]) -> Iterator[str]:
+        for agent_id, (agent_type, queue) in [*self._waiting.items()]:
+            if agent_type in types and queue in queues:
+                yield agent_id
+        first = self._first(types, queues, HOLD_AGENTS_MAX)
+        yield from first
+        if len(first) == HOLD_AGENTS_MAX:  # all of them were refused, or the worker has many slots
+            known = {*first}
+            rest = self._first(types, queues, None)
+            yield from (agent_id for agent_id in rest if agent_id not in known)
+
+    def _first(
+        self, types: Collection[str], queues: Collection[str], count: int | None
+    ) -> list[str]:
+        return self._state.read(lambda fleet: fleet.queue.first(types, count, queues))

@@ -1,0 +1,120 @@
+"""A manager and its workers in one process, on a network in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from journal.testing import SimulatedDisk
+from manager import Agent, Limits, SubAgentManager
+from manager._remote.desk import Desk
+from manager._remote.dispatcher import Serving
+from manager._remote.serving import run_station
+from manager._remote.station import Runner, Station
+from manager._remote.supply import FleetSupply
+from tests.remote.network import Fate, Network, NetworkLink, holding_time
+
+LEASE_S = 30.0
+FLEET = "f"
+ROOMY = Limits(max_running=10**6, max_admitted=10**6)
+
+
+class World:
+    """A fleet whose manager and workers can be killed and cut off."""
+
+    def __init__(self, fates: Iterable[Fate] = ()) -> None:
+        self.network = Network(iter(fates))
+        self.disk = SimulatedDisk()
+        self.manager: SubAgentManager
+        self.desk: Desk
+        self.link: NetworkLink
+        self._serving: asyncio.Task[None]
+        self._workers: dict[str, tuple[asyncio.Task[None], NetworkLink, Station]] = {}
+        self._count = 0
+
+    async def open(self, *, attempts_max: int = 3) -> None:
+        """Open the manager, and serve workers."""
+        self.manager = SubAgentManager.open("/", state_dir="s", disk=self.disk, limits=ROOMY)
+        self.link = NetworkLink(self.network)
+        manager = self.manager
+        interrupted = manager.agents(status="interrupted")
+
+        async def settle(lsn: int) -> None:
+            with holding_time():
+                await manager.durable(lsn)
+
+        self.desk = Desk(
+            manager,
+            FleetSupply(manager._state, interrupted),
+            settle,
+            lease_s=LEASE_S,
+            attempts_max=attempts_max,
+            message_bytes_max=self.link.message_bytes_max,
+            clock_s=asyncio.get_running_loop().time,
+        )
+        serving = Serving(self.desk, self.link, FLEET, manager)
+        started = asyncio.Event()
+        self._serving = asyncio.create_task(serving.run(started.set))
+        await started.wait()
+
+    async def kill_manager(self) -> None:
+        """End the manager. Nothing that it has said is lost, and it says nothing more."""
+        await self.link.close()
+        await _end(self._serving)
+        self.manager.close()
+
+    def work(self, runners: Mapping[str, Runner], **options: Any) -> str:
+        """Start a worker, and return its id."""
+        self._count += 1
+        worker = f"w{self._count}.{self._count}"
+        link = NetworkLink(self.network)
+        slots, queues = options.pop("slots", 2), options.pop("queues", ["default"])
+        clock_s = asyncio.get_running_loop().time
+        station = Station(runners, queues, slots, clock_s=clock_s, **options)
+        task = asyncio.create_task(run_station(station, link, FLEET, worker, clock_s))
+        self._workers[worker] = task, link, station
+        return worker
+
+    def link_of(self, worker: str) -> NetworkLink:
+        """Return the link of a worker."""
+        return self._workers[worker][1]
+
+    async def drain(self, worker: str) -> None:
+        """Stop a worker as a signal does."""
+        await _end(self._workers.pop(worker)[0])
+
+    async def kill(self, worker: str) -> None:
+        """Kill a worker: it reports nothing more."""
+        task, link, station = self._workers.pop(worker)
+        await link.close()
+        for run in [*station._runs.values()]:
+            run.outbox.end()
+            if run.task is not None:
+                run.task.cancel()
+        await _end(task)
+
+    @property
+    def workers(self) -> list[str]:
+        """The ids of the workers that run."""
+        return [*self._workers]
+
+    async def ended(self, ref: str, timeout_s: float = 3600) -> Agent:
+        """Wait until an agent has ended, by the virtual clock."""
+        async with asyncio.timeout(timeout_s):
+            while (agent := self.manager.get(ref)).ended_at_ms is None:
+                await asyncio.sleep(0.5)
+        return agent
+
+    async def close(self) -> None:
+        """End everything."""
+        for worker in self.workers:
+            await self.kill(worker)
+        await self.kill_manager()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -115,8 +115,8 @@ ALL_OF = (
     Weakening(
         "answer_lost_at_resumption",
         "manager/steps.py",
-        "    new[STARTS] += 1\n",
-        "    new[STARTS] += 1\n    new[ANSWER] = None\n",
+        "    if more:  # of a resumption\n",
+        "    new[ANSWER] = None\n    if more:  # of a resumption\n",
         ("tests/manager/test_manager_answers.py",),
     ),
     Weakening(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import append, bars, compact, imports, load, plot, plots
+from bench import append, bars, compact, imports, load
 from bench.figures import Quantiles, at_least, at_most, bars_table
 from bench.peers import opened
 
@@ -47,6 +47,10 @@ SMALL = {
     "burn": (*QUICK, "--burners", 0, 1, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),
     "flushes": ("--updates", 100),
     "imports": ("--rounds", 1),
+    "adapters": (
+        *(*QUICK, "--threads", 1, 2, "--static-kb", 1, "--static-threads", 8, "--delay-ms", 0),
+        *("--conversations", 32, "--sessions", 1, 2, "--live-mb", 1),
+    ),
     "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
     "legacy": ("--rounds", 1, "--agents", 10),
     "mirror": (*QUICK, "--threads", 2, "--delay-ms", 1),
@@ -65,6 +69,14 @@ BARS = {  # the bars that even such a small run must report
     "burn": {"1 computing, 2 threads: p99 from due to the best"},
     "flushes": {"flushes a commit, 64 threads"},
     "imports": {"import journal", "import manager", "journal-inspect --help"},
+    "adapters": {
+        *("superstep, 1 threads, +0 ms: per_s", "superstep, static, 8 threads, +0 ms: bytes"),
+        *(
+            "graph turn, paced, 32 coroutines, +0 ms: lag_ms",
+            "session turn, 1 coroutines, +0 ms: per_s",
+        ),
+        *("memory, 1 MB of values", "worst stall of a thread in compaction", "reopen, 1 MB"),
+    },
     "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
     "legacy": {"subagents import of 10 agents"},
     "mirror": {'ack="local": CPU', 'ack="local": records/s', 'ack="remote", +1 ms'},
@@ -94,10 +106,6 @@ def results_of(*arguments: object) -> dict[str, Any]:
     return results
 
 
-def quantiles(value: float) -> dict[str, float]:
-    return dict.fromkeys(("p50", "p99", "p99_9", "max"), value)
-
-
 def mark_slow(benches: Iterable[str], *quick: str) -> list[Any]:
     """Return the parameters of a test: all benches, of which only `quick` are not slow."""
     return slow_unless(lambda name: name in quick, benches)
@@ -113,6 +121,9 @@ def test_a_benchmark_prints_machine_results_and_bars(bench: str, tmp_path: Path)
         with SmallDisk(folder):  # skips where no disk can be mounted
             pass
         shutil.rmtree(folder)
+    if bench == "adapters":
+        for package in ("langgraph.checkpoint.sqlite", "agents"):
+            import_package(package)
     results = results_of(bench, *SMALL[bench], *at(bench, tmp_path))
     assert results["bench"] == bench
     assert {"python", "system", "cpus", "journal"} <= results.keys()
@@ -298,97 +309,3 @@ def test_quantiles_of_nothing_and_of_rounds() -> None:
     assert Quantiles.of(range(1000)) == Quantiles(500, 990, 999, 999)
     rounds = [Quantiles(1, 5, 7, 9), Quantiles(3, 4, 8, 9), Quantiles(2, 6, 9, 10)]
     assert Quantiles.median(rounds) == Quantiles(2, 5, 8, 9)
-
-
-# --- plots ---
-
-
-RESULTS: dict[str, dict[str, Any]] = {
-    "commits": {
-        "rows": [
-            {"delay_ms": 0, "waiting": "threads", "count": count, "peer": peer, "per_s": count}
-            for count in (1, 8)
-            for peer in ("disk", "journal")
-        ]
-    },
-    "append": {"rounds": {"bare": [1, 2], "append": [1, 1]}, "growth": [[0, 1], [1, 2]]},
-    "hold": {"rounds": {"now": []}, "now": {"plain_ns": 2, "packed_ns": 1}},
-    "recover": {
-        "rows": [
-            {"what": what, "records": records, "open_s": records / 9, "peak_mib": 3}
-            for what in ("log, 1 a frame", "fleet in a checkpoint")
-            for records in (10, 100)
-        ]
-    },
-    "compact": {
-        "latency": {"off": quantiles(5e5), "on": quantiles(6e5)},
-        "space": {"updates": 9, "appended": 1, "written": 2, "held": 3, "state": 4},
-    },
-    "fanout": {
-        "rows": [
-            {"way": "journal", "agents": 10, "threads": n, "due": quantiles(n), "updates_per_s": n}
-            for n in (1, 8)
-        ],
-        "loops": [
-            {"agents": n, "coroutines": 9, "lag": quantiles(1), "lag_at_full_speed": quantiles(2)}
-            for n in (10, 20)
-        ],
-    },
-    "burn": {
-        "rate_per_s": 100,
-        "rows": [
-            {
-                "burners": burners,
-                "waiting": waiting,
-                "count": 8,
-                "peer": peer,
-                "per_s": None if peer == "nothing" else 5,
-                "due": quantiles(7),
-            }
-            for burners in (0, 1)
-            for waiting in ("threads", "coroutines")
-            for peer in ("nothing", "journal")
-        ],
-    },
-    "flushes": {"file_system": "xfs", "rows": [{"threads": 8, "record_bytes": 9, "flushes": 1}]},
-    "imports": {"rows": [{"what": "bare", "wall_ms": 10}]},
-    "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
-    "legacy": {"rows": [{"what": "read as JSON", "wall_ms": 10}]},
-    "mirror": {"rows": [{"what": "no mirror", "rate": 10}]},
-    "tables": {
-        "rows": [
-            {"rows": rows, "what": what, "peer": peer, "cost": 2, "unit": "us"}
-            for rows in (10, 100)
-            for what in ("set", "open")
-            for peer in ("journal", "lmdb")
-        ]
-    },
-}
-
-
-def test_each_benchmark_can_be_drawn() -> None:
-    """Each benchmark of speed has a plot."""
-    assert RESULTS.keys() == plots.DRAWN.keys() == SMALL.keys()
-
-
-@pytest.mark.parametrize("bench", mark_slow(RESULTS, "commits"))
-def test_the_same_results_make_the_same_plot(bench: str, tmp_path: Path) -> None:
-    """The same results make the same plot byte for byte, so that a plot in git changes only with
-    its results."""
-    import_package("matplotlib")
-    results = tmp_path / "results.json"
-    results.write_text(json.dumps({"bench": bench, **RESULTS[bench]}))
-    drawn = []
-    for folder in ("one", "other"):
-        assert plot.main([str(results), "-o", str(tmp_path / folder)]) == 0
-        drawn.append((tmp_path / folder / "results.svg").read_bytes())
-    assert drawn[0] == drawn[1]
-    assert b"<dc:date>" not in drawn[0]
-
-
-def test_results_that_cannot_be_plotted_are_refused(tmp_path: Path) -> None:
-    """Results that have no plot are refused, and nothing is drawn."""
-    results = tmp_path / "results.json"
-    results.write_text('{"bench": "bars"}')
-    with pytest.raises(SystemExit):
-        plot.main([str(results), "-o", str(tmp_path / "drawn")])

@@ -25,6 +25,8 @@ RUNS: dict[str, str] = {
     "tables": "tables --rounds 5",
     "tables-large": "tables --rows --keys 1000000",
     "mirror": "mirror --rounds 5",
+    "adapters": "adapters --rounds 3",
+    "adapters-large": "adapters --delay-ms --live-mb 250",
     "append": "append --rounds 10 --seconds 6",
     "recover": "recover --rounds 3",
     "compact": "compact --rounds 3 --seconds 2",

@@ -269,6 +269,21 @@ def _tables(results: Results) -> Any:
     return figure
 
 
+def _adapters(results: Results) -> Any:
+    """Draw a row for each delay of syncs, and a column for each kind of call."""
+    delays = unique(row["delay_ms"] for row in results["rows"])
+    kinds = unique(row["what"] for row in results["rows"])
+    figure, axes = panels(len(delays), len(kinds))
+    for across, delay in zip(axes, delays, strict=True):
+        for axis, what in zip(across, kinds, strict=True):
+            rows = [r for r in results["rows"] if (r["delay_ms"], r["what"]) == (delay, what)]
+            names = [f"{row['count']} {row['peer']}" for row in rows]
+            axis.barh(names, [row["per_s"] for row in rows])
+            axis.invert_yaxis()
+            axis.set(title=f"{what}s/s, +{delay:g} ms", xscale="log")
+    return figure
+
+
 DRAWN: dict[str, Callable[[Results], Any]] = {
     "commits": _commits,
     "append": _append,
@@ -282,6 +297,7 @@ DRAWN: dict[str, Callable[[Results], Any]] = {
     "imports": _imports,
     **dict.fromkeys(("inspector", "legacy"), _imports),
     "tables": _tables,
+    "adapters": _adapters,
 }
 
 

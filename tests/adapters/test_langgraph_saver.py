@@ -19,7 +19,7 @@ from langgraph.checkpoint.memory import InMemorySaver  # noqa: E402
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer  # noqa: E402
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # noqa: E402
 
-from journal.adapters.langgraph import JournalSaver  # noqa: E402
+from journal.adapters.langgraph import JournalSaver, _parts  # noqa: E402
 from tests.adapters.langgraph_support import (  # noqa: E402
     checkpoint,
     place,
@@ -44,8 +44,13 @@ def disk() -> SimulatedDisk:
 
 
 @pytest.mark.slow
-def test_the_conformance_suite_passes(tmp_path: Path) -> None:
-    """All capabilities of LangGraph's conformance suite pass: five of the base, three extended."""
+@pytest.mark.parametrize("part_bytes", [_parts.PART_BYTES, 40])
+def test_the_conformance_suite_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_bytes: int
+) -> None:
+    """All capabilities of LangGraph's conformance suite pass: five of the base, three extended. It
+    makes no difference whether a value takes one row or several."""
+    monkeypatch.setattr(_parts, "PART_BYTES", part_bytes)
     conformance = import_package("langgraph.checkpoint.conformance")
     numbers = iter(range(100))
 
@@ -293,8 +298,12 @@ def test_a_large_value_is_stored(tmp_path: Path) -> None:
         assert len(steps(saver)[0]) == 9_000_000
 
 
-def test_a_reader_never_sees_half_of_a_checkpoint(disk: SimulatedDisk) -> None:
+@pytest.mark.parametrize("part_bytes", [_parts.PART_BYTES, 20])
+def test_a_reader_never_sees_half_of_a_checkpoint(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, part_bytes: int
+) -> None:
     """While another thread puts and removes, each checkpoint that is read is whole."""
+    monkeypatch.setattr(_parts, "PART_BYTES", part_bytes)
     with saver_on(disk, keep=1) as saver:
         put_steps(saver, 1)
         end = threading.Event()

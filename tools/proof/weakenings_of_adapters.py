@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 _SAVER = ("tests/adapters/test_langgraph_saver.py",)
+_PARTS = ("tests/adapters/test_langgraph_parts.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
 _FOLDER = "journal/adapters/langgraph"
 _SESSION = ("tests/adapters/test_openai_agents_session.py",)
@@ -60,8 +61,8 @@ ALL_OF = (
     Weakening(
         "equal_versions_share_a_value",
         f"{_FOLDER}/_put.py",
-        "            if stored == typed:\n",
-        "            if stored:\n",
+        "            if value(saved, self.place, channel, reference) == typed:\n",
+        "            if True:\n",
         _SAVER,
     ),
     Weakening(
@@ -70,6 +71,27 @@ ALL_OF = (
         "        drop_all_doomed(self._saved)\n",
         "",
         _SAVER,
+    ),
+    Weakening(
+        "parts_of_removed_values_stay",
+        f"{_FOLDER}/_retention.py",
+        "        delete_parts(t, saved, owner_of_value(place, channel, reference))\n",
+        "",
+        _PARTS,
+    ),
+    Weakening(
+        "parts_of_replaced_writes_stay",
+        f"{_FOLDER}/_parts.py",
+        "    delete_parts(t, saved, owner)\n    starts",
+        "    starts",
+        _PARTS,
+    ),
+    Weakening(
+        "copy_without_parts",
+        f"{_FOLDER}/_threads.py",
+        "tables = (saved.parts, saved.values,",
+        "tables = (saved.values,",
+        _PARTS,
     ),
     Weakening(
         "removals_finish_in_the_event_loop",
@@ -81,7 +103,7 @@ ALL_OF = (
     Weakening(
         "half_a_checkpoint_is_returned",
         f"{_FOLDER}/_reads.py",
-        "if (*place, found) in saved.checkpoints and None not in values.values():",
+        "if is_there and writes is not None and None not in values.values():",
         "if True:",
         _SAVER,
     ),

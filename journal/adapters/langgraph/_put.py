@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journal import Transaction
+from journal.adapters.langgraph._parts import owner_of_value, value, write_parts
 from journal.adapters.langgraph._retention import (
     kept_rows,
     ordered,
@@ -111,14 +112,15 @@ class Put:
 
         Versions of forks may be equal while their values differ: then the reference gets a number.
         """
-        typed = list(self.values[channel])
+        typed = self.values[channel]
         reference, number = version, 0
-        while (stored := saved.values.get((*self.place, channel, reference))) is not None:
-            if stored == typed:
+        while (*self.place, channel, reference) in saved.values:
+            if value(saved, self.place, channel, reference) == typed:
                 return reference
             number += 1
             reference = f"{version}{_COLLISION}{number}"
-        t[saved.values][(*self.place, channel, reference)] = typed
+        parts = write_parts(t, saved, owner_of_value(self.place, channel, reference), typed[1])
+        t[saved.values][(*self.place, channel, reference)] = [typed[0], *parts]
         return reference
 
 

@@ -9,6 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from journal.adapters.langgraph._parts import joined, owner_of_write, value
 from journal.adapters.langgraph._rows import (
     CheckpointRow,
     Place,
@@ -68,20 +69,29 @@ def load(saved: SaverTables, place: Place, checkpoint_id: str | None) -> Stored 
             return None
         if row is None:
             continue
-        refs = row.refs.items()
-        values = {k: saved.values.get((*place, k, reference)) for k, reference in refs}
+        values: dict[str, Any] = {
+            channel: value(saved, place, channel, ref) for channel, ref in row.refs.items()
+        }
         writes = pending(saved, place, found)
-        if (*place, found) in saved.checkpoints and None not in values.values():
+        is_there = (*place, found) in saved.checkpoints
+        if is_there and writes is not None and None not in values.values():
             return Stored(found, row, values, writes)
         missing = found
     raise vanished(place, missing)
 
 
-def pending(saved: SaverTables, place: Place, checkpoint_id: str) -> list[PendingRow]:
-    """Return the writes of a checkpoint in the order in which a superstep applies them."""
+def pending(saved: SaverTables, place: Place, checkpoint_id: str) -> list[PendingRow] | None:
+    """Return the writes of a checkpoint in the order in which a superstep applies them.
+
+    Return None if a large one was replaced or removed meanwhile.
+    """
     found = []
     rows = pairs(saved.writes.prefix((*place, checkpoint_id)))
-    for (_, _, _, task, index), (channel, kind, data, path) in rows:
+    for key, row in rows:
+        (channel, kind, path, *parts), (task, index) = row, key[-2:]
+        data = joined(saved, owner_of_write(place, checkpoint_id, task, index), *parts)
+        if data is None or (len(parts) > 1 and saved.writes.get(key) != row):
+            return None
         found.append(((path, task, index), PendingRow(task, channel, (kind, data))))
     found.sort(key=lambda pair: pair[0])
     return [row for _, row in found]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 from journal import Transaction
+from journal.adapters.langgraph._parts import delete_parts, owner_of_value, owner_of_write
 from journal.adapters.langgraph._rows import (
     KEYS_A_SLICE,
     CheckpointRow,
@@ -56,9 +57,10 @@ def remove(
             break
         gone.append(rows.pop(victim))
         t[saved.checkpoints].delete((*place, victim))
-        writes = [key for key, _ in saved.writes.prefix((*place, victim))]
+        writes = [key for key, _ in pairs(saved.writes.prefix((*place, victim)))]
         for key in writes:
             t[saved.writes].delete(key)
+            delete_parts(t, saved, owner_of_write(place, *key[2:]))
         for child, _ in pairs(saved.children.prefix((place[0], victim))):
             t[saved.children].delete(child)
             prefix = (place[0], child[2])
@@ -69,6 +71,7 @@ def remove(
     unused = {pair for row in gone for pair in row.refs.items()} - used
     for channel, reference in unused:
         t[saved.values].delete((*place, channel, reference))
+        delete_parts(t, saved, owner_of_value(place, channel, reference))
     return doomed
 
 
@@ -77,8 +80,8 @@ def drop(saved: SaverTables, prefix: tuple[str, ...]) -> int | None:
 
     Checkpoints go first, the oldest first, so a reader never sees one without its values.
     """
-    tables = (saved.checkpoints, saved.heads, saved.children, saved.values, saved.writes)
-    for table in tables:
+    first = (saved.checkpoints, saved.heads, saved.children)
+    for table in (*first, saved.values, saved.writes, saved.parts):
         if table is saved.children and len(prefix) > 1:
             continue  # these rows name the children of a checkpoint, not of a namespace
         keys = (key for key, _ in table.prefix(prefix))

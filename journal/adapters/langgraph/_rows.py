@@ -2,7 +2,8 @@
 
     checkpoints  (thread, namespace, checkpoint)             a CheckpointRow
     values       (thread, namespace, channel, reference)     [type, bytes]
-    writes       (thread, namespace, checkpoint, task, idx)  [channel, type, bytes, task path]
+    writes       (thread, namespace, checkpoint, task, idx)  [channel, type, task path, bytes]
+    parts        (thread, namespace, *owner, number)         bytes: see `_parts.py`
     heads        (thread, namespace)                         [number of checkpoints, trim above]
     children     (thread, checkpoint, namespace)             None
     doomed       (thread,) or (thread, namespace)            None
@@ -52,6 +53,7 @@ class SaverTables:
         self.checkpoints = tables.table(_PREFIX + "checkpoints")
         self.values = tables.table(_PREFIX + "values")
         self.writes = tables.table(_PREFIX + "writes")
+        self.parts = tables.table(_PREFIX + "parts")
         self.heads = tables.table(_PREFIX + "heads")
         self.children = tables.table(_PREFIX + "children")
         self.doomed = tables.table(_PREFIX + "doomed")

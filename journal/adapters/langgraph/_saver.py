@@ -28,6 +28,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from journal import Mirror, Options, StrPath, Tables, Transaction
 from journal.adapters._size import LARGE_BYTES, is_large
 from journal.adapters.langgraph._opening import SaverOpening
+from journal.adapters.langgraph._parts import owner_of_write, write_parts
 from journal.adapters.langgraph._put import NeededError, Put
 from journal.adapters.langgraph._reads import as_tuple, config_of, delta_history, find, load
 from journal.adapters.langgraph._retention import drop, drop_all_doomed
@@ -385,9 +386,11 @@ class JournalSaver(BaseCheckpointSaver[str]):
         rows = t[self._saved.writes]
         for number, (channel, (kind, data)) in enumerate(typed):
             index = WRITES_IDX_MAP.get(channel, number)
-            key = (*place, config["configurable"]["checkpoint_id"], task_id, index)
+            checkpoint_id = config["configurable"]["checkpoint_id"]
+            key = (*place, checkpoint_id, task_id, index)
             if index < 0 or key not in rows:
-                rows[key] = [channel, kind, data, task_path]
+                owner = owner_of_write(place, checkpoint_id, task_id, index)
+                rows[key] = [channel, kind, task_path, *write_parts(t, self._saved, owner, data)]
 
 
 def _place(config: RunnableConfig) -> Place:

@@ -77,7 +77,7 @@ class Threads:
         saved = self._saved
         while True:
             heads = list(saved.heads.prefix((source,)))
-            tables = (saved.values, saved.writes, saved.children, saved.checkpoints)
+            tables = (saved.parts, saved.values, saved.writes, saved.children, saved.checkpoints)
             rows = [(table, list(table.prefix((source,)))) for table in tables]
             if list(saved.heads.prefix((source,))) == heads:
                 break  # nothing was put or removed meanwhile

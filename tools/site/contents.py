@@ -28,6 +28,7 @@ PAGES: dict[str, dict[str, str]] = {
         "OpenAI Agents SDK": "journal/adapters/docs/OPENAI_AGENTS",
         "Pydantic AI": "journal/adapters/docs/PYDANTIC_AI",
         "A2A": "journal/adapters/docs/A2A",
+        "Ways to keep agents durable": "journal/adapters/docs/COMPARISON",
     },
     "Understand": {
         "Explanation": "journal/docs/EXPLANATION",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from threading import Thread
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from journal._log import report
 from journal._mirror.store import (
@@ -30,6 +31,8 @@ T = TypeVar("T")
 _MESSAGE_BYTES_MAX = 16 << 20
 _MESSAGE_BYTES_MIN = 8 << 10  # less would make a large commit thousands of entries
 _HEADERS_BYTES_MAX = 1 << 10  # what a publish adds to an entry
+_FEW, _FETCHED = 3, 1000  # entries to ask for one by one; and at a time, through a consumer
+_CONSUMER_S = 60.0  # after which the server removes one that was left
 _WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the server
 _ANSWER_S = 2.0  # a leader that was lost never answers, and a publish may be repeated
 _BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable
@@ -108,6 +111,10 @@ class JetStreamStore:
     def numbers(self, after: int) -> list[int]:
         found: list[int] = []
         last = self._last()
+        if last - after > _FEW:
+            found = self._call(f"list entries after {after}", lambda: self._list(after))
+        # The replica that has listed may lag behind. The leader has the rest, if any.
+        after = max([after, *found[-1:]])
         while after < last:
             at = after + 1
             try:
@@ -235,6 +242,39 @@ class JetStreamStore:
         if (await self._js.stream_info(f"OBJ_{name}")).config.max_age:
             raise RefusedError(f"{self.url}: the bucket {name} forgets objects; its TTL must be 0")
         return bucket
+
+    async def _list(self, after: int) -> list[int]:
+        """List entries without their bytes, through a consumer that lasts as long as the call. The
+        last ones may be missing."""
+        api = self._nats.js.api
+        config = api.ConsumerConfig(
+            name=f"list-{uuid4().hex}",
+            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=after + 1,
+            ack_policy=api.AckPolicy.NONE,
+            headers_only=True,
+            inactive_threshold=_CONSUMER_S,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        found: list[int] = []
+        try:
+            info = await self._js.add_consumer(self._stream, config)
+            pending = info.num_pending or 0
+            source = await self._js.pull_subscribe_bind(name=info.name, stream=self._stream)
+            try:
+                while pending:
+                    messages = await source.fetch(min(pending, _FETCHED), self._timeout_s)
+                    found += [message.metadata.sequence.stream for message in messages]
+                    pending = messages[-1].metadata.num_pending
+            finally:
+                await source.unsubscribe()
+        except self._nats.js.errors.NotFoundError as error:  # its server was lost
+            raise UnreachableError(f"{self.url}: the consumer of a list is gone") from error
+        finally:
+            with suppress(Exception):  # the server removes it in time
+                await self._js.delete_consumer(self._stream, config.name)
+        return found
 
     def _last(self) -> int:
         info = self._call("ask for the last sequence", lambda: self._js.stream_info(self._stream))

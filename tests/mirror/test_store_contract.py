@@ -99,6 +99,10 @@ def test_numbers_have_no_small_bound(store: Store) -> None:
         list(append(lambda number: store.append(number, b"x"), range(1, count + 1)))
     assert store.numbers(0) == list(range(1, count + 1))
     assert store.numbers(count - 2) == [count - 1, count]
+    store.trim(range(3, count - 9, 2))
+    left = [1, 2, *range(4, count - 9, 2), *range(count - 9, count + 1)]
+    assert store.numbers(0) == sorted(set(left))
+    assert store.numbers(10) == [number for number in sorted(set(left)) if number > 10]
 
 
 def test_blobs_are_read_back(open_one: Open) -> None:

@@ -149,7 +149,7 @@ def test_a_line_that_ends_in_a_backslash_gets_a_hint(tmp_path: Path) -> None:
     assert "stdin:1: ends in a backslash, but a line is a whole command" in messages
 
 
-@pytest.mark.parametrize("doubt", ["state", "workspace"])
+@pytest.mark.parametrize("doubt", ["state", pytest.param("workspace", marks=pytest.mark.slow)])
 def test_a_state_that_may_be_anothers_is_not_run(tmp_path: Path, doubt: str) -> None:
     """Without a file, a state that others have access to, or in a directory that they can write to,
     runs only with --yes. A message shows what it would run."""
@@ -176,10 +176,9 @@ def test_a_run_of_a_file_warns_of_what_may_be_anothers(tmp_path: Path) -> None:
         metadata = {"task": "line:x:1", "command": "touch ran"}
         manager.spawn("touch ran", metadata=metadata, queued=True)
     (tmp_path / ".subagents").chmod(0o755)
-    for is_first in (True, False):
-        messages = subagents("run", "-", cwd=tmp_path, stdin="true")[2]
-        assert "not run: 1 unfinished task outside TASKS" in messages
-        assert ("look at them before you run them: subagents list" in messages) == is_first
+    messages = subagents("run", "-", cwd=tmp_path, stdin="true")[2]
+    assert "not run: 1 unfinished task outside TASKS" in messages
+    assert "look at them before you run them: subagents list" in messages
 
 
 def test_every_directory_above_a_state_is_looked_at(tmp_path: Path) -> None:
@@ -193,7 +192,10 @@ def test_every_directory_above_a_state_is_looked_at(tmp_path: Path) -> None:
     assert trust.doubt_of(*where) == ""
 
 
-@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 4), (b"\n", 4)])
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(b"y\n", 0), pytest.param(b"n\n", 4, marks=pytest.mark.slow), (b"\n", 4)],
+)
 def test_a_state_that_may_be_anothers_is_asked_about(
     tmp_path: Path, answer: bytes, code: int
 ) -> None:

@@ -49,6 +49,7 @@ from manager.workspace import StrPath, state_path
 
 if TYPE_CHECKING:
     from journal import Mirror, Tables
+    from manager._control.runners import Runners
     from manager._control.server import ControlServer
     from manager.transaction import FleetTransaction, FleetTransactionContext
 
@@ -147,11 +148,11 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
             undo.pop_all()
         return manager
 
-    def _serve_control(self) -> None:
+    def _serve_control(self, runners: Runners | None = None) -> None:
         """Take requests of other processes. Raise OSError and UnsafePathError."""
         from manager._control.server import ControlServer  # not loaded by every manager
 
-        self._control = ControlServer.of(self, self.path)
+        self._control = ControlServer.of(self, self.path, runners)
 
     def _boot(self) -> None:
         boot = records.boot(self._boot_id, clock.now_ms(), os.getpid())

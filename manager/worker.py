@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from typing import Protocol
 
 from journal import JournalError, RecordError
+from manager._control.errors import RequestError
+from manager._control.runners import PAUSED, Runners
 from manager._public import public
+from manager.again import again_as, refusal
 from manager.agent import JSON, Agent
 from manager.changes import Changes
 from manager.errors import BudgetError, CapacityError, TransitionError
@@ -82,7 +85,8 @@ async def run_workers(
     `max_running` allows, also those that are spawned meanwhile. An agent that somebody has
     interrupted is left alone. Return when nothing runs and nothing can start; with `until_idle`
     false, run until the task is cancelled. Then the workers are cancelled, and their agents are
-    interrupted.
+    interrupted. With `open(control=True)`, the loop also waits for agents that `subagents pause`
+    has paused.
 
     Raise the errors of the journal, such as FailedError. Run one loop for a type at a time.
     """
@@ -95,26 +99,67 @@ class _Loop:
     def __init__(
         self, manager: SubAgentManager, workers: Mapping[str, Worker], *, until_idle: bool
     ) -> None:
+        self.types = self._workers = {**workers}
         self._manager = manager
-        self._workers = {**workers}
+        control = manager._control
+        self._runners = Runners() if control is None else control.runners
         self._until_idle = until_idle
         self._contexts: dict[str, WorkContext] = {}  # of the agents that run here
-        self._waiting: dict[str, None] = {}  # interrupted agents that may be resumed
+        self._waiting: dict[str, int] = {}  # the LSNs of interrupted agents that may be resumed
+        self._paused: set[str] = set()  # interrupted agents that wait for a request to resume them
         self._is_closed = False
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                watcher = group.create_task(self._watch(self._manager.changes()))
+            async with asyncio.TaskGroup() as self._group:
+                watcher = self._group.create_task(self._watch(self._manager.changes()))
                 for agent in self._manager.agents(status="interrupted"):
-                    self._note(agent)
-                while (self._start(group) or not self._until_idle) and not self._is_closed:
-                    await self._wake.wait()
-                    self._wake.clear()
+                    self._note(agent, left_if=(RESTARTED, STOPPED, PAUSED))
+                async with self._runners.running(self):
+                    while (self._start() or not self._until_idle) and not self._is_closed:
+                        await self._wake.wait()
+                        self._wake.clear()
                 watcher.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+
+    def has(self, agent: Agent) -> bool:
+        return agent.agent_type in self._workers
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def pause(self, agent_id: str) -> Agent:
+        """Interrupt a running agent. Its worker learns of it by `cancelled`."""
+        agent = self._manager.interrupt(agent_id, PAUSED)
+        self._paused.add(agent_id)
+        await self._manager.durable(agent.lsn)
+        return agent
+
+    async def resume(self, agent_id: str) -> Agent:
+        """Resume an interrupted agent now, or as soon as there is a place for it."""
+        agent = self._manager.get(agent_id)
+        if agent.status != "interrupted":
+            raise RequestError(f"agent {agent.name} is {agent.status}, and not interrupted")
+        self._waiting[agent_id] = agent.lsn
+        if not self._runners.is_held:
+            self._resume(agent_id)
+        self._paused.discard(agent_id)
+        agent = self._manager.get(agent_id)
+        await self._manager.durable(agent.lsn)
+        return agent
+
+    async def retry(self, agent_id: str) -> Agent:
+        """Queue another agent like one that has ended and not completed."""
+        await self._manager.room()
+        agent = self._manager.get(agent_id)
+        newest = agent if agent.name == agent_id else self._manager.find(agent.name)
+        if problem := refusal(agent, newest):
+            raise RequestError(problem)
+        agent = self._manager.spawn(**again_as(agent))
+        await self._manager.durable(agent.lsn)
+        return agent
 
     async def _watch(self, changes: Changes) -> None:
         async for agent in changes:
@@ -124,40 +169,60 @@ class _Loop:
         self._is_closed = True
         self._wake.set()
 
-    def _note(self, agent: Agent) -> None:
-        """Take note of an agent that does not run."""
+    def _note(self, agent: Agent, left_if: Container[object] = (RESTARTED, STOPPED)) -> None:
+        """Take note of an agent that does not run. A reason in `left_if` says that a loop has left
+        it."""
         context = self._contexts.get(agent.agent_id)
         if context is not None and agent.lsn > context.agent.lsn:
             context.cancelled.set()
+        if agent.status != "interrupted":
+            self._paused.discard(agent.agent_id)
+        elif self._waiting.get(agent.agent_id, 0) >= agent.lsn:
+            return  # a request has resumed it since this change
         self._waiting.pop(agent.agent_id, None)
         if agent.status == "interrupted" and agent.agent_type in self._workers:
             is_answered = agent.needs_input is not None and agent.answer is not None
-            if is_answered or agent.reason in (RESTARTED, STOPPED):
-                self._waiting[agent.agent_id] = None
+            if is_answered or agent.reason in left_if:
+                self._waiting[agent.agent_id] = agent.lsn
 
-    def _start(self, group: asyncio.TaskGroup) -> bool:
+    def _start(self) -> bool:
         """Start all agents that can start. Return False if nothing runs and nothing can start."""
         manager = self._manager
+        if self._runners.is_held:
+            return self._has_work or manager.counts()["queued"] > 0
         for agent_id in [*self._waiting]:
-            if agent_id in self._contexts:
-                continue  # its last run has not returned yet
-            try:
-                agent = manager.resume(agent_id)
-            except CapacityError:
-                return True
-            except (BudgetError, TransitionError, LookupError):
-                del self._waiting[agent_id]
-            else:
-                del self._waiting[agent_id]
-                self._launch(group, agent)
+            with suppress(BudgetError, TransitionError, LookupError):
+                if not self._resume(agent_id):
+                    return True
         while (started := manager.start_next(self._workers)) is not None:
-            self._launch(group, started)
+            self._launch(started)
         is_full = manager.counts()["running"] >= manager.limits.max_running
-        return bool(self._contexts or self._waiting) or is_full
+        return self._has_work or is_full
 
-    def _launch(self, group: asyncio.TaskGroup, agent: Agent) -> None:
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._contexts or self._waiting or self._paused)
+
+    def _resume(self, agent_id: str) -> bool:
+        """Resume a waiting agent, unless its last run has not returned yet. Return False if no
+        place is free.
+        """
+        if agent_id in self._contexts:
+            return True
+        try:
+            agent = self._manager.resume(agent_id)
+        except CapacityError:
+            return False
+        except Exception:
+            del self._waiting[agent_id]
+            raise
+        del self._waiting[agent_id]
+        self._launch(agent)
+        return True
+
+    def _launch(self, agent: Agent) -> None:
         context = self._contexts[agent.agent_id] = WorkContext(self._manager, agent)
-        group.create_task(self._work(context))
+        self._group.create_task(self._work(context))
 
     async def _work(self, context: WorkContext) -> None:
         manager, agent_id = self._manager, context.agent.agent_id

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import json
-import os
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
 from _journal_console.text import escaped
 
-from journal import LockedError
 from manager._cli.completion import complete_ref
 from manager._cli.options import (
     finite,
@@ -23,14 +17,9 @@ from manager._cli.options import (
     state_path,
     workspace_option,
 )
-from manager._cli.output import print_lines, say, show_warnings
-from manager.agent import ENDED
+from manager._cli.output import print_lines, show_warnings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_LOCKED_FOR_S = 1.0  # a starting run holds the lock before it takes requests
-_POLL_S = 0.05
-_UNBOUNDED = 1 << 30
 
 
 def _where(command: Command) -> Command:
@@ -42,6 +31,23 @@ def _where(command: Command) -> Command:
 
 def _options(command: Command) -> Command:
     return click.argument("ref", shell_complete=complete_ref)(_where(command))
+
+
+_optional_ref = click.argument("ref", required=False, shell_complete=complete_ref)
+
+
+def _json(value: str, where: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint=where) from error
+
+
+def _json_object(context: click.Context, option: click.Parameter, value: str | None) -> Any:
+    known = None if value is None else _json(value, "--metadata")
+    if known is not None and not isinstance(known, dict):
+        raise click.BadParameter("not a JSON object", param_hint="--metadata")
+    return known
 
 
 @click.command(short_help="Cancel a sub-agent.")
@@ -60,6 +66,64 @@ def cancel(
     return _print(_changed(workspace, state_dir, "cancel", ref=ref, **arguments), output)
 
 
+@click.command(short_help="Run the task of a failed sub-agent again.")
+@_options
+def retry(ref: str, workspace: str, state_dir: str, output: str) -> int:
+    """Queue another sub-agent like REF, which has ended without completing, with its name.
+
+    A run that has the state open runs it, and so does a program with a worker for its type. If no
+    process has the state open, the next run does.
+    """
+    return _print(_changed(workspace, state_dir, "retry", ref=ref), output)
+
+
+@click.command(short_help="Pause a sub-agent, or all that would start.")
+@_optional_ref
+@_where
+def pause(ref: str | None, workspace: str, state_dir: str, output: str) -> int:
+    """Interrupt the running sub-agent REF. Without REF, start no more sub-agents.
+
+    The command of REF gets SIGTERM, and SIGKILL after 5 s. Both last until `resume`, or until the
+    run ends: it waits for what is paused, and the next run runs it. The exit code is 1 if REF has
+    ended before it could be paused.
+    """
+    reply = _changed(workspace, state_dir, "pause", ref=ref)
+    if ref is None:
+        return _print(reply, output, "paused: no sub-agent starts")
+    return _print(reply, output) or int(reply["status"] != "interrupted")
+
+
+@click.command(short_help="Resume what was paused.")
+@_optional_ref
+@_where
+def resume(ref: str | None, workspace: str, state_dir: str, output: str) -> int:
+    """Let the interrupted sub-agent REF run again, as soon as there is a place. Its command runs
+    from the beginning. Without REF, start sub-agents again after `pause` without REF.
+    """
+    reply = _changed(workspace, state_dir, "resume", ref=ref)
+    if ref is None:
+        return _print(reply, output, "resumed: sub-agents start again")
+    waits = f"{escaped(reply['name'])}: waits for a place to run"
+    return _print(reply, output, waits if reply["status"] == "interrupted" else None)
+
+
+@click.command(short_help="Queue a new sub-agent for a program with workers.")
+@click.argument("prompt")
+@_where
+@click.option("--type", "agent_type", default="general", show_default=True, help="Agent type.")
+@click.option("--name", help="Name.  [default: its id]")
+@click.option("--parent", "parent_id", metavar="REF", help="Id or name of the parent.")
+@click.option("--token-budget", type=click.IntRange(1), help="Tokens that it may use.")
+@click.option("--metadata", metavar="JSON", callback=_json_object, help="JSON object to keep.")
+def spawn(workspace: str, state_dir: str, output: str, **arguments: Any) -> int:
+    """Queue a sub-agent with PROMPT in a program that runs its type with run_workers().
+
+    It is refused if no worker for the type is there. To add a command to `subagents run`, add a
+    line to its file instead.
+    """
+    return _print(_changed(workspace, state_dir, "spawn", **arguments), output)
+
+
 @click.command(short_help="Answer the question of a sub-agent.")
 @_options
 @click.argument("value")
@@ -69,17 +133,12 @@ def answer(ref: str, workspace: str, state_dir: str, output: str, value: str, is
 
     The question is its needs_input in `subagents show`. The program that runs the agent resumes it.
     """
-    answered: Any = value
-    if is_json:
-        try:
-            answered = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise click.BadParameter(f"not JSON: {error}", param_hint="VALUE") from error
+    answered = _json(value, "VALUE") if is_json else value
     return _print(_changed(workspace, state_dir, "answer", ref=ref, value=answered), output)
 
 
 @click.command(short_help="Remove sub-agents that have ended.")
-@click.argument("ref", required=False, shell_complete=complete_ref)
+@_optional_ref
 @_where
 @click.option(
     "--ended-for-s",
@@ -116,78 +175,20 @@ def wait(ref: str, workspace: str, state_dir: str, output: str, timeout_s: float
     The exit code is 0 if it has completed, 1 if it has ended in another way, or if no process runs
     that could end it, and 124 after --timeout-s.
     """
-    reply = _waited(state_path(workspace, state_dir), ref, timeout_s)
+    from manager._cli.reach import waited
+
+    reply = waited(state_path(workspace, state_dir), ref, timeout_s)
     return _print(reply, output) or int(reply["status"] != "completed")
 
 
-VERBS = (cancel, answer, prune, wait)
+VERBS = (spawn, cancel, retry, pause, resume, answer, wait, prune)
 
 
 def _changed(workspace: str, state_dir: str, verb: str, **arguments: Any) -> dict[str, Any]:
-    """Return the reply of the process that has the state open, or of this one if none has."""
-    from manager._control.client import request
+    from manager._cli.reach import changed
 
-    path = state_path(workspace, state_dir)
-    until_s = time.monotonic() + _LOCKED_FOR_S
-    while True:
-        reply = request(path, verb, **arguments)
-        if reply is not None:
-            return reply
-        try:
-            return _changed_here(workspace, state_dir, {"verb": verb, **arguments})
-        except LockedError as error:
-            if time.monotonic() > until_s:
-                holder = "another process" if error.pid is None else f"process {error.pid}"
-                say(
-                    f"{path}: {holder} has it open and takes no requests; it would with "
-                    "SubAgentManager.open(..., control=True)"
-                )
-                raise click.exceptions.Exit(5) from error
-            time.sleep(_POLL_S)
-
-
-def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> dict[str, Any]:
-    from manager._control.requests import Requests
-    from manager.limits import Limits
-    from manager.manager import SubAgentManager
-
-    path = state_path(workspace, state_dir)
-    if not os.path.lexists(path):  # an open would make it
-        raise FileNotFoundError(errno.ENOENT, "no state is there", path)
     show_warnings()
-    limits = Limits(
-        max_admitted=_UNBOUNDED,
-        max_running=_UNBOUNDED,
-        keep_ended_s=None,
-        keep_ended_max=None,
-    )
-    with SubAgentManager.open(workspace, state_dir=state_dir, limits=limits) as manager:
-        return asyncio.run(Requests(manager).fulfil(request))
-
-
-def _waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
-    from manager._control.client import NoReplyError, request
-    from manager._control.requests import RequestError, as_reply
-    from manager.view import read_fleet
-
-    until_s = time.monotonic() + _LOCKED_FOR_S
-    while True:
-        reply = None
-        with suppress(NoReplyError):  # the process ends, perhaps because this was its last agent
-            reply = request(path, "wait", timeout_s=timeout_s, ref=ref)
-        if reply is not None:
-            return reply
-        agent = read_fleet(path).get(ref)
-        if agent.status in ENDED:
-            return as_reply(agent)
-        # A run that starts takes no requests yet, and one that ends shows its last changes only
-        # when it has closed the state.
-        if time.monotonic() > until_s:
-            raise RequestError(
-                f"agent {agent.name} is {agent.status}, and no process takes requests that could "
-                "end it; start one, such as: subagents run"
-            )
-        time.sleep(_POLL_S)
+    return changed(workspace, state_dir, verb, **arguments)
 
 
 def _print(reply: dict[str, Any], output: str, text: str | None = None) -> int:

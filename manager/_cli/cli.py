@@ -42,6 +42,7 @@ from manager._cli.output import (
 from manager._cli.run import run
 from manager._cli.show_output import output
 from manager._cli.table import follow_line, table
+from manager._control.errors import ClosedToRequestsError
 from manager.agent import STATUSES, Status
 from manager.errors import LegacyError, ManagerError, TasksError
 from manager.view import FleetView, follow_fleet, read_fleet
@@ -82,6 +83,7 @@ def _error_message(error: Exception) -> str:
 def _exit_code(error: Exception) -> int:
     codes: tuple[tuple[type[Exception], int], ...] = (
         (LockedError, LOCKED),
+        (ClosedToRequestsError, LOCKED),
         (CorruptionError, CORRUPT),
         (TasksError, WRONG_USAGE),
         (TimeoutError, TIMED_OUT),

@@ -19,7 +19,8 @@ from _journal_console.exits import FINE, READER_GONE
 from _journal_console.refs import AmbiguousPrefixError, by_prefix
 from _journal_console.text import escaped
 
-from manager._run.facts import attempt_of, exit_of
+from manager._run.facts import exit_of
+from manager.again import attempt_of
 from manager.agent import Agent
 from manager.errors import AmbiguousNameError, UnknownAgentError
 from manager.view import FleetView

@@ -33,7 +33,7 @@ def progress(*, is_bar: bool) -> Iterator[Callable[[RunReport], None]]:
     A terminal that goes away, as when a connection is lost, is no error.
     """
     if not is_bar or not sys.stderr.isatty():
-        yield _StopNotice(_Lines())
+        yield _Notices(_Lines())
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -57,20 +57,24 @@ def progress(*, is_bar: bool) -> Iterator[Callable[[RunReport], None]]:
     with suppress(OSError):
         bar.start()
     try:
-        yield _StopNotice(show)
+        yield _Notices(show)
     finally:
         with suppress(OSError):
             bar.stop()
 
 
-class _StopNotice:
-    """Says once what a stop waits for, and passes all reports on."""
+class _Notices:
+    """Says once what a stop or a pause waits for, and passes all reports on."""
 
     def __init__(self, show: Callable[[RunReport], None]) -> None:
         self._show = show
         self._is_said = False
+        self._was_waiting = False
 
     def __call__(self, report: RunReport) -> None:
+        if report.is_waiting and not self._was_waiting:
+            say("paused; continue with: subagents resume, or subagents resume REF; Ctrl-C stops")
+        self._was_waiting = report.is_waiting
         if report.is_stopping and not self._is_said:
             self._is_said = True
             if running := report.counts["running"]:

@@ -6,24 +6,12 @@ import json
 from contextlib import closing
 from typing import Any
 
+from manager._control.errors import NoReplyError, RefusedError, RequestError
 from manager._control.place import connect
-from manager._control.requests import RequestError
 from manager._control.server import REQUEST_BYTES_MAX
 
 _SEND_S = 10.0
 _REPLY_BYTES_MAX = 4 << 20
-
-
-class NoReplyError(RequestError):
-    """The other process has ended before it replied, or it serves too many clients."""
-
-
-class RefusedError(RequestError):
-    """The other process has refused the request. `kind` is the name of the error there."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 def request(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from journal import JournalError
+from manager._control.errors import RequestError
+from manager._control.runners import PAUSED, Runners
+from manager.again import again_as, newest_like, refusal
 from manager.agent import JSON, Agent
 from manager.arguments import short_repr
 from manager.errors import ManagerError
+from manager.values import text
 
 WAITS_MAX = 48
 """The number of clients that may wait at a time. It leaves connections for other requests."""
@@ -18,8 +21,7 @@ EXPECTED = (ManagerError, JournalError, TypeError, ValueError, TimeoutError)
 """The errors that a client causes, or that it should know of."""
 
 
-class RequestError(ManagerError):
-    """The request can't be fulfilled here. The message says why, and what to do."""
+NOBODY = "no process that takes requests runs agents here; start one, such as: subagents run"
 
 
 class Manager(Protocol):
@@ -27,7 +29,16 @@ class Manager(Protocol):
 
     def get(self, ref: str) -> Agent: ...
 
+    def find(self, ref: str) -> Agent | None: ...
+
+    def agents(self, *, include_archived: bool) -> list[Agent]: ...
+
+    @property
+    def spawn(self) -> Callable[..., Agent]: ...
+
     def cancel(self, ref: str, *, reason: str | None, descendants: bool) -> Agent: ...
+
+    def interrupt(self, ref: str, reason: str) -> Agent: ...
 
     def answer(self, ref: str, value: JSON) -> Agent: ...
 
@@ -45,19 +56,13 @@ class Manager(Protocol):
 class Requests:
     """Fulfils requests with the methods of one manager, in any event loop."""
 
-    def __init__(self, manager: Manager) -> None:
-        self._manager = manager
-        self._changed: list[Callable[[], object]] = []
-        self._waits = 0
+    runners: Runners | None
+    """What runs the agents, or None if nothing does, and the manager was opened for one request."""
 
-    @contextmanager
-    def notifying(self, on_change: Callable[[], object]) -> Iterator[None]:
-        """Call `on_change` after each change during the block, in the thread that made it."""
-        self._changed.append(on_change)
-        try:
-            yield
-        finally:
-            self._changed.remove(on_change)
+    def __init__(self, manager: Manager, runners: Runners | None = None) -> None:
+        self.runners = runners
+        self._manager = manager
+        self._waits = 0
 
     async def fulfil(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what `request` asks for, and return the reply once it is durable.
@@ -75,13 +80,76 @@ class Requests:
         reply: dict[str, Any] = await getattr(self, f"_{verb}")(**arguments)
         return reply
 
+    async def _spawn(
+        self,
+        prompt: str,
+        *,
+        agent_type: str = "general",
+        name: str | None = None,
+        parent_id: str | None = None,
+        model: str | None = None,
+        role: str | None = None,
+        allowed_tools: Iterable[str] | None = None,
+        token_budget: int | None = None,
+        metadata: dict[str, JSON] | None = None,
+    ) -> dict[str, Any]:
+        self._present().check_type(text("agent_type", agent_type))
+        await self._manager.room()
+        agent = self._manager.spawn(
+            prompt,
+            agent_type=agent_type,
+            name=name,
+            parent_id=parent_id,
+            model=model,
+            role=role,
+            allowed_tools=allowed_tools,
+            token_budget=token_budget,
+            metadata=metadata,
+            queued=True,
+        )
+        return await self._durable(agent)
+
     async def _cancel(
         self, ref: str, *, reason: str | None = None, descendants: bool = False
     ) -> dict[str, Any]:
         await self._manager.room()
         agent = self._manager.cancel(ref, reason=reason, descendants=bool(descendants))
-        self._notify()
+        if self.runners is not None:
+            self.runners.wake()
         return await self._durable(agent)
+
+    async def _retry(self, ref: str) -> dict[str, Any]:
+        agent = self._manager.get(ref)
+        newest = agent if agent.name == agent.agent_id else self._manager.find(agent.name)
+        if self.runners is None:  # a run knows the newest agents of its tasks
+            newest = newest_like(agent, self._manager.agents(include_archived=True))
+        if problem := refusal(agent, newest):
+            raise RequestError(problem)
+        if self.runners is not None:
+            runner = self.runners.of(agent)
+            return as_reply(await self.runners.call(runner, runner.retry, agent.agent_id))
+        await self._manager.room()
+        return await self._durable(self._manager.spawn(**again_as(agent)))
+
+    async def _pause(self, ref: str | None = None) -> dict[str, Any]:
+        runners = self._present()
+        if ref is None:
+            runners.hold(True)
+            return {"paused": True}
+        agent = self._manager.get(ref)
+        if runner := runners.find(agent):
+            return as_reply(await runners.call(runner, runner.pause, agent.agent_id))
+        await self._manager.room()
+        return await self._durable(self._manager.interrupt(agent.agent_id, PAUSED))
+
+    async def _resume(self, ref: str | None = None) -> dict[str, Any]:
+        runners = self._present()
+        if ref is None:
+            runners.hold(False)
+            return {"paused": False}
+        agent = self._manager.get(ref)
+        runner = runners.of(agent)
+        return as_reply(await runners.call(runner, runner.resume, agent.agent_id))
 
     async def _answer(self, ref: str, *, value: JSON) -> dict[str, Any]:
         await self._manager.room()
@@ -105,16 +173,17 @@ class Requests:
         finally:
             self._waits -= 1
 
+    def _present(self) -> Runners:
+        if self.runners is None:
+            raise RequestError(NOBODY)
+        return self.runners
+
     async def _durable(self, agent: Agent) -> dict[str, Any]:
         await self._manager.durable(agent.lsn)
         return as_reply(agent)
 
-    def _notify(self) -> None:
-        for on_change in [*self._changed]:
-            on_change()
 
-
-_VERBS = ("cancel", "answer", "prune", "wait")
+_VERBS = ("spawn", "cancel", "retry", "pause", "resume", "answer", "prune", "wait")
 
 
 def as_reply(agent: Agent) -> dict[str, Any]:

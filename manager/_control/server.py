@@ -19,6 +19,7 @@ from typing import Any
 
 from manager._control.place import Listener, is_own
 from manager._control.requests import EXPECTED, Manager, Requests
+from manager._control.runners import Runners
 from manager.arguments import short_repr
 
 REQUEST_BYTES_MAX = 1 << 20
@@ -40,8 +41,12 @@ class ControlServer:
     requests: Requests
     """What fulfils the requests."""
 
-    def __init__(self, listener: Listener, requests: Requests) -> None:
+    runners: Runners
+    """What runs the agents."""
+
+    def __init__(self, listener: Listener, requests: Requests, runners: Runners) -> None:
         self.requests = requests
+        self.runners = runners
         self._listener = listener
         self._clients: set[asyncio.Task[None]] = set()
         self._changing: set[asyncio.Task[None]] = set()  # those that a close waits for
@@ -53,12 +58,13 @@ class ControlServer:
         _servers.add(self)
 
     @classmethod
-    def of(cls, manager: Manager, state_path: str) -> ControlServer:
+    def of(cls, manager: Manager, state_path: str, runners: Runners | None = None) -> ControlServer:
         """Start to serve the state of `manager`, which holds the writer's lock.
 
         Raise UnsafePathError and OSError.
         """
-        return cls(Listener.open(state_path), Requests(manager))
+        runners = Runners() if runners is None else runners
+        return cls(Listener.open(state_path), Requests(manager, runners), runners)
 
     def stop(self) -> None:
         """Complete the changes that were begun, remove the socket, and end all connections.

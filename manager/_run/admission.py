@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from manager._run.facts import ATTEMPT, attempt_of, is_named
 from manager._run.report import RunReport
 from manager._run.schedule import Entry, Schedule, after_of
 from manager._run.tasks import AGENT_TYPE, Task, argv_of, parents_first
+from manager.again import TRIES, again_as, number_after, of_the_line
 from manager.agent import ENDED, LIVE, Agent
 from manager.errors import NameInUseError, TasksError
 from manager.manager import SubAgentManager
-
-TRIES = "tries"  # in the metadata of a retry
 
 
 def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: bool) -> RunReport:
@@ -23,7 +20,7 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
         report = RunReport()
         for agent in known.values():
             again = retry_failed and agent.status == "failed"
-            report.put(manager.spawn(**again_as(agent, tries=0)) if again else agent)
+            report.put(manager.spawn(**again_as(agent)) if again else agent)
         return _with_ended(report)
     admitted: dict[str, Agent] = {}
     ids: dict[str, str] = {}
@@ -56,7 +53,7 @@ def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
 
 def is_edited(task: Task, agent: Agent) -> bool:
     """Return whether the line of `task` differs from the one that `agent` was made from."""
-    return agent.prompt != task.prompt or _of_the_line(agent) != task.metadata
+    return agent.prompt != task.prompt or of_the_line(agent) != task.metadata
 
 
 def needs_new_agent(task: Task, agent: Agent, *, retry_failed: bool) -> bool:
@@ -112,7 +109,7 @@ def _admit(
         if not needs_new_agent(task, agent, retry_failed=retry):
             return agent
         manager.cancel(agent.agent_id)  # has no effect on an agent that has ended
-        metadata |= _number_after(agent)
+        metadata |= number_after(agent)
     try:
         return manager.spawn(
             task.prompt,
@@ -126,39 +123,10 @@ def _admit(
         raise TasksError(f"{task.where}: {error}") from error
 
 
-def again_as(agent: Agent, *, tries: int) -> dict[str, Any]:
-    """Return the arguments of `spawn` for another agent of the same task.
-
-    `tries` is the number of agents that have failed since the task was last begun anew.
-    """
-    more = _number_after(agent) | ({TRIES: tries} if tries else {})
-    return {
-        "prompt": agent.prompt,
-        "name": agent.name if is_named(agent) else None,
-        "agent_type": agent.agent_type,
-        "parent_id": agent.parent_id,
-        "metadata": _of_the_line(agent) | more,
-        "queued": True,
-    }
-
-
 def tries_of(agent: Agent) -> int:
     """Return the `tries` with which an agent was spawned."""
     tries = agent.metadata.get(TRIES)
     return tries if type(tries) is int else 0
-
-
-def _number_after(agent: Agent) -> dict[str, int]:
-    """Return what the metadata of the next agent of a task says about its number."""
-    return {} if is_named(agent) else {ATTEMPT: attempt_of(agent) + 1}
-
-
-def _of_the_line(agent: Agent) -> dict[str, Any]:
-    """Return the part of an agent's metadata that was made from the line of its task."""
-    metadata = agent.metadata
-    if TRIES in metadata or ATTEMPT in metadata:
-        return {key: value for key, value in metadata.items() if key not in (TRIES, ATTEMPT)}
-    return metadata
 
 
 def _with_ended(report: RunReport) -> RunReport:

@@ -38,6 +38,9 @@ class Stop:
         self.hurry: asyncio.Future[None] = loop.create_future()
         """Done at the second request."""
 
+        self.settled = asyncio.Event()
+        """Set once the end of the command is durable."""
+
     @property
     def reason(self) -> str:
         """The reason why it stops, or "" if it does not."""

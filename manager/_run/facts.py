@@ -16,10 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from manager.again import is_task
 from manager.agent import ENDED, Agent
-
-ATTEMPT = "attempt"
-"""The key of a retry's number in its metadata, if its task has no name."""
 
 
 class Exit(NamedTuple):
@@ -64,36 +62,16 @@ def facts(exit: Exit, stdout: Printed, stderr: Printed) -> dict[str, Any]:
 def exit_of(agent: Agent) -> Exit:
     """Return the exit of an ended agent's command. Both fields are None for every other agent."""
     known = agent.checkpoint
-    if not _is_task(agent) or agent.status not in ENDED or not isinstance(known, dict):
+    if not is_task(agent) or agent.status not in ENDED or not isinstance(known, dict):
         return Exit(None, None)
     code, number = known.get("exit_code"), known.get("signal")
     return Exit(*(value if type(value) is int else None for value in (code, number)))
-
-
-def attempt_of(agent: Agent) -> int:
-    """Return the number of an agent among those of its task, or else of its name.
-
-    A manager numbers only the agents of one name, so the runner numbers those of a task without.
-    """
-    number = agent.metadata.get(ATTEMPT)
-    if type(number) is int and _is_task(agent) and not is_named(agent):
-        return number
-    return agent.attempt
-
-
-def is_named(agent: Agent) -> bool:
-    """Return whether an agent has another name than its id."""
-    return agent.name != agent.agent_id
 
 
 def printed(agent: Agent, stream: str) -> Mapping[str, Any]:
     """Return the journaled facts of a stream, "stdout" or "stderr". They are empty if unknown."""
     known = agent.checkpoint.get(stream) if isinstance(agent.checkpoint, dict) else None
     return known if isinstance(known, dict) else {}
-
-
-def _is_task(agent: Agent) -> bool:
-    return isinstance(agent.metadata.get("task"), str)
 
 
 def _lengths(stream: Printed) -> dict[str, Any]:

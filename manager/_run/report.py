@@ -49,6 +49,9 @@ class RunReport:
         """True if running commands are being stopped."""
         return self.signal is not None or (self.halted_by is not None and self.is_halted_now)
 
+    is_waiting: bool = False
+    """True if nothing runs until a request of another process resumes the run or a task."""
+
     is_halted_now: bool = False
     """True if the failed task has stopped the others, too."""
 

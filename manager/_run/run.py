@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Container
 from dataclasses import replace
 from signal import Signals
 
-from manager._run.admission import again_as, tries_of
+from manager._control.errors import RequestError
+from manager._control.runners import PAUSED, Runners
+from manager._run.admission import tries_of
 from manager._run.execution import Executor, Stop
 from manager._run.joblog import JobLog
 from manager._run.options import RunOptions
 from manager._run.report import RunReport
-from manager._run.schedule import schedule_of
+from manager._run.schedule import entry_of, schedule_of
 from manager._run.signals import StopSignals
+from manager.again import again_as, refusal
 from manager.agent import ENDED, Agent
 from manager.errors import TransitionError, UnknownAgentError
 from manager.manager import SubAgentManager
@@ -27,6 +29,8 @@ OnChange = Callable[[RunReport], None]
 
 class Run:
     """A run of commands in one event loop."""
+
+    types: Container[str] = ()  # new agents come only from files of tasks
 
     def __init__(
         self,
@@ -44,33 +48,31 @@ class Run:
         self._options = options
         self._on_change = on_change
         self._schedule = schedule_of(report.agents.values())
+        self._runners = Runners()
         self._running = 0
-        self._pausing = 0  # tasks that are run again after a pause
+        self._retrying = 0  # tasks that are run again after a pause
+        self._paused: set[str] = set()  # agents that wait for a request to resume them
+        self._begins: dict[str, asyncio.Event] = {}  # of agents that a request has resumed
         self._stops: dict[str, Stop] = {}  # of the commands that run, by the id of the agent
         self._stop: Stop
         self._changed: asyncio.Event  # set when a task may be startable, or the run may be over
 
-    async def run_all(self, signals: StopSignals) -> None:
-        """Run all tasks until nothing is left that may run."""
+    async def run_all(self, signals: StopSignals, serve: Callable[[Runners], object]) -> None:
+        """Run all tasks until nothing is left that may run. `serve` begins to take requests of
+        other processes."""
         loop = asyncio.get_running_loop()
         self._stop, self._changed = Stop(), asyncio.Event()
 
         def deliver(number: Signals) -> None:
             loop.call_soon_threadsafe(self._on_signal, number)
 
-        def check() -> None:
-            with suppress(RuntimeError):  # the loop has just been closed
-                loop.call_soon_threadsafe(self._stop_cancelled)
-
-        control = self._manager._control
-        notifying = nullcontext() if control is None else control.requests.notifying(check)
-        with signals.delivered_to(deliver), notifying:
-            try:
+        with signals.delivered_to(deliver):
+            async with self._runners.running(self):
+                serve(self._runners)
                 self._on_change(self._report)
-                async with asyncio.TaskGroup() as group:
-                    await self._start_all(group)
-            except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+                await self._run_tasks()
+                for begun in self._begins.values():
+                    begun.set()
         blocked = self._schedule.blocked
         for agent in blocked:  # a request may have ended it
             self._report.put(self._current(agent))
@@ -80,18 +82,34 @@ class Run:
             if self._report.agents[agent.agent_id].status not in ENDED
         )
 
+    async def _run_tasks(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._start_all(group)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+
     async def _start_all(self, group: asyncio.TaskGroup) -> None:
         while True:
-            while not self._is_over and self._running < self._options.jobs:
-                agent = self._schedule.take()
-                if agent is None:
-                    break
+            while self._may_start and (agent := self._schedule.take()) is not None:
                 self._running += 1
                 group.create_task(self._run_agent(agent))
-            if not self._running and (self._is_over or not self._pausing):
+            is_idle = not self._running and not self._retrying
+            if is_idle and not self._paused and not self._schedule.is_ready:
                 return
+            if self._is_over and not self._running:
+                return
+            if self._report.is_waiting != is_idle:
+                self._report.is_waiting = is_idle
+                self._on_change(self._report)
             self._changed.clear()
             await self._changed.wait()
+
+    @property
+    def _may_start(self) -> bool:
+        """True if a task that is ready may be started now."""
+        has_place = self._running < self._options.jobs
+        return has_place and not self._is_over and not self._runners.is_held
 
     @property
     def _is_over(self) -> bool:
@@ -109,20 +127,81 @@ class Run:
             stop.request(reason)
         return self._stop.request(reason)
 
-    def _stop_cancelled(self) -> None:
-        """Stop the commands whose agents a request of another process has ended."""
+    def has(self, agent: Agent) -> bool:
+        """Return whether this is the newest agent of a task of this run."""
+        return agent.agent_id in self._report.agents
+
+    def wake(self) -> None:
+        """Stop the commands whose agents a request has ended, and start what may start now."""
         for agent_id, stop in self._stops.items():
             agent = self._manager.find(agent_id)
             if agent is None or agent.status != "running":
                 stop.request("cancelled")
+        for agent_id in [*self._paused]:
+            agent = self._current(self._report.agents[agent_id])
+            if agent.status in ENDED:
+                self._paused.discard(agent_id)
+                self._report.put(agent)
+        self._changed.set()
+
+    async def pause(self, agent_id: str) -> Agent:
+        """Stop the agent's command, which makes the agent interrupted."""
+        stop = self._stops.get(agent_id)
+        if stop is None:
+            self._manager.interrupt(agent_id, PAUSED)  # raises an error if it does not run
+        else:
+            if not stop.reason:
+                stop.request(PAUSED)
+            await stop.settled.wait()
+        agent = self._manager.get(agent_id)
+        await self._manager.durable(agent.lsn)
+        return agent
+
+    async def resume(self, agent_id: str) -> Agent:
+        """Run a paused task again, as soon as there is a place. If there is one, wait for that."""
+        agent = self._manager.get(agent_id)
+        if agent.status != "interrupted":
+            raise RequestError(f"agent {agent.name} is {agent.status}, and not interrupted")
+        if agent_id in self._paused:
+            self._paused.discard(agent_id)
+            begun = self._begins[agent_id] = asyncio.Event()
+            self._schedule.add(entry_of(agent))
+            self._changed.set()
+            if self._may_start:
+                await begun.wait()
+        return self._manager.get(agent_id)
+
+    async def retry(self, agent_id: str) -> Agent:
+        """Queue another agent for a task that has ended and not completed."""
+        await self._manager.room()
+        agent = self._manager.get(agent_id)
+        if not self.has(agent):
+            raise RequestError(f"agent {agent.name} has a newer attempt already")
+        if problem := refusal(agent, agent):
+            raise RequestError(problem)
+        following = self._manager.spawn(**again_as(agent))
+        self._report.replace(agent, following)
+        self._schedule.add(entry_of(following))
+        self._changed.set()
+        await self._manager.durable(following.lsn)
+        self._on_change(self._report)
+        return following
 
     async def _run_agent(self, agent: Agent) -> None:
+        if self.has(agent):  # a request may have put another one in its place
+            await self._run_newest(agent)
+        self._running -= 1
+        self._changed.set()
+
+    async def _run_newest(self, agent: Agent) -> None:
         manager, ref = self._manager, agent.agent_id
         begin = manager.resume if agent.status == "interrupted" else manager.start
         running = await self._journal(agent, lambda: begin(ref))
+        if (begun := self._begins.pop(ref, None)) is not None:
+            begun.set()
         if running.status == "running":
             stop = self._stops[ref] = Stop()
-            self._stop_cancelled()  # a request may have come since
+            self.wake()  # a request may have come since
             if self._stop.reason:
                 stop.request(self._stop.reason)
             if self._stop.hurry.done():
@@ -135,8 +214,7 @@ class Run:
                 end = await self._journal(agent, lambda: manager.update_from_result(ref, result))
                 self._note_end(end)
             del self._stops[ref]
-        self._running -= 1
-        self._changed.set()
+            stop.settled.set()
 
     async def _retry(self, agent: Agent, result: AgentResult, tries: int) -> None:
         """Journal the end of an agent together with the agent of the next try, so that a kill
@@ -155,18 +233,20 @@ class Run:
             self._log.add((self._manager.get(agent.agent_id),))
         following = self._manager.get(next_id)
         self._report.replace(agent, following)
-        self._pausing += 1
+        self._retrying += 1
         asyncio.get_running_loop().call_later(pause_s(tries), self._end_pause, following)
         self._on_change(self._report)
 
     def _end_pause(self, agent: Agent) -> None:
-        self._pausing -= 1
-        self._schedule.add(agent)
+        self._retrying -= 1
+        self._schedule.add(entry_of(agent))
         self._changed.set()
 
     def _note_end(self, agent: Agent) -> None:
         if agent.status == "completed":
             self._schedule.complete(agent.metadata["task"])
+        elif agent.status == "interrupted" and not self._is_over:
+            self._paused.add(agent.agent_id)
         elif agent.status == "failed" and self._options.halt != "never" and not self._is_over:
             self._report.halted_by = agent
             if self._options.halt == "now":

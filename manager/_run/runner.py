@@ -16,8 +16,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
 from journal import LockedError, UnsafePathError
+from manager._control.runners import Runners
 from manager._run.admission import admit
 from manager._run.execution import Executor
 from manager._run.joblog import JobLog
@@ -90,8 +92,7 @@ def run_tasks(
         on_start()
         with _job_log(options.joblog, manager, report) as log:
             run = Run(manager, executor, report, log, options, on_change)
-            _serve_control(manager)
-            asyncio.run(run.run_all(signals))
+            asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
     return report
 
 
@@ -133,9 +134,9 @@ def _open(workspace: str, state_dir: str, limits: Limits, options: RunOptions) -
             time.sleep(_POLL_S)
 
 
-def _serve_control(manager: SubAgentManager) -> None:
+def _serve_control(manager: SubAgentManager, runners: Runners) -> None:
     """Take requests of other processes. A run goes on without that, as on a full disk."""
     try:
-        manager._serve_control()
+        manager._serve_control(runners)
     except (OSError, UnsafePathError) as error:
         _log.warning("no other process can cancel or pause tasks of this run: %s", error)

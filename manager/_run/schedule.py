@@ -32,53 +32,57 @@ class Entry(NamedTuple, Generic[T]):
 class Schedule(Generic[T]):
     """The tasks that have not been started yet."""
 
-    def __init__(self, entries: Iterable[Entry[T]], completed: Collection[str]) -> None:
+    def __init__(self, entries: Iterable[Entry[T]], completed: Iterable[str]) -> None:
         """Enter tasks. `completed` has the keys of the tasks that have completed before."""
         self._ready: deque[T] = deque()
-        self._unmet: dict[str, set[str]] = {}  # by the key of a waiting task
-        self._waiting: dict[str, list[Entry[T]]] = {}  # by the key of the task that is waited for
+        # By the key of the task that is waited for: who waits for it, and for which keys in all.
+        self._waiting: dict[str, list[tuple[Entry[T], set[str]]]] = {}
+        self._completed = {*completed}
         for entry in entries:
-            self._enter(entry, completed)
+            self.add(entry)
 
     @property
     def blocked(self) -> list[T]:
         """The tasks that wait for others."""
-        entries = (entry for waiting in self._waiting.values() for entry in waiting)
-        return list({entry.key: entry.item for entry in entries}.values())
+        everyone = (each for waiting in self._waiting.values() for each in waiting)
+        return list({id(unmet): entry.item for entry, unmet in everyone}.values())
+
+    @property
+    def is_ready(self) -> bool:
+        """True if a task can be started."""
+        return bool(self._ready)
 
     def take(self) -> T | None:
         """Return the next task to start, or None if none is ready."""
         return self._ready.popleft() if self._ready else None
 
-    def add(self, item: T) -> None:
-        """Add a task that waits for nothing, such as a retry."""
-        self._ready.append(item)
+    def add(self, entry: Entry[T]) -> None:
+        """Enter a task, such as a retry. It waits for the tasks that it comes after."""
+        unmet = {f"name:{name}" for name in entry.after} - self._completed
+        if not unmet:
+            self._ready.append(entry.item)
+        for key in unmet:
+            self._waiting.setdefault(key, []).append((entry, unmet))
 
     def complete(self, key: str) -> None:
         """Note that a task has completed, so that those that wait for it may start."""
-        for waiting in self._waiting.pop(key, ()):
-            unmet = self._unmet[waiting.key]
+        self._completed.add(key)
+        for entry, unmet in self._waiting.pop(key, ()):
             unmet.discard(key)
             if not unmet:
-                del self._unmet[waiting.key]
-                self._ready.append(waiting.item)
-
-    def _enter(self, entry: Entry[T], completed: Collection[str]) -> None:
-        unmet = {f"name:{name}" for name in entry.after}.difference(completed)
-        if not unmet:
-            self._ready.append(entry.item)
-            return
-        self._unmet[entry.key] = unmet
-        for key in unmet:
-            self._waiting.setdefault(key, []).append(entry)
+                self._ready.append(entry.item)
 
 
 def schedule_of(agents: Iterable[Agent]) -> Schedule[Agent]:
     """Return the schedule of the live ones of `agents`, which are those of all tasks of a run."""
     agents = list(agents)
-    completed = {agent.metadata["task"] for agent in agents if agent.status == "completed"}
-    live = (agent for agent in agents if agent.status in LIVE)
-    return Schedule((Entry(a.metadata["task"], after_of(a), a) for a in live), completed)
+    completed = (agent.metadata["task"] for agent in agents if agent.status == "completed")
+    return Schedule((entry_of(agent) for agent in agents if agent.status in LIVE), completed)
+
+
+def entry_of(agent: Agent) -> Entry[Agent]:
+    """Return the entry of an agent of a run."""
+    return Entry(agent.metadata["task"], after_of(agent), agent)
 
 
 def after_of(agent: Agent) -> Collection[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,3 +57,31 @@ def received(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return data
+
+
+def task(name: str, command: str, **more: object) -> str:
+    return json.dumps({"name": name, "command": command, **more})
+
+
+@contextmanager
+def meanwhile(body: Callable[[], object]) -> Iterator[None]:
+    """Run `body` in another thread, as another process would, while the block runs. If it fails, it
+    stops the run of the block."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            body()
+        except BaseException as error:
+            errors.append(error)
+            if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]

@@ -19,8 +19,8 @@ from journal import JournalReader, UnsafePathError
 from manager import AgentResult, SubAgentManager, UnknownAgentError
 from manager._control import client as client_module
 from manager._control import place, server
-from manager._control.client import NoReplyError, RefusedError, request
-from manager._control.requests import RequestError
+from manager._control.client import request
+from manager._control.errors import NoReplyError, RefusedError, RequestError
 from manager.outputs import OutputDirectory, Part
 from tests.manager.control_support import STATE, ask, client, controlled, received
 from tests.manager.runner_support import until

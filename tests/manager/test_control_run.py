@@ -4,49 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from manager import SubAgentManager
-from manager._cli import changes
+from manager._cli import reach
 from manager._cli.cli import run_cli
 from manager._control import place
+from manager._control.errors import NoReplyError
 from manager.view import read_fleet
-from tests.manager.control_support import STATE, ask
+from tests.manager.control_support import STATE, ask, meanwhile, task
 from tests.manager.runner_support import is_running, pids, put_in_state, run, until, watchdog
 
 __all__ = ["watchdog"]  # a fixture for every test here
 
 SLEEPER = "echo $$ >>pids; echo begun; sleep 1000"
-
-
-def task(name: str, command: str, **more: object) -> str:
-    return json.dumps({"name": name, "command": command, **more})
-
-
-@contextmanager
-def meanwhile(body: Callable[[], object]) -> Iterator[None]:
-    """Run `body` in another thread, as another process would, while the block runs."""
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            body()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def test_a_cancelled_task_is_stopped_and_not_run_again(tmp_path: Path) -> None:
@@ -146,7 +119,7 @@ def test_the_commands_work_without_a_run(
     assert run_cli(["cancel", "a", *where]) == 4
     assert not (tmp_path / STATE).exists()
     put_in_state(tmp_path, ("a", "true", "queued"), ("b", "true", "interrupted"))
-    monkeypatch.setattr(changes, "_LOCKED_FOR_S", 0)
+    monkeypatch.setattr(reach, "_LOCKED_FOR_S", 0)
     assert run_cli(["wait", "a", *where]) == 1
     assert "subagents run" in capsys.readouterr().err
     assert run_cli(["cancel", "a", *where]) == 0
@@ -182,7 +155,7 @@ def test_a_writer_without_control_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """If a process has the state open without control, the command says so, and changes nothing."""
-    monkeypatch.setattr(changes, "_LOCKED_FOR_S", 0)
+    monkeypatch.setattr(reach, "_LOCKED_FOR_S", 0)
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("p", name="a")
         assert run_cli(["cancel", "a", "--workspace", str(tmp_path)]) == 5
@@ -194,11 +167,10 @@ def test_the_last_end_of_a_run_is_not_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wait whose process ends before it replies finds the agent's end in the state."""
-    from manager._control import client
 
     def none(*_: object, **__: object) -> None:
-        raise client.NoReplyError("gone")
+        raise NoReplyError("gone")
 
     assert run(tmp_path, task("a", "true")).exit_code == 0
-    monkeypatch.setattr(client, "request", none)
+    monkeypatch.setattr(reach, "request", none)
     assert run_cli(["wait", "a", "--workspace", str(tmp_path)]) == 0

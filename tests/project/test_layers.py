@@ -47,7 +47,7 @@ MANAGER_LAYERS = (
     ("_public",),
     ("errors", "arguments", "clock"),
     ("agent", "values", "ids", "workspace", "companion"),
-    ("legacy_export",),
+    ("legacy_export", "again"),
     ("layouts", "columns"),
     ("records",),
     ("changes", "limits", "result", "steps", "family", "checks", "items", "names", "queue"),

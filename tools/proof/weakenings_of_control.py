@@ -6,6 +6,8 @@ from proof.weakenings import Weakening
 
 CONTROL = ("tests/manager/test_control.py",)
 RUN = ("tests/manager/test_control_run.py",)
+PAUSE = ("tests/manager/test_control_pause.py",)
+WORKERS = ("tests/manager/test_control_workers.py",)
 
 ALL_OF = (
     Weakening(
@@ -108,9 +110,58 @@ ALL_OF = (
     ),
     Weakening(
         "the_last_end_of_a_run_is_missed",
-        "manager/_cli/changes.py",
+        "manager/_cli/reach.py",
         "        with suppress(NoReplyError):",
         "        with suppress():",
         RUN,
+    ),
+    Weakening(
+        "paused_tasks_are_given_up",
+        "manager/_run/run.py",
+        "            self._paused.add(agent.agent_id)\n",
+        "            pass\n",
+        PAUSE,
+    ),
+    Weakening(
+        "paused_runs_start_tasks",
+        "manager/_run/run.py",
+        "return has_place and not self._is_over and not self._runners.is_held",
+        "return has_place and not self._is_over",
+        PAUSE,
+    ),
+    Weakening(
+        "retried_tasks_count_twice",
+        "manager/_run/run.py",
+        "        if self.has(agent):  # a request",
+        "        if True:  # a request",
+        PAUSE,
+    ),
+    Weakening(
+        "earlier_attempts_are_retried",
+        "manager/again.py",
+        "    if newest is not None and newest.agent_id != agent.agent_id:\n",
+        "    if False:\n",
+        (*PAUSE, *WORKERS),
+    ),
+    Weakening(
+        "paused_loops_start_agents",
+        "manager/worker.py",
+        "        if self._runners.is_held:\n            return",
+        "        if False:\n            return",
+        WORKERS,
+    ),
+    Weakening(
+        "spawned_without_a_worker",
+        "manager/_control/requests.py",
+        'self._present().check_type(text("agent_type", agent_type))',
+        "self._present()",
+        WORKERS,
+    ),
+    Weakening(
+        "resume_forgotten_at_a_late_change",
+        "manager/worker.py",
+        "        elif self._waiting.get(agent.agent_id, 0) >= agent.lsn:\n            return",
+        "        elif False:\n            return",
+        WORKERS,
     ),
 )

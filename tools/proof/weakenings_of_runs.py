@@ -85,15 +85,15 @@ ALL_OF = (
     Weakening(
         "exit_of_an_earlier_start",
         "manager/_run/facts.py",
-        "not _is_task(agent) or agent.status not in ENDED or",
-        "not _is_task(agent) or",
+        "not is_task(agent) or agent.status not in ENDED or",
+        "not is_task(agent) or",
         OUTPUT,
     ),
     Weakening(
         "tasks_do_not_wait",
         "manager/_run/schedule.py",
-        "        if not unmet:\n            self._ready.append(entry.item)\n            return\n",
-        "        if True:\n            self._ready.append(entry.item)\n            return\n",
+        '        unmet = {f"name:{name}" for name in entry.after} - self._completed\n',
+        "        unmet = set[str]()\n",
         ORDER,
     ),
     Weakening(

@@ -1,0 +1,90 @@
+"""Reach: sends requests to the process that has a state open, or makes the change in this one."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from contextlib import suppress
+from typing import Any
+
+from journal import LockedError
+from manager._cli.options import state_path
+from manager._control.client import request
+from manager._control.errors import ClosedToRequestsError, NoReplyError, RequestError
+from manager._control.requests import NOBODY, Requests, as_reply
+from manager.agent import ENDED
+from manager.limits import Limits
+from manager.view import read_fleet
+
+_LOCKED_FOR_S = 1.0  # a starting run holds the lock before it takes requests
+_POLL_S = 0.05
+_UNBOUNDED = 1 << 30
+_LIMITS = Limits(
+    max_admitted=_UNBOUNDED,
+    max_running=_UNBOUNDED,
+    max_depth=_UNBOUNDED,
+    keep_ended_s=None,
+    keep_ended_max=None,
+)
+_FOR_THE_LIVING = ("spawn", "pause", "resume")
+
+
+def changed(workspace: str, state_dir: str, verb: str, **arguments: Any) -> dict[str, Any]:
+    """Return the reply of the process that has the state open, or of this one if none has.
+
+    Raise ClosedToRequestsError, RequestError, the errors of the manager, and OSError.
+    """
+    path = state_path(workspace, state_dir)
+    until_s = time.monotonic() + _LOCKED_FOR_S
+    while (reply := request(path, verb, **arguments)) is None:
+        try:
+            if verb not in _FOR_THE_LIVING:
+                return _changed_here(workspace, state_dir, {"verb": verb, **arguments})
+            if time.monotonic() > until_s:
+                raise RequestError(NOBODY)
+        except LockedError as error:
+            if time.monotonic() > until_s:
+                holder = "another process" if error.pid is None else f"process {error.pid}"
+                raise ClosedToRequestsError(
+                    f"{path}: {holder} has it open and takes no requests; it would with "
+                    "SubAgentManager.open(..., control=True)"
+                ) from error
+        time.sleep(_POLL_S)
+    return reply
+
+
+def waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
+    """Wait until an agent has ended, and return what a reply says of it.
+
+    Raise RequestError if no process takes requests that could end it, and TimeoutError.
+    """
+    until_s = time.monotonic() + _LOCKED_FOR_S
+    while True:
+        reply = None
+        with suppress(NoReplyError):  # the process ends, perhaps because this was its last agent
+            reply = request(path, "wait", timeout_s=timeout_s, ref=ref)
+        if reply is not None:
+            return reply
+        agent = read_fleet(path).get(ref)
+        if agent.status in ENDED:
+            return as_reply(agent)
+        # A run that starts takes no requests yet, and one that ends shows its last changes only
+        # when it has closed the state.
+        if time.monotonic() > until_s:
+            raise RequestError(
+                f"agent {agent.name} is {agent.status}, and no process takes requests that could "
+                "end it; start one, such as: subagents run"
+            )
+        time.sleep(_POLL_S)
+
+
+def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> dict[str, Any]:
+    from manager.manager import SubAgentManager
+
+    path = state_path(workspace, state_dir)
+    if not os.path.lexists(path):  # an open would make it
+        raise FileNotFoundError(errno.ENOENT, "no state is there", path)
+    with SubAgentManager.open(workspace, state_dir=state_dir, limits=_LIMITS) as manager:
+        return asyncio.run(Requests(manager).fulfil(request))

@@ -8,18 +8,22 @@ repeated, or that comes after the end of its lease, changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from journal import DurableState, pack
 from manager import clock, records
 from manager.agent import Lease, Row, get
+from manager.draft import Draft
+from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
-from manager.layouts import Record
+from manager.layouts import Record, Result
 from manager.limits import Limits
 from manager.steps import advance
+from manager.transaction import FleetTransactionContext
 from manager.updates import RecordsByRow, Updates, check_checkpoint
 
 Outcome = Literal["recorded", "over"]
+STATUS = Result._fields.index("status")
 
 
 class Token(NamedTuple):
@@ -36,6 +40,10 @@ def token_of(row: Row) -> Token | None:
     """Return the token of the agent's latest lease, or None if it has none."""
     lease = get.lease(row)
     return None if lease is None else Token(lease["epoch"], lease["lsn"])
+
+
+class _NotDueError(Exception):
+    """The report is not recorded: it was before, or its lease is over."""
 
 
 class Owner(Protocol):
@@ -109,6 +117,42 @@ class Leasing:
 
         rows = self._updates.update_many(decide, urgent=True)
         return outcome, get.lsn(rows[-1]) if rows else lsn
+
+    def end_in_transaction(
+        self,
+        context: FleetTransactionContext,
+        agent_id: str,
+        token: Token,
+        sequence: int,
+        content: Record,
+        worker_name: str | None,
+        again: dict[str, Any],
+    ) -> tuple[Outcome, int, str | None]:
+        """Record a worker's result as `report` does, and spawn an agent with it in one batch.
+
+        `again` has the arguments of `spawn`. Return the outcome, the LSN to wait for, and the id of
+        the new agent, or None if nothing was recorded now.
+        """
+        reported = records.report(agent_id, clock.now_ms(), sequence)
+
+        def is_due(draft: Draft) -> bool:
+            row = draft.find(agent_id)
+            lease = get.lease(row)
+            is_ours = lease is not None and _is_of(lease, worker_name) and _is_held(row, token)
+            if not is_ours or lease is None or sequence <= lease["sequence"]:
+                raise _NotDueError
+            return True
+
+        try:
+            with context as transaction:
+                transaction._add(None, reported, is_due, urgent=True)
+                status = content[STATUS]
+                transaction._update("update_from_result", agent_id, status, content, urgent=True)
+                next_id = transaction.spawn(**again)
+        except (_NotDueError, UnknownAgentError):
+            return (*self.report(agent_id, token, sequence, content, worker_name), None)
+        assert transaction.lsn is not None
+        return "recorded", transaction.lsn, next_id
 
     def lose(
         self, agent_id: str, token: Token, attempts_max: int, *, has_begun: bool = True

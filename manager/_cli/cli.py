@@ -1,4 +1,4 @@
-"""The command line of `subagents`: run, list, show and those that change agents or files.
+"""The command line of `subagents`.
 
 Data goes to stdout, and messages and progress go to stderr.
 """
@@ -42,9 +42,10 @@ from manager._cli.output import (
 from manager._cli.run import run
 from manager._cli.show_output import output
 from manager._cli.table import follow_line, table
+from manager._cli.worker import worker
 from manager._control.errors import ClosedToRequestsError
 from manager.agent import STATUSES, Status
-from manager.errors import LegacyError, ManagerError, TasksError
+from manager.errors import DispatchError, LegacyError, ManagerError, TasksError
 from manager.view import FleetView, follow_fleet, read_fleet
 
 
@@ -87,6 +88,7 @@ def _exit_code(error: Exception) -> int:
         (CorruptionError, CORRUPT),
         (TasksError, WRONG_USAGE),
         (TimeoutError, TIMED_OUT),
+        (DispatchError, CANT_OPEN),
         (LegacyError, CANT_OPEN),
         (ManagerError, NEGATIVE),
     )
@@ -100,7 +102,7 @@ Exit codes:
   2         wrong usage of the command line
   3         the state is damaged
   4         the state can't be opened, a file can't be read or imported,
-            or the extra `cli` is not installed
+            an extra is not installed, or the servers of workers can't be used
   5         another process has the state open for writing
   124       timed out
   129, 130, 143
@@ -116,6 +118,7 @@ def app() -> None:
 
 
 app.add_command(run)
+app.add_command(worker)
 
 
 @app.command("list", short_help="List the sub-agents.")

@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,8 @@ from manager._cli.trust import doubt_of, hint_at_continued_lines, may_run
 
 if TYPE_CHECKING:
     from manager._run.tasks import Task
+
+_ANY = 1 << 30  # commands at a time: the workers' slots decide
 
 
 @click.command(short_help="Run commands, each as a sub-agent.")
@@ -77,6 +79,18 @@ if TYPE_CHECKING:
     help="Take the mirror over from a writer that has not released it.",
 )
 @click.option(
+    "--on",
+    metavar="URL",
+    help="Run the commands on the workers of these servers, such as nats://host,host.",
+)
+@click.option(
+    "--creds",
+    "credentials",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="File with NATS credentials for --on.",
+)
+@click.option(
     "--joblog",
     type=click.Path(dir_okay=False),
     metavar="FILE",
@@ -89,24 +103,20 @@ def run(
     jobs: int | None,
     timeout_s: float | None,
     retry_failed: bool,
-    retries: int,
-    halt: Literal["soon", "now", "never"],
     dry_run: bool,
     prints: bool,
     tag: bool,
     output_bytes: int,
     yes: bool,
-    mirror: str | None,
-    takeover: bool,
-    joblog: str | None,
+    **others: Any,
 ) -> int:
     """Run the commands in the file TASKS (-: stdin), each as a sub-agent whose state is durable.
 
     A line is a shell command, or a JSON object with "command" (a string for /bin/sh, or an array)
     and, optionally, "name", "prompt", "after" (an array of names of tasks that must complete
-    first), "cwd" (relative to the workspace), "env" (an object), "timeout_s" and "parent" (the name
-    of another task; neither waits for the other). Blank lines and lines that begin with # are
-    skipped.
+    first), "cwd" (relative to the workspace), "env" (an object), "timeout_s", "queue" (for --on)
+    and "parent" (the name of another task; neither waits for the other). Blank lines and lines that
+    begin with # are skipped.
 
     Commands run in the workspace, without input. What they print is kept as it is, and
     `subagents output` prints it, also while they run. Of a stream longer than --output-bytes, at
@@ -134,15 +144,22 @@ def run(
     URL on another one. If a writer still holds the mirror, that is refused, unless you add
     --takeover; then the other one stops at its next upload. So a task may run on both meanwhile.
 
-    SIGINT, SIGTERM and SIGHUP interrupt the tasks: their commands get SIGTERM, and SIGKILL after
-    5 s or at a second signal. If this process is killed with SIGKILL, its commands are killed too.
+    With --on, each task runs on a worker (`subagents worker URL`) of its "queue", "default" unless
+    the task names one, in a directory of that machine. If this process ends, the tasks that run go
+    on there, and the same command finds them and their results.
+
+    SIGINT, SIGTERM and SIGHUP interrupt the tasks that run here: their commands get SIGTERM, and
+    SIGKILL after 5 s or at a second signal. If this process is killed with SIGKILL, these commands
+    are killed too.
     """
     from manager._cli.printing import printing
     from manager._cli.progress import progress, show_outcome
     from manager._run.options import RunOptions
     from manager._run.runner import run_tasks
 
-    _check_takeover(takeover, mirror)
+    on = others["on"]
+    _check_takeover(others["takeover"], others["mirror"])
+    _check_on(on, others["credentials"], prints=prints or tag)
     show_warnings()
     _pause_collector()
     parsed = None if tasks is None else _read(tasks)
@@ -153,15 +170,11 @@ def run(
     if tasks is None and not yes and not may_run(workspace, state_dir, retry_failed=retry_failed):
         return 4
     options = RunOptions(
-        jobs=jobs or os.cpu_count() or 1,
+        jobs=jobs or (_ANY if on else os.cpu_count()) or 1,
         timeout_s=timeout_s,
         retry_failed=retry_failed,
-        retries=retries,
-        halt=halt,
         output_bytes_max=output_bytes,
-        mirror=mirror,
-        takeover=takeover,
-        joblog=joblog,
+        **others,
     )
     doubt = doubt_of(workspace, state_dir)  # before the run keeps others out of the state
     start_s = time.monotonic()
@@ -185,6 +198,21 @@ def run(
 def _check_takeover(takeover: bool, mirror: str | None) -> None:
     if takeover and mirror is None:
         raise click.UsageError("--takeover takes a mirror over; add --mirror URL")
+
+
+def _check_on(on: str | None, creds: str | None, *, prints: bool) -> None:
+    if on is None:
+        if creds is not None:
+            raise click.UsageError("--creds is for the servers of --on; add --on URL")
+        return
+    if prints:
+        raise click.UsageError("--print and --tag show commands that run here, not those of --on")
+    from manager._remote.address import Address
+
+    try:
+        Address.of(on)
+    except ValueError as error:
+        raise click.UsageError(f"--on: {error}") from error
 
 
 def _pause_collector() -> None:

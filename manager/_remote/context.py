@@ -17,8 +17,9 @@ from manager.worker import WorkContext
 class RemoteContext(WorkContext):
     """The context of an agent whose manager is elsewhere. It has no `manager`."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, options: Body) -> None:
         self.agent = agent
+        self.options = options
         self._cancelled = asyncio.Event()
         self._outbox: Outbox
 

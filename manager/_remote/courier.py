@@ -16,6 +16,7 @@ from manager.errors import DispatchError
 
 _log = logging.getLogger("manager")
 _PAUSE_S, _PAUSE_S_MAX = 0.1, 2.0
+_ANSWER_S = 3.0
 _LEASE_S_MIN, _LEASE_S_MAX = 0.05, 86_400.0
 
 
@@ -50,13 +51,18 @@ class Courier:
         """The size of the largest message that the servers take."""
         return self._link.message_bytes_max
 
+    @property
+    def answer_s(self) -> float:
+        """The time for which an answer is awaited, in seconds."""
+        return min(self.lease_s / 3, _ANSWER_S)
+
     async def ask(self, verb: str, body: Body) -> Body:
         """Return the manager's answer. Repeat the request until there is one.
 
         Raise DispatchError if the manager speaks another version of the protocol.
         """
         pause_s = _PAUSE_S
-        while (answer := await self.try_to_ask(verb, body, self.lease_s / 3)) is None:
+        while (answer := await self.try_to_ask(verb, body, self.answer_s)) is None:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_S_MAX)
         return answer

@@ -21,7 +21,8 @@ from manager._remote.reports import content_of, failure_of
 from manager._remote.supply import Supply
 from manager.agent import Agent, Row, agent_from_row, get
 from manager.errors import BudgetError, CapacityError, TransitionError, UnknownAgentError
-from manager.leasing import Leasing, token_of
+from manager.layouts import Record
+from manager.leasing import Leasing, Outcome, token_of
 from manager.manager import SubAgentManager
 
 LEASE_S = 30.0
@@ -31,6 +32,7 @@ ATTEMPTS_MAX = 3
 """The default number of lost leases after which an agent fails."""
 
 _WAIT_S_MAX = 60.0
+_CLOSE_S = 1.0
 _UNCONFIRMED = 1 / 3  # of the time of a lease, for the worker to say that it has got the agent
 _TICKS = 10  # checks of the deadlines in the time of a lease
 _OVERHEAD_BYTES = 4096  # of an answer, beside its agents
@@ -68,6 +70,27 @@ class Station:
     """The number of its newest request for agents."""
 
 
+OnResult = Callable[[Lease, int, Record, str], tuple[Outcome, int] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """The parts of a desk that belong to one kind of manager."""
+
+    supply: Supply
+    """The agents that workers get."""
+
+    on_result: OnResult = lambda *_: None
+    """Receives the lease, the number and the record of a result, and the worker's name. Journals
+    the result and returns the outcome and the LSN, or returns None if the desk should do so."""
+
+    grant: Body = field(default_factory=dict)
+    """What each worker gets with each agent."""
+
+    on_end: Callable[[], object] = lambda: None
+    """Called in the dispatcher's thread when it ends."""
+
+
 class StaleError(Exception):
     """A worker has seen a newer manager of this journal, so this one must not answer any more."""
 
@@ -78,7 +101,7 @@ class Desk:
     def __init__(
         self,
         manager: SubAgentManager,
-        supply: Supply,
+        hooks: Hooks,
         settle: Callable[[int], Awaitable[object]],
         *,
         lease_s: float = LEASE_S,
@@ -88,7 +111,8 @@ class Desk:
     ) -> None:
         """Prepare answers. `settle` waits until the record of an LSN can't be lost any more."""
         self._manager = manager
-        self._supply = supply
+        self._hooks = hooks
+        self._supply = hooks.supply
         self.settle = settle
         """The wait given to the constructor."""
 
@@ -104,6 +128,7 @@ class Desk:
         self._stations: dict[str, Station] = {}
         self._ready = asyncio.Event()  # replaced each time it is set
         self._answering = 0
+        self._is_closing = False
         self._ticked_s = clock_s()
         for row in manager._rows():
             if (known := get.lease(row)) is not None and get.status(row) == "running":
@@ -178,15 +203,16 @@ class Desk:
         if number <= station.number:
             return None  # a repetition that came late: the worker waits for a newer one
         station.number = number
-        self._ready_now()  # an older request of this worker ends
+        self.ready_now()  # an older request of this worker ends
         while True:
             await self._manager.room()
             if station.number != number:
                 return None
             grants = self._reissued(station.worker, known)
-            grants += self._begun(station, types, slots - len(grants))
+            if not self._is_closing:
+                grants += self._begun(station, types, slots - len(grants))
             left_s = until_s - self.clock_s()
-            if grants or left_s <= 0:
+            if grants or left_s <= 0 or self._is_closing:
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ready.wait(), left_s)
@@ -197,7 +223,7 @@ class Desk:
             for row in grants:
                 self._renew(_lease(row))
         going_on = [row for row in grants if self._renew(_lease(row))]
-        return {"grants": [_grant(row) for row in going_on]}
+        return {"grants": [{**_grant(row), "options": self._hooks.grant} for row in going_on]}
 
     async def _beat(self, station: Station, body: Body) -> Body:
         leases = [Lease.of(item) for item in messages.items(body.get("held"), "held")]
@@ -222,7 +248,10 @@ class Desk:
         await self._manager.room()
         try:
             content = content_of(kind, body.get("body"), self._manager.limits)
-            outcome, lsn = report(agent_id, lease.token, sequence, content, name)
+            ended = None
+            if kind == "result":
+                ended = self._hooks.on_result(lease, sequence, content, name)
+            outcome, lsn = ended or report(agent_id, lease.token, sequence, content, name)
         except (TypeError, ValueError, RecordError) as error:
             if kind != "result":
                 return {"outcome": "refused", "text": str(error)}
@@ -306,7 +335,7 @@ class Desk:
         self._supply.note(agent)
         held, token = self._held.get(agent.agent_id), agent.lease
         if agent.status != "running":
-            self._ready_now()
+            self.ready_now()
         if held is None:
             return None
         is_same = token is not None and (token["epoch"], token["lsn"]) == held.lease.token
@@ -333,6 +362,16 @@ class Desk:
         if len(self._stations) > _WORKERS_MAX:
             self._forget()
 
+    async def close(self) -> None:
+        """Begin no more leases, and wait a moment until all requests are answered, so that workers
+        need not wait in vain."""
+        self._is_closing = True
+        self.ready_now()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                while self._answering:
+                    await asyncio.sleep(_CLOSE_S / 100)
+
     def _seen(self, worker: str) -> Station:
         station = self._stations.setdefault(worker, Station(worker, 0.0))
         station.seen_s = self.clock_s()
@@ -344,7 +383,8 @@ class Desk:
         for station in oldest[: len(oldest) - _WORKERS_MAX // 2]:
             del self._stations[station.worker]
 
-    def _ready_now(self) -> None:
+    def ready_now(self) -> None:
+        """Let the requests that wait for agents look again."""
         self._ready.set()
         self._ready = asyncio.Event()
 

@@ -14,10 +14,10 @@ from journal import AsyncHandle, ClosedError
 from manager._public import public
 from manager._remote import messages, subjects
 from manager._remote.address import Address
-from manager._remote.desk import ATTEMPTS_MAX, LEASE_S, Desk, StaleError
+from manager._remote.desk import ATTEMPTS_MAX, LEASE_S, Desk, Hooks, StaleError
 from manager._remote.link import Answer, Link, NatsLink, UnansweredError
 from manager._remote.messages import Lease
-from manager._remote.supply import FleetSupply, Supply
+from manager._remote.supply import FleetSupply
 from manager.arguments import optional_seconds, seconds
 from manager.errors import DispatchError
 from manager.manager import SubAgentManager
@@ -64,7 +64,11 @@ class Serving:
             self._has_ended = True
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._group.create_task(work)
+        try:
+            task = self._group.create_task(work)
+        except RuntimeError:  # the group has just ended
+            work.close()
+            return
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -139,9 +143,14 @@ class Dispatcher(AsyncHandle):
     """
 
     def __init__(
-        self, desk: Callable[[Link], Desk], address: Address, manager: SubAgentManager
+        self,
+        desk: Callable[[Link], Desk],
+        address: Address,
+        manager: SubAgentManager,
+        on_end: Callable[[], object],
     ) -> None:
         self._make_desk = desk
+        self._on_end = on_end
         self._address = address
         self._manager = manager
         self._desk: Desk | None = None
@@ -160,36 +169,26 @@ class Dispatcher(AsyncHandle):
         lease_s: float = LEASE_S,
         attempts_max: int = ATTEMPTS_MAX,
         credentials: str | None = None,
-        supply: Supply | None = None,
     ) -> Dispatcher:
         """Connect to the servers at `url`, such as `nats://host,host`, and serve workers.
 
         A worker that gives no sign of life for `lease_s` seconds loses its agents, and an agent
         that has lost `attempts_max` workers fails. `credentials` is the path of a file with NATS
         credentials; a user and a password may be in the URL. A path in the URL names the fleet, so
-        that several fleets may share servers. `supply` is internal.
+        that several fleets may share servers.
 
         Raise ValueError for a bad URL, DispatchError if no server can be reached, and ImportError
         without nats-py.
         """
-        address = Address.of(url)
-        lease_s = seconds("lease_s", lease_s, low=0.1)
-        attempts_max = whole("attempts_max", attempts_max, low=1)
-        state = manager._state
-
-        def desk(link: Link) -> Desk:
-            return Desk(
-                manager,
-                supply or FleetSupply(state, manager.agents(status="interrupted")),
-                _settler(manager),
-                lease_s=lease_s,
-                attempts_max=attempts_max,
-                message_bytes_max=link.message_bytes_max,
-            )
-
-        made = cls(desk, address, manager)
-        made._begin(lambda: NatsLink.connect(address, inbox="manager", credentials=credentials))
-        return made
+        hooks = Hooks(supply=FleetSupply(manager._state, manager.agents(status="interrupted")))
+        return open_dispatcher(
+            url,
+            manager,
+            hooks,
+            lease_s=seconds("lease_s", lease_s, low=0.1),
+            attempts_max=whole("attempts_max", attempts_max, low=1),
+            credentials=credentials,
+        )
 
     @property
     def error(self) -> Exception | None:
@@ -235,6 +234,16 @@ class Dispatcher(AsyncHandle):
             if self._thread.is_alive():
                 raise TimeoutError(f"the dispatcher did not end within {timeout_s} s")
 
+    def wake(self) -> None:
+        """Let workers that wait for agents look again, because one may start now that has not
+        changed. A change of an agent does this by itself."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if self._desk is not None:
+            self._desk.ready_now()
+
     @property
     def closed(self) -> bool:
         """True if workers get no answers any more, because of `close` or of an `error`."""
@@ -260,14 +269,16 @@ class Dispatcher(AsyncHandle):
 
     def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._main())
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
         except Exception as error:
             self._error = error
             if self._is_open.is_set():
                 _log.error("the dispatcher has ended: %s", error)
         finally:
-            self._loop.close()
             self._is_open.set()
+            with suppress(RuntimeError):  # the event loop of the caller has ended
+                self._on_end()
 
     async def _main(self) -> None:
         link = await self._connect()
@@ -279,11 +290,40 @@ class Dispatcher(AsyncHandle):
             await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
             stop.cancel()
             if not work.done():
+                await link.stop_serving()
+                await self._desk.close()
                 work.cancel()
             with suppress(asyncio.CancelledError):
                 await work
         finally:
             await link.close()
+
+
+def open_dispatcher(
+    url: str,
+    manager: SubAgentManager,
+    hooks: Hooks,
+    *,
+    lease_s: float = LEASE_S,
+    attempts_max: int = ATTEMPTS_MAX,
+    credentials: str | None = None,
+) -> Dispatcher:
+    """Open a Dispatcher, as its `open` does, with hooks."""
+    address = Address.of(url)
+
+    def desk(link: Link) -> Desk:
+        return Desk(
+            manager,
+            hooks,
+            _settler(manager),
+            lease_s=lease_s,
+            attempts_max=attempts_max,
+            message_bytes_max=link.message_bytes_max,
+        )
+
+    made = Dispatcher(desk, address, manager, hooks.on_end)
+    made._begin(lambda: NatsLink.connect(address, inbox="manager", credentials=credentials))
+    return made
 
 
 def _settler(manager: SubAgentManager) -> Callable[[int], Any]:

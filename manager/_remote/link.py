@@ -42,6 +42,9 @@ class Link(Protocol):
         """Answer the requests of these subjects, which are given with names for statistics. Each
         request goes to one of the processes that serve its subject."""
 
+    async def stop_serving(self) -> None:
+        """Answer no more requests. Their senders learn that nobody serves these subjects."""
+
     async def close(self) -> None:
         """End the connection."""
 
@@ -51,6 +54,7 @@ class NatsLink:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._services: list[Any] = []
 
     @classmethod
     async def connect(
@@ -140,6 +144,7 @@ class NatsLink:
         from nats.micro import add_service
 
         service = await add_service(self._client, name=name, version=_SERVICE_VERSION)
+        self._services.append(service)
 
         async def receive(request: Any) -> None:
             async def answer(data: bytes) -> None:
@@ -151,6 +156,11 @@ class NatsLink:
         for verb, subject in subjects.items():
             await service.add_endpoint(name=verb, subject=subject, handler=receive)
         await self._client.flush()
+
+    async def stop_serving(self) -> None:
+        while self._services:
+            with suppress(Exception):  # the connection has ended
+                await self._services.pop().stop()
 
     async def close(self) -> None:
         with suppress(Exception):  # the connection has ended

@@ -27,11 +27,12 @@ ORPHAN_S = 600.0
 
 _log = logging.getLogger("manager")
 _WAIT_S = 5.0  # for agents, in one request
-_ANSWER_S = 5.0  # for an answer, beside the wait for agents
 _PAUSE_S = 0.5
 _WITHDRAW_S = 1.0  # for the end of the request that waits for agents
-_HAND_BACK_S = 5.0  # for the last reports of a worker that ends
+_HAND_BACK_S = 15.0  # for the last reports of a worker that ends
 _OVERHEAD_BYTES = 4096  # of a report, beside its texts and its checkpoint
+
+_HANDED_BACK = AgentResult(None, status="interrupted", reason=records.HANDED_BACK)
 
 Runner = Callable[[RemoteContext], Awaitable[AgentResult | str | None]]
 
@@ -39,9 +40,9 @@ Runner = Callable[[RemoteContext], Awaitable[AgentResult | str | None]]
 class _Run:
     """An agent that runs here, or whose last report was not recorded yet."""
 
-    def __init__(self, agent: Agent, lease: Lease) -> None:
+    def __init__(self, agent: Agent, lease: Lease, options: Body) -> None:
         self.lease = lease
-        self.context = RemoteContext(agent)
+        self.context = RemoteContext(agent, options)
         self.outbox: Outbox
         self.task: asyncio.Task[None] | None = None
         self.is_running = True
@@ -100,12 +101,15 @@ class Station:
 
     async def _fetch(self) -> None:
         while True:
-            while (free := self._slots - self._running()) <= 0:
+            if not await self._confirm():
+                await asyncio.sleep(_PAUSE_S)
+            elif (free := self._slots - self._running()) <= 0:
                 self._changed.clear()
                 await self._changed.wait()
-            answer = await self._ask(free, _WAIT_S)
-            if answer is None or not await self._accept(answer, free):
-                await asyncio.sleep(_PAUSE_S)
+            else:
+                answer = await self._ask(free, _WAIT_S)
+                if answer is None or not self._accept(answer, free):
+                    await asyncio.sleep(_PAUSE_S)
 
     async def _ask(self, slots: int, wait_s: float) -> Body | None:
         """Ask for up to `slots` agents, and return the answer. This ends an earlier request."""
@@ -118,15 +122,10 @@ class Station:
             "wait_s": wait_s,
             "held": self._held(),
         }
-        return await self._courier.try_to_ask("next", body, wait_s + _ANSWER_S)
+        return await self._courier.try_to_ask("next", body, wait_s + self._courier.answer_s)
 
-    async def _accept(self, answer: Body, free: int) -> bool:
-        """Start the agents in an answer. Return False if one of them can't be run here.
-
-        The manager hears first that they have come: it knows then that an agent whose lease was
-        never confirmed has not begun.
-        """
-        come: list[_Run] = []
+    def _accept(self, answer: Body, free: int) -> bool:
+        """Take the agents in an answer. Return False if one of them can't be run here."""
         try:
             grants = messages.items(answer.get("grants"), "grants")
             for grant in grants[:free]:
@@ -134,32 +133,43 @@ class Station:
                 if agent.agent_type not in self._runners:
                     raise MessageError(f"an agent of the unknown type {agent.agent_type!r:.80}")
                 if lease not in self._runs:
-                    come.append(_Run(agent, lease))
+                    options = grant.get("options")
+                    self._take(_Run(agent, lease, options if type(options) is dict else {}))
         except (MessageError, AttributeError) as error:
             _log.warning("an answer of the manager has %s", error)
             return False
-        if come:
-            held = [*self._held(), *(run.lease.message for run in come)]
-            confirmed = await self._courier.try_to_ask("beat", {"held": held}, _ANSWER_S)
-            if confirmed is None:
-                return False  # the manager will name them again
-            over = self.stop(confirmed)
-            for run in come:
-                if run.lease not in over:
-                    self._start(run)
         return True
 
-    def _start(self, run: _Run) -> None:
+    def _take(self, run: _Run) -> None:
         run.outbox = run.context._outbox = Outbox(
             self._courier, run.lease, lambda: self._note_over(run)
         )
         self._runs[run.lease] = run
-        run.task = asyncio.create_task(self._work(run))
+
+    async def _confirm(self) -> bool:
+        """Start the agents that have come. Return False if the manager does not answer.
+
+        The manager hears first that they have come: it knows then that an agent whose lease was
+        never confirmed has not begun.
+        """
+        if all(run.task is not None for run in self._runs.values()):
+            return True
+        held = {"held": self._held()}
+        answer = await self._courier.try_to_ask("beat", held, self._courier.answer_s)
+        if answer is None:
+            return False
+        self.stop(answer)
+        for run in self._runs.values():
+            if run.task is None:
+                run.task = asyncio.create_task(self._work(run))
+        return True
 
     # --- agents run ---
 
     async def _work(self, run: _Run) -> None:
-        result = await self._result(run)
+        await self._report(run, await self._result(run))
+
+    async def _report(self, run: _Run, result: AgentResult) -> None:
         run.is_running = False
         self._changed.set()
         answered = run.outbox.post("result", _result_body(result, self._courier.message_bytes_max))
@@ -177,15 +187,16 @@ class Station:
                 return _failure(error)  # the runner raised it by itself
             while task.cancelling():
                 task.uncancel()
-            return AgentResult(None, status="interrupted", reason=records.HANDED_BACK)
+            return _HANDED_BACK
         except Exception as error:  # whatever a runner raises makes its agent fail
             return _failure(error)
 
     def _note_over(self, run: _Run) -> None:
         """Let an agent whose lease is over stop. Its slot is free once it has returned."""
         run.context.cancelled.set()
-        if not run.is_running:
+        if run.task is None or not run.is_running:
             self._runs.pop(run.lease, None)
+            self._changed.set()
 
     def _running(self) -> int:
         return sum(run.is_running for run in self._runs.values())
@@ -205,7 +216,7 @@ class Station:
                 courier.answered_s = max(courier.answered_s, self._clock_s() - self._orphan_s)
                 continue
             held = [lease.message for lease in leases]
-            answer = await courier.try_to_ask("beat", {"held": held}, period_s)
+            answer = await courier.try_to_ask("beat", {"held": held}, courier.answer_s)
             if answer is not None:
                 with suppress(MessageError):
                     self.stop(answer)
@@ -221,6 +232,9 @@ class Station:
     async def _hand_back(self) -> None:
         """Let the manager give all agents to others, if it answers soon."""
         self._cancel_all()
+        for run in self._runs.values():
+            if run.task is None:  # it has come, and has not begun
+                run.task = asyncio.create_task(self._report(run, _HANDED_BACK))
         with suppress(DispatchError, TimeoutError):
             async with asyncio.timeout(_WITHDRAW_S):
                 await self._ask(0, 0)  # first: the request that waits could bring them back here

@@ -16,6 +16,12 @@ from manager.queue import queue_of
 _RESUMABLE = (records.RESTARTED, records.STOPPED, records.WORKER_LOST, records.HANDED_BACK)
 
 
+def is_resumable(agent: Agent) -> bool:
+    """Return whether an agent was interrupted, and goes on without any call of a user's."""
+    is_answered = agent.needs_input is not None and agent.answer is not None
+    return agent.status == "interrupted" and (is_answered or agent.reason in _RESUMABLE)
+
+
 class Supply(Protocol):
     """The agents that may be given to workers."""
 
@@ -43,10 +49,8 @@ class FleetSupply:
 
     def note(self, agent: Agent) -> None:
         self._waiting.pop(agent.agent_id, None)
-        if agent.status == "interrupted":
-            is_answered = agent.needs_input is not None and agent.answer is not None
-            if is_answered or agent.reason in _RESUMABLE:
-                self._waiting[agent.agent_id] = agent.agent_type, queue_of(agent.metadata)
+        if is_resumable(agent):
+            self._waiting[agent.agent_id] = agent.agent_type, queue_of(agent.metadata)
 
     def drop(self, agent_id: str) -> None:
         self._waiting.pop(agent_id, None)

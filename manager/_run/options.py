@@ -42,5 +42,11 @@ class RunOptions:
     takeover: bool = False
     """True to take the mirror over from a writer that has not released it."""
 
+    on: str | None = None
+    """The address of the servers through which workers elsewhere run the commands, or None."""
+
+    credentials: str | None = None
+    """The path of a file with NATS credentials for these servers, or None."""
+
     joblog: str | None = None
     """The path of the job log, or None."""

@@ -14,15 +14,13 @@ from manager._run.execution import Executor, Stop
 from manager._run.joblog import JobLog
 from manager._run.options import RunOptions
 from manager._run.report import RunReport
-from manager._run.schedule import entry_of, schedule_of
+from manager._run.schedule import entry_of, pause_s, schedule_of
 from manager._run.signals import StopSignals
 from manager.again import again_as, refusal
 from manager.agent import ENDED, Agent
 from manager.errors import TransitionError, UnknownAgentError
 from manager.manager import SubAgentManager
 from manager.result import AgentResult
-
-_PAUSE_S, _PAUSE_S_MAX = 1, 60  # before the first retry, and before any
 
 OnChange = Callable[[RunReport], None]
 
@@ -271,8 +269,3 @@ class Run:
             self._log.add((agent,))
         self._on_change(self._report)
         return agent
-
-
-def pause_s(tries: int) -> float:
-    """Return the time between a task's failure number `tries` and the next try, in seconds."""
-    return float(min(_PAUSE_S_MAX, _PAUSE_S * 2 ** min(tries - 1, 30)))

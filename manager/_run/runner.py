@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from journal import LockedError, UnsafePathError
+from manager import records
 from manager._control.runners import Runners
 from manager._run.admission import admit
 from manager._run.execution import Executor
@@ -73,6 +74,8 @@ def run_tasks(
         keep_ended_s=None,
         keep_ended_max=None,
     )
+    if options.on is not None:
+        return _run_elsewhere(workspace, tasks, options, state_dir, limits, on_start, on_change)
     with (
         StopSignals() as signals,
         Guard() as guard,
@@ -80,6 +83,8 @@ def run_tasks(
         closing(OutputDirectory.open(manager.path, write=True)) as outputs,
     ):
         guard.lock(os.path.join(manager.path, "LOCK"))
+        for agent in manager.agents(status="running"):  # on workers of an earlier run, with --on
+            manager.interrupt(agent.agent_id, records.RESTARTED)
         report = admit(manager, tasks, retry_failed=options.retry_failed)
         executor = Executor(
             os.path.realpath(workspace),
@@ -93,6 +98,27 @@ def run_tasks(
         with _job_log(options.joblog, manager, report) as log:
             run = Run(manager, executor, report, log, options, on_change)
             asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
+    return report
+
+
+def _run_elsewhere(
+    workspace: str,
+    tasks: list[Task] | None,
+    options: RunOptions,
+    state_dir: str,
+    limits: Limits,
+    on_start: Callable[[], None],
+    on_change: OnChange,
+) -> RunReport:
+    """Run tasks on workers elsewhere, as `run_tasks` does here."""
+    from manager._run.remote import RemoteRun  # takes 10 ms
+
+    with StopSignals() as signals, _open(workspace, state_dir, limits, options) as manager:
+        report = admit(manager, tasks, retry_failed=options.retry_failed)
+        on_start()
+        with _job_log(options.joblog, manager, report) as log:
+            run = RemoteRun(manager, report, log, options, on_change)
+            asyncio.run(run.run_all(signals))
     return report
 
 

@@ -15,6 +15,8 @@ from manager.agent import LIVE, Agent
 
 T = TypeVar("T")
 
+_PAUSE_S, _PAUSE_S_MAX = 1, 60  # before the first retry, and before any
+
 
 class Entry(NamedTuple, Generic[T]):
     """A task of a schedule."""
@@ -88,3 +90,8 @@ def entry_of(agent: Agent) -> Entry[Agent]:
 def after_of(agent: Agent) -> Collection[str]:
     """Return the names of the tasks that an agent's task waits for."""
     return Settings.of(agent.metadata).after if "after" in agent.metadata else ()
+
+
+def pause_s(tries: int) -> float:
+    """Return the time between a task's failure number `tries` and the next try, in seconds."""
+    return float(min(_PAUSE_S_MAX, _PAUSE_S * 2 ** min(tries - 1, 30)))

@@ -54,6 +54,13 @@ def directory(key: str, value: object) -> str:
     raise ValueError(f"{key} must be the path of a directory, not {short_repr(value)}")
 
 
+def queue(key: str, value: object) -> str:
+    """Return the name of a queue."""
+    if isinstance(value, str) and value:
+        return text(key, value)
+    raise ValueError(f"{key} must be the name of a queue, not {short_repr(value)}")
+
+
 def environment(key: str, value: object) -> dict[str, str]:
     """Return the variables in an object."""
     if not isinstance(value, dict):

@@ -3,7 +3,7 @@
 A line is a shell command, or, if it begins with "{", a JSON object:
 
     {"command": "make", "name": "build", "after": ["configure"], "cwd": "src", "env": {"V": "1"},
-     "timeout_s": 60, "parent": "all", "prompt": "..."}
+     "timeout_s": 60, "parent": "all", "prompt": "...", "queue": "gpu"}
 
 `command` is a string for /bin/sh or an array of arguments. The other keys are optional. A task
 waits until the tasks in `after` have completed; it does not wait for its parent. Blank lines and
@@ -30,7 +30,7 @@ from manager.values import optional_text, prompt_text
 
 AGENT_TYPE = "command"
 DEPTH_MAX = 64  # a change of an agent may cost its manager one step for each ancestor
-_KEYS = ("name", "prompt", "command", "parent", "after", "timeout_s", "cwd", "env")
+_KEYS = ("name", "prompt", "command", "parent", "after", "timeout_s", "cwd", "env", "queue")
 _PROMPT_BYTES_MAX = Limits().prompt_bytes_max
 
 
@@ -53,12 +53,13 @@ class Task:
     after: tuple[str, ...] = ()
     cwd: str | None = None
     env: dict[str, str] = field(default_factory=dict)
+    queue: str | None = None
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The metadata of the task's agent, from which the task can be run again."""
         known = {"task": self.key, "command": self.command, "timeout_s": self.timeout_s}
-        more = {"after": list(self.after), "cwd": self.cwd, "env": self.env}
+        more = {"after": list(self.after), "cwd": self.cwd, "env": self.env, "queue": self.queue}
         # Only those that are set: the metadata of older versions, which lacks them, is the same.
         return known | {key: value for key, value in more.items() if value}
 
@@ -224,6 +225,7 @@ def _settings(fields: Mapping[str, Any]) -> dict[str, Any]:
         "after": task_fields.names,
         "cwd": task_fields.directory,
         "env": task_fields.environment,
+        "queue": task_fields.queue,
     }
     return {
         key: check(key, fields[key]) for key, check in checks.items() if fields.get(key) is not None

@@ -12,7 +12,7 @@ import pytest
 from manager import Agent, AgentResult, SubAgentManager
 from manager._cli.output import as_json
 from manager._run import joblog as joblog_module
-from manager._run import runner as runner_module
+from manager._run import schedule as schedule_module
 from manager.view import read_fleet
 from tests.manager.runner_support import Runner, agents, run, until, watchdog
 
@@ -96,7 +96,7 @@ def test_a_job_log_is_complete_after_a_kill(tmp_path: Path) -> None:
 def test_a_job_log_has_each_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each attempt of a task has a line of its number, in the order of their ends, also in the log
     that a later run begins."""
-    monkeypatch.setattr(runner_module, "_PAUSE_S", 0)
+    monkeypatch.setattr(schedule_module, "_PAUSE_S", 0)
     log = tmp_path / "log"
     lines = ("echo first", "test -e good", '{"name": "n", "command": "test -e good"}')
     run(tmp_path, *lines, jobs=1, retries=1, joblog=str(log))

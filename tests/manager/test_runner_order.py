@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from journal import JournalReader
 from manager import Agent
 from manager._cli.output import as_json
-from manager._run import run as run_module
+from manager._run import schedule as schedule_module
 from manager._run.admission import planned_commands
-from manager._run.run import pause_s
-from manager._run.schedule import schedule_of
+from manager._run.schedule import pause_s, schedule_of
 from manager._run.tasks import read_tasks
 from manager.view import read_fleet
 from tests.manager.runner_support import Runner, agents, only, run, until, watchdog
@@ -123,7 +122,7 @@ def agent_of(number: int, after: set[int]) -> Agent:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_PAUSE_S", 0)
+    monkeypatch.setattr(schedule_module, "_PAUSE_S", 0)
 
 
 def test_a_task_is_retried_up_to_a_limit(tmp_path: Path, no_pauses: None) -> None:
@@ -231,7 +230,7 @@ def test_halt_waits_for_retries(tmp_path: Path, no_pauses: None) -> None:
 
 def test_a_stop_ends_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that only waits for a retry ends at once when it is stopped."""
-    monkeypatch.setattr(run_module, "_PAUSE_S", 60)
+    monkeypatch.setattr(schedule_module, "_PAUSE_S", 60)
 
     def stop(report: Any) -> None:
         if report.counts["queued"] and len(read_ids) == 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 from journal.testing import SimulatedDisk
 from manager import Agent, Limits, SubAgentManager
-from manager._remote.desk import Desk
+from manager._remote.desk import Desk, Hooks
 from manager._remote.dispatcher import Serving
 from manager._remote.serving import run_station
 from manager._remote.station import Runner, Station
@@ -47,7 +47,7 @@ class World:
 
         self.desk = Desk(
             manager,
-            FleetSupply(manager._state, interrupted),
+            Hooks(supply=FleetSupply(manager._state, interrupted)),
             settle,
             lease_s=LEASE_S,
             attempts_max=attempts_max,

@@ -58,8 +58,8 @@ class Network:
     """The servers of a fleet. Each subject has any number of services, which share its requests."""
 
     def __init__(self, fates: Iterator[Fate]) -> None:
-        """`fates` are those of all messages, in the order in which they are sent. After the last
-        one, each message arrives at once."""
+        """Make a network. `fates` are those of all messages, in the order in which they are sent.
+        After the last one, each message arrives at once."""
         self._fates = fates
         self.services: list[tuple[str, Handler, NetworkLink]] = []
         self.sent = 0
@@ -122,6 +122,9 @@ class NetworkLink:
     async def serve(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
         assert name
         self._network.services += [(subject, handler, self) for subject in subjects.values()]
+
+    async def stop_serving(self) -> None:
+        self._network.services[:] = [s for s in self._network.services if s[2] is not self]
 
     async def close(self) -> None:
         self.is_connected = False

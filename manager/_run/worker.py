@@ -1,0 +1,174 @@
+"""Worker: runs the commands of a manager on another machine, in a directory of this one."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from signal import Signals
+
+from manager import records
+from manager._remote import messages
+from manager._remote.address import Address
+from manager._remote.context import RemoteContext
+from manager._remote.link import NatsLink
+from manager._remote.serving import machine_name, run_station
+from manager._remote.station import ORPHAN_S, Station
+from manager._run.execution import Executor, Stop
+from manager._run.options import OUTPUT_BYTES_MAX, RunOptions
+from manager._run.process import Guard
+from manager._run.signals import StopSignals
+from manager._run.tasks import AGENT_TYPE, argv_of
+from manager.errors import DispatchError
+from manager.outputs import OutputDirectory
+from manager.result import AgentResult
+
+STATE_DIR = ".subagents-worker"
+"""The directory of a worker's own files, below its directory."""
+
+_TAILS = 1000  # a result is as long as in a run of so many tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """The options of a worker that runs commands."""
+
+    url: str
+    """The address of the servers."""
+
+    directory: str
+    """The directory in which commands run."""
+
+    queues: Sequence[str]
+    """The queues that are served."""
+
+    slots: int
+    """The largest number of commands that run at a time."""
+
+    name: str | None = None
+    """The name of this machine's credential, or None for that of the machine."""
+
+    orphan_s: float = ORPHAN_S
+    """The time without any answer after which commands are stopped, in seconds."""
+
+    output_bytes_max: int = OUTPUT_BYTES_MAX
+    """The size up to which each stream of a command is kept in files, in bytes; 0 keeps none."""
+
+    insecure: bool = False
+    """True to use servers on other machines that do not encrypt or ask for no login."""
+
+    credentials: str | None = None
+    """The path of a file with NATS credentials, or None."""
+
+
+def run_worker(options: WorkerOptions) -> int:
+    """Run commands until a signal stops the worker, and return its exit code.
+
+    Call this in the main thread. At the first signal, no more commands are started, and those that
+    run are stopped and handed back. Raise ValueError for a bad URL or name, DispatchError, OSError,
+    TimeoutError if commands of an earlier worker can't be killed, and GuardError.
+    """
+    address = Address.of(options.url)
+    name = machine_name() if options.name is None else options.name
+    worker = messages.worker_id(name, os.urandom(6).hex())
+    state = os.path.join(options.directory, STATE_DIR)
+    with StopSignals() as signals, Guard() as guard, ExitStack() as stack:
+        with suppress(FileExistsError):
+            os.mkdir(state, 0o700)
+        stack.enter_context(_lock(os.path.join(state, "WORKER")))
+        outputs = stack.enter_context(closing(OutputDirectory.open(state, write=True)))
+        guard.lock(os.path.join(state, "LOCK"))
+        run_options = RunOptions(jobs=options.slots, output_bytes_max=options.output_bytes_max)
+        workspace = os.path.realpath(options.directory)
+        executor = Executor(workspace, guard, outputs, None, run_options, tasks=_TAILS)
+        return asyncio.run(_run(options, address, worker, executor, signals))
+
+
+async def _run(
+    options: WorkerOptions, address: Address, worker: str, executor: Executor, signals: StopSignals
+) -> int:
+    commands = _Commands(executor)
+    station = Station(
+        {AGENT_TYPE: commands.run}, options.queues, options.slots, orphan_s=options.orphan_s
+    )
+    link = await NatsLink.connect(
+        address,
+        inbox=messages.name_of(worker),
+        credentials=options.credentials,
+        insecure=options.insecure,
+    )
+    loop, stopped_by = asyncio.get_running_loop(), list[Signals]()
+    work = asyncio.create_task(run_station(station, link, address.fleet, worker))
+
+    def stop(number: Signals) -> None:
+        if stopped_by:
+            commands.hurry()
+        else:
+            work.cancel()
+        stopped_by.append(number)
+
+    def deliver(number: Signals) -> None:
+        loop.call_soon_threadsafe(stop, number)
+
+    try:
+        with signals.delivered_to(deliver), suppress(asyncio.CancelledError):
+            await work
+    finally:
+        await link.close()
+    return 128 + stopped_by[0]
+
+
+class _Commands:
+    """The commands that run in one worker."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._stops: set[Stop] = set()
+
+    async def run(self, context: RemoteContext) -> AgentResult:
+        """Run the command of an agent, and return its result."""
+        agent = context.agent
+        if argv_of(agent.metadata) is None:
+            return AgentResult(None, status="failed", reason="it has no command")
+        if agent.metadata.get("timeout_s") is None:
+            agent.metadata["timeout_s"] = context.options.get("timeout_s")
+        stop = Stop()
+        self._stops.add(stop)
+        execution = asyncio.create_task(self._executor.run(agent, stop))
+        over = asyncio.create_task(context.cancelled.wait())
+        try:
+            await asyncio.wait((execution, over), return_when=asyncio.FIRST_COMPLETED)
+            stop.request("its lease is over")  # no effect on a command that has exited
+            return await execution
+        except asyncio.CancelledError:
+            stop.request(records.HANDED_BACK)
+            result = await execution
+            is_stopped = result.status == "interrupted"
+            return replace(result, reason=records.HANDED_BACK) if is_stopped else result
+        finally:
+            over.cancel()
+            self._stops.discard(stop)
+
+    def hurry(self) -> None:
+        """Kill the commands that are being stopped."""
+        for stop in self._stops:
+            stop.request("")
+
+
+@contextmanager
+def _lock(path: str) -> Iterator[None]:
+    """Lock a worker's directory. Raise DispatchError if another worker uses it, and OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise DispatchError(
+            f"{os.path.dirname(path)}: another worker uses this directory; stop it, or choose "
+            "another --dir"
+        ) from None
+    finally:
+        os.close(fd)

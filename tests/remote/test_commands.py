@@ -1,0 +1,171 @@
+"""Commands that `subagents run --on` runs on the workers of `subagents worker`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from manager._cli.cli import run_cli
+from manager._run.report import RunReport
+from manager._run.worker import STATE_DIR
+from tests.installed import import_package
+from tests.manager.runner_support import agents, only, run, watchdog
+
+import_package("nats")
+__all__ = ["watchdog"]
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(fleet_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Yield a function that starts a worker in a folder of `tmp_path`."""
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(folder: str, *options: str) -> subprocess.Popen[bytes]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        command = [sys.executable, "-P", "-m", "manager", "worker", fleet_url]
+        command += ["--dir", folder, "--slots", "2", *options]
+        children.append(subprocess.Popen(command, cwd=tmp_path))
+        return children[-1]
+
+    yield start_worker
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    folder = tmp_path / "manager"
+    folder.mkdir()
+    return folder
+
+
+def line(command: str, **fields: object) -> str:
+    return json.dumps({"command": command, **fields})
+
+
+def test_commands_run_in_the_worker_s_directory(
+    start: Start,
+    workspace: Path,
+    fleet_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A command runs in its directory below the worker's, with the worker's environment and the
+    task's variables. Its queue, order, time limit, exit and retries are as the file and the options
+    say, and its output stays on the worker."""
+    monkeypatch.setenv("OF_WORKER", "w")
+    worker = start("w", "--queue", "gpu", "--queue", "default", "--name", "gpu1")
+    (workspace.parent / "w" / "sub").mkdir()
+    monkeypatch.setenv("OF_WORKER", "m")
+    monkeypatch.setattr("manager._run.remote.pause_s", lambda tries: 0.01)
+    report = run(
+        workspace,
+        line("pwd; echo $OF_WORKER$X$SUBAGENT_NAME", name="a", cwd="sub", env={"X": "x"}),
+        line("cat made", name="b", queue="gpu", after=["c"]),
+        line("echo c > made", name="c"),
+        line("exec sleep 60", name="slow", timeout_s=0.1),
+        line("[ -e tried ] || { touch tried; exit 7; }", name="again"),
+        line("kill -9 $$", name="killed"),
+        jobs=10,
+        retries=1,
+        on=fleet_url,
+    )
+    ended = {agent.name: agent for agent in agents(report)}
+    assert ended["a"].result == f"{workspace.parent}/w/sub\nwxa\n"
+    assert ended["b"].result == "c\n"
+    assert str(ended["slow"].reason).startswith("timed out after 0.1 s")
+    assert (ended["again"].status, ended["again"].attempt) == ("completed", 2)
+    assert str(ended["killed"].reason).startswith("killed by SIGKILL")
+    assert ended["killed"].checkpoint["signal"] == signal.SIGKILL
+    assert +report.counts == {"completed": 4, "failed": 2}
+    assert report.exit_code == 1
+    for agent in ended.values():
+        assert agent.lease is not None
+        assert agent.lease["worker"].startswith("gpu1.")
+    outputs = os.listdir(workspace.parent / "w" / STATE_DIR / "output")
+    assert f"{ended['b'].agent_id}.1.out.0" in outputs
+    assert not (workspace / ".subagents" / "output").exists()
+    assert run_cli(["worker", fleet_url, "--dir", str(workspace.parent / "w")]) == 4
+    assert "another worker uses this directory" in capsys.readouterr().err
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait() == 128 + signal.SIGTERM
+
+
+def stop_when_running(report: RunReport) -> None:
+    if any(agent.status == "running" for agent in agents(report)):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_ends_the_run_and_not_its_commands(
+    start: Start, workspace: Path, fleet_url: str
+) -> None:
+    """A run that is stopped leaves its commands running, and the next run gets their results.
+    A worker that is stopped hands its command back to another one."""
+    first = start("w1")
+    command = "while [ ! -e go ]; do sleep 0.01; done; cat go"
+    stopped = run(workspace, command, on=fleet_url, tell=stop_when_running)
+    assert (stopped.exit_code, only(stopped).status) == (128 + signal.SIGTERM, "running")
+    (workspace.parent / "w1" / "go").write_text("first")
+    report = run(workspace, command, on=fleet_url)
+    assert (only(report).result, only(report).starts) == ("first", 1)
+
+    (workspace.parent / "w1" / "go").unlink()
+    second_task = f"{command} #2"
+    run(workspace, second_task, on=fleet_url, tell=stop_when_running)
+    first.send_signal(signal.SIGTERM)
+    (workspace.parent / "w2").mkdir()
+    (workspace.parent / "w2" / "go").write_text("second")
+    start("w2")
+    report = run(workspace, second_task, on=fleet_url)
+    assert (only(report).result, only(report).starts) == ("second", 2)
+    assert only(report).lease is not None
+    assert first.wait() == 128 + signal.SIGTERM
+
+
+def test_a_run_without_workers_takes_its_tasks_back(
+    start: Start, workspace: Path, fleet_url: str
+) -> None:
+    """A run without `--on` runs the tasks here that ran on workers, and a failed task that halts a
+    run also stops those on workers."""
+    start("w")
+    stopped = run(workspace, "[ -e here ] || exec sleep 60", on=fleet_url, tell=stop_when_running)
+    assert only(stopped).status == "running"
+    (workspace / "here").touch()
+    report = run(workspace, "[ -e here ] || exec sleep 60")
+    assert (only(report).status, only(report).lease) == ("completed", None)
+
+    lines = "touch begun; exec sleep 60", "while [ ! -e begun ]; do sleep 0.01; done; exit 1"
+    report = run(workspace, *lines, on=fleet_url, halt="now")
+    assert [agent.status for agent in agents(report)] == ["interrupted", "failed"]
+    assert str(agents(report)[0].reason).startswith("stopped because")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "-", "--on", "http://x"), "--on: http://x: is not the address of a server"),
+        (("run", "-", "--creds", __file__), "--creds is for the servers of --on"),
+        (("run", "-", "--on", "nats://x", "--tag"), "show commands that run here"),
+        (("worker", "nats://x/a.b"), "the fleet's name has only letters"),
+        (("worker", "nats://x", "--name", "a.b"), "the name of a worker has only letters"),
+    ],
+    ids=["address", "creds", "tag", "fleet", "name"],
+)
+def test_wrong_arguments_are_usage_errors(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong address, name or combination of options exits with 2 before anything starts."""
+    folder = "--workspace" if arguments[0] == "run" else "--dir"
+    assert run_cli([*arguments, folder, str(tmp_path)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert [*tmp_path.iterdir()] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ Handler = Callable[[str, bytes, Answer], None]
 _SERVICE_VERSION = "1.0.0"
 _CONNECT_S = 3.0
 _RECONNECT_S = 0.2
+_REFUSALS_MAX = 4
 
 
 class UnansweredError(Exception):
@@ -72,11 +72,12 @@ class NatsLink:
         """
         import nats.aio.client
 
-        refusals: deque[Exception] = deque(maxlen=1)
+        refusals: dict[str, None] = {}  # the texts, each once
 
         async def note(error: Exception) -> None:
             """Note an error of the connection. Later, the request that it concerns reports it."""
-            refusals.append(error)
+            if len(refusals) < _REFUSALS_MAX:
+                refusals[str(error)] = None
 
         login = {"user": address.user, "password": address.password}
         if address.password is None and address.user is not None:
@@ -100,7 +101,7 @@ class NatsLink:
                 )
         except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:
             await link.close()
-            text = str(refusals[-1] if refusals else error) or "no answer"
+            text = "; ".join(refusals) or str(error) or "no answer"
             raise DispatchError(
                 f"{', '.join(address.servers)}: can't connect within {_CONNECT_S:g} s: {text}"
             ) from error

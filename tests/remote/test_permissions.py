@@ -1,0 +1,139 @@
+"""The configuration of a NATS server on the page: who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from manager import Dispatcher, DispatchError, SubAgentManager, WorkContext, serve
+from manager._remote import messages
+from manager._remote.address import Address
+from manager._remote.link import NatsLink, UnansweredError
+from tests.installed import import_package
+from tests.mirror.servers import nats_server
+from tests.support import TIMEOUT_S
+
+import_package("nats")
+PAGE = Path(__file__).resolve().parents[2] / "manager" / "docs" / "WORKERS.md"
+
+
+def configuration() -> str:
+    """Return the configuration on the page, with passwords, and with a second worker."""
+    lines = PAGE.read_text().partition("    authorization {\n")[2].split("\n\n")[0]
+    text = "authorization {\n" + dedent(f"{lines}\n")
+    for name in ("MANAGER", "GPU1", "VIEWER"):
+        assert f"${name}_PASSWORD" in text
+        text = text.replace(f"${name}_PASSWORD", f"secret-{name.lower()}")
+    begin, end = text.index("    {\n      user: gpu1"), text.index("    {\n      user: viewer")
+    return text[:end] + text[begin:end].replace("gpu1", "gpu2") + text[end:]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with nats_server(tmp_path_factory.mktemp("nats"), more=configuration()) as address:
+        yield address
+
+
+def url(address: str, user: str) -> str:
+    return f"nats://{user}:secret-{user}@{address}"
+
+
+async def echo(context: WorkContext) -> str:
+    await context.checkpoint(1)
+    return "done"
+
+
+def run(work: Any) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            await work
+
+    asyncio.run(main())
+
+
+def test_manager_and_worker_need_no_other_subjects(tmp_path: Path, address: str) -> None:
+    """With the page's configuration, agents run, and a cancellation reaches the worker."""
+    cancelled = asyncio.Event()
+
+    async def wait(context: WorkContext) -> str:
+        await context.checkpoint(1)
+        await context.cancelled.wait()
+        cancelled.set()
+        return "late"
+
+    async def body() -> None:
+        async with (
+            SubAgentManager.aopen(tmp_path) as manager,
+            Dispatcher.aopen(url(address, "manager"), manager),
+        ):
+            workers = {"t": echo, "u": wait}
+            serving = asyncio.create_task(serve(url(address, "gpu1"), workers, name="gpu1"))
+            manager.spawn("p", name="a", agent_type="t", queued=True)
+            assert (await manager.ended("a")).result == "done"
+            manager.spawn("p", name="b", agent_type="u", queued=True)
+            while manager.get("b").checkpoint is None:
+                await asyncio.sleep(0.01)
+            manager.cancel("b")
+            async with asyncio.timeout(5):  # a heartbeat takes longer
+                await cancelled.wait()
+            serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
+
+    run(body())
+
+
+@pytest.mark.parametrize("user", ["gpu2", "viewer"])
+def test_a_user_can_neither_act_as_another_nor_listen(
+    user: str, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither another worker nor a viewer can ask as a worker, order a worker, answer as the
+    manager, or read the inbox of another user."""
+    monkeypatch.setattr("manager._remote.link._CONNECT_S", 1.0)
+
+    async def body() -> None:
+        async with (
+            SubAgentManager.aopen(tmp_path) as manager,
+            Dispatcher.aopen(url(address, "manager"), manager),
+        ):
+            link = await NatsLink.connect(Address.of(url(address, user)), inbox=user)
+            heard: list[object] = []
+
+            async def hear(message: object) -> None:
+                heard.append(message)
+
+            for subject in ("subagents.>", "_INBOX.>", "_INBOX.gpu1.>", "_INBOX.manager.>"):
+                await link._client.subscribe(subject, cb=hear)
+            beat = {"worker": "gpu1.a1", "journal": "", "epoch": 0, "held": []}
+            data = messages.pack({**messages.versions(), **beat})
+            for subject in ("subagents.manager.beat.gpu1.a1", "subagents.worker.gpu1.a1.stop"):
+                with pytest.raises(UnansweredError):
+                    await link.ask(subject, data, 0.2)
+            mine = {**beat, "worker": f"{user}.a1"}
+            own = messages.pack({**messages.versions(), **mine})
+            subject = f"subagents.manager.beat.{user}.a1"
+            if user == "gpu2":  # each worker may speak for itself
+                assert messages.unpack(await link.ask(subject, own, 5))["stop"] == []
+            assert [m for m in heard if not str(m).count(f"_INBOX.{user}")] == []
+            await link.close()
+
+    run(body())
+
+
+def test_a_wrong_login_is_refused(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manager and a worker with a wrong login, or none, get an error that names the server."""
+    monkeypatch.setattr("manager._remote.link._CONNECT_S", 0.5)
+    with SubAgentManager.open(tmp_path) as manager:
+        for login in ("", "manager:wrong@", "token@"):
+            with pytest.raises(DispatchError, match=r"(?i)can't connect.*authorization"):
+                Dispatcher.open(f"nats://{login}{address}", manager)
+    with pytest.raises(DispatchError, match=r"(?i)can't connect.*authorization"):
+        run(serve(f"nats://gpu1:wrong@{address}", {}))

@@ -34,6 +34,7 @@ RUNS: dict[str, str] = {
     "fanout-size": "fanout --agents 100 10000 100000 --threads 64 --ways journal --rounds 3",
     "flushes": "flushes",
     "restore": "restore --seconds 10",
+    "standby": "standby --rounds 1",
     "burn": "burn --threads 64 --rounds 2",
     "commits": f"commits --threads 1 64 --rounds 4 --peers {ALL}",
     "commits-pinned": f"commits --threads 64 --rounds 4 --cpu 0 --peers {ALL}",

@@ -115,7 +115,7 @@ def look(store: Store) -> Tail:
     newest = names[-1].last if names else 0
     # A writer never trims its own last entry, nor a claim. So the last entry of all always exists,
     # and no stray comes after the newest roll-up.
-    number = max(store.numbers(max(newest - 1, 0)), default=0)
+    number = store.last(max(newest - 1, 0))
     if number < newest:
         raise MirrorDamageError(newest, "it is missing, although it must not be trimmed")
     if not number:
@@ -213,7 +213,7 @@ class Claimer:
             try:
                 return look(self._store)
             except AbsentError as error:
-                last = max(self._store.numbers(0), default=0)
+                last = self._store.last(0)
                 if last <= number:
                     raise MirrorDamageError(last, "it, or its claim, is missing") from error
                 number = last

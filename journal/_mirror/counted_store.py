@@ -35,6 +35,10 @@ class CountedStore:
         self.requests += 1
         return self._store.numbers(after)
 
+    def last(self, after: int) -> int:
+        self.requests += 1
+        return self._store.last(after)
+
     def trim(self, numbers: Iterable[int]) -> None:
         self.requests += 1
         self._store.trim(numbers)

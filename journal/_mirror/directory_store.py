@@ -65,6 +65,9 @@ class DirectoryStore:
         matches = map(_ENTRY_NAME.fullmatch, self._names())
         return [number for match in matches if match and (number := int(match[1])) > after]
 
+    def last(self, after: int) -> int:
+        return max(self.numbers(after), default=0)
+
     def trim(self, numbers: Iterable[int]) -> None:
         trimmed = set(numbers)
         last = max(trimmed, default=0)

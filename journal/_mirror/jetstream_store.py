@@ -130,6 +130,14 @@ class JetStreamStore:
             found.append(after)
         return found
 
+    def last(self, after: int) -> int:
+        last = self._last()
+        if last > after:
+            with suppress(AbsentError):
+                self.entry(last)
+                return last
+        return max(self.numbers(after), default=0)
+
     def trim(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             with suppress(AbsentError):

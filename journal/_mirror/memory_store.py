@@ -37,6 +37,9 @@ class MemoryStore:
         with self._lock:
             return sorted(number for number in self._entries if number > after)
 
+    def last(self, after: int) -> int:
+        return max(self.numbers(after), default=0)
+
     def trim(self, numbers: Iterable[int]) -> None:
         with self._lock:
             for number in numbers:

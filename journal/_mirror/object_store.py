@@ -81,6 +81,9 @@ class ObjectStore:
         numbers = (int(name) for name in names if _ENTRY_NAME.fullmatch(name))
         return sorted(number for number in numbers if number > after)
 
+    def last(self, after: int) -> int:
+        return max(self.numbers(after), default=0)
+
     def trim(self, numbers: Iterable[int]) -> None:
         self._delete([_entry_path(number) for number in numbers])
 

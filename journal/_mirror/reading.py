@@ -215,7 +215,7 @@ class _Log:
     def _entries(self, names: list[str]) -> Generator[MirrorEntry, None, MirrorDamageError | None]:
         """Yield entries. Return an error for a number at which there is none, or a stray."""
         after = self._place.number
-        last = max(self._store.numbers(after), default=0)
+        last = self._store.last(after)
         fetches = (self._fetch(number) for number in range(after + 1, last + 1))
         with closing(in_order(fetches, self._requests)) as entries:
             for number, fetched in enumerate(entries, after + 1):

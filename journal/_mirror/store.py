@@ -80,6 +80,9 @@ class Store(Protocol):
         began is among them, unless it was trimmed. Raises UnreachableError and RefusedError.
         """
 
+    def last(self, after: int) -> int:
+        """Return the last of these numbers, 0 if there is none."""
+
     def trim(self, numbers: Iterable[int]) -> None:
         """Remove entries. Those that are absent are ignored. Raises UnreachableError and
         RefusedError; some of them may be removed then."""

@@ -99,6 +99,7 @@ def test_numbers_have_no_small_bound(store: Store) -> None:
         list(append(lambda number: store.append(number, b"x"), range(1, count + 1)))
     assert store.numbers(0) == list(range(1, count + 1))
     assert store.numbers(count - 2) == [count - 1, count]
+    assert (store.last(0), store.last(count)) == (count, 0)
     store.trim(range(3, count - 9, 2))
     left = [1, 2, *range(4, count - 9, 2), *range(count - 9, count + 1)]
     assert store.numbers(0) == sorted(set(left))

@@ -67,6 +67,9 @@ class FaultyStore:
     def numbers(self, after: int) -> list[int]:
         return self._request(lambda: self._store.numbers(after))
 
+    def last(self, after: int) -> int:
+        return self._request(lambda: self._store.last(after))
+
     def trim(self, numbers: Iterable[int]) -> None:
         for number in list(numbers):  # one by one, as some stores do it
             self._request(lambda number=number: self._store.trim([number]))  # type: ignore[misc]

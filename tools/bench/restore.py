@@ -46,7 +46,7 @@ class CountedStore(MemoryStore):
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if name.startswith("_") or not callable(value):
+        if name.startswith("_") or name == "last" or not callable(value):  # that calls numbers
             return value
 
         def request(*arguments: Any) -> Any:

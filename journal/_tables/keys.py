@@ -13,7 +13,7 @@ it is less than any element's first byte, and the 00 that ends an element is nev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -67,6 +67,19 @@ def decode_key(data: bytes) -> Key:
     if len(data) != 9:
         raise ValueError(f"{data[:_SHOWN_CHARS]!r} encodes no key")
     return _decode_int(data, 0)
+
+
+def decode_keys(keys: tuple[bytes, ...]) -> Iterable[Key]:
+    """Return the keys that `keys`, which ascend or descend, encode.
+
+    Strs are decoded together, which takes half the time: if the first and the last key are strs, so
+    are all. A str that contains the separator makes more parts than there are keys.
+    """
+    if keys and keys[0][0] == _STR == keys[-1][0]:
+        texts = b"\n".join(keys).decode()[1:].split("\n\x20")
+        if len(texts) == len(keys):
+            return texts
+    return map(decode_key, keys)
 
 
 def range_bounds(start: Key | None, stop: Key | None) -> tuple[bytes, bytes | None]:

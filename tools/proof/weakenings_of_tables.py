@@ -17,6 +17,7 @@ INDEX = "journal/_tables/expiry.py"
 FORMAT = ("tests/tables/test_table_format.py",)
 LINES = ("tests/tables/test_tables_lines.py",)
 SETS = ("tests/tables/test_row_writer.py",)
+TOGETHER = ("tests/tables/test_rows_decoded_together.py",)
 
 PIECES = (
     Weakening(
@@ -150,6 +151,27 @@ REFUSED = (
         "            unpackb(packed, raw=True, strict_map_key=False)\n",
         "            pass\n",
         ("tests/tables/test_tables.py",),
+    ),
+    Weakening(
+        "separator_in_a_key_divides_it",
+        "journal/_tables/keys.py",
+        "        if len(texts) == len(keys):\n",
+        "        if True:\n",
+        TOGETHER,
+    ),
+    Weakening(
+        "keys_of_other_types_are_decoded_as_strs",
+        "journal/_tables/keys.py",
+        "if keys and keys[0][0] == _STR == keys[-1][0]:",
+        "if keys and keys[0][0] == _STR:",
+        TOGETHER,
+    ),
+    Weakening(
+        "range_decodes_rows_after_its_limit",
+        "journal/_tables/table_view.py",
+        "at + min(size, left)",
+        "at + size",
+        TOGETHER,
     ),
     Weakening(
         "a_set_leaves_the_expiry_of_the_row_before",

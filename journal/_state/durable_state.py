@@ -266,13 +266,6 @@ class DurableState(AsyncHandle, Generic[M]):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._journal.__exit__(kind, error, traceback)
 
-    def _update_packed(self, apply: Apply, value: Any, packed: bytes) -> int:
-        """Do what `update` does for a packed record, which replay decodes and applies to the same
-        effect as `apply(lsn, value)`. It must fit. Return its LSN."""
-        if not self._buffer.is_ready():
-            self._wait_for_room(urgent=False)
-        return self._lock.run(self._apply_and_append, (apply, value, packed, False))
-
     def _change(self, change: tuple[Callable[[M], Record | None], bool]) -> int | None:
         decide, urgent = change
         if self._progress.broken is not None:
@@ -296,7 +289,11 @@ class DurableState(AsyncHandle, Generic[M]):
         return self._apply_and_append((self._machine.apply, value, packed, urgent))
 
     def _apply_and_append(self, change: tuple[Apply, Any, bytes, bool]) -> int:
-        """Call `apply(lsn, value)`, and append the packed record. Called under the lock."""
+        """Call `apply(lsn, value)`, and append the packed record. Return its LSN.
+
+        Called under the lock. The record must fit, and replay must decode and apply it to the same
+        effect.
+        """
         if self._progress.broken is not None:
             self._progress.check()
         apply, value, packed, urgent = change

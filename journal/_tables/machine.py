@@ -169,7 +169,7 @@ class TablesMachine(LoadsLines):
         if table is None:
             table = self.tables[name] = ChunkedMap()
         old = table.put(key, value)
-        if self.expiries.count or value[:2] == HEAD:
+        if self.expiries.count or value[0] == MARK_BYTE:
             self.expiries.change(name, key, old, value)
         if type(old) is tuple:
             self.replaced.append(old)

@@ -30,7 +30,9 @@ class RowWriter:
         self._publisher = publisher
         self._name = name
         state = publisher._state
-        self._update_packed = whole_of(state)._update_packed
+        whole = whole_of(state)
+        self._is_ready, self._wait_for_room = whole._buffer.is_ready, whole._wait_for_room
+        self._run, self._apply_and_append = whole._lock.run, whole._apply_and_append
         self._machine, self._apply = state.machine, state.machine.set_row
         self._undropped = publisher._undropped
         # The record up to the key: ["rows", [name, key, value]].
@@ -54,8 +56,12 @@ class RowWriter:
         else:
             header = _header_16(_BIN_16, value_bytes)
         packed = b"".join((self._head, _HEADERS_8[key_bytes], key, header, value))
-        machine = self._machine
-        lsn = self._update_packed(self._apply, (self._name, key, value), packed)
+        # As DurableState.update does. In CPython 3.11, a call as an attribute takes 20 ns more.
+        is_ready, run, machine = self._is_ready, self._run, self._machine
+        if not is_ready():
+            self._wait_for_room(urgent=False)
+        row = self._name, key, value
+        lsn = run(self._apply_and_append, (self._apply, row, packed, False))
         if machine.replaced or machine.expiries.count or self._undropped:
             self._publisher.tidy()
         return lsn

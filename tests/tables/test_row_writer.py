@@ -27,16 +27,16 @@ SOME_VALUES = st.builds(
 
 
 def set_by_writer(tables: Tables, name: str, key: bytes, value: bytes) -> list[Any]:
-    """Set a row. Return the arguments of `_update_packed`, or none if the publisher wrote it."""
+    """Set a row. Return what was applied and appended, or nothing if the publisher wrote it."""
     calls: list[Any] = []
     writer = RowWriter(tables._publisher, name)
-    update_packed = writer._update_packed
+    apply_and_append = writer._apply_and_append
 
-    def recorded(*arguments: Any) -> int:
-        calls.extend(arguments)
-        return update_packed(*arguments)
+    def recorded(change: tuple[Any, Any, bytes, bool]) -> int:
+        calls.extend(change[:3])
+        return apply_and_append(change)
 
-    writer._update_packed = recorded  # type: ignore[assignment]
+    writer._apply_and_append = recorded
     assert writer.set(key, value) == tables.journal.last_lsn
     return calls
 

@@ -272,7 +272,7 @@ GATE = (
     Weakening(
         "no_owners_lock",
         "journal/_state/owner_lock.py",
-        "            with self._lock:\n",
+        "            with self._section:\n",
         "            if True:\n",
         LOCKS,
     ),

@@ -176,8 +176,8 @@ REFUSED = (
     Weakening(
         "a_set_leaves_the_expiry_of_the_row_before",
         MACHINE,
-        "        if self.expiries.count or value[:2] == HEAD:\n",
-        "        if value[:2] == HEAD:\n",
+        "        if self.expiries.count or value[0] == MARK_BYTE:\n",
+        "        if value[0] == MARK_BYTE:\n",
         SETS,
     ),
     Weakening(

@@ -16,6 +16,8 @@ _has_warned = False  # of a wait in an event loop, in this process
 
 def check_lsn(lsn: object, name: str = "lsn") -> None:
     """Raise TypeError or ValueError unless `lsn` is a whole number from 0."""
+    if type(lsn) is int and lsn >= 0:
+        return  # nearly always
     if isinstance(lsn, bool) or not isinstance(lsn, int):
         _refuse(TypeError, f"{name} must be an LSN, a whole number", lsn)
     if lsn < 0:

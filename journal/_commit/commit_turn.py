@@ -95,7 +95,10 @@ class CommitTurn:
                 self._alarm.wake()
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
-            self._add_waiter(filling)
+            waiters = filling.waiters + 1  # `_add_waiter`, inlined
+            if waiters == 1 or waiters == self.wake_policy.expected_waiters:
+                self._alarm.wake()  # first, because an interrupt may strike
+            filling.waiters = waiters
             return filling.gate or self._gate_of(filling)
 
     def request_commit(self, lsn: int) -> None:

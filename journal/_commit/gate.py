@@ -80,15 +80,30 @@ class Gate:
 
     async def passed(self) -> None:
         """Wait in the running event loop until the gate is open."""
-        loop = _asyncio().get_running_loop()
-        future = loop.create_future()
-        waiting = self._loops.setdefault(loop, {})
-        waiting[future] = None
+        future = self.future()
         try:
-            if not self.opened:
-                await future
-        finally:
-            waiting.pop(future, None)
+            await future
+        except BaseException:
+            self.forget(future)
+            raise
+
+    def future(self) -> Future[None]:
+        """Return a future of the running event loop that is resolved when the gate is open. A
+        caller that stops waiting for it has to `forget` it."""
+        loop = _asyncio().get_running_loop()
+        future: Future[None] = loop.create_future()
+        try:
+            self._loops[loop][future] = None
+        except KeyError:
+            self._loops[loop] = {future: None}
+        if self.opened:
+            self.forget(future)
+            future.set_result(None)
+        return future
+
+    def forget(self, future: Future[None]) -> None:
+        """Keep the future no longer. The gate may be open, and the future resolved."""
+        self._loops[future.get_loop()].pop(future, None)
 
 
 @cache

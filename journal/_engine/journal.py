@@ -198,15 +198,22 @@ class Journal(AsyncHandle):
         Cancelling the wait does not affect the commit. For a time limit, use `asyncio.timeout`.
         Raises what `wait_durable` raises.
         """
+        turn = self._turn
         if lsn is None:
-            lsn = self.last_lsn
+            lsn = self._buffer.last_lsn
         else:
             check_lsn(lsn)
-        gate = self._turn.gate(lsn)
-        if gate is not None:
-            await gate.passed()
-            if lsn > self._turn.durable_lsn:
-                raise self._lifecycle.error()
+        gate = turn.gate(lsn)
+        if gate is None:
+            return
+        future = gate.future()  # Gate.passed, inlined: 0.3 us of 4.8 less
+        try:
+            await future
+        except BaseException:
+            gate.forget(future)
+            raise
+        if lsn > turn.durable_lsn:
+            raise self._lifecycle.error()
 
     @property
     def mirrored_lsn(self) -> int:

@@ -305,7 +305,7 @@ def test_a_cancelled_wait_does_not_affect_others(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
     """`durable` has no limit of its own. A limit of `asyncio.timeout`, or a cancellation, ends only
-    that wait."""
+    that wait, and leaves nothing at the gate."""
 
     async def main(held: Held) -> None:
         lsn = journal.append("next")
@@ -315,6 +315,9 @@ def test_a_cancelled_wait_does_not_affect_others(
                 await journal.durable(lsn)
         others[1].cancel()
         await asyncio.sleep(0)
+        gate = journal._buffer.filling.gate
+        assert gate is not None
+        assert [len(waiting) for waiting in gate._loops.values()] == [2]
         held.release_all()
         for other in (others[0], others[2]):
             await asyncio.wait_for(other, TIMEOUT_S)

@@ -82,8 +82,8 @@ WAKE_UPS = (
     Weakening(
         "last_expected_waiter_wakes_nobody",
         "journal/_commit/commit_turn.py",
-        "if filling.add_waiter() in (1, self.wake_policy.expected_waiters):",
-        "if filling.add_waiter() == 1:",
+        "if waiters == 1 or waiters == self.wake_policy.expected_waiters:",
+        "if waiters == 1:",
         HAND_OVER,
     ),
     Weakening(
@@ -224,9 +224,16 @@ CLEAN_UP = (
     Weakening(
         "gate_keeps_waits_that_were_cancelled",
         "journal/_commit/gate.py",
-        "            waiting.pop(future, None)",
-        "            pass",
+        "            self.forget(future)\n            raise",
+        "            raise",
         LEFTOVERS,
+    ),
+    Weakening(
+        "gate_keeps_waiters_of_records_that_were_cancelled",
+        "journal/_engine/journal.py",
+        "            gate.forget(future)\n",
+        "",
+        ("tests/engine/test_waiting.py",),
     ),
 )
 

@@ -20,7 +20,7 @@ import msgpack
 from bench.figures import Bar, at_least, at_most
 from bench.machine import about
 from bench.output import parsed, show
-from bench.peers import RECORD
+from bench.peer import RECORD
 from journal import BufferFullError, Journal
 
 A_ROUND = 20_000  # records per round, which fit in the log buffer

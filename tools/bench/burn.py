@@ -33,7 +33,8 @@ from bench.load import (
 )
 from bench.machine import about
 from bench.output import parsed, show
-from bench.peers import PEERS, OurJournal, Peer, opened
+from bench.peer import Peer
+from bench.peers import PEERS, OurJournal, opened
 
 
 class Nothing(Peer):
@@ -224,7 +225,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--peers",
         nargs="*",
-        choices=PEERS,
+        choices=[name for name, peer in PEERS.items() if peer.has_threads],
         default=["sqlite", "sqlite-batched"],
         help="engines to compare",
     )

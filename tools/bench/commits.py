@@ -24,7 +24,8 @@ from bench.figures import Bar, at_least, at_most
 from bench.load import at_full_speed, coroutines_at_full_speed
 from bench.machine import about, slow_disk
 from bench.output import parsed, show
-from bench.peers import PEERS, BareDisk, BareGroup, OurJournal, Peer, opened
+from bench.peer import BareDisk, BareGroup, Peer
+from bench.peers import PEERS, OurJournal, opened
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def rounds_of(
     options: argparse.Namespace,
 ) -> Rates:
     threads = waiting == "threads"
-    measured = {**bare, **peers} if threads else {"disk": bare["disk"], **peers}
+    measured = {"disk": bare["disk"], **peers}
+    if threads:
+        measured = bare | {name: peer for name, peer in peers.items() if peer.has_threads}
     rates: Rates = {name: [] for name in measured}
     for _ in range(options.rounds):
         for name, peer in measured.items():
@@ -146,7 +149,8 @@ def measure(options: argparse.Namespace, delay_ms: float) -> Iterator[Row]:
         peers: dict[str, Peer] = {"journal": OurJournal(directory)}
         peers |= opened(options.peers, directory)
         for peer in peers.values():
-            peer.update()
+            if peer.has_threads:
+                peer.update()
         for waiting in ("threads", "coroutines"):
             for count in getattr(options, waiting):
                 rates = rounds_of(peers, bare, waiting, count, options)
@@ -178,7 +182,7 @@ def measure_slowed(options: argparse.Namespace, delay_ms: float) -> list[Row]:
 
 def table(rows: list[Row]) -> Iterator[str]:
     yield (
-        f"{'delay':>6} {'waiting':>16} {'peer':>14} {'updates/s':>10} {'to disk':>8} "
+        f"{'delay':>6} {'waiting':>16} {'peer':>17} {'updates/s':>10} {'to disk':>8} "
         f"{'rounds':>13} {'to group':>8} {'to best':>8} {'loop late p99':>14}"
     )
     for row in rows:
@@ -186,7 +190,7 @@ def table(rows: list[Row]) -> Iterator[str]:
         lag = "" if row.lag_p99_ms is None else f"{row.lag_p99_ms:.1f} ms"
         spread = f"{row.to_disk_min:.2f}..{row.to_disk_max:.2f}"
         yield (
-            f"{row.delay_ms:4g}ms {row.count:6} {row.waiting:>9} {row.peer:>14} "
+            f"{row.delay_ms:4g}ms {row.count:6} {row.waiting:>9} {row.peer:>17} "
             f"{row.per_s:10.0f} {row.to_disk:6.2f} x {spread:>13} {group:>8} {best:>8} "
             f"{lag:>14}"
         )

@@ -24,7 +24,7 @@ from bench.fleet_load import Worker, reopened
 from bench.load import at_full_speed, at_rate, compacting, run_threads
 from bench.machine import about
 from bench.output import parsed, show
-from bench.peers import PACKED, RECORD
+from bench.peer import PACKED, RECORD
 from journal import CowTable, DurableState, Options
 from manager import SubAgentManager
 

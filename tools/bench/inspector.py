@@ -27,7 +27,7 @@ from bench import imports
 from bench.figures import Bar, Quantiles, at_least, at_most
 from bench.machine import about
 from bench.output import parsed, show
-from bench.peers import RECORD
+from bench.peer import RECORD
 from journal import Journal, JournalReader, Options
 
 A_COMMIT = 64  # records per commit of the large log

@@ -22,7 +22,7 @@ from bench.figures import Bar, at_least, at_most
 from bench.load import run_threads
 from bench.machine import about
 from bench.output import parsed, show
-from bench.peers import RECORD
+from bench.peer import RECORD
 from journal import Journal, Mirror
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, TakenError

@@ -23,7 +23,7 @@ import msgpack
 from bench.figures import Bar, at_least, at_most
 from bench.machine import about
 from bench.output import parsed, show
-from bench.peers import PACKED, RECORD
+from bench.peer import PACKED, RECORD
 from journal import Journal, Options
 from manager import AgentResult, Limits, SubAgentManager
 

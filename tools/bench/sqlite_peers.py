@@ -1,0 +1,152 @@
+"""The peers on SQLite: alone, and behind threads and tasks that commit for all waiters."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+from bench.peer import PACKED, BareGroup, Peer, Reused
+
+
+def _sqlite(directory: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        directory / "sqlite", timeout=60, isolation_level=None, check_same_thread=False
+    )
+    for statement in _SETTINGS:
+        connection.execute(statement)
+    return connection
+
+
+_SETTINGS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "CREATE TABLE IF NOT EXISTS log (lsn INTEGER PRIMARY KEY, record BLOB)",
+)
+_INSERT = "INSERT INTO log (record) VALUES (?)"
+
+
+class Sqlite(Peer):
+    """sqlite with a connection per thread, a transaction per record, WAL and synchronous=FULL."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._connections = Reused(partial(_sqlite, directory))
+
+    def update(self) -> None:
+        with self._connections.one() as connection:
+            connection.execute(_INSERT, (PACKED,))
+
+    def close(self) -> None:
+        super().close()
+        for connection in self._connections.take_all():
+            connection.close()
+
+
+class SqliteBatched(Peer):
+    """sqlite behind one thread, which commits all gathered records in one transaction."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._queue: queue.SimpleQueue[Future[None] | None] = queue.SimpleQueue()
+        self._connection = _sqlite(directory)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def update(self) -> None:
+        self._submit().result()
+
+    async def update_async(self) -> None:
+        await asyncio.wrap_future(self._submit())
+
+    def _submit(self) -> Future[None]:
+        future: Future[None] = Future()
+        self._queue.put(future)
+        return future
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            while not self._queue.empty() and (another := self._queue.get()) is not None:
+                batch.append(another)
+            with self._connection:
+                self._connection.execute("BEGIN")
+                self._connection.executemany(_INSERT, [(PACKED,)] * len(batch))
+            for future in batch:
+                future.set_result(None)
+
+    def close(self) -> None:
+        super().close()
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+
+class SqliteGated(BareGroup):
+    """sqlite behind one thread that commits for all waiters, and wakes them one after the other.
+
+    It is the fastest of the ways that were tried.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._connection = _sqlite(directory)
+        super().__init__(directory)
+
+    def commit(self, records: int) -> None:
+        self._connection.execute("BEGIN")
+        self._connection.executemany(_INSERT, [(PACKED,)] * records)
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        super().close()
+        self._connection.close()
+
+
+class AiosqliteBatched(Peer):
+    """An aiosqlite connection behind one task, which commits for all coroutines that wait."""
+
+    has_threads = False
+
+    def __init__(self, directory: Path) -> None:
+        import aiosqlite
+
+        super().__init__(directory)
+        self._connection = aiosqlite.connect(directory / "aiosqlite", isolation_level=None)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        asyncio.run(self._open())
+
+    async def _open(self) -> None:
+        await self._connection
+        for statement in _SETTINGS:
+            await self._connection.execute(statement)
+
+    async def update_async(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # a round has a loop of its own
+            self._loop, self._wake = loop, asyncio.Event()
+            self._waiting: list[asyncio.Future[None]] = []
+            self._task = loop.create_task(self._run())
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(future)
+        self._wake.set()
+        await future
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._waiting = self._waiting, []
+            await self._connection.execute("BEGIN")
+            await self._connection.executemany(_INSERT, [(PACKED,)] * len(batch))
+            await self._connection.execute("COMMIT")
+            for future in batch:
+                if not future.done():
+                    future.set_result(None)
+
+    def close(self) -> None:
+        super().close()
+        asyncio.run(self._connection.close())

@@ -40,7 +40,7 @@ SMALL = {
     "recover": ("--rounds", 1, "--records", 10_000, 20_000, "--agents", 10),
     "commits": (
         *(*QUICK, "--threads", 1, 2, "--coroutines", 2),
-        *("--peers", "sqlite", "sqlite-gated", "aiosqlite-batched"),
+        *("--peers", "sqlite", "sqlite-upserts", "aiosqlite-batched"),
     ),
     "compact": (*QUICK, "--agents", 10, "--threads", 2, "--updates", 640),
     "fanout": ("--seconds", 0.05, "--agents", 10, "--threads", 1, 2, "--coroutines", 3),

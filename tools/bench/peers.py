@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.load import at_full_speed
 from bench.peer import PACKED, RECORD, Peer, Reused
-from bench.sqlite_peers import AiosqliteBatched, Sqlite, SqliteBatched, SqliteGated
+from bench.sqlite_peers import AiosqliteBatched, Sqlite, SqliteBatched, SqliteGated, SqliteUpserts
 from journal import Journal
 
 COOPY_DELAYS_S = (0.0, 0.0002, 0.001, 0.005)
@@ -147,6 +147,7 @@ PEERS: dict[str, type[Peer]] = {
     "sqlite": Sqlite,
     "sqlite-batched": SqliteBatched,
     "sqlite-gated": SqliteGated,
+    "sqlite-upserts": SqliteUpserts,
     "aiosqlite-batched": AiosqliteBatched,
     "lmdb": Lmdb,
     "rocksdict": RocksDict,

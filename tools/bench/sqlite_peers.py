@@ -28,6 +28,8 @@ _SETTINGS = (
     "CREATE TABLE IF NOT EXISTS log (lsn INTEGER PRIMARY KEY, record BLOB)",
 )
 _INSERT = "INSERT INTO log (record) VALUES (?)"
+_UPSERT = "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET v = excluded.v"
+_KEYS = 10_000
 
 
 class Sqlite(Peer):
@@ -104,6 +106,24 @@ class SqliteGated(BareGroup):
     def close(self) -> None:
         super().close()
         self._connection.close()
+
+
+class SqliteUpserts(SqliteGated):
+    """The same, but with a table that has the last value of each key. Each value is a new one,
+    because SQLite skips the write and the sync of an update that changes nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        self._number = 0
+        super().__init__(directory)
+        self._connection.execute("CREATE TABLE IF NOT EXISTS state (key INTEGER PRIMARY KEY, v)")
+
+    def commit(self, records: int) -> None:
+        begin, self._number = self._number, self._number + records
+        numbers = range(begin, self._number)
+        rows = [(number % _KEYS, PACKED + number.to_bytes(8, "big")) for number in numbers]
+        self._connection.execute("BEGIN")
+        self._connection.executemany(_UPSERT, rows)
+        self._connection.execute("COMMIT")
 
 
 class AiosqliteBatched(Peer):

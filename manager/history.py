@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from manager.agent import Agent, Row, agent_from_row, get
 from manager.errors import AmbiguousNameError, UnknownAgentError
 from manager.fleet import Fleet
 from manager.fleet_reader import (
-    agents_of,
+    Progress,
     apply_entry,
     check_agents,
     entries_up_to,
@@ -54,20 +55,28 @@ class AgentChange:
 
 
 @public
-def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[AgentChange]:
+def read_history(
+    path: StrPath,
+    ref: str,
+    *,
+    at: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> list[AgentChange]:
     """Return the retained changes of an agent, up to the LSN `at`, oldest first.
 
     `ref` is an id or a name. A name means the newest agent of the fleet that has or had it, or else
     the only removed one. Raise UnknownAgentError, AmbiguousNameError if several agents of that name
-    were removed, and the errors of `read_fleet`.
+    were removed, and the errors of `read_fleet`. `progress` is called as by `read_fleet`.
     """
     arguments.instance("ref", ref, str)
     at = arguments.optional_lsn("at", at)
     with closing(open_reader(path)) as reader:
-        return retry(reader, at, lambda: _history(reader, ref, at))
+        return retry(reader, at, lambda: _history(reader, ref, at, progress))
 
 
-def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChange]:
+def _history(
+    reader: JournalReader, ref: str, at: int | None, progress: Progress | None
+) -> list[AgentChange]:
     fleet, lsn = initial_fleet(reader, at, oldest=True)
     changes: dict[str, list[AgentChange]] = {}
     rows: dict[str, Row] = {}
@@ -79,15 +88,15 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
             changes[agent_id] = [AgentChange(get.lsn(row), at_ns, "", agent_id, None, agent)]
     feed: deque[Row] = deque()
     fleet.feed_to(feed)
-    for entry in entries_up_to(reader, lsn, at):
+    for entry in entries_up_to(reader, lsn, at, progress):
         if entry.is_filler:
             continue
         apply_entry(fleet, entry)
-        check_agents(reader, fleet, agents_of(entry))
         for row in feed:
             agent_id, is_removed = get.agent_id(row), len(row) == 1
             if agent_id not in rows and (is_removed or ref not in (agent_id, get.name(row))):
                 continue
+            check_agents(reader, fleet, [agent_id])  # callers see each state of this agent
             before = rows.pop(agent_id, None)
             if not is_removed:
                 rows[agent_id] = row
@@ -101,6 +110,7 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
             )
             changes.setdefault(agent_id, []).append(change)
         feed.clear()
+    check_agents(reader, fleet)
     return changes[_pick(fleet, ref, list(changes))]
 
 

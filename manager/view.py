@@ -82,7 +82,9 @@ class FleetView:
 
 
 @public
-def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
+def read_fleet(
+    path: StrPath, *, at: int | None = None, progress: Callable[[int], object] | None = None
+) -> FleetView:
     """Return the fleet in the state directory `path`, without opening it for writing.
 
     While a writer lives, the view contains the changes that its log proves to be durable. The proof
@@ -96,14 +98,16 @@ def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
     are shown as interrupted. With `at`, it is the fleet as of the record of that LSN (or as of the
     last record, if `at` is later), and agents that were running then are shown as running.
 
+    `progress` is called now and then with the number of records that were read since its last call.
+
     Raise FileNotFoundError, CorruptionError (but not for damage after `at`), FormatVersionError,
     CompactedError if `at` is no longer retained, and JournalError if there is no journal.
     """
     at = arguments.optional_lsn("at", at)
     with closing(open_reader(path)) as reader:
         if at is None:
-            return FleetView(*current_fleet(reader))
-        return FleetView(*retry(reader, at, lambda: fleet_as_of(reader, at)))
+            return FleetView(*current_fleet(reader, progress))
+        return FleetView(*retry(reader, at, lambda: fleet_as_of(reader, at, progress)))
 
 
 @public

@@ -15,6 +15,7 @@ from journal_inspect.diagnosis.log_end import find_end, is_large
 from journal_inspect.exits import NothingFoundError, RefusedError
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import command
+from journal_inspect.rendering.progress import counted
 from journal_inspect.rendering.renderer import Renderer
 from manager import Agent, FleetView, ManagerError, UnknownAgentError, read_fleet
 
@@ -29,8 +30,8 @@ def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
     manager's.
     """
     lsn = None if at is None else find_lsn(path, renderer, at)
-    with _refusing_other_journals(path):
-        fleet = read_fleet(path, at=lsn)
+    with _refusing_other_journals(path), counted("reading", path) as progress:
+        fleet = read_fleet(path, at=lsn, progress=progress)
     if lsn is not None:
         check_end(path, lsn, fleet.lsn)
     return fleet

@@ -20,6 +20,7 @@ from journal_inspect.commands.fleets import (
 from journal_inspect.exits import NothingFoundError
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, put_objects, versioned
+from journal_inspect.rendering.progress import counted
 from journal_inspect.rendering.renderer import Renderer
 from manager import AgentChange, UnknownAgentError, read_history
 
@@ -30,11 +31,11 @@ _KEPT = "(kept)"  # the kind of the first change, if it is from a checkpoint
 def show_history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
     lsn = None if at is None else find_lsn(path, renderer, at)
     try:
-        changes = ask_fleet(path, lambda: read_history(path, ref, at=lsn))
+        changes = _changes(path, ref, lsn)
     except UnknownAgentError:
         # An id may be shortened, but it costs a second pass.
         agent_id = get_agent(path, open_fleet(path, renderer, at), ref, at).agent_id
-        changes = ask_fleet(path, lambda: read_history(path, agent_id, at=lsn))
+        changes = _changes(path, agent_id, lsn)
     if lsn is not None:
         with JournalReader.open(path) as reader:
             check_end(path, lsn, reader.last_lsn)
@@ -52,6 +53,11 @@ def show_history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> 
         f"see the agent's records: {command('log', path, '-a', last.agent_id)}"
     )
     return FINE
+
+
+def _changes(path: str, ref: str, lsn: int | None) -> list[AgentChange]:
+    with counted("reading", path) as progress:
+        return ask_fleet(path, lambda: read_history(path, ref, at=lsn, progress=progress))
 
 
 def _rows(changes: list[AgentChange], renderer: Renderer) -> Iterator[tuple[object, ...]]:

@@ -22,9 +22,11 @@ from journal_inspect.exits import TimedOutError
 from journal_inspect.rendering.entries import Lines, without_large
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import put_objects
+from journal_inspect.rendering.progress import Counted, counted
 from journal_inspect.rendering.renderer import Renderer
 
 _KINDS_SHOWN = 20
+_COUNTED = 1024  # entries between two steps of the progress
 _FOLLOWED = 10  # entries that `-f` shows first, as tail and journalctl do
 _POLL_S = 0.02  # between two checks for new entries
 _PAUSE_S = 0.002  # the shortest pause, even if printing took longer than _POLL_S
@@ -66,9 +68,18 @@ def show_log(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
 
 
 def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
+    if wanted.follow or not (wanted.agents or wanted.kinds or wanted.grep):
+        return _show_entries(reader, renderer, wanted, None)
+    with counted("searching", reader.path) as progress:
+        return _show_entries(reader, renderer, wanted, progress)
+
+
+def _show_entries(
+    reader: JournalReader, renderer: Renderer, wanted: Wanted, progress: Counted | None
+) -> int:
     lines = Lines(reader, renderer, wanted.payload)
     log = _Log(reader, renderer, wanted, lines)
-    entries = log.entries()
+    entries = log.entries(progress)
     if wanted.follow:
         entries = _until_match(entries, wanted, lines)
         if log.end:  # following may never end, so say it now
@@ -178,6 +189,7 @@ class _Log:
         self._until_ns: int | None = None
         self._follow_wait = _FollowWait(reader, wanted)
         self.matcher: Matcher | None = None
+        self._progress: Counted | None = None
         is_filtered = bool(wanted.agents or wanted.kinds or wanted.grep)
         is_bounded = is_filtered or wanted.to_lsn is not None or wanted.until is not None
         # Reading backward starts at this LSN; following starts after it. It is read before names
@@ -229,7 +241,9 @@ class _Log:
             self._to_lsn = self._last_lsn = end.lsn
         return end
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self, progress: Counted | None) -> Iterator[Entry]:
+        """Yield the wanted entries. `progress` counts those that were looked at."""
+        self._progress = progress
         count = self._wanted.count
         is_tail = count is None and self._wanted.follow and self._after is None
         if is_tail:
@@ -255,7 +269,22 @@ class _Log:
             yield from self._filtered(self._forward(self._last_lsn, None))
 
     def _filtered(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        return filter(self.matcher, entries) if self.matcher else entries
+        if self.matcher is None:
+            return entries
+        if self._progress is None:
+            return filter(self.matcher, entries)
+        return self._searched(entries, self.matcher, self._progress)
+
+    def _searched(
+        self, entries: Iterator[Entry], matcher: Matcher, progress: Counted
+    ) -> Iterator[Entry]:
+        """Yield the entries that match, while no line of progress is shown."""
+        for number, entry in enumerate(entries, 1):
+            if not number % _COUNTED:
+                progress(_COUNTED)
+            if matcher(entry):
+                progress.clear()
+                yield entry
 
     def _forward(self, after: int | None, last: int | None) -> Iterator[Entry]:
         to_lsn, until_ns, follow = self._to_lsn, self._until_ns, self._wanted.follow

@@ -21,6 +21,7 @@ from journal import JournalReader
 from journal_inspect.exits import RefusedError
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.output_file import check_replaceable, output_file
+from journal_inspect.rendering.progress import counted
 from journal_inspect.report.data import observe
 from journal_inspect.report.page import page
 
@@ -48,8 +49,11 @@ def write_report(
     if isinstance(out, str):
         _check_outside(out, path)
         check_replaceable(out, replace=True)
-    with JournalReader.open(path, memory_max_bytes=memory_max) as reader:
-        observed = observe(reader)
+    with (
+        JournalReader.open(path, memory_max_bytes=memory_max) as reader,
+        counted("reading", path) as progress,
+    ):
+        observed = observe(reader, progress)
     text = _render(page(observed, redact=redact, utc=utc))
     if isinstance(out, str):
         is_replaced = os.path.lexists(out)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from _journal_console.text import size, terminal_width
+from _journal_console.text import cut, size, terminal_width
 
 from journal import JournalReader
 
@@ -17,6 +18,8 @@ _STEPS = 200
 _WIDTH = 36
 _TEXT_WIDTH = 28  # of the text beside the bar: label, percentage, remaining time
 _COUNT_BYTES = 1 << 22  # between two changes of a counter
+_DELAY_S = 1.0  # a shorter pass needs no progress
+_EVERY_S = 0.1  # between two changes of the line
 _BYTES_MIN = 1 << 26  # a smaller log takes too little time for a bar
 
 
@@ -68,6 +71,63 @@ def counter(label: str) -> Iterator[Progress]:
         if shown:
             sys.stderr.write("\r" + " " * (len(label) + _TEXT_WIDTH) + "\r")
             sys.stderr.flush()
+
+
+class Counted:
+    """The progress of a pass over records: a line on stderr, from a second after the start.
+
+    It is not shown while a line of output stands on the same terminal: `clear` comes before that.
+    """
+
+    def __init__(self, label: str, reader: JournalReader) -> None:
+        self._label = label
+        self._reader = reader
+        self._total = 0
+        self._done = 0
+        self._due_s = time.monotonic() + _DELAY_S
+        self._is_shown = False
+
+    def __call__(self, records: int) -> None:
+        """Count records that were read."""
+        self._done += records
+        now_s = time.monotonic()
+        if now_s < self._due_s:
+            return
+        self._due_s = now_s + _EVERY_S
+        self._is_shown = True
+        if not self._total:
+            first_lsn = min(self._reader.first_lsns, default=1)
+            self._total = max(1, self._reader.last_lsn - first_lsn + 1)
+        share = f"{min(100, 100 * self._done // self._total)} %"
+        line = f"{self._label}  {share}  {self._done} of {self._total} records"
+        with suppress(OSError):
+            sys.stderr.write(f"\r{cut(line, terminal_width(sys.stderr))}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._is_shown:
+            self._is_shown = False
+            with suppress(OSError):
+                sys.stderr.write(f"\r{' ' * ((terminal_width(sys.stderr) or 1) - 1)}\r")
+                sys.stderr.flush()
+
+
+@contextmanager
+def counted(label: str, path: str) -> Iterator[Counted | None]:
+    """Yield a function to call with the number of records read since its last call.
+
+    Yield None if stderr is not a terminal.
+    """
+    if os.environ.get("TERM") == "dumb" or not sys.stderr.isatty():
+        yield None
+        return
+    with JournalReader.open(path) as reader:
+        shown = Counted(label, reader)
+        try:
+            yield shown
+        finally:
+            shown.clear()
 
 
 def _log_bytes(reader: JournalReader) -> int:

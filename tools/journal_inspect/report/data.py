@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from journal import (
@@ -136,13 +136,13 @@ class Observed:
         return bool(self.findings.counts["corruption"] or self.log.damage)
 
 
-def observe(reader: JournalReader) -> Observed:
-    """Read everything that a report shows.
+def observe(reader: JournalReader, progress: Callable[[int], object] | None = None) -> Observed:
+    """Read everything that a report shows. `progress` is called with the records that were read.
 
     Raise FileNotFoundError or CompactedError if a writer compacts faster than the report can read.
     """
     writer_pid, now_ms = reader.writer_pid, time.time_ns() // 1_000_000
-    log = _read_log(reader)
+    log = _read_log(reader, progress or _ignore)
     if log.fleet:
         last_ms = max((life.agent["updated_at_ms"] for life in log.fleet.lives.values()), default=0)
         end_ms = max(last_ms, log.fleet.alive_ms, 0 if writer_pid is None else now_ms)
@@ -164,11 +164,15 @@ def observe(reader: JournalReader) -> Observed:
     )
 
 
-def _read_log(reader: JournalReader) -> Log:
+def _ignore(records: int) -> None:
+    pass
+
+
+def _read_log(reader: JournalReader, progress: Callable[[int], object]) -> Log:
     for attempt in range(_ATTEMPTS):
         checkpoints = reader.checkpoints()
         try:
-            return _Pass(reader, checkpoints).run()
+            return _Pass(reader, checkpoints, progress).run()
         except (CompactedError, FileNotFoundError):  # compacted during the pass
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -185,8 +189,14 @@ class _Pass:
     the next checkpoint.
     """
 
-    def __init__(self, reader: JournalReader, checkpoints: list[Checkpoint]) -> None:
+    def __init__(
+        self,
+        reader: JournalReader,
+        checkpoints: list[Checkpoint],
+        progress: Callable[[int], object],
+    ) -> None:
         self._reader = reader
+        self._progress = progress
         self._log = Log()
         self._after = min(reader.first_lsns, default=1) - 1
         self._fleet_lsn = 0  # records up to this LSN are already in the fleet
@@ -248,6 +258,7 @@ class _Pass:
 
     def _end_commit(self, at_ms: int, kinds: Counter[str]) -> None:
         if kinds:
+            self._progress(kinds.total())
             self._log.commits.add(at_ms, kinds)
             if self._log.fleet:
                 self._log.fleet.alive_ms = max(self._log.fleet.alive_ms, at_ms)

@@ -55,7 +55,9 @@ def test_every_agent_has_its_bars(browser: Browser, page: Path) -> None:
     for number, agent in enumerate(agents):
         boxes = browser.boxes(f"#a{number} rect")
         assert len(boxes) == len(agent["spans"])
-        assert rows[number].text.split() == [agent["status"], agent["name"]]
+        is_named = agent["name"] != agent["agent_id"]
+        label = agent["name"] if is_named else agent["prompt"]
+        assert rows[number].text.split() == [agent["status"], label]
         spans = data["agents"][number][-1]
         for box, (_, begin, end) in zip(boxes, spans, strict=True):
             scale = (axis["right"] - axis["left"]) / data["span"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import time
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from journal_inspect.commands import verbs_fleet
+from journal_inspect.commands.report import write_report
 from journal_inspect.report import data as report_data
 from journal_inspect.report import fleet as report_fleet
 from journal_inspect.report import page as report_page
@@ -143,6 +145,22 @@ def test_running_and_waiting_are_separate_spans(story: Path) -> None:
     kind, begin, end = page.agent(4)["spans"][0]
     assert (kind, begin) == ("w", 300)
     assert end > 3000, "a live agent waits until the last commit"
+
+
+def test_a_task_without_a_name_is_shown_by_its_command(tmp_path: Path) -> None:
+    """The list and the errors show the beginning of the prompt of an agent that has only an id, and
+    the name of any other. If prompts are redacted, they show the id."""
+    with SubAgentManager.open(tmp_path) as manager:
+        tasks = [manager.spawn("seq 3\nseq 4\n", name=name) for name in (None, "named")]
+        for task in tasks:
+            manager.update_failed(task.agent_id, "why")
+    path = manager.path
+    for redacted, label in (((), r"<bdi>seq 3\nseq 4</bdi>"), (("prompt",), tasks[0].agent_id)):
+        text = io.StringIO()
+        write_report(path, text, redact=redacted)
+        assert text.getvalue().count(label) >= 2, redacted
+        assert text.getvalue().count("<bdi>named</bdi>") == 2
+        assert ("seq 3" in text.getvalue()) == (not redacted)
 
 
 def test_children_are_below_their_parents(story: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from _journal_console.text import count_of, escaped, size
+from _journal_console.text import count_of, cut, escaped, one_line, size
 
 from journal import Finding, preview_recovery
 from journal_inspect.diagnosis.recovery import durable_lsn
@@ -32,6 +32,7 @@ STATUSES = (
 )
 ERRORS = ("failed", "interrupted", "budget_exhausted")
 ERRORS_MAX = 50
+_LABEL_WIDTH = 80  # columns of a prompt in place of a name
 KINDS_MAX = 12
 ROWS_MAX = 100  # of the table of segments, and of that of checkpoints
 _VERDICTS = {
@@ -126,6 +127,16 @@ def _field(values: list[Any], name: str) -> Any:
     return values[TOLD.index(name)]
 
 
+def _label(values: list[Any]) -> str:
+    """Return the agent's name, or the beginning of its prompt if it has only an id. The prompt of a
+    task is its command."""
+    name: str = _field(values, "name")
+    prompt = _field(values, "prompt")
+    if name != _field(values, "agent_id") or not isinstance(prompt, str) or prompt == REDACTED:
+        return name
+    return cut(one_line(prompt), _LABEL_WIDTH) or name
+
+
 def _fleet(
     fleet: FleetTimeline, lives: list[Life], rows_shown: list[list[Any]], axis: Axis
 ) -> dict[str, object]:
@@ -140,7 +151,7 @@ def _fleet(
             {
                 "status": _field(values, "status"),
                 "look": life.agent["status"] if life.agent["status"] in STATUSES else "other",
-                "name": _field(values, "name"),
+                "name": _label(values),
                 "depth": life.depth,
                 "bars": [
                     (kind, axis.place(begin_ms), axis.width(begin_ms, end_ms))
@@ -162,7 +173,7 @@ def _errors(lives: list[Life], rows_shown: list[list[Any]], axis: Axis) -> dict[
             {
                 "row": row,
                 "status": lives[row].agent["status"],
-                "name": _field(rows_shown[row], "name"),
+                "name": _label(rows_shown[row]),
                 "at": axis.stamp(lives[row].agent["updated_at_ms"]),
                 "reason": _field(rows_shown[row], "reason") or "no reason given",
                 "was_cut_off": lives[row].was_cut_off,

@@ -29,6 +29,7 @@ from _journal_console.exits import (
 from journal import CorruptionError, JournalError, LockedError, __version__
 from manager._cli.changes import VERBS
 from manager._cli.completion import complete_ref, completion
+from manager._cli.mcp import mcp
 from manager._cli.options import form_option, state_dir_option, state_path, workspace_option
 from manager._cli.output import (
     PROGRAM,
@@ -171,6 +172,7 @@ def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
 
 for verb in VERBS:
     app.add_command(verb)
+app.add_command(mcp)
 app.add_command(output)
 app.add_command(completion)
 

@@ -11,6 +11,7 @@ from manager._control.place import connect
 from manager._control.server import REQUEST_BYTES_MAX
 
 _SEND_S = 10.0
+_TIMEOUT_S_MIN, _TIMEOUT_S_MAX = 1e-3, 1e6
 _REPLY_BYTES_MAX = 4 << 20
 
 
@@ -32,11 +33,13 @@ def request(
         connection.settimeout(_SEND_S)
         try:
             connection.sendall(line)
-            connection.settimeout(timeout_s)
+            connection.settimeout(_allowed(timeout_s))
             with connection.makefile("rb") as replies:
                 reply = replies.readline(_REPLY_BYTES_MAX)
         except TimeoutError:
-            raise TimeoutError(f"{verb}: no reply within {timeout_s or _SEND_S:g} s") from None
+            raise TimeoutError(
+                f"{verb}: no reply within {_SEND_S if timeout_s is None else timeout_s:g} s"
+            ) from None
         except (BrokenPipeError, ConnectionResetError):
             reply = b""
     if not reply.endswith(b"\n"):
@@ -48,3 +51,10 @@ def request(
     if "error" in answer:
         raise RefusedError(answer["error"], answer["message"])
     return dict(answer["done"])
+
+
+def _allowed(timeout_s: float | None) -> float | None:
+    """Return a time limit that a socket takes: 0 would mean that it never waits."""
+    if timeout_s is None or timeout_s > _TIMEOUT_S_MAX:
+        return None
+    return max(timeout_s, _TIMEOUT_S_MIN)

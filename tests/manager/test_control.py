@@ -85,6 +85,19 @@ def test_a_wait_ends_with_the_agent(tmp_path: Path) -> None:
         assert ask(tmp_path, "wait", ref="a") == replies[0]
 
 
+def test_a_wait_has_any_time_limit(tmp_path: Path) -> None:
+    """A time limit of 0 ends the wait for an agent that lives, and one beyond what the system
+    counts is none."""
+    with controlled(tmp_path) as manager:
+        manager.spawn("p", name="a")
+        with pytest.raises(TimeoutError, match="within 0 s"):
+            request(manager.path, "wait", timeout_s=0, ref="a")
+        manager.cancel("a")
+        reply = request(manager.path, "wait", timeout_s=1e300, ref="a")
+        assert reply is not None
+        assert reply["status"] == "cancelled"
+
+
 def test_an_error_keeps_its_name_and_its_message(tmp_path: Path) -> None:
     """What the manager raises, the client raises with the same message."""
     with controlled(tmp_path) as manager:

@@ -1,4 +1,7 @@
-"""Weakenings of control: the socket, its clients, and what their requests do to a run."""
+"""Weakenings of control: the socket, its clients, and what their requests do.
+
+The tests of MCP need the dependency group `mcp`.
+"""
 
 from __future__ import annotations
 
@@ -163,5 +166,12 @@ ALL_OF = (
         "        elif self._waiting.get(agent.agent_id, 0) >= agent.lsn:\n            return",
         "        elif False:\n            return",
         WORKERS,
+    ),
+    Weakening(
+        "mcp_changes_although_it_is_to_read",
+        "manager/_cli/mcp_tools.py",
+        "    for change in () if read_only else changing:\n",
+        "    for change in changing:\n",
+        ("tests/manager/test_mcp.py",),
     ),
 )

@@ -1,0 +1,189 @@
+"""MCP tools: what an MCP client may ask of a fleet.
+
+Each tool is a method; its docstring and its arguments are what the client is shown. A tool that
+raises an error is answered with the error's message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from journal import __version__
+from manager._cli.options import state_path
+from manager._cli.output import as_json
+from manager._cli.reach import changed, waited
+from manager._control.requests import EXPECTED, as_reply
+from manager.history import AgentChange, read_history
+from manager.view import read_fleet
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer
+
+_SHOWN = 100
+_WAIT_S = 60.0
+_INSTRUCTIONS = (
+    "The sub-agents of one workspace. A ref is an agent's id or name; a name means its newest "
+    "agent. Changes are durable when a tool returns."
+)
+
+
+class Tools:
+    """The tools for one fleet. Each runs in a thread, because it reads files and waits."""
+
+    def __init__(self, workspace: str, state_dir: str) -> None:
+        self._where = workspace, state_dir
+        self._path = state_path(workspace, state_dir)
+
+    async def list(self, status: str | None = None, limit: int = _SHOWN) -> dict[str, Any]:
+        """List the newest agents, oldest first, or those with a status: queued, running,
+        interrupted, completed, failed, cancelled or budget_exhausted. `total` counts all of them.
+        """
+
+        def read() -> dict[str, Any]:
+            agents = read_fleet(self._path).agents(status=status, include_archived=True)  # type: ignore[arg-type]
+            shown = agents[-limit:] if limit > 0 else []
+            known = [as_reply(agent) | {"agent_type": agent.agent_type} for agent in shown]
+            return {"agents": known, "total": len(agents)}
+
+        return await _in_thread(read)
+
+    async def show(self, ref: str) -> dict[str, Any]:
+        """Show all fields of an agent, such as its result, its checkpoint and its question."""
+        return await _in_thread(lambda: as_json(read_fleet(self._path).get(ref)))
+
+    async def history(self, ref: str, limit: int = _SHOWN) -> dict[str, Any]:
+        """List the last changes of an agent that the journal retains, oldest first."""
+
+        def read() -> dict[str, Any]:
+            changes = read_history(self._path, ref)
+            shown = changes[-limit:] if limit > 0 else []
+            return {"changes": [_change(change) for change in shown], "total": len(changes)}
+
+        return await _in_thread(read)
+
+    async def wait(self, ref: str, timeout_s: float = _WAIT_S) -> dict[str, Any]:
+        """Wait until an agent has ended, and return its status. If it has not ended within
+        `timeout_s`, return the status that it has then; call this again."""
+
+        def read() -> dict[str, Any]:
+            try:
+                return waited(self._path, ref, min(max(timeout_s, 0.0), _WAIT_S))
+            except TimeoutError:
+                return as_reply(read_fleet(self._path).get(ref))
+
+        return await _in_thread(read)
+
+    async def spawn(
+        self,
+        prompt: str,
+        agent_type: str = "general",
+        name: str | None = None,
+        parent_id: str | None = None,
+        model: str | None = None,
+        role: str | None = None,
+        token_budget: int | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Queue a new agent. This is refused unless a program runs agents of its type."""
+        return await self._change(
+            "spawn",
+            prompt=prompt,
+            agent_type=agent_type,
+            name=name,
+            parent_id=parent_id,
+            model=model,
+            role=role,
+            token_budget=token_budget,
+            metadata=metadata,
+        )
+
+    async def cancel(
+        self, ref: str, reason: str | None = None, descendants: bool = False
+    ) -> dict[str, Any]:
+        """Cancel an agent, and with `descendants` all live agents below it. One that has ended
+        stays as it is."""
+        return await self._change("cancel", ref=ref, reason=reason, descendants=descendants)
+
+    async def retry(self, ref: str) -> dict[str, Any]:
+        """Queue another agent like one that has ended without completing."""
+        return await self._change("retry", ref=ref)
+
+    async def pause(self, ref: str | None = None) -> dict[str, Any]:
+        """Interrupt a running agent until it is resumed. Without a ref, start no more agents."""
+        return await self._change("pause", ref=ref)
+
+    async def resume(self, ref: str | None = None) -> dict[str, Any]:
+        """Let an interrupted agent run again. Without a ref, start agents again."""
+        return await self._change("resume", ref=ref)
+
+    async def answer(self, ref: str, value: Any) -> dict[str, Any]:
+        """Store the answer to the question (`needs_input`) of an interrupted agent."""
+        return await self._change("answer", ref=ref, value=value)
+
+    async def prune(
+        self, ref: str | None = None, ended_for_s: float | None = None
+    ) -> dict[str, Any]:
+        """Remove an ended agent and all below it, or all agents that ended so many seconds ago."""
+        return await self._change("prune", ref=ref, ended_for_s=ended_for_s)
+
+    async def _change(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        return await _in_thread(lambda: changed(*self._where, verb, **arguments))
+
+
+def server_of(workspace: str, state_dir: str, *, read_only: bool) -> MCPServer[Any]:
+    """Return an MCP server with the tools for a fleet. Raise ImportError without the package."""
+    try:
+        from mcp.server import MCPServer
+        from mcp.types import ToolAnnotations
+    except ImportError as error:
+        raise ImportError(
+            "subagents mcp needs the package mcp; run: pip install 'journal-engine[mcp]'"
+        ) from error
+    tools = Tools(workspace, state_dir)
+    server = MCPServer(
+        "subagents", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING"
+    )
+    reading = ToolAnnotations(read_only_hint=True)
+    for tool in (tools.list, tools.show, tools.history, tools.wait):
+        server.add_tool(tool, annotations=reading)
+    changing: tuple[Callable[..., Any], ...] = (
+        *(tools.spawn, tools.cancel, tools.retry, tools.pause),
+        *(tools.resume, tools.answer, tools.prune),
+    )
+    for change in () if read_only else changing:
+        ends = change in (tools.cancel, tools.prune)
+        hints = ToolAnnotations(read_only_hint=False, destructive_hint=ends)
+        server.add_tool(change, annotations=hints)
+    return server
+
+
+def serve(workspace: str, state_dir: str, *, read_only: bool) -> None:
+    """Serve the tools for a fleet on stdin and stdout, until stdin ends."""
+    server_of(workspace, state_dir, read_only=read_only).run()
+
+
+async def _in_thread(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Call `function` in a thread. Raise its expected errors as what the client is told."""
+    try:
+        return await asyncio.to_thread(function)
+    except (*EXPECTED, OSError) as error:
+        from mcp.server.mcpserver.exceptions import ToolError
+
+        raise ToolError(str(error)) from error
+
+
+def _change(change: AgentChange) -> dict[str, Any]:
+    after = change.after
+    return {
+        "lsn": change.lsn,
+        "written_at_ns": change.written_at_ns,
+        "kind": change.kind or None,
+        "by_agent_id": change.agent_id,
+        "status": None if after is None else after.status,
+        "reason": None if after is None else after.reason,
+        "progress": None if after is None else after.progress,
+        "steps_taken": None if after is None else after.steps_taken,
+        "tokens_used": None if after is None else after.tokens_used,
+    }

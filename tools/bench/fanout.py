@@ -11,7 +11,8 @@ per second are measured at full speed. The ways to persist, behind the same mana
 
 With --coroutines, coroutines of one event loop also await each commit (`durable`), and the delay of
 a timer in that loop is measured. --full adds a fleet of 100,000 agents and 256 threads for the ways
-`journal` and `durable`, which takes long.
+`journal` and `durable`, which takes long. With --before, these two ways are compared with another
+version instead.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import asdict, astuple, dataclass
 from itertools import product
 from pathlib import Path
 
-from bench import load
+from bench import fanout_versions, load
 from bench.before import RewriteUnderLock, ThreadAWrite
 from bench.figures import Bar, Quantiles, at_least, at_most, human
 from bench.fleet_load import Worker, reopened, whole_fleet
@@ -251,14 +252,34 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="also measure 100,000 agents and 256 threads"
     )
+    parser.add_argument(
+        "--before", type=Path, metavar="CHECKOUT", help="a checkout of the version to compare with"
+    )
     parser.add_argument("--rate", type=float, default=1000, help="calls per second, all callers")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0, help="per phase; default: 3")
     return parsed(parser, arguments)
 
 
+def compare(options: argparse.Namespace) -> int:
+    """Measure the ways of the journal in this version and in the one before."""
+    ours = [cell for cell in cells(options) if cell[2] in OURS]
+    rounds = fanout_versions.measure(options, ours)
+    rows = [now for pairs in rounds.values() for _, now in pairs]
+    return show(
+        "fanout",
+        options,
+        {**about(), "rate_per_s": options.rate},
+        {"rows": rows, "loops": [], "rounds": [[*cell, pairs] for cell, pairs in rounds.items()]},
+        fanout_versions.lines(rounds),
+        fanout_versions.bars(rounds),
+    )
+
+
 def main(arguments: list[str]) -> int:
     options = options_of(arguments)
+    if options.before is not None:
+        return compare(options)
     rounds: dict[Cell, list[Row]] = {cell: [] for cell in cells(options)}
     for _ in range(options.rounds):
         for cell, measured in rounds.items():

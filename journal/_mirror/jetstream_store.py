@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from journal._log import report
+from journal._mirror.pieces_file import Content, PiecesFile
 from journal._mirror.store import (
     AbsentError,
     LostError,
@@ -149,7 +150,7 @@ class JetStreamStore:
                 )
 
     def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
-        source = _PiecesFile(pieces)
+        source = PiecesFile(pieces)
         try:
             # Each of its messages has a time limit of its own.
             self._call(f"put blob {name}", lambda: self._bucket.put(name, source), timeout_s=None)
@@ -161,7 +162,7 @@ class JetStreamStore:
     def blob(self, name: str) -> Iterator[bytes]:
         what = f"get blob {name}"
         info = self._call(what, lambda: self._bucket.get_info(name))
-        content = _Content()
+        content = Content()
         timeout_s = self._timeout_s + info.size / _BYTES_PER_S_MIN
         self._call(what, lambda: self._bucket.get(name, writeinto=content), timeout_s=timeout_s)
         yield from content.pieces
@@ -333,38 +334,6 @@ _MAKE_STREAM = (
     "Make it: nats stream add NAME --subjects NAME.log --storage file --replicas 3 --discard new "
     "--retention limits --defaults"
 )
-
-
-class _PiecesFile:
-    """A file to read, made of foreign pieces. It remembers the error that they raised."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._piece = memoryview(b"")
-        self.error: BaseException | None = None
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            while not self._piece:
-                self._piece = memoryview(next(self._pieces))
-        except StopIteration:
-            return 0
-        except BaseException as error:
-            self.error = error
-            raise
-        size = min(len(buffer), len(self._piece))
-        buffer[:size], self._piece = self._piece[:size], self._piece[size:]
-        return size
-
-
-class _Content:
-    """A file to write, which keeps the pieces."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-
-    def write(self, piece: bytes) -> None:
-        self.pieces.append(piece)
 
 
 def _value(setting: Any) -> object:

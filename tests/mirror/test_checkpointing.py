@@ -110,6 +110,7 @@ def test_what_two_checkpoints_cover_is_removed(tmp_path: Path) -> None:
         kinds = {n: read_entry(store, n).kind for n in store.numbers(0)}
         below = {kind for n, kind in kinds.items() if n <= checkpoints[0].number}
         assert (len(checkpoints), below) == (2, {CLAIM})
+        assert sum(kind == CLAIM for kind in kinds.values()) == number + 1
         assert all(name.last > checkpoints[0].number for name in roll_up_names(store.blob_names()))
         restore_into(store, tmp_path / f"b{number}")
         assert count_in(tmp_path / f"b{number}") == (84 * (number + 1),) * 2
@@ -118,17 +119,25 @@ def test_what_two_checkpoints_cover_is_removed(tmp_path: Path) -> None:
 
 def test_removals_read_no_entries_of_their_own_writer(tmp_path: Path) -> None:
     """A writer knows which of its entries may go. It reads only those of earlier writers, once, to
-    find the claims among them."""
+    find the claims among them. What the newest checkpoints do not cover stays."""
     store = MemoryStore()
     before = counter_at(tmp_path / "a", store, keep_s=0)
     before.rounds(1)
     before.close()
     asked, entry, listed, numbers = list[int](), store.entry, list[int](), store.numbers
+    reader = MemoryStore()
+    reader._entries, reader._blobs = store._entries, store._blobs
     counter = counter_at(tmp_path / "a", store, keep_s=0)
     claim = counter.mirrored.shipper._linked.appender.claimed.number
     store.entry = lambda number: asked.append(number) or entry(number)  # type: ignore[func-returns-value,method-assign]
     store.numbers = lambda after: listed.append(after) or numbers(after)  # type: ignore[func-returns-value,method-assign]
-    counter.rounds(6)
+    counter.rounds(4)
+    for _ in range(3):  # in one segment, whose entries are not rolled up yet
+        counter.add(2)
+        counter.ship()
+        counter.compact()
+        counter.mirrored.settle()
+        restore_into(reader, tmp_path / f"b{counter.journal.last_lsn}")
     counter.close()
     others = [number for number in asked if number != claim]  # a blob goes up only if that is there
     assert (listed, len(others)) == ([0], len(set(others)))

@@ -51,6 +51,13 @@ ALL_OF = (
         CHECKPOINTS,
     ),
     Weakening(
+        "removal_takes_what_is_not_covered",
+        "journal/_mirror/claiming.py",
+        "if n <= floor and n != last",
+        "if n != last",
+        CHECKPOINTS,
+    ),
+    Weakening(
         "removal_takes_claims",
         "journal/_mirror/removing.py",
         "if kind not in (CLAIM, BASE):",

@@ -99,7 +99,7 @@ def _exit_code(error: Exception) -> int:
 _EXIT_CODES = """\b
 Exit codes:
   0         success
-  1         a task failed, or no agent was found
+  1         a task failed, no agent was found, or a request was refused
   2         wrong usage of the command line
   3         the state is damaged
   4         the state can't be opened, a file can't be read or imported,

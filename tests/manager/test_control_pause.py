@@ -70,6 +70,7 @@ def test_a_paused_task_may_be_cancelled(tmp_path: Path) -> None:
     assert report.counts["cancelled"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_while_it_waits_leaves_the_task_to_the_next(tmp_path: Path) -> None:
     """A pause ends with its run: the next run runs the task."""
     with Runner(tmp_path, task("a", SLEEPER)) as runner:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from journal import LockedError
+from journal import LockedError, MirrorError
 from manager._cli.options import state_path
 from manager._control.client import request
 from manager._control.errors import ClosedToRequestsError, NoReplyError, RequestError
@@ -86,5 +86,12 @@ def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> di
     path = state_path(workspace, state_dir)
     if not os.path.lexists(path):  # an open would make it
         raise FileNotFoundError(errno.ENOENT, "no state is there", path)
-    with SubAgentManager.open(workspace, state_dir=state_dir, limits=_LIMITS) as manager:
+    try:
+        manager = SubAgentManager.open(workspace, state_dir=state_dir, limits=_LIMITS)
+    except MirrorError as error:
+        raise RequestError(
+            f"{path}: it has a mirror, which the change must reach, too; make the change while "
+            "subagents run --mirror URL has the state open"
+        ) from error
+    with manager:
         return asyncio.run(Requests(manager).fulfil(request))

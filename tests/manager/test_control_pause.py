@@ -213,6 +213,16 @@ def test_the_commands_work_during_a_run(tmp_path: Path, capsys: pytest.CaptureFi
     assert out.endswith("}\nresumed: sub-agents start again\nfailed: queued\n")
 
 
+def test_a_state_with_a_mirror_is_changed_during_a_run_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without its mirror, a state that has one is not changed, and the command says what to do."""
+    assert run(tmp_path, task("a", "false"), mirror=f"file://{tmp_path}/mirror").exit_code == 1
+    assert run_cli(["retry", "a", "--workspace", str(tmp_path)]) == 1
+    assert "while subagents run --mirror" in capsys.readouterr().err
+    assert len(read_fleet(tmp_path / STATE).agents(include_archived=True)) == 1
+
+
 def test_the_commands_without_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,32 @@ def commit(policy: WakePolicy, clock: Clock, waiters: int, passed: int, took_s: 
 
 
 @pytest.mark.parametrize(
+    ("released", "sync_s", "waiting", "since_s", "due_s"),
+    [
+        (64, 0.0001, 1, 0, 0.00064),  # 10 us for each waiter that was released
+        (64, 0.0001, 40, 0.0006, 0.00004),
+        (64, 0.0001, 40, 0.0007, 0),  # those who are not back by now come later
+        (64, 0.0001, 64, 0.0001, 0),  # all of them are back
+        (15, 0.0001, 1, 0, 0),  # too few: most come back while the commit is synced
+        (10_000, 0.0001, 1, 0, 0.005),  # never longer than this
+        (64, 0.003, 1, 0, 0.001),  # a third of a slow sync
+        (2, 0.003, 1, 0, 0.001),
+        (64, 0.0012, 1, 0, 0.00064),
+    ],
+)
+def test_a_commit_waits_for_a_crowd_or_a_slow_sync(
+    clock: Clock, released: int, sync_s: float, waiting: int, since_s: float, due_s: float
+) -> None:
+    """P7: A commit waits for the waiters that the last one released, for a bounded time, if a sync
+    is slow or if they were many."""
+    policy = WakePolicy()
+    policy.note_sync(sync_s)
+    policy.note_release(released, 0)
+    clock.now_ns += int(since_s * 1e9)
+    assert max(0, policy.due_s(waiting)) == pytest.approx(due_s, abs=1e-9)
+
+
+@pytest.mark.parametrize(
     ("waiters", "passed", "took_s", "at_once"),
     [
         (64, 64, 0.0016, False),  # 25 us per waiter

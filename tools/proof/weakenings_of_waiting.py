@@ -87,6 +87,20 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
+        "crowd_is_not_gathered",
+        "journal/_commit/wake_policy.py",
+        "if waiters >= _CROWD else 0.0",
+        "if False else 0.0",
+        ("tests/engine/test_wake_policy.py",),
+    ),
+    Weakening(
+        "crowd_is_gathered_without_a_bound",
+        "journal/_commit/wake_policy.py",
+        "min(waiters * _RETURN_S, _GATHER_S_MAX)",
+        "waiters * _RETURN_S",
+        ("tests/engine/test_wake_policy.py",),
+    ),
+    Weakening(
         "unawaited_records_are_not_gathered",
         "journal/_commit/buffer.py",
         "            filling.since = time.monotonic()\n",

@@ -32,6 +32,7 @@ _EXEC_AFTER_LINE = 'read -r _ || exit 125; exec "$@" </dev/null'
 _LOCK_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 1.0
 _KILL_TIMEOUT_S = 5.0
+_THREADS_MAX = 64  # of `ExitWatch`
 
 
 class GuardError(ManagerError):
@@ -117,27 +118,48 @@ class Guard:
 
 
 class ExitWatch:
-    """A wait for the exit of a child process, which does not reap it."""
+    """A wait for the exit of a child process, which does not reap it.
+
+    It takes a thread, as long as there are few. A thread that waits goes on where the process has
+    just ended, but the reader of a pidfd queues for a processor. Beside other programs, 300
+    commands at -j2 took 4.0 s with threads and 6.3 s with pidfds, and the same processor time
+    (medians of 5 interleaved rounds).
+    """
+
+    _threads = 0  # of all commands; changed in the event loop only
 
     def __init__(self, pid: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._pid = pid
         self._pidfd: int | None = None
+        self._has_thread = False
         self.exited: asyncio.Future[None] = self._loop.create_future()
         """Done once the process has exited."""
 
-        try:
-            self._pidfd = os.pidfd_open(pid)
-            self._loop.add_reader(self._pidfd, self._note_exit)
-        except (AttributeError, OSError):  # macOS, an old kernel, or no descriptor is left
-            Thread(target=self._wait, daemon=True).start()
+        if ExitWatch._threads < _THREADS_MAX:
+            with suppress(RuntimeError):  # no thread is left
+                self._start_thread()
+        if not self._has_thread:
+            try:
+                self._pidfd = os.pidfd_open(pid)
+                self._loop.add_reader(self._pidfd, self._note_exit)
+            except (AttributeError, OSError):  # macOS, an old kernel, or no descriptor is left
+                self._start_thread()
 
     def close(self) -> None:
         """Close the handle of the process."""
+        if self._has_thread:
+            ExitWatch._threads -= 1
+            self._has_thread = False
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
+
+    def _start_thread(self) -> None:
+        Thread(target=self._wait, daemon=True).start()
+        ExitWatch._threads += 1
+        self._has_thread = True
 
     def _wait(self) -> None:
         if sys.platform == "darwin":  # before 3.13, Python has no waitid there
@@ -149,7 +171,8 @@ class ExitWatch:
                 queue.control([event], 1)
             queue.close()
         else:
-            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            with suppress(ChildProcessError):  # SIGCHLD is ignored, so the system has reaped it
+                os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._note_exit)
 

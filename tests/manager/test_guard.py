@@ -148,6 +148,40 @@ def test_no_signal_is_sent_to_a_reaped_process(
     assert len(set(signalled)) == 4
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="each exit takes a thread")
+@pytest.mark.parametrize("has_pidfds", [True, False])
+def test_more_exits_than_threads_are_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_pidfds: bool
+) -> None:
+    """An exit for which no thread is left is seen by a pidfd, or by one more thread."""
+    monkeypatch.setattr(process_module, "_THREADS_MAX", 1)
+    opened: list[int] = []
+
+    def open_pidfd(pid: int) -> int:
+        opened.append(pid)
+        if not has_pidfds:
+            raise OSError
+        return pidfd_open(pid)
+
+    pidfd_open = os.pidfd_open
+    monkeypatch.setattr(os, "pidfd_open", open_pidfd)
+    report = run(tmp_path, *(f"exit {n}; true" for n in range(4)), jobs=4)
+    assert +report.counts == {"completed": 1, "failed": 3}
+    assert opened
+    assert process_module.ExitWatch._threads == 0
+
+
+def test_ignored_ends_of_children_hang_no_run(tmp_path: Path) -> None:
+    """A run whose parent ignored SIGCHLD ends, though the system reaps its commands by itself."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        report = run(tmp_path, "true", "echo >>ran")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert report.counts["running"] == 0
+    assert (tmp_path / "ran").exists()
+
+
 def test_a_command_that_cannot_be_killed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

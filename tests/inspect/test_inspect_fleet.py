@@ -144,7 +144,8 @@ def test_agents_are_filtered(story: Story) -> None:
     assert prompts(path, *at, "-s", "failed", "--name", "lead") == []
     answer = ask("agents", path, *at, "-s", "queued")
     assert (answer.code, answer.out) == (1, "")
-    assert "no agent matches" in answer.err
+    assert "no agent is queued, as of LSN " in answer.err
+    assert "no agent matches" in ask("agents", path, *at, "--name", "none").err
     assert ask("agents", path, "--parent", "nobody").code == 1
 
 

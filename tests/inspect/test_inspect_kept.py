@@ -50,7 +50,7 @@ def test_a_moment_that_is_not_kept_is_refused_with_the_kept_range(tmp_path: Path
     assert kept_range in answer.err
     answer = ask("agents", path, "--at", "2001-01-01", "--utc")
     assert (answer.code, answer.out) == (1, "")
-    assert "no record that was written by 2001-01-01 is kept; the first, LSN" in answer.err
+    assert "the log does not reach back to 2001-01-01; the first, LSN" in answer.err
     assert kept_range in answer.err
     answer = ask("show", path, "nobody", "--at", last)
     assert f"all of them: journal-inspect agents {path} --at {last}; " in answer.err

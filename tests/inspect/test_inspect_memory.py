@@ -64,6 +64,14 @@ def test_log_names_and_skips_a_record_over_the_limit(path: Path, options: list[s
     assert answer.err.count("LSN 2 is left out: its record of 512.0 KiB would take 36.0 MiB") == 1
 
 
+@pytest.mark.parametrize("options", [[], ["-o", "json"]])
+def test_frames_describe_a_record_over_the_limit(path: Path, options: list[str]) -> None:
+    """P9: With --payload, --frames describes the record in its place."""
+    answer = ask("log", path, "--frames", "--payload", "full", "--memory-max", "32M", *options)
+    assert answer.code == 0
+    assert "<LargeRecord of 5242" in answer.out
+
+
 def test_log_shows_the_record_within_the_limit(path: Path) -> None:
     """A larger --memory-max shows the record."""
     answer = ask("log", path, "-k", "large", "-o", "jsonl", "--memory-max", "64M")

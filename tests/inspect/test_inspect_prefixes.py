@@ -73,4 +73,4 @@ def test_a_narrow_terminal_shows_records(
     lines = on_columns(monkeypatch, columns, "log", path, "-k", "spawn")
     records = [line for line in lines if line.startswith("  spawn")]
     assert records
-    assert all('{"at_ms":' in line for line in records)
+    assert all('{"boot_id":' in line for line in records)

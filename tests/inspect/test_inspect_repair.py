@@ -60,7 +60,8 @@ def test_verify_states_the_loss_and_advises_commands_that_work(damaged: Damaged)
         f"  good            up to LSN {damaged.lsn - 1}",
         f"  lost            LSN {damaged.lsn} to {damaged.end} ({lost_count} records)",
         f"  readable        LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
-        f"  unreadable      {lost_count - readable} lost records of unknown origin",
+        f"  unreadable      {lost_count - readable} of the lost records"
+        "; which agents they were of can't be told",
     ]
     summary = ask("verify", damaged.path, "-o", "jsonl").jsonl[-1]
     assert (summary["first_lost_lsn"], summary["last_lost_lsn"]) == (damaged.lsn, damaged.end)
@@ -364,9 +365,9 @@ def test_a_mark_proves_that_the_last_commit_is_lost(tmp_path: Path) -> None:
         "  good            up to LSN 2",
         "  lost            LSN 3 (1 record)",
         "  readable        none",
-        "  unreadable      1 lost record of unknown origin",
+        "  unreadable      1 of the lost records",
     ]
     assert f"journal-inspect repair {path}  " in answer.err
-    assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown origin"
+    assert ask("repair", path).lines[-1] == "unreadable: 1 of the lost records"
     with open_journal(tmp_path / "two") as journal:
         put(journal, 1)

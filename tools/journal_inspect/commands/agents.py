@@ -70,7 +70,7 @@ def show_agents(
         rows = (_row(agent, renderer) for agent in agents)
         put_lines(table(_HEADER, rows, flexible=("WHAT", "NAME"), optional=_OPTIONAL))
     if not agents:
-        missing = "no agent matches" if all_agents else "the journal has no agents"
+        missing = _describe_none(wanted, all_agents)
         say(f"{path}: {missing}, as of LSN {fleet.lsn}; see its records: {command('log', path)}")
         return NEGATIVE
     counts = Counter(agent.status for agent in agents)
@@ -78,6 +78,17 @@ def show_agents(
     show_command = command("show", path, "AGENT")
     say(f"{path}: {summary}, as of LSN {fleet.lsn}; to see all of one agent: {show_command}")
     return FINE
+
+
+def _describe_none(wanted: Filter, all_agents: Collection[Agent]) -> str:
+    """Describe why no agent is shown."""
+    if not all_agents:
+        return "the journal has no agents"
+    if wanted != Filter(statuses=wanted.statuses):
+        return "no agent matches"
+    cut_off = sum(agent.status == "interrupted" for agent in all_agents)
+    others = f" ({cut_off} are interrupted)" * ("running" in wanted.statuses and cut_off > 0)
+    return f"no agent is {' or '.join(wanted.statuses)}{others}"
 
 
 def agent_object(agent: Agent, renderer: Renderer) -> JSON:

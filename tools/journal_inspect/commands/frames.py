@@ -19,7 +19,7 @@ from journal_inspect.rendering.renderer import Renderer, shortened
 
 _HEADER = (
     *(f"{'OFFSET':>10}", f"{'BYTES':>8}", f"{'STATE':<7}", f"{'FIRST LSN':>9}", f"{'COUNT':>6}"),
-    *(f"{'DURABLE':>8}", f"{'HEADER':<8}", f"{'PAYLOAD':<8}", f"{'WRITTEN':<29}"),
+    *(f"{'DURABLE':>8}", f"{'HEADER CRC':<10}", f"{'PAYLOAD CRC':<11}", f"{'WRITTEN':<29}"),
 )
 
 
@@ -89,7 +89,7 @@ def _lines(frames: Iterator[FrameInfo], renderer: Renderer, payload: str | None)
         cells.append(painted(info.state, f"{info.state:<7}"))
         if info.state != "garbage":
             cells += [f"{info.first_lsn:>9}", f"{info.count:>6}", f"{info.durable_lsn:>8}"]
-            cells += [f"{info.header_crc:08x}", f"{info.payload_crc:08x}"]
+            cells += [f"{info.header_crc:08x}  ", f"{info.payload_crc:08x}   "]
             cells.append(renderer.time(info.written_at_ns))
         yield "  ".join(cells[:columns]).rstrip()
         if payload in ("short", "full"):

@@ -121,7 +121,10 @@ def _describe_facts(
         ("path", facts["path"]),
         ("format", facts["format_version"]),
         ("journal id", facts["journal_id"] or "none yet"),
-        ("application", repr(facts["application"]) if checkpoints else "unknown: no checkpoint"),
+        (
+            "application",
+            repr(facts["application"]) if checkpoints else "unknown until the first checkpoint",
+        ),
         ("writer", "none" if pid is None else f"process {pid}" if pid else "a live process"),
         ("epochs", f"{epochs[0]} to {epochs[-1]}" if epochs else "none yet"),
         ("LSNs", f"{kept}, durable up to {facts['durable_lsn']}{empty}"),

@@ -230,8 +230,8 @@ class _Log:
             return None  # reading from the beginning finds the damage
         if is_large(self._reader):
             say(
-                f"{self._reader.path}: the log is large, so the entries before these were not "
-                f"checked for damage; check them with: {command('verify', self._reader.path)}"
+                f"{self._reader.path}: only the end of the log was read; what comes before it was "
+                f"not checked for damage: {command('verify', self._reader.path)}"
             )
             return None
         end = find_end(self._reader)

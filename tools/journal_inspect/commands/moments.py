@@ -90,7 +90,7 @@ def find_lsn(
     if first:
         begin = f"the first, LSN {first.lsn}, was written at {renderer.time(first.written_at_ns)}"
         begin += f"; {describe_states(path)}"
-    raise NothingFoundError(f"{path}: no record that was written by {at.text} is kept; {begin}")
+    raise NothingFoundError(f"{path}: the log does not reach back to {at.text}; {begin}")
 
 
 def lsn_at(reader: JournalReader, unix_ns: int) -> int:

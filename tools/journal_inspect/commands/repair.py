@@ -65,6 +65,7 @@ def show_repair(
         preview = damage.preview_of(reader) if report.problem else None
         after_damage = read_after_damage(reader, report.last_lsn, preview)
         names = _names(reader, report.last_lsn) if after_damage.losses else {}
+        of_agents = is_managers(reader)
         is_lost = report.problem and (after_damage.lost or after_damage.is_open_ended)
         findings = reader.verify() if is_lost and not apply else ()
         advice = None
@@ -82,6 +83,9 @@ def show_repair(
         restored = putting_back.restore_all(path, restored, owner, as_is=as_is)
     if renderer.form == "text":
         _put(report, after_damage, is_cut, preview, restored)
+        if is_cut and after_damage.unreadable:
+            unreadable = damage.describe_unreadable(after_damage, of_agents=of_agents)
+            print(f"unreadable: {unreadable}")
     else:
         if report.applied and report.problem:
             report = replace(
@@ -183,8 +187,6 @@ def _put(
         print()
         rows = (_row(agent_id, loss) for agent_id, loss in after_damage.losses.items())
         put_lines(table(_HEADER, rows, flexible=("KINDS", "NAME"), optional=("FIRST LSN",)))
-    if is_cut and after_damage.unreadable:
-        print(f"unreadable: {damage.describe_unreadable(after_damage)}")
 
 
 def _problem(report: RepairReport) -> str:

@@ -24,6 +24,7 @@ from journal_inspect.rendering.progress import bar
 from journal_inspect.rendering.renderer import Renderer
 
 _MINUTE_NS = 60 * 10**9
+_HOUR_NS = 60 * _MINUTE_NS
 _DAY_NS = 24 * 60 * _MINUTE_NS
 _PERIODS = 24  # the largest number of periods in which growth is shown
 _PRECISE_BITS = 5  # the leading bits that a histogram keeps: at most 1/16 too high
@@ -159,7 +160,7 @@ class Tally:
     def bytes_per_day(self) -> int | None:
         """The growth in bytes per day; None if the period is too short to tell."""
         span_ns = self.last_at_ns - self.first_at_ns
-        return self.total.bytes * _DAY_NS // span_ns if span_ns >= _MINUTE_NS else None
+        return self.total.bytes * _DAY_NS // span_ns if span_ns >= _HOUR_NS else None
 
 
 _pack = msgpack.Packer().pack
@@ -241,7 +242,7 @@ def _put(tally: Tally, renderer: Renderer, top: int) -> None:
             ("written", f"{renderer.time(tally.first_at_ns)} to {renderer.time(tally.last_at_ns)}"),
             ("records", f"{tally.total.records} in {count_of(tally.frames, 'commit')}"),
             ("size", size(tally.total.bytes)),
-            ("per day", None if per_day is None else size(per_day)),
+            ("growth", "(under an hour of log)" if per_day is None else f"{size(per_day)} a day"),
         ]
     )
     print()

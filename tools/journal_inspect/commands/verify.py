@@ -12,6 +12,7 @@ from journal import Finding, JournalReader, RecoveryPreview
 from journal_inspect.commands.next_steps import advice_on, next_steps
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, read_after_damage
+from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import say, say_commands
 from journal_inspect.rendering.objects import JSON, as_object, dumps, put_objects, versioned
 from journal_inspect.rendering.progress import bar
@@ -57,7 +58,7 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         put_lines(wrapped(f"{reader.path}: {_verdict(reader, kinds, code)}", indent=0))
         put_lines(_lines(by_kind))
         put_lines(_row("good", f"up to LSN {last_good_lsn}{checked}"))
-        put_lines(_after_damage_lines(after_damage))
+        put_lines(_after_damage_lines(reader, after_damage))
         if preview and preview.fixes:
             fixable = f"{count_of(preview.fixes, 'file')} by a repair, without any loss"
             put_lines(_row("fixable", fixable))
@@ -146,7 +147,7 @@ def _fallback_lines(reader: JournalReader, covered: list[damage.Range]) -> Itera
         )
 
 
-def _after_damage_lines(after_damage: AfterDamage | None) -> Iterator[str]:
+def _after_damage_lines(reader: JournalReader, after_damage: AfterDamage | None) -> Iterator[str]:
     if after_damage is None:
         return
     if after_damage.lost or after_damage.is_open_ended:
@@ -157,7 +158,9 @@ def _after_damage_lines(after_damage: AfterDamage | None) -> Iterator[str]:
         if not is_whole:
             yield from _row("readable", damage.describe_ranges(after_damage.readable))
         if after_damage.unreadable:
-            yield from _row("unreadable", damage.describe_unreadable(after_damage))
+            of_agents = is_managers(reader)
+            unreadable = damage.describe_unreadable(after_damage, of_agents=of_agents)
+            yield from _row("unreadable", unreadable)
     if after_damage.cut:
         cut = damage.describe_ranges(after_damage.cut)
         yield from _row("after a cut", f"{cut}, not part of the log")

@@ -198,9 +198,10 @@ def describe_lost(after_damage: AfterDamage) -> str:
     return f"{lost} and {unknown}" if after_damage.lost else unknown
 
 
-def describe_unreadable(after_damage: AfterDamage) -> str:
-    """Describe how many lost records can't be read, so that their agents are unknown."""
-    return f"{count_of(after_damage.unreadable, 'lost record')} of unknown origin"
+def describe_unreadable(after_damage: AfterDamage, *, of_agents: bool) -> str:
+    """Describe how many of the lost records can't be read. `of_agents`: each was of an agent."""
+    unknown = "; which agents they were of can't be told" if of_agents else ""
+    return f"{after_damage.unreadable} of the lost records{unknown}"
 
 
 def as_json(ranges: Iterable[Range]) -> JSON:

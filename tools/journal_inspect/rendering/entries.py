@@ -94,6 +94,8 @@ class Lines:
             return dumps(record)
         agent_id = fields.pop("agent_id", "")
         fields = {name: value for name, value in fields.items() if value is not None}
+        if "at_ms" in fields:  # the line begins with nearly the same time
+            fields["at_ms"] = fields.pop("at_ms")
         return f"{record[0]:<{_KIND_WIDTH}}  {escaped(str(agent_id))}  {dumps(fields)}"
 
     def _brief(self, entry: Entry) -> str:

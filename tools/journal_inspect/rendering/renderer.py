@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from _journal_console.text import local_time
 
+from journal import LargeRecord
 from journal_inspect.rendering.kinds import field_names, tables_record_of, writes_of
 from journal_inspect.rendering.objects import JSON, Format, is_json, plain
 
@@ -46,6 +47,8 @@ class Renderer:
     def record(self, record: Any) -> JSON:
         """Return a record as `plain` does. The positions of a manager's record have field names,
         and those of a write of tables are "table", "key" and "value"."""
+        if isinstance(record, LargeRecord):
+            return repr(record)
         if not self.redacted:
             return plain(record)
         of_tables = tables_record_of(record)

@@ -110,7 +110,7 @@
     }
     if (!list) return;
     drawRows();
-    $("range").textContent = `${stamp(data.begin + Math.round(from))}, for ${duration(to - from)}`;
+    $("range").textContent = `${stamp(data.begin + Math.round(from))}, ${duration(to - from)} shown`;
   }
 
   function showRange(begin, end) {

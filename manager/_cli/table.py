@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from _journal_console import text
 from _journal_console.text import cut, one_line, width
@@ -11,6 +11,7 @@ from _journal_console.text import cut, one_line, width
 from manager.agent import Agent
 
 _HEAD = ("AGENT", "STATUS", "SECONDS", "NAME", "PROMPT", "REASON")
+_WORKER_AT = 3  # the place of the column of workers, if there is one
 _FLEXIBLE = ("NAME", "PROMPT", "REASON")
 _OPTIONAL = ("REASON", "PROMPT", "NAME")  # in the order in which they are left out
 _CELL_WIDTH = 48
@@ -18,10 +19,22 @@ _FOLLOWED_WIDTHS = (18, 16, 7, 16, 32, 0)
 
 
 def table(agents: Iterable[Agent]) -> Iterator[str]:
-    """Yield the lines of a table of agents. On a terminal, they fit its width."""
-    now_ms = time.time() * 1000
-    rows = (_cells(agent, now_ms) for agent in agents)
-    return text.table(_HEAD, rows, flexible=_FLEXIBLE, optional=_OPTIONAL)
+    """Yield the lines of a table of agents. On a terminal, they fit its width.
+
+    It names the workers of agents that run, or ran last, on workers elsewhere.
+    """
+    now_ms, agents = time.time() * 1000, [*agents]
+    head: Sequence[str] = _HEAD
+    rows: list[Sequence[str]] = [_cells(agent, now_ms) for agent in agents]
+    if any(agent.lease for agent in agents):
+        workers = (agent.lease["worker"] if agent.lease else "-" for agent in agents)
+        head = _with_worker(head, "WORKER")
+        rows = [_with_worker(row, cell(name)) for row, name in zip(rows, workers, strict=True)]
+    return text.table(head, rows, flexible=_FLEXIBLE, optional=_OPTIONAL)
+
+
+def _with_worker(row: Sequence[str], worker: str) -> Sequence[str]:
+    return (*row[:_WORKER_AT], worker, *row[_WORKER_AT:])
 
 
 def follow_line(agent: Agent) -> str:

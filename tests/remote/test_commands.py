@@ -92,6 +92,10 @@ def test_commands_run_in_the_worker_s_directory(
     for agent in ended.values():
         assert agent.lease is not None
         assert agent.lease["worker"].startswith("gpu1.")
+    assert run_cli(["list", "--workspace", str(workspace)]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[0].split()[:4] == ["AGENT", "STATUS", "SECONDS", "WORKER"]
+    assert all(" gpu1." in row for row in listed[1:])
     outputs = os.listdir(workspace.parent / "w" / STATE_DIR / "output")
     assert f"{ended['b'].agent_id}.1.out.0" in outputs
     assert not (workspace / ".subagents" / "output").exists()

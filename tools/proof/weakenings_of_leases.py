@@ -1,0 +1,180 @@
+"""Weakenings of leases: the protocol between a manager and its workers in other processes."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+LEASES = ("tests/manager/test_leasing.py",)
+DESK = ("tests/remote/test_desk.py",)
+NETWORK = ("tests/remote/test_network.py",)
+
+ALL_OF = (
+    Weakening(
+        "report_of_any_token",
+        "manager/leasing.py",
+        "if token_of(row) != token or not _is_of(lease, worker_name):",
+        "if not _is_of(lease, worker_name):",
+        LEASES,
+    ),
+    Weakening(
+        "report_of_any_worker",
+        "manager/leasing.py",
+        "if token_of(row) != token or not _is_of(lease, worker_name):",
+        "if token_of(row) != token:",
+        DESK,
+    ),
+    Weakening(
+        "report_recorded_twice",
+        "manager/leasing.py",
+        '            if sequence <= lease["sequence"]:\n                outcome = "recorded"',
+        '            if sequence < 0:\n                outcome = "recorded"',
+        LEASES,
+    ),
+    Weakening(
+        "report_after_the_end",
+        "manager/leasing.py",
+        '            if get.status(row) != "running":\n                return []\n',
+        "",
+        LEASES,
+    ),
+    Weakening(
+        "beat_for_any_worker",
+        "manager/leasing.py",
+        "is_ours = lease is not None and _is_of(lease, worker_name)\n                goes_on",
+        "is_ours = lease is not None\n                goes_on",
+        DESK,
+    ),
+    Weakening(
+        "open_interrupts_leased_agents",
+        "manager/agent.py",
+        'return get.status(row) == "running" and get.lease(row) is None',
+        'return get.status(row) == "running"',
+        LEASES,
+    ),
+    Weakening(
+        "losses_are_forgotten",
+        "manager/steps.py",
+        'lost = 0 if before is None else before["lost"]',
+        "lost = 0",
+        LEASES,
+    ),
+    Weakening(
+        "start_answered_before_it_is_durable",
+        "manager/_remote/desk.py",
+        "                await self.settle(max(get.lsn(row) for row in grants))",
+        "                pass",
+        DESK,
+    ),
+    Weakening(
+        "report_answered_before_it_is_durable",
+        "manager/_remote/desk.py",
+        '        await self.settle(lsn)\n        return {"outcome": outcome}',
+        '        return {"outcome": outcome}',
+        DESK,
+    ),
+    Weakening(
+        "stop_answered_before_it_is_durable",
+        "manager/_remote/desk.py",
+        "        if over:\n            await self.settle(lsn)\n",
+        "",
+        DESK,
+    ),
+    Weakening(
+        "stale_manager_answers",
+        "manager/_remote/desk.py",
+        'messages.whole(body.get("epoch")) > self._leasing.epoch:',
+        'messages.whole(body.get("epoch")) < 0:',
+        DESK,
+    ),
+    Weakening(
+        "worker_obeys_any_epoch",
+        "manager/_remote/courier.py",
+        "        if epoch < self._epoch:\n            return False\n",
+        "",
+        DESK,
+    ),
+    Weakening(
+        "worker_obeys_another_journal",
+        "manager/_remote/courier.py",
+        "if self._journal_id and not self._is_free():",
+        "if False:",
+        DESK,
+    ),
+    Weakening(
+        "id_does_not_fit_the_subject",
+        "manager/_remote/desk.py",
+        'if body.get("worker") != worker:',
+        "if False:",
+        DESK,
+    ),
+    Weakening(
+        "lost_start_is_not_named_again",
+        "manager/_remote/desk.py",
+        "grants = self._reissued(station.worker, known)",
+        "grants: list[Row] = []",
+        DESK,
+    ),
+    Weakening(
+        "late_request_takes_agents",
+        "manager/_remote/desk.py",
+        "        if number <= station.number:\n",
+        "        if False:\n",
+        DESK,
+    ),
+    Weakening(
+        "lease_ends_before_it_is_answered",
+        "manager/_remote/desk.py",
+        "lease, station.worker, math.inf, is_confirmed=False",
+        "lease, station.worker, self.clock_s() + self._lease_s, is_confirmed=False",
+        DESK,
+    ),
+    Weakening(
+        "unheard_start_counts_as_lost",
+        "manager/_remote/desk.py",
+        ", has_begun=held.is_confirmed)",
+        ")",
+        DESK,
+    ),
+    Weakening(
+        "leases_end_after_a_stop_of_the_manager",
+        "manager/_remote/desk.py",
+        "            self.renew_all()\n        for held in",
+        "            pass\n        for held in",
+        DESK,
+    ),
+    Weakening(
+        "leases_end_while_the_manager_is_cut_off",
+        "manager/_remote/dispatcher.py",
+        "                self._desk.renew_all()\n",
+        "                pass\n",
+        DESK,
+    ),
+    Weakening(
+        "worker_ignores_the_end_of_a_lease",
+        "manager/_remote/station.py",
+        "            self._runs[lease].outbox.end()\n",
+        "            pass\n",
+        NETWORK,
+    ),
+    Weakening(
+        "orphan_runs_on",
+        "manager/_remote/station.py",
+        "                self._cancel_all()\n",
+        "                pass\n",
+        NETWORK,
+    ),
+    Weakening(
+        "waiting_request_survives_the_worker",
+        "manager/_remote/station.py",
+        "                await self._ask(0, 0)  # first",
+        "                pass  # first",
+        NETWORK,
+    ),
+    Weakening(
+        "agents_begin_unconfirmed",
+        "manager/_remote/station.py",
+        "        if answer is None:\n            return False\n        self.stop(answer)\n",
+        "        if answer is not None:\n            self.stop(answer)\n",
+        NETWORK,
+    ),
+)

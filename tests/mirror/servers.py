@@ -24,9 +24,12 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def nats_server(folder: Path) -> Iterator[str]:
-    """Run a NATS server with JetStream, and yield its address as HOST:PORT."""
+def nats_server(folder: Path, *, more: str = "") -> Iterator[str]:
+    """Run a NATS server with JetStream, and yield its address as HOST:PORT.
+
+    `more` is appended to its configuration.
+    """
     find_command("nats-server")
     import_package("nats")
-    with servers.nats_servers(folder) as (_, addresses):
+    with servers.nats_servers(folder, more=more) as (_, addresses):
         yield addresses

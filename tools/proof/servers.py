@@ -99,8 +99,13 @@ def s3_server(folder: Path) -> Iterator[tuple[Server, dict[str, str]]]:
 
 
 @contextmanager
-def nats_servers(folder: Path, count: int = 1) -> Iterator[tuple[list[Server], str]]:
-    """Run a cluster of NATS servers. Yield them, and their addresses as HOST:PORT,HOST:PORT."""
+def nats_servers(
+    folder: Path, count: int = 1, *, more: str = ""
+) -> Iterator[tuple[list[Server], str]]:
+    """Run a cluster of NATS servers. Yield them, and their addresses as HOST:PORT,HOST:PORT.
+
+    `more` is appended to the configuration of each.
+    """
     ports = free_ports(2 * count)
     addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
     routes = [f'"nats://127.0.0.1:{port}"' for port in ports[count:]]
@@ -111,7 +116,7 @@ def nats_servers(folder: Path, count: int = 1) -> Iterator[tuple[list[Server], s
             home.mkdir()
             config = (
                 f'listen: "{address}"\nserver_name: "{home.name}"\n'
-                f'jetstream {{ store_dir: "{home}/store", sync_interval: always }}\n'
+                f'jetstream {{ store_dir: "{home}/store", sync_interval: always }}\n{more}'
             )
             if count > 1:
                 config += (

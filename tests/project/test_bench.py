@@ -54,6 +54,7 @@ SMALL = {
     "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
     "legacy": ("--rounds", 1, "--agents", 10),
     "mirror": (*QUICK, "--threads", 2, "--delay-ms", 1),
+    "runners": ("--rounds", 1, "--tasks", 20),
     "standby": (*QUICK, "--mib", 0.1, "--rate", 100),
     "tables": (
         *(*QUICK, "--rows", 300, "--calls", 50, "--keys", 300, "--threads", 1, 2),
@@ -80,6 +81,7 @@ BARS = {  # the bars that even such a small run must report
     },
     "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
     "legacy": {"subagents import of 10 agents"},
+    "runners": set(),  # those of the runners that are installed
     "standby": {"a follower is behind, p99", "takeover with a copy of 0.1 MiB"},
     "mirror": {'ack="local": CPU', 'ack="local": records/s', 'ack="remote", +1 ms'},
     "tables": {

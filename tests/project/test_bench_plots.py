@@ -69,6 +69,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
     "legacy": {"rows": [{"what": "read as JSON", "wall_ms": 10}]},
     "mirror": {"rows": [{"what": "no mirror", "rate": 10}]},
+    "runners": {"rows": [{"runner": "xargs -P", "commands_per_s": 10}]},
     "adapters": {
         "rows": [
             {"delay_ms": delay, "what": what, "count": 8, "peer": peer, "per_s": 9}

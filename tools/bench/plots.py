@@ -247,6 +247,10 @@ def _mirror(results: Results) -> Any:
     return _bars({row["what"]: row["rate"] for row in results["rows"]}, "records/s")
 
 
+def _runners(results: Results) -> Any:
+    return _bars({row["runner"]: row["commands_per_s"] for row in results["rows"]}, "commands/s")
+
+
 def _bars(lengths: dict[str, float], title: str) -> Any:
     figure, ((axis,),) = panels(1, 1)
     axis.barh(list(lengths), list(lengths.values()))
@@ -294,6 +298,7 @@ DRAWN: dict[str, Callable[[Results], Any]] = {
     "burn": _burn,
     "flushes": _flushes,
     "mirror": _mirror,
+    "runners": _runners,
     "imports": _imports,
     **dict.fromkeys(("inspector", "legacy"), _imports),
     "tables": _tables,

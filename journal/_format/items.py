@@ -12,7 +12,7 @@ import json
 import math
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from journal._format.wrong_place import short_repr
@@ -33,6 +33,7 @@ _BYTES_KEY = "$bytes"
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _TYPES = "a checkpoint holds None, bool, int, float, str, bytes, list and dict"
 _BASES = (int, float, str, bytes, list, dict)
+_SEPARATOR, _DIVIDER = "\x1e", b',"\\u001e",'
 
 
 class EncodedItems(NamedTuple):
@@ -74,6 +75,32 @@ def encode_item(item: JSON, index: int) -> bytes:
             raise
         # The caller's stack is too deep, or another thread changes the item meanwhile.
         raise CheckpointItemError(index, "", f"it can't be encoded: {error}") from error
+
+
+def encode_together(values: Sequence[JSON]) -> list[bytes] | None:
+    """Return the texts of `encode_item` for values that msgpack has decoded, with keys that are
+    strs or bytes, and without an ExtType. Return None unless one call certainly gives them.
+
+    A string between two values divides their text again. A value that has the same string in a list
+    makes more parts. This saves the 1.2 us that each call takes besides the encoding.
+    """
+    items: list[JSON] = [_SEPARATOR] * (2 * len(values) - 1)
+    items[::2] = values
+    try:
+        text = _encode(items)[1:-1].encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        if not is_raised_by_call(error, *CODEC):
+            raise
+        return None
+    texts = text.split(_DIVIDER)
+    # A quote inside a string has a backslash before it. Bytes and dollar keys are objects whose
+    # first key begins with `$`. A value that nests too deep has more than `NESTING_MAX` brackets.
+    if len(texts) != len(values) or (b"$" in text and b'{"$' in text):  # one byte is found sooner
+        return None
+    for part in texts:
+        if len(part) > NESTING_MAX and part.count(b"[") + part.count(b"{") > NESTING_MAX:
+            return None
+    return texts
 
 
 def escaped(item: JSON, index: int) -> JSON:

@@ -25,19 +25,18 @@ from operator import lt
 from typing import Any
 
 from journal._format.checkpoint import decode_item
-from journal._format.items import EncodedItems, encode_item
+from journal._format.items import EncodedItems
 from journal._format.record import PackedRecord, pack_flat
 from journal._format.restored import mark_of
 from journal._mutex import is_raised_by_call
 from journal._state.state_machine import LoadsLines
+from journal._tables.checkpoint_lines import encoded_lines
 from journal._tables.chunked_map import Chunk, ChunkedMap, Stored
 from journal._tables.columns import columns_of
 from journal._tables.expiry import (
     HEAD,
-    HEAD_BYTES,
     MARK_BYTE,
     ExpiryIndex,
-    expiry_of,
     head_of,
     with_expiry,
 )
@@ -45,14 +44,10 @@ from journal._tables.keys import decode_key, encode_key, encode_loaded
 from journal._tables.pieces import (
     DROP,
     PIECE,
-    PIECE_BYTES_MAX,
-    Pieces,
     Uploads,
     check_piece,
-    split,
-    upload_lines,
 )
-from journal._tables.values import check_stored, json_text, pack_value, stored_texts
+from journal._tables.values import check_stored, pack_value, stored_texts
 from journal.errors import RecordError
 
 APPLICATION = "journal.tables/1"
@@ -61,8 +56,6 @@ NAME_BYTES_MAX = 255
 # A line of a checkpoint has at most 64 MiB. JSON takes six bytes for a NUL, and a value in its
 # line may take six times `PIECE_BYTES_MAX`.
 KEY_BYTES_MAX = 8 << 20
-_LINES_AT_ONCE = 32  # of a checkpoint; encoding them takes some 100 us
-_BYTES_AT_ONCE = 1 << 16
 _REPLACED_MAX = 64  # more gather only in a replay or between two writers, where nobody waits
 # Inside a JSON string a quote has a backslash before it, so the first `,"value":` ends the key. The
 # part before the value is atomic: otherwise a forged line with many of these takes hours. A name of
@@ -216,7 +209,7 @@ class TablesMachine(LoadsLines):
     def freeze(self) -> Iterator[EncodedItems]:
         """Return a snapshot of the rows of all tables, as lines of a checkpoint."""
         tables = [(name, table.chunks_between()) for name, table in self.tables.items()]
-        return _encoded(self.uploads.freeze(), tables)
+        return encoded_lines(self.uploads.freeze(), tables)
 
     def _loaded_value(self, item: Any, expires_at_ms: int | None) -> Stored:
         """Return the stored value of a row's item."""
@@ -321,68 +314,3 @@ def record_of(
 ) -> PackedRecord:
     """Return the record of a transaction's writes, as `pack` packs it."""
     return pack([ROWS, *map(list, writes)])
-
-
-def _encoded(
-    uploads: list[tuple[bytes, Pieces]], tables: list[tuple[str, list[Chunk]]]
-) -> Iterator[EncodedItems]:
-    """Yield the lines of a checkpoint, several at a time."""
-    lines: list[bytes] = []
-    size = 0
-    for line in _lines(uploads, tables):
-        # One line may be as long as a checkpoint takes, so a long one has no others beside it.
-        if lines and (len(lines) == _LINES_AT_ONCE or size + len(line) > _BYTES_AT_ONCE):
-            yield EncodedItems(b",\n".join(lines), len(lines))
-            lines, size = [], 0
-        lines.append(line)
-        size += len(line)
-    if lines:
-        yield EncodedItems(b",\n".join(lines), len(lines))
-
-
-def _lines(
-    uploads: list[tuple[bytes, Pieces]], tables: list[tuple[str, list[Chunk]]]
-) -> Iterator[bytes]:
-    yield from upload_lines(uploads)
-    for name, chunks in tables:
-        head = b'{"table":' + encode_item(name, 0) + b',"key":'
-        for keys, values in chunks:
-            for key, value in zip(keys, values, strict=True):
-                if type(value) is bytes and len(value) <= PIECE_BYTES_MAX:
-                    yield _line(head, key, value)
-                else:
-                    yield from _large_lines(head, key, value)
-
-
-def _line(head: bytes, key: bytes, stored: bytes) -> bytes:
-    head += _key_text(key)
-    if stored[0] == MARK_BYTE and (expires_at_ms := expiry_of(stored)) is not None:
-        head += b',"expires_at_ms":%d' % expires_at_ms
-        stored = stored[HEAD_BYTES:]
-    text = json_text(stored)
-    if text is not None:
-        return b'%b,"value":%b}' % (head, text)
-    return b'%b,"packed":%b}' % (head, encode_item(stored, 0))
-
-
-def _large_lines(head: bytes, key: bytes, stored: Stored) -> Iterator[bytes]:
-    """Yield a line for each piece of a value, and the row's line.
-
-    A value that is stored as JSON text came from one line, so it fits in one line again.
-    """
-    expires_at_ms = expiry_of(stored)
-    if type(stored) is bytes:
-        if stored[0 if expires_at_ms is None else HEAD_BYTES] == MARK_BYTE:
-            yield _line(head, key, stored)
-            return
-        stored = split(stored)
-    pieces = stored if expires_at_ms is None else stored[1:]
-    for piece in pieces:
-        yield b'{"piece":%b}' % encode_item(piece, 0)
-    time_text = b"" if expires_at_ms is None else b',"expires_at_ms":%d' % expires_at_ms
-    yield b'%b%b%b,"pieces":%d}' % (head, _key_text(key), time_text, len(pieces))
-
-
-def _key_text(key: bytes) -> bytes:
-    decoded = decode_key(key)
-    return encode_item(list(decoded) if type(decoded) is tuple else decoded, 0)

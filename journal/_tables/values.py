@@ -9,17 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from struct import Struct
-from typing import Any
+from typing import Any, NoReturn
 
 from msgpack import unpackb
 
 from journal._format.checkpoint import VERSION
-from journal._format.items import CODEC, decoder, encode_item
+from journal._format.items import CODEC, decoder, encode_item, encode_together
 from journal._format.record import pack_undecoded, raise_unreadable
 from journal._format.wrong_place import wrong_place
 from journal._mutex import is_raised_by_call
 from journal._tables.chunked_map import Stored
-from journal._tables.expiry import HEAD_BYTES, MARK_BYTE, expiry_of, head_of, to_ms, with_expiry
+from journal._tables.expiry import (
+    HEAD,
+    HEAD_BYTES,
+    MARK_BYTE,
+    expiry_of,
+    head_of,
+    to_ms,
+    with_expiry,
+)
 from journal.errors import CheckpointItemError, RecordError
 
 VALUE_BYTES_MAX = 1 << 28
@@ -109,6 +117,38 @@ def check_stored(stored: Stored) -> None:
 def stored_texts(texts: list[bytes]) -> list[bytes]:
     """Return the stored forms of values from their JSON texts in a checkpoint."""
     return [_TEXT + text for text in texts]
+
+
+def json_texts(values: Sequence[Stored]) -> list[bytes] | None:
+    """Return the JSON texts of stored values of rows that never expire, encoded together.
+
+    Return None for any others, and if they have to be encoded one at a time.
+    """
+    if set(map(type, values)) != {bytes} or sum(map(len, values)) > _BYTES_AT_ONCE:
+        return None
+    whole: Sequence[Any] = values
+    packed = [value for value in whole if value[0] != MARK_BYTE]
+    if len(packed) < len(whole) and any(value[:2] == HEAD for value in whole):
+        return None
+    texts = _encoded_together(packed) if packed else []
+    if texts is None or len(packed) == len(whole):
+        return texts
+    encoded = iter(texts)
+    return [value[1:] if value[0] == MARK_BYTE else next(encoded) for value in whole]
+
+
+def _encoded_together(packed: list[bytes]) -> list[bytes] | None:
+    whole = b"".join((_array_32(_ARRAY_32, len(packed)), *packed))
+    try:  # JSON has no keys but strs, and would take an ExtType for a list
+        return encode_together(unpackb(whole, ext_hook=_refuse_extension))
+    except Exception as error:
+        if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack", *CODEC):
+            raise
+        return None
+
+
+def _refuse_extension(code: int, data: bytes) -> NoReturn:
+    raise ValueError(f"JSON has no type for an extension of code {code}")
 
 
 def json_text(stored: bytes) -> bytes | None:

@@ -50,7 +50,7 @@ PIECES = (
     ),
     Weakening(
         "checkpoint_without_unpublished_pieces",
-        MACHINE,
+        "journal/_tables/checkpoint_lines.py",
         "    yield from upload_lines(uploads)\n",
         "",
         LARGE,

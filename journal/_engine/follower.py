@@ -47,9 +47,9 @@ def follow(
     """Follow a mirror into the directory `path`, which is made if it is missing. Claims nothing.
 
     Returns once the directory has everything that the mirror has. From then on, the follower asks
-    for more every `poll_s` seconds, in a thread of its own. Readers on this machine, such as
-    JournalReader, `Tables.read` and `read_fleet`, see the directory as that of a live writer, and
-    no writer can open it before the follower is closed.
+    for more every `poll_s` seconds, or more often where that costs less, in a thread of its own.
+    Readers on this machine, such as JournalReader, `Tables.read` and `read_fleet`, see the
+    directory as that of a live writer, and no writer can open it before the follower is closed.
 
     `mirror`: the address, or Mirror(...) for another `open_timeout_s`. It may be that of a journal
     which is still to be made. `path`: a new directory, one that followed before, or that of a

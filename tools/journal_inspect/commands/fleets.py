@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from _journal_console.refs import AmbiguousPrefixError, by_prefix
 
-from journal import CompactedError, FormatVersionError, JournalError, JournalReader
+from journal import CompactedError, FormatVersionError, JournalError
 from journal_inspect.commands import moments
 from journal_inspect.commands.moments import Time
+from journal_inspect.commands.reading import open_reader
 from journal_inspect.diagnosis.log_end import find_end, is_large
 from journal_inspect.exits import NothingFoundError, RefusedError
 from journal_inspect.rendering.entries import is_managers
@@ -86,7 +87,7 @@ def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFo
 
 def describe_states(path: str) -> str:
     """Describe as of which LSNs the fleet can be shown, with a command to show it."""
-    with JournalReader.open(path) as reader:
+    with open_reader(path) as reader:
         first_lsn, last_lsn = reader.first_state_lsn, reader.last_lsn
         if not last_lsn:
             return "the journal holds no entry"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from _journal_console.exits import FINE
 from _journal_console.text import count_of, put_lines, table
 
-from journal import JournalReader
 from journal_inspect.commands.changes import changed_fields, describe_changes
 from journal_inspect.commands.fleets import (
     Moment,
@@ -17,6 +16,7 @@ from journal_inspect.commands.fleets import (
     get_agent,
     open_fleet,
 )
+from journal_inspect.commands.reading import open_reader
 from journal_inspect.exits import NothingFoundError
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, put_objects, versioned
@@ -37,7 +37,7 @@ def show_history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> 
         agent_id = get_agent(path, open_fleet(path, renderer, at), ref, at).agent_id
         changes = _changes(path, agent_id, lsn)
     if lsn is not None:
-        with JournalReader.open(path) as reader:
+        with open_reader(path) as reader:
             check_end(path, lsn, reader.last_lsn)
     if not changes:
         raise NothingFoundError(f"{path}: no change of {ref!r} is kept")

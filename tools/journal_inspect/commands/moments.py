@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from journal import CorruptionError, JournalReader
+from journal_inspect.commands.reading import open_reader
 from journal_inspect.exits import NothingFoundError
 from journal_inspect.rendering.renderer import Renderer
 
@@ -78,7 +79,7 @@ def find_lsn(
     """
     if isinstance(at, int):
         return at
-    with JournalReader.open(path) as reader:
+    with open_reader(path) as reader:
         lsn, first_lsn = (
             lsn_at(reader, at.unix_ns(utc=renderer.utc)),
             min(reader.first_lsns, default=1),

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from journal_inspect.commands.reading import MEMORY_MAX_MIN
+
 if TYPE_CHECKING:
-    from journal import JournalReader, Key
+    from journal import Key
     from journal_inspect.commands.moments import Time
 
     _ParamType = click.ParamType[Any]
@@ -25,7 +27,6 @@ else:
 
 Verb = Callable[..., int]
 LSN = click.IntRange(min=1)
-MEMORY_MAX_MIN = 1 << 25
 
 
 class _Parsed(_ParamType):
@@ -256,10 +257,3 @@ def lsn_range(*, times: bool = True) -> Callable[[Verb], Verb]:
 def check_range(from_lsn: int | None, to_lsn: int | None) -> None:
     if from_lsn and to_lsn and from_lsn > to_lsn:
         raise click.UsageError(f"--from-lsn {from_lsn} is after --to-lsn {to_lsn}")
-
-
-def open_reader(path: str, memory_max: int = MEMORY_MAX_MIN) -> JournalReader:
-    """Return a reader that makes the objects of a record only if they take little memory."""
-    from journal import JournalReader
-
-    return JournalReader.open(path, memory_max_bytes=memory_max)

@@ -15,13 +15,13 @@ from journal import (
     TABLES_APPLICATION_PREFIX,
     Journal,
     JournalError,
-    JournalReader,
     Options,
     PutBackReport,
     StateMachine,
     Tables,
     put_back,
 )
+from journal_inspect.commands.reading import open_reader
 from journal_inspect.diagnosis import damage
 from journal_inspect.exits import RefusedError
 from journal_inspect.rendering.entries import is_managers
@@ -49,7 +49,7 @@ def owner_of(path: str, *, as_is: bool) -> Owner:
             f"{path}: the journal has a mirror, which has the records that were durable; restore "
             f"it: {command('restore', 'URL', 'DIRECTORY')}"
         )
-    with JournalReader.open(path) as reader:
+    with open_reader(path) as reader:
         application = reader.application or ""
         if is_managers(reader):
             from manager import APPLICATION_PREFIX, fleet_machine
@@ -68,7 +68,7 @@ def owner_of(path: str, *, as_is: bool) -> Owner:
 
 def pending(path: str, save_to: str | None) -> list[PutBackReport]:
     """Return the salvages of the journal that were not appended to it again, oldest first."""
-    with JournalReader.open(path) as reader:
+    with open_reader(path) as reader:
         journal_id = reader.journal_id
     journal = Path(os.path.realpath(path))
     place = Path(save_to) if save_to is not None else journal.parent

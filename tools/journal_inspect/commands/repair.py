@@ -24,6 +24,7 @@ from journal import (
 )
 from journal_inspect.commands import putting_back
 from journal_inspect.commands.next_steps import advice_on, describe_copies
+from journal_inspect.commands.reading import open_reader
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, Loss, joined, read_after_damage
 from journal_inspect.diagnosis.retention import describe_kept
@@ -61,7 +62,7 @@ def show_repair(
         if os.path.commonpath([journal, os.path.realpath(save_to)]) == journal:
             raise click.UsageError(f"--save-to {save_to} lies inside the journal; give another one")
     report = _planned(path, cut_at, save_to, salvage=salvage)
-    with JournalReader.open(path) as reader:
+    with open_reader(path) as reader:
         preview = damage.preview_of(reader) if report.problem else None
         after_damage = read_after_damage(reader, report.last_lsn, preview)
         names = _names(reader, report.last_lsn) if after_damage.losses else {}
@@ -107,7 +108,7 @@ def _planned(path: str, cut_at: int | None, save_to: str | None, *, salvage: boo
         # A dry run first, so that the losses are known before files are removed.
         return repair(path, cut_at=cut_at, salvage=salvage, save_to=save_to)
     except CompactedError as error:  # `cut_at` is before the first LSN at which a cut is possible
-        with JournalReader.open(path) as reader:
+        with open_reader(path) as reader:
             first_lsn = reader.first_state_lsn
             raise NothingFoundError(
                 f"{path}: --cut-at {cut_at} is before what is kept; {describe_kept(reader)}, and "

@@ -12,8 +12,8 @@ from typing import IO
 from _journal_console.exits import FINE
 from _journal_console.text import count_of
 
-from journal import JournalReader
 from journal_inspect.commands.fleets import Moment, open_fleet
+from journal_inspect.commands.reading import open_reader
 from journal_inspect.exits import RefusedError
 from journal_inspect.rendering.messages import say
 from journal_inspect.rendering.objects import JSON, plain, put_objects, versioned
@@ -47,7 +47,7 @@ def write_state(path: str, renderer: Renderer, out: str, at: Moment | None) -> i
     The lines go to the new file `out`, or to stdout if that is "-". The first one describes the
     state, the others are its items as in a checkpoint. Return the exit code.
     """
-    with JournalReader.open(path) as reader:
+    with open_reader(path) as reader:
         at = reader.last_lsn if at is None else at
     fleet = open_fleet(path, renderer, at)
     agents = fleet.agents(include_archived=True)

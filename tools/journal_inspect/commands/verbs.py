@@ -15,9 +15,9 @@ from journal_inspect.commands.options import (
     check_range,
     complete_agent,
     lsn_range,
-    open_reader,
     verb,
 )
+from journal_inspect.commands.reading import open_reader
 
 if TYPE_CHECKING:
     from journal_inspect.commands.log import Wanted

@@ -37,7 +37,7 @@ def test_a_task_waits_for_others(tmp_path: Path) -> None:
     lines = [
         line("c", "echo c >>ran", after=["a", "b"]),
         line("d", "echo d >>ran", after=["c", "c"]),
-        line("a", "sleep 0.1; echo a >>ran"),
+        line("a", "until test -e ran; do sleep 0.01; done; echo a >>ran"),
         line("b", "echo b >>ran"),
     ]
     assert run(tmp_path, *lines).exit_code == 0

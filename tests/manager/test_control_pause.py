@@ -146,7 +146,7 @@ def test_a_retried_task_runs_in_the_run(tmp_path: Path) -> None:
         assert [reply["status"] for reply in replies] == ["queued", "queued"]
         with pytest.raises(RefusedError, match="only one that has ended"):
             ask(tmp_path, "retry", ref="late")
-        ask(tmp_path, "wait", ref="flaky")
+        ask(tmp_path, "wait", ref="next")
         (tmp_path / "go").touch()
 
     lines = (

@@ -114,10 +114,9 @@ def _run(row: Row | None, lsn: int, record: Record) -> Row:
 def _lease(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     before = new[LEASE]
-    new[STATUS] = "running"
-    new[REASON] = new[NEEDS_INPUT] = None
+    new[REASON], new[NEEDS_INPUT], new[STATUS] = None, None, "running"
     _, _, new[STARTED_AT_MS], new[BOOT_ID], worker, epoch = record
-    new[STARTS] += 1
+    new[STARTS] = row[STARTS] + 1 if row else 1
     lost = 0 if before is None else before["lost"]
     new[LEASE] = {"worker": worker, "epoch": epoch, "lsn": lsn, "sequence": 0, "lost": lost}
     return tuple(new)

@@ -25,13 +25,17 @@ class _Report:
 class Outbox:
     """The reports of one lease. They end with the lease."""
 
-    def __init__(self, courier: Courier, lease: Lease, on_over: Callable[[], None]) -> None:
+    def __init__(
+        self, courier: Courier, lease: Lease, on_over: Callable[[], None], *, sequence: int = 0
+    ) -> None:
         """Prepare an outbox. `on_over` is called once the manager says that the lease is over."""
         self._courier = courier
         self._lease = lease
         self._on_over = on_over
         self._waiting: deque[_Report] = deque()
-        self._sequence = 0
+        self.sequence = sequence
+        """The number of the newest report."""
+
         self._is_over = False
         self._sender: asyncio.Task[None] | None = None
 
@@ -46,8 +50,8 @@ class Outbox:
         if self._is_over:
             answered.set_result({"outcome": "over"})
             return answered
-        self._sequence += 1
-        self._waiting.append(_Report(self._sequence, kind, body, answered))
+        self.sequence += 1
+        self._waiting.append(_Report(self.sequence, kind, body, answered))
         if kind == "progress":
             self._drop_old_progress()
         if self._sender is None:

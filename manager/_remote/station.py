@@ -17,7 +17,7 @@ from manager._remote.courier import Courier
 from manager._remote.messages import Body, Lease, MessageError
 from manager._remote.outbox import Outbox
 from manager._remote.reports import RESULT_FIELDS
-from manager.agent import Agent
+from manager._remote.spool import Spool
 from manager.errors import DispatchError
 from manager.result import AgentResult
 from manager.values import json_value, optional_text, tail
@@ -28,6 +28,7 @@ ORPHAN_S = 600.0
 _log = logging.getLogger("manager")
 _WAIT_S = 5.0  # for agents, in one request
 _PAUSE_S = 0.5
+_WAITING_MAX = 1000  # results that wait to be recorded
 _WITHDRAW_S = 1.0  # for the end of the request that waits for agents
 _HAND_BACK_S = 15.0  # for the last reports of a worker that ends
 _OVERHEAD_BYTES = 4096  # of a report, beside its texts and its checkpoint
@@ -40,9 +41,9 @@ Runner = Callable[[RemoteContext], Awaitable[AgentResult | str | None]]
 class _Run:
     """An agent that runs here, or whose last report was not recorded yet."""
 
-    def __init__(self, agent: Agent, lease: Lease, options: Body) -> None:
+    def __init__(self, lease: Lease, context: RemoteContext | None) -> None:
         self.lease = lease
-        self.context = RemoteContext(agent, options)
+        self.context = context  # None: only its result is left, from an earlier process
         self.outbox: Outbox
         self.task: asyncio.Task[None] | None = None
         self.is_running = True
@@ -58,12 +59,14 @@ class Station:
         slots: int,
         *,
         orphan_s: float = ORPHAN_S,
+        spool: Spool | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runners = runners
         self._queues = [*queues]
         self._slots = slots
         self._orphan_s = orphan_s
+        self._spool = spool
         self._clock_s = clock_s
         self._runs: dict[Lease, _Run] = {}
         self._changed = asyncio.Event()
@@ -81,6 +84,7 @@ class Station:
         Raise DispatchError if the manager speaks another version of the protocol.
         """
         self._courier = courier
+        self._report_kept()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._fetch())
@@ -103,7 +107,7 @@ class Station:
         while True:
             if not await self._confirm():
                 await asyncio.sleep(_PAUSE_S)
-            elif (free := self._slots - self._running()) <= 0:
+            elif (free := self._free()) <= 0:
                 self._changed.clear()
                 await self._changed.wait()
             else:
@@ -134,17 +138,27 @@ class Station:
                     raise MessageError(f"an agent of the unknown type {agent.agent_type!r:.80}")
                 if lease not in self._runs:
                     options = grant.get("options")
-                    self._take(_Run(agent, lease, options if type(options) is dict else {}))
+                    context = RemoteContext(agent, options if type(options) is dict else {})
+                    self._take(_Run(lease, context))
         except (MessageError, AttributeError) as error:
             _log.warning("an answer of the manager has %s", error)
             return False
         return True
 
-    def _take(self, run: _Run) -> None:
-        run.outbox = run.context._outbox = Outbox(
-            self._courier, run.lease, lambda: self._note_over(run)
+    def _take(self, run: _Run, *, sequence: int = 0) -> None:
+        run.outbox = Outbox(
+            self._courier, run.lease, lambda: self._note_over(run), sequence=sequence
         )
+        if run.context is not None:
+            run.context._outbox = run.outbox
         self._runs[run.lease] = run
+
+    def _report_kept(self) -> None:
+        """Report the results that an earlier process of this worker has left."""
+        for lease, sequence, body in self._spool or ():
+            run = _Run(lease, None)
+            self._take(run, sequence=sequence - 1)
+            run.task = asyncio.create_task(self._post(run, body))
 
     async def _confirm(self) -> bool:
         """Start the agents that have come. Return False if the manager does not answer.
@@ -170,14 +184,23 @@ class Station:
         await self._report(run, await self._result(run))
 
     async def _report(self, run: _Run, result: AgentResult) -> None:
+        await self._post(run, _result_body(result, self._courier.message_bytes_max))
+
+    async def _post(self, run: _Run, body: Body) -> None:
         run.is_running = False
         self._changed.set()
-        answered = run.outbox.post("result", _result_body(result, self._courier.message_bytes_max))
+        answered = run.outbox.post("result", body)
         with suppress(asyncio.CancelledError):
+            if self._spool is not None:
+                await self._spool.put(run.lease, run.outbox.sequence, body)
             await answered
+            if self._spool is not None:
+                self._spool.drop(run.lease)
             self._runs.pop(run.lease, None)
+            self._changed.set()
 
     async def _result(self, run: _Run) -> AgentResult:
+        assert run.context is not None
         try:
             result = await self._runners[run.context.agent.agent_type](run.context)
             return result if isinstance(result, AgentResult) else AgentResult(result)
@@ -193,10 +216,15 @@ class Station:
 
     def _note_over(self, run: _Run) -> None:
         """Let an agent whose lease is over stop. Its slot is free once it has returned."""
-        run.context.cancelled.set()
+        if run.context is not None:
+            run.context.cancelled.set()
         if run.task is None or not run.is_running:
             self._runs.pop(run.lease, None)
             self._changed.set()
+
+    def _free(self) -> int:
+        """Return how many agents may come. None may while too many results wait."""
+        return min(self._slots - self._running(), self._slots + _WAITING_MAX - len(self._runs))
 
     def _running(self) -> int:
         return sum(run.is_running for run in self._runs.values())

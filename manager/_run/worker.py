@@ -16,6 +16,7 @@ from manager._remote.address import Address
 from manager._remote.context import RemoteContext
 from manager._remote.link import NatsLink
 from manager._remote.serving import machine_name, run_station
+from manager._remote.spool import Spool
 from manager._remote.station import ORPHAN_S, Station
 from manager._run.execution import Executor, Stop
 from manager._run.options import OUTPUT_BYTES_MAX, RunOptions
@@ -81,18 +82,28 @@ def run_worker(options: WorkerOptions) -> int:
         stack.enter_context(_lock(os.path.join(state, "WORKER")))
         outputs = stack.enter_context(closing(OutputDirectory.open(state, write=True)))
         guard.lock(os.path.join(state, "LOCK"))
+        spool = stack.enter_context(closing(Spool.open(os.path.join(state, "results"))))
         run_options = RunOptions(jobs=options.slots, output_bytes_max=options.output_bytes_max)
         workspace = os.path.realpath(options.directory)
         executor = Executor(workspace, guard, outputs, None, run_options, tasks=_TAILS)
-        return asyncio.run(_run(options, address, worker, executor, signals))
+        return asyncio.run(_run(options, address, worker, executor, spool, signals))
 
 
 async def _run(
-    options: WorkerOptions, address: Address, worker: str, executor: Executor, signals: StopSignals
+    options: WorkerOptions,
+    address: Address,
+    worker: str,
+    executor: Executor,
+    spool: Spool,
+    signals: StopSignals,
 ) -> int:
     commands = _Commands(executor)
     station = Station(
-        {AGENT_TYPE: commands.run}, options.queues, options.slots, orphan_s=options.orphan_s
+        {AGENT_TYPE: commands.run},
+        options.queues,
+        options.slots,
+        orphan_s=options.orphan_s,
+        spool=spool,
     )
     link = await NatsLink.connect(
         address,

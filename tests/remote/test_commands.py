@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from journal import Tables
 from manager._cli.cli import run_cli
 from manager._run.report import RunReport
 from manager._run.worker import STATE_DIR
 from tests.installed import import_package
 from tests.manager.runner_support import agents, only, run, watchdog
+from tests.support import until
 
 import_package("nats")
 __all__ = ["watchdog"]
@@ -134,6 +136,27 @@ def test_a_signal_ends_the_run_and_not_its_commands(
     assert (only(report).result, only(report).starts) == ("second", 2)
     assert only(report).lease is not None
     assert first.wait() == 128 + signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_a_result_outlives_its_worker(start: Start, workspace: Path, fleet_url: str) -> None:
+    """A result that no manager has heard is reported by the next worker in the same directory."""
+    first = start("w")
+    command = "while [ ! -e go ]; do sleep 0.01; done; cat go"
+    run(workspace, command, on=fleet_url, tell=stop_when_running)
+    (workspace.parent / "w" / "go").write_text("kept")
+    spool = workspace.parent / "w" / STATE_DIR / "results"
+
+    def is_kept() -> bool:
+        view = Tables.read(str(spool))
+        return any(len(view.table(name)) for name in view.names())
+
+    until(is_kept, "a result in the spool")
+    first.kill()
+    first.wait()
+    start("w")
+    report = run(workspace, command, on=fleet_url)
+    assert (only(report).result, only(report).starts) == ("kept", 1)
 
 
 def test_a_run_without_workers_takes_its_tasks_back(

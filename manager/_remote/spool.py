@@ -1,0 +1,56 @@
+"""Spool: the results that a manager has not recorded yet, in a directory of the worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from journal import DurableDict, JournalError
+from manager._remote.messages import Body, Lease
+from manager.leasing import Token
+
+_log = logging.getLogger("manager")
+
+
+class Spool:
+    """The results that wait to be recorded. They survive the worker's process.
+
+    If the disk takes no more, a result waits in memory only.
+    """
+
+    def __init__(self, kept: DurableDict) -> None:
+        self._kept = kept
+
+    @classmethod
+    def open(cls, path: str) -> Spool:
+        """Open the spool in the directory `path`. Raise what DurableDict.open raises."""
+        return cls(DurableDict.open(path))
+
+    def __iter__(self) -> Iterator[tuple[Lease, int, Body]]:
+        for key, (sequence, body) in self._kept.items():
+            assert isinstance(key, tuple)
+            agent_id, epoch, lsn = key
+            yield Lease(str(agent_id), Token(int(epoch), int(lsn))), sequence, body
+
+    async def put(self, lease: Lease, sequence: int, body: Body) -> None:
+        """Keep a result and the number of its report."""
+        try:
+            self._kept[_key(lease)] = [sequence, body]
+            await self._kept.durable()
+        except (JournalError, OSError) as error:
+            _log.warning("a result of %s is kept in memory only: %s", lease.agent_id, error)
+
+    def drop(self, lease: Lease) -> None:
+        """Forget a result, because the manager has recorded it or does not want it."""
+        try:
+            self._kept.pop(_key(lease), None)
+        except (JournalError, OSError) as error:  # it is reported again, and changes nothing
+            _log.warning("a recorded result of %s is kept: %s", lease.agent_id, error)
+
+    def close(self) -> None:
+        """Close the directory."""
+        self._kept.close()
+
+
+def _key(lease: Lease) -> tuple[str, int, int]:
+    return lease.agent_id, *lease.token

@@ -59,7 +59,7 @@ def nested(levels: int) -> Any:
 
 @given(keys=st.lists(KEYS, min_size=8, unique=True), values=st.lists(STORED, max_size=8))
 @settings(max_examples=examples(50))
-@example(keys=["a", "b"], values=[pack_value([RS]), pack_value(1)])
+@example(keys=["a", "b"], values=[pack_value([0, RS, 0]), pack_value(1)])
 @example(keys=[RS, (RS, "b")], values=[pack_value(RS), pack_value(RS)])
 @example(keys=["a", "b"], values=[pack_value(nested(500)), pack_value(nested(400))])
 @example(keys=["a", "b"], values=[pack_value(nested(501)), pack_value(1)])

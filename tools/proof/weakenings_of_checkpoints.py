@@ -31,17 +31,10 @@ ALL_OF = (
         TOGETHER,
     ),
     Weakening(
-        "extension_is_written_as_a_list",
-        "journal/_tables/values.py",
-        "unpackb(whole, ext_hook=_refuse_extension)",
-        "unpackb(whole)",
-        TOGETHER,
-    ),
-    Weakening(
         "int_keys_are_written_as_strs",
         "journal/_tables/values.py",
-        "unpackb(whole, ext_hook=_refuse_extension)",
-        "unpackb(whole, ext_hook=_refuse_extension, strict_map_key=False)",
+        "unpackb(whole))",
+        "unpackb(whole, strict_map_key=False))",
         TOGETHER,
     ),
     Weakening(

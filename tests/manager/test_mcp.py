@@ -70,7 +70,7 @@ def test_a_client_on_stdio_controls_a_fleet_while_its_writer_lives(tmp_path: Pat
         assert (await call(connected, "retry", ref="b"))["status"] == "queued"
         assert await call(connected, "resume") == {"paused": False}
         assert await call(connected, "prune", ref="a") == {"pruned": 1}
-        assert "no agent has the id or name 'a'" in await call(connected, "cancel", ref="a")
+        assert "no agent 'a'; agents: 1" in await call(connected, "cancel", ref="a")
 
     async def main() -> None:
         args = ["-P", "-m", "manager", "mcp", "--workspace", str(tmp_path)]
@@ -108,7 +108,7 @@ def test_a_client_reads_without_a_writer(tmp_path: Path) -> None:
             history = await call(connected, "history", ref="a", limit=2)
             kinds = [change["kind"] for change in history["changes"]]
             assert (kinds, history["total"]) == (["start", "interrupt"], 3)
-            assert "no agent has the id or name" in await call(connected, "show", ref="nobody")
+            assert "no agent 'nobody'; agents: 1" in await call(connected, "show", ref="nobody")
 
     asyncio.run(main())
 

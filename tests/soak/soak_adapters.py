@@ -16,13 +16,13 @@ import asyncio
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -217,11 +217,16 @@ def _acknowledge(name: str, number: int) -> None:
 # --- the parent ---
 
 
-def started(path: Path, *, runs: bool = True) -> subprocess.Popen[bytes]:
-    """Start a child."""
+@contextmanager
+def started(path: Path, *, runs: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a child, and yield it until the block ends."""
     command = [sys.executable, "-m", "tests.soak.soak_adapters", "--child", str(path)]
     command += [] if runs else ["--reports-only"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def check_report(child: subprocess.Popen[bytes], acknowledged: Numbers) -> None:
@@ -248,20 +253,19 @@ def soak(kills: int, seed: int) -> int:
     with tempfile.TemporaryDirectory(prefix="soak-adapters-") as name:
         path = Path(name) / "journal"
         for kill in range(1, kills + 1):
-            child = started(path)
-            assert child.stdout is not None
-            check_report(child, acknowledged)
-            time.sleep(generator.uniform(0, RUN_S))
-            child.send_signal(signal.SIGKILL)
-            for writer, number in acknowledgements(child.stdout):
-                acknowledged[writer] = number
-                count += 1
-            child.wait(TIMEOUT_S)
+            with started(path) as child:
+                assert child.stdout is not None
+                check_report(child, acknowledged)
+                time.sleep(generator.uniform(0, RUN_S))
+                child.kill()
+                for writer, number in acknowledgements(child.stdout):
+                    acknowledged[writer] = number
+                    count += 1
             if kill % 10 == 0:
                 print(f"{kill} kills, {count:,} acknowledged writes, none lost", flush=True)
-        child = started(path, runs=False)
-        check_report(child, acknowledged)
-        assert child.wait(TIMEOUT_S) == 0
+        with started(path, runs=False) as child:
+            check_report(child, acknowledged)
+            assert child.wait(TIMEOUT_S) == 0
     return count
 
 

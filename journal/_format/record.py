@@ -343,31 +343,32 @@ def _check_large_span(payload: memoryview, count: int) -> None:
     """Raise ValueError unless `payload` holds `count` records. Makes the objects of at most
     LARGE_BYTES at a time."""
     begin = checked = 0
-    try:
-        while checked < count and begin < len(payload):
-            rest = payload[begin:]
-            whole, size = _whole_records(rest[:LARGE_BYTES], len(payload), count - checked)
-            if not whole:  # the record is large, or cut short
-                whole, size = 1, walk_large(rest)[0]
-            checked += whole
-            begin += size
-    except MemoryError:
-        raise
-    except Exception as error:
-        if type(error) is ValueError and str(error).startswith("a record"):
-            raise
-        _refuse_payload(error)
+    while checked < count and begin < len(payload):
+        rest = payload[begin:]
+        whole, size = _whole_records(rest[:LARGE_BYTES], len(payload), count - checked)
+        if not whole:  # the record is large, or cut short
+            whole, size = 1, walk_large(rest)[0]
+        checked += whole
+        begin += size
     if checked < count or begin != len(payload):
         raise ValueError(f"its first {begin} bytes hold {checked} of {count} records")
 
 
 def _whole_records(data: memoryview, length_max: int, count_max: int) -> tuple[int, int]:
     """Return the number of whole records at the beginning of `data`, at most `count_max`, and their
-    size. `length_max` bounds the lengths in them. Raises what the unpacker raises."""
-    whole = len(list(islice(feed(data, length_max), count_max)))
-    unpacker = feed(data, length_max)
-    deque(islice(unpacker, whole), maxlen=0)
-    return whole, unpacker.tell()
+    size. `length_max` bounds the lengths in them. Raises ValueError if one does not unpack."""
+    try:
+        feed(data, length_max).skip()  # makes no objects
+        whole = len(list(islice(feed(data, length_max), count_max)))
+        unpacker = feed(data, length_max)
+        deque(islice(unpacker, whole), maxlen=0)
+        return whole, unpacker.tell()
+    except msgpack.OutOfData:  # of the first record
+        return 0, 0
+    except MemoryError:  # it proves nothing about these bytes
+        raise
+    except Exception as error:
+        _refuse_payload(error)
 
 
 def _spans_hold(data: bytes, spans: list[Span]) -> bool:

@@ -157,7 +157,9 @@ class Dispatcher(AsyncHandle):
         self._error: Exception | None = None
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._is_open = threading.Event()
+        self._has_begun = False
+        self._beginning = threading.Lock()  # held until `_has_begun`, or the end
+        self._beginning.acquire()
         self._thread = threading.Thread(target=self._run, name="manager-dispatcher", daemon=True)
 
     @classmethod
@@ -262,7 +264,8 @@ class Dispatcher(AsyncHandle):
         """Start the thread, and wait until it serves. Raise what prevents that."""
         self._connect = connect
         self._thread.start()
-        self._is_open.wait()
+        with self._beginning:
+            pass
         if self._error is not None:
             self._thread.join()
             raise self._error
@@ -273,19 +276,24 @@ class Dispatcher(AsyncHandle):
                 runner.run(self._main())
         except Exception as error:
             self._error = error
-            if self._is_open.is_set():
+            if self._has_begun:
                 _log.error("the dispatcher has ended: %s", error)
         finally:
-            self._is_open.set()
+            self._let_begin()
             with suppress(RuntimeError):  # the event loop of the caller has ended
                 self._on_end()
+
+    def _let_begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._beginning.release()
 
     async def _main(self) -> None:
         link = await self._connect()
         try:
             self._desk = self._make_desk(link)
             serving = Serving(self._desk, link, self._address.fleet, self._manager)
-            work = asyncio.create_task(serving.run(self._is_open.set))
+            work = asyncio.create_task(serving.run(self._let_begin))
             stop = asyncio.create_task(self._stop.wait())
             await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
             stop.cancel()

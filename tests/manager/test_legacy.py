@@ -192,8 +192,8 @@ def test_the_command_line_prints_log_messages_once(
         (tmp_path / directory).mkdir()
         assert run_cli(["import", str(file), "--workspace", str(tmp_path / directory)]) == 0
         assert capsys.readouterr().err.splitlines() == [
-            f"manager: {file}: workers of no agent in the file, kept in the metadata of the first "
-            "agent: 1",
+            f"subagents: {file}: workers of no agent in the file, kept in the metadata of the "
+            "first agent: 1",
             f"subagents: 1 sub-agent imported from {file}",
         ]
 
@@ -208,7 +208,7 @@ def test_a_narrowed_mode_is_reported_once(
     file = write(tmp_path, BARE)
     assert run_cli(["import", str(file), "--workspace", str(tmp_path)]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"journal: {path}: mode 0755 let others read the journal; it was narrowed to 0700",
+        f"subagents: {path}: mode 0755 let others read the journal; it was narrowed to 0700",
         f"subagents: 1 sub-agent imported from {file}",
     ]
 

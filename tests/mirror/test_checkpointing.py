@@ -54,8 +54,9 @@ class Counter:
         """Add records and compact, again and again. Return the LSNs of the checkpoints."""
         lsns = []
         for _ in range(count):
-            self.add(14)
-            self.ship()
+            for count in (2, 12):  # so that entries come before the last one, and are trimmed
+                self.add(count)
+                self.ship()
             lsns.append(self.compact())
             self.mirrored.settle()
         return lsns

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,6 +113,16 @@ def stop_when_running(report: RunReport) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def stop_once_there(path: Path) -> Callable[[], None]:
+    """Return a function that stops this process's run once the path exists."""
+
+    def stop() -> None:
+        until(path.exists, f"{path.name}, which the command makes")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    return stop
+
+
 def test_a_signal_ends_the_run_and_not_its_commands(
     start: Start, workspace: Path, fleet_url: str
 ) -> None:
@@ -142,8 +153,12 @@ def test_a_signal_ends_the_run_and_not_its_commands(
 def test_a_result_outlives_its_worker(start: Start, workspace: Path, fleet_url: str) -> None:
     """A result that no manager has heard is reported by the next worker in the same directory."""
     first = start("w")
-    command = "while [ ! -e go ]; do sleep 0.01; done; cat go"
-    run(workspace, command, on=fleet_url, tell=stop_when_running)
+    command = "touch begun; while [ ! -e go ]; do sleep 0.01; done; cat go"
+    # A worker begins no command before the manager has confirmed it.
+    stopping = threading.Thread(target=stop_once_there(workspace.parent / "w" / "begun"))
+    stopping.start()
+    run(workspace, command, on=fleet_url)
+    stopping.join()
     (workspace.parent / "w" / "go").write_text("kept")
     spool = workspace.parent / "w" / STATE_DIR / "results"
 

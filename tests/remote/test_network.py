@@ -203,9 +203,14 @@ def test_a_cancellation_reaches_a_worker_at_once() -> None:
 
     async def body(world: World) -> None:
         for is_missed in (False, True):
-            stopped = asyncio.Event()
+            began, stopped = asyncio.Event(), asyncio.Event()
 
-            async def work(context: WorkContext, stopped: asyncio.Event = stopped) -> str:
+            async def work(
+                context: WorkContext,
+                began: asyncio.Event = began,
+                stopped: asyncio.Event = stopped,
+            ) -> str:
+                began.set()
                 await context.cancelled.wait()
                 with pytest.raises(TransitionError, match="no longer run here"):
                     await context.checkpoint(1)
@@ -217,8 +222,7 @@ def test_a_cancellation_reaches_a_worker_at_once() -> None:
             worker = world.work({"t": work})
             name = f"a{is_missed}"
             queue(world, name)
-            while world.manager.get(name).status != "running":
-                await asyncio.sleep(0.1)
+            await began.wait()
             if is_missed:
                 world.network.services = [s for s in world.network.services if "stop" not in s[0]]
             cancelled = world.manager.cancel(name)

@@ -194,12 +194,12 @@ def main(path: str) -> None:
             say("queued", queue.put(line.strip()))
         while not queue.is_idle():
             time.sleep(0.05)
-        print(len(queue.dead()), "dead")
     finally:
         queue.stop()
         for worker in workers:
             worker.join()
         queue.close()
+    print(len(queue.dead()), "dead")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,11 @@ class Retention:
             self._thread = threading.Thread(target=self._run, name="subagents-retention")
             self._thread.daemon = True
             self._thread.start()
-        except RuntimeError:  # no thread can be started; the next spawn tries again
+        except RuntimeError as error:
             self._thread = None
+            if not str(error).startswith("can't"):  # a signal handler has raised it
+                raise
+            # No thread can be started. The next spawn tries again.
 
     def run(self) -> int:
         """Drop all agents that are due now, and return their number.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from journal._disk.disk import file_size
 from journal._engine.core import Core
 from journal._format.segment import segment_names
@@ -13,8 +15,7 @@ def stats_of(core: Core, *, is_closed: bool) -> Stats:
     """Return the journal's figures since open. See Journal.stats."""
     buffer, turn, committer = core.buffer, core.turn, core.committer
     figures, compaction = committer.figures, core.compactor.stats
-    names = [] if is_closed else core.directory.names()
-    names = [name for name in names if name not in COMPANIONS]
+    names = [] if is_closed else [each for each in _names(core) if each not in COMPANIONS]
     durable_lsn, last_lsn = turn.durable_lsn, buffer.last_lsn  # this order: no negative
     mirror = core.mirroring.figures()._asdict() if core.mirroring else {}
     return Stats(
@@ -42,3 +43,12 @@ def stats_of(core: Core, *, is_closed: bool) -> Stats:
         unreadable_records=core.unreadable_records,
         **mirror,
     )
+
+
+def _names(core: Core) -> list[str]:
+    try:
+        return core.directory.names()
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return []  # a signal handler or another thread has just closed the journal

@@ -23,6 +23,7 @@ from journal._format.layout import CRC, LSN_MAX
 from journal._format.segment import SegmentName
 from journal._mirror.errors import MirrorReason
 from journal._mirror.store import StoreError
+from journal._mutex import is_raised_by_call
 from journal._names import CHECKPOINT_NAME, SEGMENT_NAME
 
 # ROLL_UP and CHECKPOINT are blobs. A BASE is an entry, which makes a blob of that kind true.
@@ -171,6 +172,8 @@ def decode(data: bytes, number: int) -> MirrorEntry:
     try:
         values = msgpack.unpackb(body, strict_map_key=False)
     except Exception as error:  # of any kind, whatever the bytes are
+        if not is_raised_by_call(error, "msgpack"):
+            raise
         raise MirrorDamageError(number, f"it does not unpack: {error}") from error
     if not isinstance(values, list) or not values or type(values[0]) is not int:
         raise MirrorDamageError(number, "it is not an entry of a mirror; something else wrote it")
@@ -180,6 +183,8 @@ def decode(data: bytes, number: int) -> MirrorEntry:
     try:
         entry = _from_values(values)
     except (ValueError, TypeError) as error:
+        if not is_raised_by_call(error, "journal"):
+            raise
         raise MirrorDamageError(number, f"no writer writes that: {error}") from error
     if entry.number != number:
         raise MirrorDamageError(number, f"it states number {entry.number}")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from journal._disk.disk import TMP, Directory, remove_if_exists, write_all
 from journal._mirror.errors import MirrorError, MirrorReason
+from journal._mutex import is_raised_by_call
 from journal._names import MIRROR
 
 _BYTES_MAX = 1 << 16
@@ -65,6 +66,8 @@ def read_marker(directory: Directory) -> Marker | None:
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError("a number is missing")
     except (ValueError, KeyError, TypeError) as error:
+        if not is_raised_by_call(error, "journal", "json"):
+            raise
         raise MirrorError(
             f"{directory.path}/{MIRROR}",
             f"the marker of the mirror can't be read: {error!r:.200}; if the directory is the one "

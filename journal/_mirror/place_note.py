@@ -14,7 +14,6 @@ the nonce of the last entry that was read. If one of them does not fit, everythi
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from journal._mirror.entry import NONCE_BYTES, MirrorDamageError, MirrorEntry, P
 from journal._mirror.reading import BEGINNING, Place
 from journal._mirror.unshipped import BEGINNING as NOTHING
 from journal._mirror.unshipped import Cursor
+from journal._mutex import is_raised_by_call
 from journal._names import MIRROR_PLACE
 
 _MAGIC = b"JMPL"
@@ -133,9 +133,12 @@ def read_note(directory: Directory) -> Known | None:
         return None
     if CRC.unpack_from(data, len(_MAGIC))[0] != checksum(body):
         return None
-    with suppress(ValueError, TypeError, LookupError):  # another version
+    try:
         return _from_values(msgpack.unpackb(body))
-    return None
+    except (ValueError, TypeError, LookupError) as error:
+        if not is_raised_by_call(error, "journal", "msgpack"):
+            raise
+        return None  # of another version
 
 
 def write_note(directory: Directory, known: Known) -> None:

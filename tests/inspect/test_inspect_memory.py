@@ -16,10 +16,12 @@ MEMORY_MAX = 1 << 25
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a journal with a record that takes more memory than is allowed at the least."""
+    """Make a journal of two segments, with a record that takes more memory than is allowed at the
+    least."""
     path = tmp_path_factory.mktemp("memory") / "j"
-    with Journal.open(path, options=Options(record_bytes_max=1 << 21)) as journal:
+    with Journal.open(path) as journal:
         put(journal, ["small", 1])
+    with Journal.open(path, options=Options(record_bytes_max=1 << 21)) as journal:
         put(journal, ["large", *({} for _ in range(MAPS))])
         put(journal, ["small", 2])
     return path
@@ -62,6 +64,46 @@ def test_log_names_and_skips_a_record_over_the_limit(path: Path, options: list[s
         return
     assert sorted(each["record"][1] for each in answer.jsonl) == [1, 2]
     assert answer.err.count("LSN 2 is left out: its record of 512.0 KiB would take 36.0 MiB") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--from-lsn", "2", "--to-lsn", "2"], 0, "LSN 2 is left out"),
+        (["-f", "--from-lsn", "2", "--to-lsn", "2", "--timeout-s", "30"], 0, "LSN 2 is left out"),
+        (["-k", "large"], 0, "LSN 2 is left out"),
+        (["-k", "large", "-g", "x"], 0, "LSN 2 is left out"),
+        (["-k", "other"], 1, "no kind 'other'; there are large, small"),
+        (["-a", "nobody"], 1, "no agent 'nobody'"),
+    ],
+)
+def test_a_record_over_the_limit_may_be_the_only_match(
+    path: Path, options: list[str], code: int, said: str
+) -> None:
+    """P9: If log leaves out the only entry that may match, it does not say that none matches."""
+    answer = ask("log", path, "--memory-max", "32M", *options)
+    assert (answer.code, answer.out) == (code, "")
+    assert said in answer.err
+    assert "no entry matches" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["-n", "2"], [3]),
+        (["-r", "-n", "2"], [3]),
+        (["-r", "-n", "3"], [3, 1]),
+        (["-r", "-n", "2", "--to-lsn", "2"], [1]),
+        (["-n", "2", "--to-lsn", "2"], [1]),
+    ],
+)
+def test_a_record_over_the_limit_is_one_of_the_last(
+    path: Path, options: list[str], shown: list[int]
+) -> None:
+    """P9: -n counts the record that is left out, in both orders. No earlier one is shown for it."""
+    answer = ask("log", path, "--memory-max", "32M", "-o", "jsonl", *options)
+    assert [each["lsn"] for each in answer.jsonl] == shown
+    assert answer.err.count("LSN 2 is left out") == 1
 
 
 @pytest.mark.parametrize("options", [[], ["-o", "json"]])

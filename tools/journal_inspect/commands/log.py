@@ -19,7 +19,7 @@ from journal_inspect.commands.moments import Time, lsn_at
 from journal_inspect.diagnosis.log_end import DamagedEnd, find_end, is_large
 from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
 from journal_inspect.exits import TimedOutError
-from journal_inspect.rendering.entries import Lines, without_large
+from journal_inspect.rendering.entries import Lines, report_large
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import put_objects
 from journal_inspect.rendering.progress import Counted, counted
@@ -97,7 +97,7 @@ def _show_entries(
         if not wanted.follow:
             say(log.end.describe(reader.path))
         return CORRUPT
-    if not count:
+    if not count and not log.has_left_out:
         say(f"{reader.path}: {_describe_nothing(reader, log, wanted)}")
         return NEGATIVE
     return FINE
@@ -186,6 +186,7 @@ class _Log:
         # If the user named the first LSN, it is an error if that one is no longer kept.
         self._is_first_named = wanted.from_lsn is not None
         self.damage: CorruptionError | None = None  # the first damage that `-r` passed over
+        self.has_left_out = False  # an entry that may match, whose record is too large
         self._until_ns: int | None = None
         self._follow_wait = _FollowWait(reader, wanted)
         self.matcher: Matcher | None = None
@@ -291,17 +292,25 @@ class _Log:
         if to_lsn is not None and to_lsn <= (after or 0):
             return
         entries = self._reader.entries(after, last=last, follow=follow, wait=self._follow_wait.wait)
-        for entry in without_large(self._reader, entries):
+        for entry in entries:
             if to_lsn is not None and entry.lsn > to_lsn:
                 return
             if follow and until_ns is not None and entry.written_at_ns > until_ns:
                 return
-            yield entry
+            if self._can_show(entry):
+                yield entry
             if entry.lsn == to_lsn:
                 return
             # Show all entries from before the start, even after the time limit.
             if follow and entry.written_at_ns > self._follow_wait.began_ns:
                 self._follow_wait.check()
+
+    def _can_show(self, entry: Entry) -> bool:
+        """Return whether an entry can be shown. If it can't, say so, and note that it may match."""
+        if not report_large(self._reader, entry):
+            return True
+        self.has_left_out |= self.matcher is None or self.matcher(entry)
+        return False
 
     def _backward(self) -> Iterator[Entry]:
         """Yield the entries, the newest first, and pass over damage.
@@ -328,10 +337,10 @@ class _Log:
                 if self._is_first_named:
                     raise
                 return  # a writer compacted away the rest meanwhile
-            yield from reversed(batch)
+            yield from filter(self._can_show, reversed(batch))
             remaining = None if remaining is None else remaining - len(batch)
             to_lsn = first_lsn - 1 if to_lsn is None else min(to_lsn, first_lsn - 1)
-            if to_lsn <= (after or 0):
+            if to_lsn <= (after or 0) or remaining == 0:
                 return
 
     def _read(self, after: int, last_lsn: int, into: list[Entry]) -> bool:
@@ -341,7 +350,7 @@ class _Log:
         is_whole = True
         while True:
             try:
-                for entry in without_large(self._reader, self._reader.entries(after)):
+                for entry in self._reader.entries(after):
                     if entry.lsn > last_lsn:
                         break
                     into.append(entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 
-from journal import CorruptionError, Entry, JournalReader
+from journal import CorruptionError, Entry, JournalReader, LargeRecord
 from journal_inspect.rendering.kinds import agent_of, is_agent_id, kind_of, name_of
 
 
@@ -13,7 +13,7 @@ class Matcher:
     """A filter of entries. Every given condition must hold, but any of several agents or kinds.
 
     An agent is given by its id, by the beginning of its id, or by a name: then all agents that have
-    or had that name match.
+    or had that name match. The text of a LargeRecord is not searched: it is taken to match.
     """
 
     unknown_agents: list[str]
@@ -52,7 +52,9 @@ class Matcher:
                 self._ids.add(agent_id)
             if agent_id not in self._ids:
                 return False
-        return self._grep is None or self._grep.search(self._body(entry)) is not None
+        if self._grep is None or isinstance(record, LargeRecord):
+            return True
+        return self._grep.search(self._body(entry)) is not None
 
 
 def _find_ids(reader: JournalReader, refs: Collection[str]) -> tuple[set[str], list[str]]:

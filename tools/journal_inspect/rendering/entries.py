@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -131,17 +130,16 @@ class Lines:
         return fields if self._is_managers else None
 
 
-def without_large(reader: JournalReader, entries: Iterator[Entry]) -> Iterator[Entry]:
-    """Yield the entries without those of a LargeRecord, which are named on stderr."""
-    for entry in entries:
-        if type(entry.record) is not LargeRecord:
-            yield entry
-            continue
-        say(
-            f"{reader.path}: LSN {entry.lsn} is left out: its record of "
-            f"{size(entry.record.size_bytes)} would take {size(entry.record.memory_bytes)} of "
-            "memory; to show it, give a larger --memory-max"
-        )
+def report_large(reader: JournalReader, entry: Entry) -> bool:
+    """Return whether the record is a LargeRecord, which can't be shown. If so, say it on stderr."""
+    if type(entry.record) is not LargeRecord:
+        return False
+    say(
+        f"{reader.path}: LSN {entry.lsn} is left out: its record of "
+        f"{size(entry.record.size_bytes)} would take {size(entry.record.memory_bytes)} of "
+        "memory; to show it, give a larger --memory-max"
+    )
+    return True
 
 
 def has_tables(reader: JournalReader) -> bool:

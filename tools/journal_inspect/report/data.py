@@ -23,7 +23,7 @@ from journal import (
 from journal_inspect.diagnosis.damage import last_good_lsn, preview_of
 from journal_inspect.diagnosis.recovery import Recovery, recovery_of
 from journal_inspect.diagnosis.retention import list_files
-from journal_inspect.rendering.entries import without_large
+from journal_inspect.rendering.entries import report_large
 from journal_inspect.rendering.kinds import is_boot, is_managers_application, kind_of
 from journal_inspect.report.fleet import FleetTimeline
 
@@ -241,7 +241,9 @@ class _Pass:
         log, at_ms, kinds = self._log, 0, Counter[str]()
         place: tuple[str | None, int | None] = (None, None)
         try:
-            for entry in without_large(self._reader, entries):
+            for entry in entries:
+                if report_large(self._reader, entry):
+                    continue
                 if place != (entry.path, entry.offset):
                     self._end_commit(at_ms, kinds)
                     place, kinds = (entry.path, entry.offset), Counter()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from journal import (
+    FailedError,
     JournalReader,
     RepairReport,
     repair,
 )
 from journal.testing import SimulatedDisk
+from journal.testing.disk import Operation
+from tests.crash.crash_support import image
 from tests.support import (
     PATH,
     logged,
@@ -68,3 +72,33 @@ def check_opens_with(disk: SimulatedDisk, expected: list[Any], *ignored: str) ->
     with JournalReader.open(PATH, disk=disk) as reader:
         findings = [finding for finding in reader.verify() if finding.path not in ignored]
     assert {finding.kind for finding in findings} <= {"torn_tail", "bad_checkpoint"}
+
+
+def repaired_again(damaged: dict[str, bytes]) -> Iterator[SimulatedDisk]:
+    """Repair a journal of these files on disks of which each fails at another call, and then once
+    more. Yield each disk after that."""
+    for failing in itertools.count():
+        disk = image(damaged)
+        counter = itertools.count()
+
+        def fail(
+            operation: Operation,
+            path: str,
+            counter: itertools.count[int] = counter,
+            failing: int = failing,
+        ) -> None:
+            if next(counter) == failing:
+                raise OSError(5, f"fault at call {failing}", path)
+
+        disk.before = fail
+        try:
+            repair(PATH, apply=True, disk=disk)
+            is_complete = True
+        except (OSError, FailedError):
+            is_complete = False
+        disk.before = None
+        if is_complete and next(counter) <= failing:
+            break
+        repair(PATH, apply=True, disk=disk)
+        yield disk
+    assert failing > 30

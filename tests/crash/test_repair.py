@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from journal import (
     CorruptionError,
-    FailedError,
     Journal,
     JournalError,
     JournalReader,
@@ -19,8 +17,7 @@ from journal import (
     repair,
 )
 from journal.testing import SimulatedDisk
-from journal.testing.disk import Operation
-from tests.crash.repair_support import check_opens_with, damage, fixed, offset_of
+from tests.crash.repair_support import check_opens_with, damage, fixed, offset_of, repaired_again
 from tests.support import (
     PATH,
     frozen,
@@ -233,32 +230,5 @@ def test_an_interrupted_repair_can_be_repeated(disk: SimulatedDisk) -> None:
         with open_on(disk) as journal:
             put_lines(journal, 6, size=900)
     damage(disk, 5)
-    before = disk.contents(PATH)
-    for failing in itertools.count():
-        copy = SimulatedDisk()
-        directory = copy.open_directory(PATH, write=True)
-        for name, data in before.items():
-            directory.open(name, "create").write(data, 0)
-        counter = itertools.count()
-
-        def fail(
-            operation: Operation,
-            path: str,
-            counter: itertools.count[int] = counter,
-            failing: int = failing,
-        ) -> None:
-            if next(counter) == failing:
-                raise OSError(5, f"fault at call {failing}", path)
-
-        copy.before = fail
-        try:
-            repair(PATH, apply=True, disk=copy)
-            is_complete = True
-        except (OSError, FailedError):
-            is_complete = False
-        copy.before = None
-        if is_complete and next(counter) <= failing:
-            break
-        repair(PATH, apply=True, disk=copy)
-        assert reopened(copy) == [[n, "x" * 900] for n in range(1, 5)], failing
-    assert failing > 30
+    for repaired in repaired_again(disk.contents(PATH)):
+        assert reopened(repaired) == [[n, "x" * 900] for n in range(1, 5)]

@@ -83,21 +83,20 @@ def resumption(data: bytes, at: int, seed: int, lsn: int, covered: int) -> Piece
     """
     if lsn > covered:
         return None
-    owned, payload = at, at + FRAME_HEADER.size  # the payload of a frame whose header is bad
+    due = at  # where the next header is due; it is bad if no piece with a header begins there
     for piece in pieces(data, at, seed, lsn):
         header = piece.header
         if piece.start == at:
             if header and header[7] == RECORDS:
-                owned, payload = at + FRAME_HEADER.size + header[5], 0
-        elif header is None:
-            payload = payload or max(piece.start, owned) + FRAME_HEADER.size
-        elif piece.start < owned or (payload and is_quoted(data, payload, piece, seed)):
+                due = at + FRAME_HEADER.size + header[5]
             continue
-        elif piece.is_whole and lsn < header[2] <= covered + 1 and header[3] < header[2]:
+        if header is None or piece.start < due:
+            continue
+        if piece.start > due and is_quoted(data, due + FRAME_HEADER.size, piece, seed):
+            continue
+        if piece.is_whole and lsn < header[2] <= covered + 1 and header[3] < header[2]:
             return piece
-        else:
-            owned = piece.start if piece.is_whole else piece.start + FRAME_HEADER.size + header[5]
-            payload = 0
+        due = piece.start + FRAME_HEADER.size + header[5]
     return None
 
 

@@ -44,21 +44,21 @@ def find_resumption(
     damaged = next(pieces, None)
     if damaged is None or not _is_damaged(damaged, lsn):
         return None
-    # The bytes up to this offset belong to a frame, as its valid header says.
-    owned_until = _stated_end(damaged)
-    quotes: _Quotes | None = None  # in the payload of a frame whose header is damaged
-    if damaged.state is not FrameState.DAMAGED_PAYLOAD:
-        quotes = _Quotes(segment, offset + FRAME_HEADER_BYTES)
+    # The place of the next header. The bytes before it belong to the frame whose end it is.
+    header_at = offset
+    if damaged.state is FrameState.DAMAGED_PAYLOAD:
+        header_at = _stated_end(damaged)
+    quotes: _Quotes | None = None  # in the payload after that header, if it is damaged
     for scanned in pieces:
-        if scanned.state is FrameState.GARBAGE:
-            header_at = max(scanned.offset, owned_until)
-            quotes = quotes or _Quotes(segment, header_at + FRAME_HEADER_BYTES)
-        elif scanned.offset < owned_until or (quotes and quotes.contain(scanned)):
+        if scanned.state is FrameState.GARBAGE or scanned.offset < header_at:
             continue
-        elif is_resumption(scanned, lsn, covered_lsn):
+        if scanned.offset > header_at:
+            quotes = quotes or _Quotes(segment, header_at + FRAME_HEADER_BYTES)
+            if quotes.contain(scanned):
+                continue
+        if is_resumption(scanned, lsn, covered_lsn):
             return scanned
-        else:
-            owned_until, quotes = _stated_end(scanned), None
+        header_at, quotes = _stated_end(scanned), None
     return None
 
 
@@ -82,9 +82,8 @@ def is_resumption(scanned: ScannedFrame, lsn: int, covered_lsn: int) -> bool:
 
 
 def _stated_end(scanned: ScannedFrame) -> int:
-    if scanned.state is FrameState.DAMAGED_PAYLOAD:
-        return scanned.offset + FRAME_HEADER_BYTES + scanned.header.payload_bytes
-    return 0
+    """Return where the frame ends, as its valid header says."""
+    return scanned.offset + FRAME_HEADER_BYTES + scanned.header.payload_bytes
 
 
 class _Quotes:

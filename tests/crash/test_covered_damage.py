@@ -165,6 +165,24 @@ def test_a_frame_in_a_damaged_payload_never_becomes_a_record(lsns: tuple[int, ..
     assert after_checkpoint(disk) == [[6], [7]]
 
 
+@pytest.mark.parametrize("lsns", [(5,), (6,), (6, 7)])
+@pytest.mark.parametrize("lsn_before", [2, 3])
+def test_a_frame_quoted_after_a_damaged_payload_never_becomes_a_record(
+    lsn_before: int, lsns: tuple[int, ...]
+) -> None:
+    """P1: A quoting frame whose header is damaged follows a frame with a damaged payload. Its
+    payload begins where the valid header before it says."""
+    template, disk = SimulatedDisk(), SimulatedDisk()
+    quote(template, [])
+    quote(disk, [forged(template, lsn) for lsn in lsns])
+    strike(disk, 3, "payload")
+    if lsn_before == 2:
+        strike(disk, 2, "header")
+    assert after_checkpoint(disk) == [[6], [7]]
+    segment = decode_damaged(disk.contents(PATH)[FIRST], 5)
+    assert segment.holes == ((lsn_before, 4),)
+
+
 def test_a_quoted_frame_in_the_last_record_is_no_end(disk: SimulatedDisk) -> None:
     """P1, P4: If nothing but a quote follows the damage, the open refuses."""
     template = SimulatedDisk()

@@ -50,15 +50,22 @@ ALL_OF = (
     Weakening(
         "quoted_frames_read",
         RULE,
-        " or (quotes and quotes.contain(scanned)):",
-        ":",
+        "            if quotes.contain(scanned):",
+        "            if False:",
         COVERED,
     ),
     Weakening(
         "frames_in_a_damaged_payload_read",
         RULE,
-        "scanned.offset < owned_until or (",
-        "(",
+        " or scanned.offset < header_at:",
+        ":",
+        COVERED,
+    ),
+    Weakening(
+        "frames_quoted_after_a_damaged_payload_read",
+        RULE,
+        "        if scanned.offset > header_at:",
+        "        if scanned.offset > header_at == offset:",
         COVERED,
     ),
     Weakening(

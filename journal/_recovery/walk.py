@@ -316,7 +316,8 @@ class Walk:
     def leave(self, after: SegmentName) -> None:
         """Raise CorruptionError unless `after` continues the log where this segment ends."""
         if self.next_lsn != after.first_lsn:
-            last_lsn = (self.resumes_lsn or after.first_lsn) - 1
+            # A whole frame after the damage may have been cut off, so that `after` begins earlier.
+            last_lsn = min(self.resumes_lsn or after.first_lsn, after.first_lsn) - 1
             problem = f"{describe_lsns(self.next_lsn, last_lsn)} can't be read"
             if not self.damage:
                 problem += f"; the next segment begins at LSN {after.first_lsn}"

@@ -18,7 +18,18 @@ from journal.testing import SimulatedDisk
 from tests.crash.repair_support import offset_of
 from tests.independent_damage import decode_damaged
 from tests.independent_reader import FRAME_HEADER, Frame, decode_segment_header
-from tests.support import FIRST, PATH, frozen, logged, open_on, options, put, until, write_at
+from tests.support import (
+    FIRST,
+    PATH,
+    findings,
+    frozen,
+    logged,
+    open_on,
+    options,
+    put,
+    until,
+    write_at,
+)
 
 FRAMES = 8  # each of two records
 CHECKPOINT = 10  # the last LSN of the fifth frame
@@ -243,6 +254,23 @@ def test_readers_pass_over_damage_before_their_records(
         assert read(disk, after) == [[lsn] for lsn in range(after + 1, 2 * FRAMES + 1)]
     with pytest.raises(CorruptionError):
         read(disk, 5)
+
+
+def test_damage_before_a_cut_ends_at_the_cut(disk: SimulatedDisk) -> None:
+    """P4: The error of a reader, and `verify`, name no LSN as unreadable that the log has after a
+    cut, although a whole frame that was cut off has a later one."""
+    make(disk)
+    for lsn in (11, 9):
+        strike(disk, lsn, "payload")
+    assert repair(PATH, apply=True, disk=disk).last_lsn == CHECKPOINT
+    with open_on(disk) as journal:
+        put(journal, "new")
+    with pytest.raises(CorruptionError, match="LSN 9 to 10") as error:
+        read_entries(disk, 8)
+    assert error.value.last_lsn == CHECKPOINT
+    assert read_entries(disk, error.value.last_lsn) == ["new"]
+    [finding] = [each for each in findings(disk) if each.kind == "corruption"]
+    assert (finding.lsn, finding.last_lsn) == (9, CHECKPOINT)
 
 
 @given(st.sampled_from(range(1, 2 * FRAMES, 2)), st.integers(0, 2 * FRAMES), st.booleans())

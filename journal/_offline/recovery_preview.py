@@ -180,6 +180,10 @@ class RecoveryDryRun:
         is_checkpoint = any(lsn <= last_lsn for lsn in self.checkpoints.verified_lsns)
         return not is_checkpoint and bool(self.segments) and self.segments[0].first_lsn > 1
 
+    def journal_id(self) -> bytes:
+        """Return the journal's id, as the remaining files state it, or no bytes if none does."""
+        return Identity(self.directory, self.segments, self._journal_ids()).journal_id
+
     def preview_recovery(self) -> RecoveryPreview:
         """Return the results of the trial."""
         return RecoveryPreview(
@@ -241,9 +245,8 @@ class RecoveryDryRun:
 
     def _foreign(self) -> list[str]:
         """Return the names of the checkpoints that belong to another journal than most files."""
-        good, ids = self.checkpoints.good, self._journal_ids()
-        own_id = Identity(self.directory, self.segments, ids).journal_id
-        pairs = zip(good, ids, strict=True)
+        own_id = self.journal_id()
+        pairs = zip(self.checkpoints.good, self._journal_ids(), strict=True)
         return [_name_of(checkpoint.path) for checkpoint, each_id in pairs if each_id != own_id]
 
     def _journal_ids(self) -> list[bytes]:

@@ -133,7 +133,7 @@ class _Repair:
         self._save_to = save_to
         self._disk = disk
         self._dry_run = RecoveryDryRun(directory)
-        self._unknown_id = disk.new_id().hex()  # for a journal whose own id is lost
+        self._journal_id = (self._dry_run.journal_id() or disk.new_id()).hex()
 
     def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
         problem, refusal = self._dry_run.problem, self._dry_run.refusal
@@ -264,7 +264,7 @@ class _Repair:
             try:
                 with suppress(JournalError):
                     salvaged = read_origin(directory)
-                    if salvaged.journal_id == self._journal_id():
+                    if salvaged.journal_id == self._journal_id:
                         found.update(frame.identity for frame in salvaged.frames)
             finally:
                 directory.close(unlock=False)
@@ -286,14 +286,13 @@ class _Repair:
         target = self._new_directory("salvaged")
         try:
             new_id = self._disk.new_id().hex()
-            write_salvage(target, lost, self._directory.path, self._journal_id(), new_id)
+            write_salvage(target, lost, self._directory.path, self._journal_id, new_id)
         finally:
             target.close(unlock=False)
         return target.path
 
     def _cut(self, last_lsn: int, removed: list[str]) -> None:
         """Remove the files, and begin a segment of the next epoch after `last_lsn`."""
-        journal_id = self._journal_id()
         for name in removed:
             self._directory.remove(name)
         self._directory.sync()
@@ -310,7 +309,7 @@ class _Repair:
             self._directory,
             self._disk,
             options,
-            journal_id=journal_id,
+            journal_id=self._journal_id,
             epoch=epoch,
             last_lsn=last_lsn,
         )
@@ -319,14 +318,6 @@ class _Repair:
             writer.close()
         finally:
             writer.release()
-
-    def _journal_id(self) -> str:
-        for checkpoint in self._dry_run.checkpoints.good:
-            return checkpoint.journal_id
-        for name in self._dry_run.segments:
-            with suppress(CorruptionError), Segment(self._directory, name) as segment:
-                return segment.header.journal_id.hex()
-        return self._unknown_id
 
     def _new_directory(self, purpose: str) -> Directory:
         """Make a directory beside the journal, or in `save_to`, with the first number that is free.

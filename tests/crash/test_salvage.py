@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 
 import pytest
@@ -17,8 +18,10 @@ from journal import (
     repair,
 )
 from journal.testing import SimulatedDisk
+from tests.crash.crash_support import image
 from tests.crash.repair_support import damage, fixed
 from tests.support import (
+    FIRST,
     PATH,
     crash,
     end_of,
@@ -28,6 +31,7 @@ from tests.support import (
     open_on,
     options,
     put,
+    put_file,
     put_lines,
     read_all,
     reopened,
@@ -101,6 +105,31 @@ def test_an_interrupted_salvage_is_incomplete(disk: SimulatedDisk) -> None:
         next(read_salvaged(f"{PATH}.salvaged-1", disk=disk))
     assert disk.contents(PATH) == writes
     assert fixed(disk, salvage=True).salvaged_to == f"{PATH}.salvaged-2"
+
+
+def test_records_are_salvaged_although_a_name_is_wrong(disk: SimulatedDisk) -> None:
+    """P4: If a repair gives a segment its name back, and cuts the log, too, it salvages the records
+    after the cut under the journal's id. The next repair knows that they were salvaged."""
+    for records in (["a", "b", "c"], ["d"]):
+        with open_on(disk) as journal:
+            put(journal, *records)
+            journal_id = journal.journal_id
+    damage(disk, 2)
+    contents = disk.contents(PATH)
+    contents[FIRST.replace("1-", "2-")] = contents.pop(FIRST)
+    damaged = image(contents)
+    report = fixed(damaged, salvage=True)
+    assert (report.salvaged, report.last_lsn) == (((3, 3), (4, 4)), 1)
+    assert report.salvaged_to is not None
+    salvaged = damaged.contents(report.salvaged_to)
+    assert json.loads(salvaged["SALVAGED"])["journal_id"] == journal_id
+    assert reopened(damaged) == ["a"]
+    again = image(contents)
+    directory = again.open_directory(report.salvaged_to, write=True)
+    for name, data in salvaged.items():
+        put_file(directory, name, data)
+    directory.close(unlock=False)
+    assert fixed(again, salvage=True).salvaged == ()
 
 
 def test_a_torn_tail_is_salvaged(disk: SimulatedDisk) -> None:

@@ -50,7 +50,8 @@ class Identity:
         if len(agreed) == 1:
             [self.journal_id] = agreed
             return
-        votes = of_checkpoints + of_segments
+        misnamed = (header.journal_id for header in self.headers.values() if header)
+        votes = of_checkpoints + of_segments or Counter(misnamed)
         self.journal_id = max(votes, key=votes.__getitem__, default=b"")
 
     def foreign(self, directory: Directory) -> dict[SegmentName, CorruptionError]:

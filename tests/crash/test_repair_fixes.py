@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import CorruptionError
+from journal import CorruptionError, DamageReason
 from journal.testing import SimulatedDisk
+from tests.crash.crash_support import image
 from tests.crash.repair_support import fixed, repaired_again
-from tests.support import PATH, frozen, logged, names, open_on, put, write_at
+from tests.support import FIRST, PATH, frozen, logged, names, open_on, put, reopened, write_at
 
 SEGMENTS, RECORDS = 4, 3  # in each of them
 
@@ -136,6 +137,23 @@ def test_swapped_names_are_restored(disk: SimulatedDisk, indexes: tuple[int, ...
     assert disk.contents(report.saved_to) == {name: damaged[name] for name in chosen}
     assert disk.contents(PATH) == {**before, "LOCK": b""}
     check_whole(disk)
+
+
+def test_the_only_segment_gets_its_name_back(disk: SimulatedDisk) -> None:
+    """P4: If no other file states the journal's id, a segment under a wrong name is not taken for
+    one of another journal, and a repair keeps all of its records."""
+    with open_on(disk) as journal:
+        put(journal, "a", "b")
+    contents = disk.contents(PATH)
+    wrong = FIRST.replace("1-", "2-")
+    contents[wrong] = contents.pop(FIRST)
+    misnamed = image(contents)
+    with pytest.raises(CorruptionError) as error:
+        open_on(misnamed)
+    assert error.value.reason is DamageReason.MISNAMED
+    report = fixed(misnamed, salvage=True)
+    assert (report.renamed, report.removed, report.last_lsn) == (((wrong, FIRST),), (), 2)
+    assert reopened(misnamed) == ["a", "b"]
 
 
 def swap(disk: SimulatedDisk, chosen: list[str]) -> None:

@@ -168,7 +168,7 @@ class _Trial:
         """Return the batches to append, each with its mark, and the LSNs of the records that the
         state can't apply."""
         journal_id = salvaged.journal_id
-        present = set(_present(self._journal, salvaged))
+        present = set(_present(self._journal, salvaged, self._disk))
         machine, lsn = self._state(), self._journal.last_lsn
         batches: list[list[Record]] = []
         refused: list[int] = []
@@ -228,7 +228,7 @@ class _Trial:
         return machine
 
 
-def _present(journal: Journal, salvaged: Salvaged) -> Iterator[tuple[int, int]]:
+def _present(journal: Journal, salvaged: Salvaged, disk: Disk) -> Iterator[tuple[int, int]]:
     """Yield the epoch and the LSN that each record had which was appended again.
 
     Raises CorruptionError if a hole may hide the marks of an earlier call for the same records.
@@ -247,11 +247,18 @@ def _present(journal: Journal, salvaged: Salvaged) -> Iterator[tuple[int, int]]:
                 raise
             after = error.first_lsn - 1
         except CorruptionError as error:  # a hole that the checkpoint covers
-            if error.last_lsn is None or not after < error.last_lsn <= appended_after:
+            last_lsn = error.last_lsn or _end_of_segment(journal, disk, after + 1)
+            if not after < last_lsn <= appended_after:
                 raise
-            after = error.last_lsn
+            after = last_lsn
         else:
             return
+
+
+def _end_of_segment(journal: Journal, disk: Disk, lsn: int) -> int:
+    """Return the last LSN of the segment that holds `lsn`, or 0 if no other segment follows it."""
+    with JournalReader.open(journal.path, disk=disk) as reader:
+        return min((first - 1 for first in reader.first_lsns if first > lsn), default=0)
 
 
 def _numbered(frame: SalvagedFrame, records: list[Record], journal_id: str) -> Iterator[_Numbered]:

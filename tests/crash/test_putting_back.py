@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from journal import (
     Composite,
+    CorruptionError,
     DurableState,
     Journal,
     JournalError,
@@ -155,6 +156,49 @@ def test_records_are_put_back_as_they_are(disk: SimulatedDisk) -> None:
     for appended in (2, 0):
         assert put_back_into(disk, None).appended == appended
         assert log_of(disk) == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize("where", ["header", "frame", "frame at the cut"])
+def test_covered_damage_keeps_no_record_away(disk: SimulatedDisk, where: str) -> None:
+    """P1: Records are put back, and only once, although frames before the cut can't be read,
+    because a checkpoint covers them."""
+    for numbers in ([1, 2, 3, 4], [5, 6, 7]):
+        with open_on(disk) as journal:
+            for number in numbers[::2]:
+                batch = [["any", n] for n in numbers if n - number in (0, 1)]
+                journal.wait_durable(journal.append_batch(batch))
+                if number == 3:
+                    journal.compact(lambda: (3, [1, 2, 3])).close()
+    first, _ = names(disk, ".seg")
+    damage(disk, 5)
+    damage(disk, 1 if where == "frame" else 3)
+    if where == "header":
+        write_at(disk, first, 0, bytes(64 + 44))
+    report = fixed(disk, salvage=True)
+    assert report.salvaged == ((7, 7),)
+    statement = disk.contents(SALVAGED)["SALVAGED"]
+    for appended in (1, 0):
+        write_statement(disk, statement)
+        assert put_back_into(disk).appended == appended
+        assert log_of(disk)[-1] == ["any", 7]
+
+
+def test_damage_that_may_hide_a_mark_is_refused(disk: SimulatedDisk) -> None:
+    """P1: If a call was interrupted, and what it appended can't be read now, nothing says whether a
+    record is there again. So nothing is appended."""
+    cut(disk, [["any", n] for n in range(1, 6)], 2)
+    put_back_into(disk)
+    stated = json.loads(disk.contents(SALVAGED)["SALVAGED"])
+    write_statement(disk, json.dumps(stated | {"appended_last": None}).encode())
+    with open_on(disk) as journal:
+        put(journal, ["any", 6])
+        journal.compact(lambda: (journal.last_lsn, [1, 3, 4, 5, 6])).close()
+        last_lsn = journal.last_lsn
+    damage(disk, last_lsn - 3)
+    with pytest.raises(CorruptionError):
+        put_back_into(disk)
+    with open_on(disk) as journal:
+        assert journal.last_lsn == last_lsn
 
 
 def test_only_the_same_journal_takes_them(disk: SimulatedDisk) -> None:

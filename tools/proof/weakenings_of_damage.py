@@ -202,6 +202,13 @@ ALL_OF = (
         PUT_BACK,
     ),
     Weakening(
+        "put_back_ignores_what_damage_hides",
+        "journal/_state/putting_back.py",
+        "            if not after < last_lsn <= appended_after:",
+        "            if not after < last_lsn:",
+        PUT_BACK,
+    ),
+    Weakening(
         "put_back_into_any_journal",
         "journal/_state/putting_back.py",
         "    if salvaged.journal_id != journal.journal_id:",

@@ -170,6 +170,32 @@ class Disk(Protocol):
         """Return 16 random bytes."""
 
 
+class ReadableFile(Protocol):
+    """The part of a File that only reads it."""
+
+    @property
+    def path(self) -> str: ...
+
+    def read(self, size: int, offset: int) -> bytes: ...
+
+    def size(self) -> int: ...
+
+    def next_data(self, offset: int) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class ReadableDirectory(Protocol):
+    """The part of a Directory that recovery reads before it changes anything."""
+
+    @property
+    def path(self) -> str: ...
+
+    def open(self, name: str, mode: Literal["read"]) -> ReadableFile: ...
+
+    def names(self) -> list[str]: ...
+
+
 class Clock(Protocol):
     """The source of the times in segments: a Disk, or one that repeats earlier times."""
 

@@ -20,7 +20,15 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from journal._disk.disk import TMP, Directory, File, remove_if_exists, write_all
+from journal._disk.disk import (
+    TMP,
+    Directory,
+    File,
+    ReadableDirectory,
+    ReadableFile,
+    remove_if_exists,
+    write_all,
+)
 from journal._format.crc32c import checksum
 from journal._format.items import CODEC, EncodedItems, decoder, encode_item
 from journal._format.items import JSON as JSON  # the modules that freeze import it from here
@@ -120,7 +128,7 @@ class Checkpoint(OpenHandle):
     created_at_ms: int
     """The time at which it was written, in Unix milliseconds."""
 
-    def __init__(self, file: File, size: int, header: dict[str, Any], count: int) -> None:
+    def __init__(self, file: ReadableFile, size: int, header: dict[str, Any], count: int) -> None:
         self._file = file
         self._first_item_offset = header["items_offset"]
         self._version: int = header["version"]
@@ -199,7 +207,7 @@ class Checkpoint(OpenHandle):
         return f"<Checkpoint lsn={self.lsn} epoch={self.epoch} count={self.count}>"
 
 
-def read_checkpoint(directory: Directory, lsn: int) -> Checkpoint:
+def read_checkpoint(directory: ReadableDirectory, lsn: int) -> Checkpoint:
     """Open and verify the checkpoint whose name states `lsn`.
 
     Raises BadCheckpointError, which says what does not verify, and FormatVersionError.
@@ -212,7 +220,7 @@ def read_checkpoint(directory: Directory, lsn: int) -> Checkpoint:
         raise
 
 
-def read_application(directory: Directory, lsn: int) -> str:
+def read_application(directory: ReadableDirectory, lsn: int) -> str:
     """Return the application that the checkpoint at `lsn` states in its first line.
 
     Nothing else is read, so the checkpoint need not verify.
@@ -224,7 +232,7 @@ def read_application(directory: Directory, lsn: int) -> str:
         file.close()
 
 
-def _verified(file: File, lsn: int) -> Checkpoint:
+def _verified(file: ReadableFile, lsn: int) -> Checkpoint:
     size = file.size()
     tail = file.read(_LAST_LINE_BYTES_MAX, max(0, size - _LAST_LINE_BYTES_MAX))
     last_line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
@@ -245,7 +253,7 @@ def _verified(file: File, lsn: int) -> Checkpoint:
     return Checkpoint(file, size, header, count)
 
 
-def _read_header(file: File, size: int) -> dict[str, Any]:
+def _read_header(file: ReadableFile, size: int) -> dict[str, Any]:
     lines = _lines(file, 0, size)
     first, second = next(lines, b""), next(lines, b"")
     try:
@@ -400,7 +408,7 @@ def _last_line(count: int, crc: int) -> bytes:
     return f'"count":{count},"crc32c":"{crc:08x}"}}\n'.encode()
 
 
-def _lines(file: File, offset: int, size: int) -> Iterator[bytes]:
+def _lines(file: ReadableFile, offset: int, size: int) -> Iterator[bytes]:
     """Yield the lines from `offset` on, each with its LF. Stop at a line that is too long."""
     pieces: list[bytes] = []
     while offset < size and len(pieces) * _CHUNK_BYTES <= LINE_BYTES_MAX:

@@ -22,7 +22,7 @@ from enum import Enum, auto
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from journal._disk.disk import Directory, File
+from journal._disk.disk import ReadableDirectory, ReadableFile
 from journal._format import frame
 from journal._format.crc32c import checksum
 from journal._format.layout import (
@@ -162,7 +162,7 @@ def encode_header(header: SegmentHeader) -> bytes:
     return fields + CRC.pack(checksum(fields))
 
 
-def read_header(file: File, lsn: int) -> SegmentHeader:
+def read_header(file: ReadableFile, lsn: int) -> SegmentHeader:
     """Read and check the header of a segment, under whatever name the file has.
 
     Raises FormatVersionError, or CorruptionError that names `lsn` as the first one lost.
@@ -196,7 +196,7 @@ def read_header(file: File, lsn: int) -> SegmentHeader:
     return header
 
 
-def _misnamed(file: File, lsn: int, header: SegmentHeader) -> CorruptionError:
+def _misnamed(file: ReadableFile, lsn: int, header: SegmentHeader) -> CorruptionError:
     name = str(header.name)
     return CorruptionError(
         file.path,
@@ -211,7 +211,7 @@ def _misnamed(file: File, lsn: int, header: SegmentHeader) -> CorruptionError:
 class Segment:
     """An open segment. `size` is the size that the file had when it was opened."""
 
-    def __init__(self, directory: Directory, name: SegmentName) -> None:
+    def __init__(self, directory: ReadableDirectory, name: SegmentName) -> None:
         self.name = name
         self.file = directory.open(str(name), "read")
         try:
@@ -360,7 +360,7 @@ def is_zero(data: bytes) -> bool:
 class _Window:
     """A buffer over the file, so that one read serves many small frames."""
 
-    def __init__(self, file: File, size: int) -> None:
+    def __init__(self, file: ReadableFile, size: int) -> None:
         self._file = file
         self._size = size
         self._start = 0

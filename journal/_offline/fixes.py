@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from journal._disk.disk import TMP, Buffer, Directory, File, FileMode, write_all
+from journal._disk.disk import TMP, Directory, ReadableDirectory, ReadableFile, write_all
 from journal._format.layout import SEGMENT_HEADER_BYTES
 from journal._format.segment import SegmentHeader, SegmentName, read_header, segment_names
 from journal._offline.header_fix import fixed_header
@@ -40,7 +40,7 @@ class Fixes(NamedTuple):
         return sorted({*old_names.values(), *rebuilt})
 
 
-def plan_fixes(directory: Directory) -> Fixes:
+def plan_fixes(directory: ReadableDirectory) -> Fixes:
     """Return the fixes of the segments in the directory."""
     names = directory.names()
     segments = segment_names(names)
@@ -63,7 +63,7 @@ def plan_fixes(directory: Directory) -> Fixes:
     return Fixes(renamed, tuple((name, fixed) for name, fixed in headers if fixed))
 
 
-def _header_under(directory: Directory, name: str) -> SegmentHeader | None:
+def _header_under(directory: ReadableDirectory, name: str) -> SegmentHeader | None:
     with suppress(JournalError):
         file = directory.open(name, "read")
         try:
@@ -73,7 +73,9 @@ def _header_under(directory: Directory, name: str) -> SegmentHeader | None:
     return None
 
 
-def _fixed_header(directory: Directory, name: SegmentName, journal_id: bytes) -> bytes | None:
+def _fixed_header(
+    directory: ReadableDirectory, name: SegmentName, journal_id: bytes
+) -> bytes | None:
     file = directory.open(str(name), "read")
     try:
         read_header(file, name.first_lsn)
@@ -101,10 +103,10 @@ def _possible(wrong: dict[str, str], taken: set[str]) -> tuple[Pair, ...]:
     return tuple(sorted(moves.items()))
 
 
-class FixedDirectory(Directory):
-    """A directory as it will be after the fixes. Only for reading."""
+class FixedDirectory:
+    """A directory as it will be after the fixes."""
 
-    def __init__(self, directory: Directory, fixes: Fixes) -> None:
+    def __init__(self, directory: ReadableDirectory, fixes: Fixes) -> None:
         self._directory = directory
         self._fixes = fixes
         self._sources = {new: old for old, new in fixes.renamed}
@@ -117,43 +119,18 @@ class FixedDirectory(Directory):
     def names(self) -> list[str]:
         return sorted({*self._directory.names(), *self._sources} - self._moved)
 
-    def open(self, name: str, mode: FileMode) -> File:
+    def open(self, name: str, mode: Literal["read"]) -> ReadableFile:
         if name in self._moved:
             raise FileNotFoundError(2, "the file will have another name", f"{self.path}/{name}")
-        file = self._directory.open(self._sources.get(name, name), "read")
+        file = self._directory.open(self._sources.get(name, name), mode)
         return _FixedFile(file, f"{self.path}/{name}", dict(self._fixes.headers).get(name, b""))
 
-    def rename(self, old: str, new: str) -> None:
-        raise NotImplementedError
 
-    def rename_new(self, old: str, new: str) -> None:
-        raise NotImplementedError
-
-    def remove(self, name: str) -> None:
-        raise NotImplementedError
-
-    def sync(self) -> None:
-        raise NotImplementedError
-
-    def lock(self) -> None:
-        raise NotImplementedError
-
-    def lock_holder(self) -> int | None:
-        return self._directory.lock_holder()
-
-    def close(self, *, unlock: bool) -> None:
-        raise NotImplementedError
-
-
-class _FixedFile(File):
-    def __init__(self, file: File, path: str, header: bytes) -> None:
+class _FixedFile:
+    def __init__(self, file: ReadableFile, path: str, header: bytes) -> None:
         self._file = file
-        self._path = path
         self._header = header
-
-    @property
-    def path(self) -> str:
-        return self._path
+        self.path = path
 
     def read(self, size: int, offset: int) -> bytes:
         data = self._file.read(size, offset)
@@ -168,24 +145,6 @@ class _FixedFile(File):
 
     def close(self) -> None:
         self._file.close()
-
-    def write(self, data: Buffer, offset: int) -> int:
-        raise NotImplementedError
-
-    def sync(self) -> None:
-        raise NotImplementedError
-
-    def truncate(self, size: int) -> None:
-        raise NotImplementedError
-
-    def allocate(self, size: int) -> None:
-        raise NotImplementedError
-
-    def is_linked(self) -> bool:
-        raise NotImplementedError
-
-    def drop_cache(self) -> None:
-        raise NotImplementedError
 
 
 def apply_fixes(directory: Directory, fixes: Fixes) -> None:

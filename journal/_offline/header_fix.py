@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from journal._disk.disk import File
+from journal._disk.disk import ReadableFile
 from journal._format import frame
 from journal._format.crc32c import checksum
 from journal._format.layout import (
@@ -32,7 +32,7 @@ _CREATED_AT = 40  # the offset of the time, of which the CRC fixes the lower hal
 _UNTIL = 60
 
 
-def fixed_header(file: File, name: SegmentName, journal_id: bytes) -> bytes | None:
+def fixed_header(file: ReadableFile, name: SegmentName, journal_id: bytes) -> bytes | None:
     """Return the header of the segment `name` of the journal `journal_id`, of which `file` has a
     damaged one. Return None if no frame confirms it."""
     data = file.read(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, 0)
@@ -56,7 +56,7 @@ def _seed_of_frame(data: bytes) -> Iterator[int]:
         yield _undo(CRC.unpack_from(header)[0], header[CRC.size :])
 
 
-def _is_confirmed(file: File, first: frame.Header, seed: int) -> bool:
+def _is_confirmed(file: ReadableFile, first: frame.Header, seed: int) -> bool:
     """Return whether more than the header of the first frame confirms a seed that was computed from
     that header: the next header, or, if there is none, the only durable LSN that `first` may
     state."""
@@ -68,7 +68,7 @@ def _is_confirmed(file: File, first: frame.Header, seed: int) -> bool:
     return first.durable_lsn == first.first_lsn - 1
 
 
-def _is_whole(file: File, first: frame.Header) -> bool:
+def _is_whole(file: ReadableFile, first: frame.Header) -> bool:
     start, size = SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, first.payload_bytes
     if start + size > file.size():
         return False

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from journal._disk.disk import Directory
+from journal._disk.disk import ReadableDirectory
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint, checkpoint_lsns
 from journal._format.layout import EPOCH_MAX, LSN_MAX
 from journal._format.record import check_spans
@@ -123,7 +123,7 @@ class RecoveryDryRun:
     """A trial of recovery, which changes no file. It starts again with the files as a repair would
     fix them, and after files were set aside. `directory` shows the fixed files."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: ReadableDirectory) -> None:
         self.aside: list[str] = []
         self.last_lsn = 0
         self.fixes = Fixes()
@@ -150,7 +150,7 @@ class RecoveryDryRun:
         if error:
             self.set_aside_for_cut(self.last_lsn)
 
-    def _look_at(self, directory: Directory) -> None:
+    def _look_at(self, directory: ReadableDirectory) -> None:
         self.directory = directory
         self.names = directory.names()
         self.segments = self.all_segments = segment_names(self.names)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import NamedTuple
 
-from journal._disk.disk import TMP, Directory, remove_if_exists
+from journal._disk.disk import TMP, Directory, ReadableDirectory, remove_if_exists
 from journal._format.checkpoint import (
     BadCheckpointError,
     Checkpoint,
@@ -71,7 +71,7 @@ class Checkpoints:
                 checkpoint.close()
 
 
-def find_checkpoints(directory: Directory, names: list[str], keep: int) -> Checkpoints:
+def find_checkpoints(directory: ReadableDirectory, names: list[str], keep: int) -> Checkpoints:
     """Open the `keep` newest checkpoints that verify.
 
     The name of one that does not verify is evidence all the same: a checkpoint gets its name only
@@ -219,7 +219,7 @@ class Recovery:
 
 
 def decide(
-    directory: Directory,
+    directory: ReadableDirectory,
     names: list[str],
     checkpoints: Checkpoints,
     keep: int,
@@ -244,7 +244,7 @@ def decide(
 
 
 def walk_log(
-    directory: Directory, plan: Plan[SegmentName], evidence: int, read: Reading = read_spans
+    directory: ReadableDirectory, plan: Plan[SegmentName], evidence: int, read: Reading = read_spans
 ) -> Generator[ReplayBatch, None, Walk]:
     """Walk over the segments of the plan. Yield each batch after the checkpoint, and return the
     walk. Raises CorruptionError if the log can't be trusted.
@@ -291,7 +291,7 @@ def _remove_leftovers(directory: Directory, walk: Walk, segments: list[SegmentNa
 
 
 def covered_files(
-    directory: Directory, names: list[str], verified_lsns: list[int], keep: int
+    directory: ReadableDirectory, names: list[str], verified_lsns: list[int], keep: int
 ) -> list[str]:
     """Return the names of the segments and checkpoints that the `keep` newest checkpoints cover.
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 
-from journal._disk.disk import Directory
+from journal._disk.disk import ReadableDirectory
 from journal._format.checkpoint import checkpoint_lsns, read_checkpoint
 from journal._format.segment import (
     FrameState,
@@ -33,7 +33,7 @@ class Identity:
 
     def __init__(
         self,
-        directory: Directory,
+        directory: ReadableDirectory,
         segments: list[SegmentName],
         checkpoints: Iterable[bytes] | None = None,
     ) -> None:
@@ -54,7 +54,7 @@ class Identity:
         votes = of_checkpoints + of_segments or Counter(misnamed)
         self.journal_id = max(votes, key=votes.__getitem__, default=b"")
 
-    def foreign(self, directory: Directory) -> dict[SegmentName, CorruptionError]:
+    def foreign(self, directory: ReadableDirectory) -> dict[SegmentName, CorruptionError]:
         """Return the segments of other journals, each with the error for it."""
         return {
             name: foreign_segment(f"{directory.path}/{name}", header.journal_id)
@@ -63,7 +63,7 @@ class Identity:
         }
 
 
-def find_journal_id(directory: Directory) -> str | None:
+def find_journal_id(directory: ReadableDirectory) -> str | None:
     """Return the journal's own id, or None if no file states it."""
     return Identity(directory, segment_names(directory.names())).journal_id.hex() or None
 
@@ -76,7 +76,7 @@ def foreign_segment(path: str, journal_id: bytes) -> CorruptionError:
 
 
 def blamed(
-    directory: Directory, segments: list[SegmentName], error: CorruptionError
+    directory: ReadableDirectory, segments: list[SegmentName], error: CorruptionError
 ) -> CorruptionError:
     """Return the error for the first of `segments` that belongs to another journal, or `error` if
     there is none.
@@ -89,7 +89,7 @@ def blamed(
 
 
 def stray_segments(
-    directory: Directory,
+    directory: ReadableDirectory,
     segments: list[SegmentName],
     checkpoints: Iterable[bytes] | None = None,
 ) -> dict[SegmentName, CorruptionError]:
@@ -146,7 +146,7 @@ def with_successors(
 
 
 def _read_headers(
-    directory: Directory, segments: list[SegmentName]
+    directory: ReadableDirectory, segments: list[SegmentName]
 ) -> dict[SegmentName, SegmentHeader | None]:
     """Return the header of each segment, without files that a live writer removed meanwhile."""
     headers: dict[SegmentName, SegmentHeader | None] = {}
@@ -156,7 +156,7 @@ def _read_headers(
     return headers
 
 
-def _checkpoint_ids(directory: Directory) -> Iterator[bytes]:
+def _checkpoint_ids(directory: ReadableDirectory) -> Iterator[bytes]:
     """Yield the journal's id in each checkpoint that verifies."""
     for lsn in checkpoint_lsns(directory.names()):
         with suppress(JournalError, FileNotFoundError):
@@ -165,7 +165,7 @@ def _checkpoint_ids(directory: Directory) -> Iterator[bytes]:
             yield bytes.fromhex(checkpoint.journal_id)
 
 
-def _read_header(directory: Directory, name: SegmentName) -> SegmentHeader | None:
+def _read_header(directory: ReadableDirectory, name: SegmentName) -> SegmentHeader | None:
     """Return the header in the file `name`, even if it is another file's. Return None if it is
     damaged."""
     with suppress(JournalError):
@@ -190,7 +190,10 @@ def _describe(header: SegmentHeader | None, name: SegmentName) -> str:
 
 
 def _continues_in(
-    directory: Directory, before: SegmentName, name: SegmentName, header: SegmentHeader | None
+    directory: ReadableDirectory,
+    before: SegmentName,
+    name: SegmentName,
+    header: SegmentHeader | None,
 ) -> bool:
     """Return whether the log continued in `before` at the LSN at which `name` claims to begin."""
     begins_there, durable_lsn = False, 0

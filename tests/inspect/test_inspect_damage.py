@@ -115,6 +115,31 @@ def test_damage_before_the_checkpoint_leaves_its_state(tmp_path: Path) -> None:
     assert opened(path)[0] == LAST_LSN
 
 
+@pytest.mark.parametrize(("checkpoint_lsn", "code"), [(9, 3), (10, 1)])
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_checkpoint_in_the_middle_of_a_damaged_frame_does_not_cover_it(
+    tmp_path: Path, is_live: bool, checkpoint_lsn: int, code: int
+) -> None:
+    """P4: verify and info report that an open would refuse if the checkpoint covers only the first
+    records of a damaged frame, beside a live writer, too. verify calls no others covered."""
+    path = tmp_path / "j"
+    with open_journal(path) as journal:
+        for lsn in range(1, 16, 2):
+            journal.wait_durable(journal.append_batch([[lsn], [lsn + 1]]))
+            if lsn == 9:
+                journal.compact(lambda: (checkpoint_lsn, ["state"])).close()
+        if is_live:
+            damage_frame(path, 9)
+            assert (ask("verify", path).code, ask("info", path).code) == (code, code)
+            return
+    damage_frame(path, 9)
+    verify = ask("verify", path)
+    assert (verify.code, ask("info", path).code) == (code, code)
+    lsns = "LSN 9 (1 record)" if checkpoint_lsn == 9 else "LSN 9 to 10 (2 records)"
+    assert f"  history         {lsns} can't be read. No state is lost: " in verify.out
+    assert f"checkpoint at LSN {checkpoint_lsn} can't replace" not in verify.out
+
+
 def test_verify_names_the_fleet_that_its_checkpoint_holds(tmp_path: Path) -> None:
     """P6: If the log before the newest checkpoint is damaged, that checkpoint's state can be shown.
 

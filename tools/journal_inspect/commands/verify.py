@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from _journal_console.exits import CORRUPT, FINE, NEGATIVE
 from _journal_console.text import count_of, escaped, painted, put_lines, wrapped
 
-from journal import Finding, JournalReader, RecoveryPreview
+from journal import Finding, JournalReader, RecoveryPreview, preview_recovery
 from journal_inspect.commands.next_steps import advice_on, next_steps
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, read_after_damage
+from journal_inspect.diagnosis.retention import list_files
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import say, say_commands
 from journal_inspect.rendering.objects import JSON, as_object, dumps, put_objects, versioned
@@ -49,7 +50,7 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     if kinds["corruption"] or kinds["torn_tail"]:
         after_damage = read_after_damage(reader, last_good_lsn, preview)
     code = max((_EXITS[kind] for kind in kinds), default=FINE)
-    if code == CORRUPT and not is_refused(reader, corruptions, preview):
+    if code == CORRUPT and not is_refused(reader, preview):
         code = NEGATIVE
     if renderer.form == "text":
         checked = ""
@@ -80,18 +81,12 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     return code
 
 
-def is_refused(
-    reader: JournalReader, corruptions: list[Finding], preview: RecoveryPreview | None
-) -> bool:
-    """Return whether the next open would refuse because of `corruptions`.
-
-    `preview` is None beside a live writer. Then everything that its newest checkpoint does not
-    cover counts.
-    """
-    if preview:
-        return preview.problem is not None
-    base_lsn = max((lsn for lsn in damage.verified_lsns(reader)), default=0)
-    return not all(0 < finding.lsn <= base_lsn for finding in corruptions)
+def is_refused(reader: JournalReader, preview: RecoveryPreview | None) -> bool:
+    """Return whether the next open would refuse. `preview` is None beside a live writer; then judge
+    by what the files hold now, as `info` does."""
+    if preview is None:
+        preview = preview_recovery(*list_files(reader), reader.journal_id)
+    return preview.problem is not None
 
 
 def _first_checked_lsn(reader: JournalReader, from_lsn: int) -> int:
@@ -167,9 +162,9 @@ def _after_damage_lines(reader: JournalReader, after_damage: AfterDamage | None)
 
 
 def _covered(corruptions: list[Finding], checkpoint_lsn: int) -> list[damage.Range]:
-    """Return the ranges of LSNs that can't be read, but that no open needs."""
+    """Return the ranges of LSNs that can't be read, but that the checkpoint covers."""
     return damage.merged(
-        (finding.lsn, finding.last_lsn or finding.lsn)
+        (finding.lsn, min(finding.last_lsn or finding.lsn, checkpoint_lsn))
         for finding in corruptions
         if 0 < finding.lsn <= checkpoint_lsn
     )

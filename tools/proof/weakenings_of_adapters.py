@@ -6,6 +6,7 @@ from proof.weakenings import Weakening
 
 _SAVER = ("tests/adapters/test_langgraph_saver.py",)
 _PARTS = ("tests/adapters/test_langgraph_parts.py",)
+_THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
 _FOLDER = "journal/adapters/langgraph"
 _SESSION = ("tests/adapters/test_openai_agents_session.py",)
@@ -50,6 +51,27 @@ ALL_OF = (
         "for row in gone for pair in row.refs.items()} - used",
         "for row in gone for pair in row.refs.items()}",
         _SAVER,
+    ),
+    Weakening(
+        "puts_into_doomed_threads_do_not_wait",
+        f"{_FOLDER}/_put.py",
+        "            if prefix in t[saved.doomed]:\n",
+        "            if False:\n",
+        _THREADS,
+    ),
+    Weakening(
+        "removals_go_on_after_their_end",
+        f"{_FOLDER}/_retention.py",
+        "    if prefix in t[saved.doomed]:\n",
+        "    if True:\n",
+        _THREADS,
+    ),
+    Weakening(
+        "threads_that_were_put_again_expire",
+        f"{_FOLDER}/_retention.py",
+        "    if now is not None and not has_expired(deadline, now):\n",
+        "    if False:\n",
+        _THREADS,
     ),
     Weakening(
         "subgraphs_of_removed_checkpoints_stay",

@@ -8,6 +8,7 @@ from typing import Any
 from journal import Transaction
 from journal.adapters.langgraph._parts import owner_of_value, value, write_parts
 from journal.adapters.langgraph._retention import (
+    has_expired,
     kept_rows,
     ordered,
     remove,
@@ -25,6 +26,15 @@ class NeededError(Exception):
     def __init__(self, channels: list[str]) -> None:
         super().__init__(channels)
         self.channels = channels
+
+
+class RemovedError(Exception):
+    """The thread or the namespace has to be removed first: it is doomed, or expired by `now`."""
+
+    def __init__(self, prefix: tuple[str, ...], now: float) -> None:
+        super().__init__(prefix, now)
+        self.prefix = prefix
+        self.now = now  # in Unix seconds
 
 
 class Put:
@@ -59,10 +69,12 @@ class Put:
         """Write it, and remove what the namespace no longer keeps.
 
         `deadline` is the time in Unix seconds, and the seconds for which the thread lives, or 0.
-        Raises NeededError, and ConflictError as every transaction does.
+        Raises NeededError and RemovedError, and ConflictError as every transaction does.
         """
-        head = t[saved.heads].get(self.place)  # first: see `_rows.py`
-        count, trim_above = head or (0, keep or 0)
+        now, ttl_s = deadline
+        self._check_stays(t, saved, now, has_ttl=ttl_s > 0)
+        head = t[saved.heads].get(self.place)  # first of the namespace: see `_rows.py`
+        count, ancestors = head or (0, 0)
         refs = self._references(t, saved)
         deltas = [channel for channel in self.counted if channel not in refs]
         row = CheckpointRow(self.parent, self.run, refs, deltas, *self.checkpoint, *self.metadata)
@@ -70,19 +82,30 @@ class Put:
         count += key not in saved.checkpoints
         t[saved.checkpoints][key] = list(row)
         self.doomed = []
-        if keep is not None and count > trim_above:
+        if keep is not None and count > keep + keep // 4 + ancestors:
             rows = {**saved.rows(self.place), self.checkpoint_id: row}
             rows = dict(sorted(rows.items()))
             kept = kept_rows(rows, keep) | {self.checkpoint_id}
             victims = ordered(rows, rows.keys() - kept)
             self.doomed = remove(t, saved, self.place, rows, victims)
-            count, trim_above = len(rows), len(kept) + keep // 4
-        t[saved.heads][self.place] = [count, trim_above]
+            count, ancestors = len(rows), max(len(kept) - keep, 0)
+        t[saved.heads][self.place] = [count, ancestors]
         if head is None and self.root is not None:
             t[saved.children][(self.place[0], self.root, self.place[1])] = None
-        now, ttl_s = deadline
         if ttl_s:
             touch(t, saved, self.place[0], now, ttl_s)
+
+    def _check_stays(
+        self, t: Transaction, saved: SaverTables, now: float, *, has_ttl: bool
+    ) -> None:
+        """Raise RemovedError if the thread or the namespace is doomed, or has expired by `now`: its
+        removal would take away parts of this checkpoint."""
+        thread = self.place[:1]
+        for prefix in (thread, self.place):
+            if prefix in t[saved.doomed]:
+                raise RemovedError(prefix, now)
+        if has_ttl and has_expired(t[saved.deadlines].get(thread[0]), now):
+            raise RemovedError(thread, now)
 
     def _references(self, t: Transaction, saved: SaverTables) -> dict[str, str]:
         """Return the reference to the value of each channel that has one. Write new values."""

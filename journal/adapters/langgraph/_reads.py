@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -120,8 +120,9 @@ def find(
     config: RunnableConfig | None,
     filter: Mapping[str, Any] | None,
     before: RunnableConfig | None,
+    is_expired: Callable[[str], bool],
 ) -> Iterator[CheckpointTuple]:
-    """Yield the checkpoints that match, the newest first."""
+    """Yield the checkpoints that match and whose thread has not expired, the newest first."""
     configurable = config["configurable"] if config else {}
     wanted = configurable.get("checkpoint_id")
     bound = before["configurable"].get("checkpoint_id") if before else None
@@ -132,7 +133,7 @@ def find(
             metadata = serde.loads_typed((row.metadata_kind, row.metadata))
             if any(metadata.get(name) != value for name, value in filter.items()):
                 continue
-        stored = load(saved, (thread, namespace), checkpoint_id)
+        stored = None if is_expired(thread) else load(saved, (thread, namespace), checkpoint_id)
         if stored is not None:
             shown = configurable.get("thread_id", thread)
             yield as_tuple(serde, config_of(shown, namespace, checkpoint_id), stored)

@@ -8,9 +8,11 @@ doomed in that transaction, and removed in slices after it, or at the next open.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from itertools import islice
+from typing import Any
 
-from journal import Transaction
+from journal import Key, Transaction
 from journal.adapters.langgraph._parts import delete_parts, owner_of_value, owner_of_write
 from journal.adapters.langgraph._rows import (
     KEYS_A_SLICE,
@@ -78,7 +80,9 @@ def remove(
 def drop(saved: SaverTables, prefix: tuple[str, ...]) -> int | None:
     """Remove everything of a doomed thread or namespace, in slices. Return the last LSN.
 
-    Checkpoints go first, the oldest first, so a reader never sees one without its values.
+    Checkpoints go first, the oldest first, so a reader never sees one without its values. A put
+    into it waits until it is not doomed any more. Another call may end the removal meanwhile, and
+    then what is there is new and stays.
     """
     first = (saved.checkpoints, saved.heads, saved.children)
     for table in (*first, saved.values, saved.writes, saved.parts):
@@ -86,13 +90,16 @@ def drop(saved: SaverTables, prefix: tuple[str, ...]) -> int | None:
             continue  # these rows name the children of a checkpoint, not of a namespace
         keys = (key for key, _ in table.prefix(prefix))
         while some := list(islice(keys, KEYS_A_SLICE)):
-
-            def remove_some(t: Transaction, table: object = table, some: object = some) -> None:
-                for key in some:  # type: ignore[attr-defined]
-                    delete_existing(t, table, key)
-
-            saved.commit(remove_some)
+            saved.commit(partial(_drop_rows, saved, prefix, table, some))
     return saved.commit(lambda t: delete_existing(t, saved.doomed, prefix))
+
+
+def _drop_rows(
+    saved: SaverTables, prefix: tuple[str, ...], table: Any, keys: list[Key], t: Transaction
+) -> None:
+    if prefix in t[saved.doomed]:
+        for key in keys:
+            delete_existing(t, table, key)
 
 
 def drop_all_doomed(saved: SaverTables) -> None:
@@ -101,10 +108,13 @@ def drop_all_doomed(saved: SaverTables) -> None:
         drop(saved, prefix)
 
 
-def doom_thread(t: Transaction, saved: SaverTables, thread: str) -> None:
-    """Mark a thread as doomed in a transaction, and forget when it expires."""
-    t[saved.doomed][(thread,)] = None
+def doom_thread(t: Transaction, saved: SaverTables, thread: str, now: float | None = None) -> None:
+    """Mark a thread as doomed in a transaction, and forget when it expires. If `now` is given, in
+    Unix seconds, do so only if it has expired by then."""
     deadline = t[saved.deadlines].get(thread)
+    if now is not None and not has_expired(deadline, now):
+        return
+    t[saved.doomed][(thread,)] = None
     if deadline is not None:
         t[saved.deadlines].delete(thread)
         delete_existing(t, saved.expiring, (ms(deadline), thread))
@@ -122,6 +132,11 @@ def touch(t: Transaction, saved: SaverTables, thread: str, now: float, ttl_s: fl
         delete_existing(t, saved.expiring, (ms(deadline), thread))
     t[saved.deadlines][thread] = now + ttl_s
     t[saved.expiring][(ms(now + ttl_s), thread)] = None
+
+
+def has_expired(deadline: float | None, now: float) -> bool:
+    """Return whether a thread with this deadline, if it has one, has expired by `now`."""
+    return deadline is not None and deadline <= now
 
 
 def expired_threads(saved: SaverTables, now: float) -> Iterator[str]:

@@ -4,11 +4,14 @@
     values       (thread, namespace, channel, reference)     [type, bytes]
     writes       (thread, namespace, checkpoint, task, idx)  [channel, type, task path, bytes]
     parts        (thread, namespace, *owner, number)         bytes: see `_parts.py`
-    heads        (thread, namespace)                         [number of checkpoints, trim above]
+    heads        (thread, namespace)                         numbers: [checkpoints, ancestors]
     children     (thread, checkpoint, namespace)             None
     doomed       (thread,) or (thread, namespace)            None
     deadlines    thread                                      Unix seconds
     expiring     (Unix milliseconds, thread)                 None
+
+The ancestors in a head are those of its checkpoints that are kept only because delta channels of
+newer ones need them.
 
 Every change of the checkpoints of a namespace writes its head, too. So a transaction that has read
 the head may read everything else of the namespace without the transaction: if any of it changes,

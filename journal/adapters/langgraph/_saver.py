@@ -29,7 +29,7 @@ from journal import Mirror, Options, StrPath, Tables, Transaction
 from journal.adapters._size import LARGE_BYTES, is_large
 from journal.adapters.langgraph._opening import SaverOpening
 from journal.adapters.langgraph._parts import owner_of_write, write_parts
-from journal.adapters.langgraph._put import NeededError, Put
+from journal.adapters.langgraph._put import NeededError, Put, RemovedError
 from journal.adapters.langgraph._reads import as_tuple, config_of, delta_history, find, load
 from journal.adapters.langgraph._retention import drop, drop_all_doomed
 from journal.adapters.langgraph._rows import Place, SaverTables, Typed
@@ -140,7 +140,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         `config` names a thread, and maybe a namespace and a checkpoint. `filter` has values of the
         metadata. Only checkpoints older than that of `before` match.
         """
-        found = find(self._saved, self.serde, config, filter, before)
+        found = find(self._saved, self.serde, config, filter, before, self._is_expired)
         return found if limit is None else islice(found, max(limit, 0))
 
     async def alist(
@@ -177,6 +177,8 @@ class JournalSaver(BaseCheckpointSaver[str]):
                 break
             except NeededError as error:
                 self._serialize_values(put, checkpoint, error.channels)
+            except RemovedError as error:
+                self._threads.finish_removal(error.prefix, error.now)
         self._tidy(put)
         if self._waits_for(metadata):
             self._saved.wait(lsn)
@@ -204,6 +206,8 @@ class JournalSaver(BaseCheckpointSaver[str]):
                 more = partial(self._serialize_values, put, checkpoint, error.channels)
                 needed = [values[channel] for channel in error.channels]
                 await _in_thread_if(is_large(needed), more)
+            except RemovedError as error:
+                await asyncio.to_thread(self._threads.finish_removal, error.prefix, error.now)
         if put.doomed or self._ttl_s:
             await asyncio.to_thread(self._tidy, put)
         if self._waits_for(metadata):
@@ -317,7 +321,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         """Return the call that deserializes the checkpoint of `config`, or None."""
         configurable = config["configurable"]
         place = _place(config)
-        if self._ttl_s and self._threads.is_expired(place[0], time.time()):
+        if self._is_expired(place[0]):
             return None
         stored = load(self._saved, place, configurable.get("checkpoint_id"))
         if stored is None:
@@ -325,6 +329,9 @@ class JournalSaver(BaseCheckpointSaver[str]):
         if not configurable.get("checkpoint_id"):
             config = config_of(configurable["thread_id"], place[1], stored.checkpoint_id)
         return partial(as_tuple, self.serde, config, stored)
+
+    def _is_expired(self, thread: str) -> bool:
+        return bool(self._ttl_s) and self._threads.is_expired(thread, time.time())
 
     def _new_put(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata

@@ -13,6 +13,7 @@ from journal.adapters.langgraph._retention import (
     doom_thread,
     drop,
     expired_threads,
+    has_expired,
     kept_rows,
     ordered,
     remove,
@@ -39,15 +40,21 @@ class Threads:
 
     def is_expired(self, thread: str, now: float) -> bool:
         """Return whether a thread has expired by `now`, in Unix seconds."""
-        deadline = self._saved.deadlines.get(thread)
-        return deadline is not None and deadline <= now
+        return has_expired(self._saved.deadlines.get(thread), now)
 
     def remove_expired(self, now: float, threads_max: int | None = None) -> int:
         """Remove threads that have expired, and return their number. Nothing waits."""
         expired = list(islice(expired_threads(self._saved, now), threads_max))
         for thread in expired:
-            self._drop(thread)
+            self._drop(thread, now)
         return len(expired)
+
+    def finish_removal(self, prefix: tuple[str, ...], now: float) -> None:
+        """Remove what a put has found doomed, or expired by `now`, in Unix seconds."""
+        if len(prefix) > 1:
+            drop(self._saved, prefix)
+        else:
+            self._drop(prefix[0], now)
 
     def keep_latest(self, thread: str) -> None:
         """Remove all but the newest checkpoint of each namespace, and what that one needs."""
@@ -86,18 +93,20 @@ class Threads:
             for part in _slices(some):
                 lsn = saved.commit(partial(_copy_rows, table, part, target))
         # Each head counts all checkpoints that the target has now.
-        for (_, namespace), (_, trim_above) in pairs(iter(heads)):
+        for (_, namespace), (_, ancestors) in pairs(iter(heads)):
             place = (target, namespace)
-            lsn = saved.commit(partial(self._write_head, place, trim_above))
+            lsn = saved.commit(partial(self._write_head, place, ancestors))
         saved.wait(lsn)
 
-    def _write_head(self, place: Place, trim_above: int, t: Transaction) -> None:
+    def _write_head(self, place: Place, ancestors: int, t: Transaction) -> None:
         heads = t[self._saved.heads]
         heads.get(place)  # first: see `_rows.py`
-        heads[place] = [len(self._saved.rows(place)), trim_above]
+        heads[place] = [len(self._saved.rows(place)), ancestors]
 
-    def _drop(self, thread: str) -> int | None:
-        self._saved.commit(lambda t: doom_thread(t, self._saved, thread))
+    def _drop(self, thread: str, now: float | None = None) -> int | None:
+        """Remove a thread, or the rest of a doomed one. If `now` is given, spare any other thread
+        that has not expired by then."""
+        self._saved.commit(lambda t: doom_thread(t, self._saved, thread, now))
         return drop(self._saved, (thread,))
 
     def _not_kept(self, place: Place) -> set[str]:

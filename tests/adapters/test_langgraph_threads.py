@@ -1,0 +1,143 @@
+"""Whole threads of a JournalSaver: their removal while they are used, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from journal.testing import SimulatedDisk
+from tests.installed import import_package
+
+import_package("langgraph.checkpoint.base")
+
+from journal.adapters.langgraph._retention import doom_thread, drop  # noqa: E402
+from journal.adapters.langgraph._rows import SaverTables  # noqa: E402
+from tests.adapters.langgraph_support import (  # noqa: E402
+    checkpoint,
+    place,
+    put_steps,
+    rows_left,
+    saver_on,
+    steps,
+)
+
+WHOLE = {"langgraph.checkpoints": 1, "langgraph.values": 2, "langgraph.heads": 1}
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    """Return a simulated disk."""
+    return SimulatedDisk()
+
+
+def put_one(saver: Any) -> None:
+    """Put a checkpoint without a parent."""
+    versions = {"n": "1", "same": "1"}
+    saver.put(place(), checkpoint({"n": 7, "same": ""}, versions), {"source": "loop"}, versions)
+
+
+def before_commit(
+    monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]
+) -> list[int]:
+    """Call `act` before the commit of this number. Return a list that gets that number then."""
+    commit, begun, acted = SaverTables.commit, [0], list[int]()
+
+    def counted(self: SaverTables, write: Any) -> Any:
+        begun[0] += 1
+        if begun[0] == number:
+            acted.append(number)
+            act()
+        return commit(self, write)
+
+    monkeypatch.setattr(SaverTables, "commit", counted)
+    return acted
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_put_during_a_removal_leaves_a_whole_checkpoint_or_none(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """P2: a put that comes while its thread is removed finishes the removal first. So its
+    checkpoint is whole, or it was removed with the thread."""
+    with saver_on(disk) as saver:
+        put_steps(saver, 3)
+        acted = before_commit(monkeypatch, number, lambda: put_one(saver))
+        saver.delete_thread("t")
+        assert acted or number == 7  # a removal has six commits
+        assert steps(saver) == ([] if number in (1, 7) else [7])
+        assert rows_left(saver) == ({} if number in (1, 7) else WHOLE)
+
+
+def test_an_async_put_finishes_a_removal(disk: SimulatedDisk) -> None:
+    """P2: `aput` finishes the removal of its thread first, as `put` does."""
+    versions = {"n": "1", "same": "1"}
+
+    async def put(saver: Any) -> None:
+        state = checkpoint({"n": 7, "same": ""}, versions)
+        await saver.aput(place(), state, {"source": "loop"}, versions)
+
+    with saver_on(disk) as saver:
+        put_steps(saver, 3)
+        saver._saved.commit(lambda t: doom_thread(t, saver._saved, "t"))
+        asyncio.run(put(saver))
+        assert steps(saver) == [7]
+        assert rows_left(saver) == WHOLE
+        drop(saver._saved, ("t",))  # late: what it would remove is another thread's by now
+        assert rows_left(saver) == WHOLE
+
+
+def test_a_put_into_a_doomed_namespace_finishes_its_removal(disk: SimulatedDisk) -> None:
+    """P2: the namespace of a subgraph is removed before a put begins it anew."""
+    with saver_on(disk) as saver:
+        put_steps(saver, 2, place("t", "node:1"))
+        saver.tables.table("langgraph.doomed")["t", "node:1"] = None
+        put_steps(saver, 1, place("t", "node:1"))
+        assert steps(saver, place("t", "node:1")) == [0]
+        assert rows_left(saver) == {**WHOLE, "langgraph.writes": 1}
+
+
+def test_an_expired_thread_begins_anew(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoints of an expired thread are in no list, and no put brings them back."""
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+    with saver_on(disk, ttl_s=100) as saver:
+        put_steps(saver, 3)
+        now += 200
+        for config in (place(), {"configurable": {"thread_id": "t"}}, None):
+            assert list(saver.list(config)) == []
+        put_one(saver)
+        assert steps(saver) == [7]
+        now += 200
+        assert saver.remove_expired() == 1
+        assert rows_left(saver) == {}
+
+
+def test_a_thread_that_is_put_again_does_not_expire(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: a put keeps its thread, even if the removal of expired threads has found that one."""
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+    with saver_on(disk, ttl_s=100) as saver:
+        put_steps(saver, 3)
+        now += 200
+        assert before_commit(monkeypatch, 1, lambda: put_one(saver)) == []
+        saver.remove_expired()
+        assert steps(saver) == [7]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1000, 10), (None, 10), (10, 4), (4, 10)])
+def test_another_keep_applies_from_the_next_put(
+    disk: SimulatedDisk, before: int | None, after: int
+) -> None:
+    """A saver keeps as many checkpoints as its own `keep` says, whatever an earlier one kept."""
+    with saver_on(disk, keep=before) as saver:
+        put_steps(saver, 90)
+    with saver_on(disk, keep=after) as saver:
+        put_steps(saver, 10)
+        assert after <= len(steps(saver)) <= after + after // 4

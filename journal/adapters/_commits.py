@@ -15,7 +15,8 @@ _ATTEMPTS = 16  # of a transaction without the lock
 
 def commit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | None]:
     """Call `write` with a transaction, again after each conflict. Return its result, and the LSN to
-    wait for, or None if nothing was written.
+    wait for. It is None if nothing was written, and `durable` then waits for all so far: the change
+    that left nothing to do may not be durable yet.
 
     After many conflicts, `write` is called under the owner's lock.
     """
@@ -42,10 +43,7 @@ async def acommit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T,
 
 
 async def durable(tables: Tables, lsn: int | None) -> None:
-    """Wait in an event loop until `lsn` survives a crash, and for a turn to continue.
-
-    None stands for a transaction that wrote nothing: there is nothing to wait for.
-    """
-    if lsn is not None:
-        await tables.journal.durable(lsn)
-        await turn()
+    """Wait in an event loop until `lsn`, or all so far, survives a crash, and for a turn to
+    continue."""
+    await tables.journal.durable(lsn)
+    await turn()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from journal import Options, Tables
 from journal.testing import SimulatedDisk, lose
 from tests.installed import import_package
+from tests.support import Held
 from tests.tiers import examples
 
 import_package("a2a.server.tasks")
@@ -117,9 +118,9 @@ def test_a_store_is_as_a2as_after_power_cuts(steps: list[Any], request: Any) -> 
     asyncio.run(main())
 
 
-def on_disk(main: Any) -> None:
+def on_disk(main: Any, disk: SimulatedDisk | None = None) -> None:
     """Run a coroutine function with open tables."""
-    with Tables.open("/journal", disk=SimulatedDisk(), options=OPTIONS) as tables:
+    with Tables.open("/journal", disk=disk or SimulatedDisk(), options=OPTIONS) as tables:
         asyncio.run(main(tables))
 
 
@@ -134,6 +135,24 @@ def test_a_change_of_a_task_is_durable_when_its_method_returns() -> None:
         assert journal.durable_lsn == journal.last_lsn == 2
 
     on_disk(main)
+
+
+def test_a_deletion_of_a_deleted_task_waits_for_the_disk() -> None:
+    """P2: a task is gone for good when a deletion returns, even one that another has preceded."""
+    disk = SimulatedDisk()
+
+    async def main(tables: Tables) -> None:
+        store = JournalTaskStore(tables)
+        await store.save(task_of(), called_by())
+        with Held(disk, "sync", ".seg") as held:
+            deletions = [asyncio.create_task(store.delete("t", called_by())) for _ in range(2)]
+            await asyncio.to_thread(held.wait_reached)
+            assert await store.get("t", called_by()) is None
+            done, _ = await asyncio.wait(deletions, timeout=0.01)
+            assert not done
+        await asyncio.gather(*deletions)
+
+    on_disk(main, disk)
 
 
 def test_a_page_token_stays_valid() -> None:

@@ -174,7 +174,7 @@ ALL_OF = (
     Weakening(
         "waiters_continue_at_the_same_time",
         "journal/adapters/_commits.py",
-        "        await turn()\n",
+        "    await turn()\n",
         "",
         ("tests/adapters/test_turns.py",),
     ),

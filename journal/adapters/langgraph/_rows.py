@@ -92,9 +92,8 @@ class SaverTables:
         return (await acommit(self.tables, write))[1]
 
     def wait(self, lsn: int | None) -> None:
-        """Block until `lsn` survives a crash. None: nothing was written."""
-        if lsn is not None:
-            self.tables.journal.wait_durable(lsn)
+        """Block until `lsn`, or all so far, survives a crash."""
+        self.tables.journal.wait_durable(lsn)
 
     async def durable(self, lsn: int | None) -> None:
         """Wait as `wait` does, in an event loop."""

@@ -17,7 +17,7 @@ class _Turns:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._is_taken = False  # whether somebody has continued in this iteration of the loop
+        self._is_taken = False  # a caller has continued in this iteration of the loop
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def wait(self) -> None:
@@ -26,18 +26,21 @@ class _Turns:
             self._waiting.append(waiter)
             await waiter
         else:
+            self.loop.call_soon(self._next)  # first, because an interrupt may strike
             self._is_taken = True
-            self.loop.call_soon(self._next)
 
     def _next(self) -> None:
         """Let the next waiter continue in the next iteration. Cancelled ones are passed over."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        self._is_taken = bool(self._waiting)
+        if self._is_taken:
+            self.loop.call_soon(self._next)  # first: an interrupt must not end the turns
+        is_given = False
+        while self._waiting and not is_given:
+            waiter = self._waiting[0]
             if not waiter.done():
                 waiter.set_result(None)
-                self.loop.call_soon(self._next)
-                return
-        self._is_taken = False
+                is_given = True
+            self._waiting.popleft()
 
 
 class _OfThread(threading.local):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
 
 from journal import Tables
 from journal.adapters._commits import durable
@@ -90,5 +93,37 @@ def test_a_cancelled_waiter_gives_its_turn_away() -> None:
         assert [isinstance(each, asyncio.CancelledError) for each in done] == [
             False, True, True, False, False,
         ]  # fmt: skip
+
+    asyncio.run(main())
+
+
+def test_an_interrupt_does_not_end_the_turns() -> None:
+    """All waiters continue, even if a signal handler raises where one of them gets its turn."""
+
+    class HandlerError(Exception):
+        pass
+
+    class Handled(asyncio.Future[None]):
+        """A future during whose resolution a signal handler raises once."""
+
+        was_raised = False
+
+        def set_result(self, result: None) -> None:
+            if not self.was_raised:
+                self.was_raised = True
+                raise HandlerError
+            super().set_result(result)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        caught: list[object] = []
+        loop.set_exception_handler(lambda _, context: caught.append(context["exception"]))
+        tasks = [asyncio.create_task(turn()) for _ in range(2)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "create_future", partial(Handled, loop=loop))
+            await asyncio.sleep(0)
+        tasks += [asyncio.create_task(turn()) for _ in range(WAITERS)]
+        await asyncio.wait_for(asyncio.gather(*tasks), 5)
+        assert [type(each) for each in caught] == [HandlerError]
 
     asyncio.run(main())

@@ -58,8 +58,11 @@ class MirroredTurn(CommitTurn):
         if held := self._held_gate(lsn):
             return held
         gate = super().gate(lsn)
-        # If it was committed between the two, the gate is that of a later batch.
-        return self._held_gate(lsn) or (gate if lsn > self.durable_lsn else None)
+        if lsn > self._committed_lsn:
+            return gate
+        # It was committed between the two, so nothing may open that gate. If it is not held either,
+        # it is durable, or the journal has failed or is closed: the last call raises that.
+        return self._held_gate(lsn) or super().gate(lsn)
 
     def _held_gate(self, lsn: int) -> Gate | None:
         """Return the gate for an LSN that is on this disk, and not in the mirror."""

@@ -18,11 +18,13 @@ import pytest
 from journal import (
     BufferFullError,
     ClosedError,
+    FailedError,
     FencedError,
     Journal,
     Options,
     Tables,
 )
+from journal._commit.mirrored_turn import MirroredTurn
 from journal._engine import mirroring
 from journal._mirror import attaching, shipper
 from journal._mirror.memory_store import MemoryStore
@@ -387,3 +389,41 @@ def test_a_fork_does_not_wait_for_the_mirror(tmp_path: Path, store: SilentStore)
         assert os.waitpid(pid, 0)[1] == 0
         store.answer()
         journal.wait_durable(lsn, timeout_s=TIMEOUT_S)
+
+
+def test_a_waiter_that_comes_as_a_commit_ends_learns_of_a_failure(
+    tmp_path: Path, store: SilentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: a waiter that takes the gate of a commit after it was synced, and goes on after the
+    journal has failed, gets the failure and does not wait forever."""
+    with remote(tmp_path / "a", store) as journal:
+        store.fall_silent()
+        turn, committer = journal._turn, journal._committer
+        assert isinstance(turn, MirroredTurn)
+        is_synced, may_end = threading.Event(), threading.Event()
+        wake_mirror = committer._wake_mirror
+
+        def synced() -> None:
+            is_synced.set()
+            assert may_end.wait(TIMEOUT_S)
+            committer._wake_mirror = wake_mirror
+
+        committer._wake_mirror = synced
+        lsn = journal.append("x")
+        held_gate, looked = turn._held_gate, list[int]()
+
+        def look(lsn: int) -> Any:
+            looked.append(lsn)
+            if len(looked) == 1:  # before the commit
+                assert is_synced.wait(TIMEOUT_S)
+                return None
+            if len(looked) == 2:  # after the next commit has failed
+                may_end.set()
+                until(lambda: turn._committing is None, "the end of the commit")
+                committer.stop(OSError("no disk"))
+            return held_gate(lsn)
+
+        monkeypatch.setattr(turn, "_held_gate", look)
+        with pytest.raises(FailedError):
+            journal.wait_durable(lsn, timeout_s=1)
+        store.answer()

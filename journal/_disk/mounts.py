@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from journal._mutex import is_raised_by_call
+
 # A client of these may repeat a request whose answer was lost, so exclusive creation is not exact.
 NETWORK_FILE_SYSTEMS = frozenset(("nfs", "nfs4"))
 
@@ -22,6 +24,7 @@ def file_system_of(path: str) -> str | None:
                 # proc_pid_mountinfo(5): the third field is the device, and the type follows " - ".
                 if line.split(" ", 3)[2] == wanted:
                     return line.partition(" - ")[2].split(" ", 1)[0]
-    except OSError:
-        pass
+    except OSError as error:
+        if not is_raised_by_call(error):
+            raise
     return None

@@ -13,6 +13,7 @@ from contextlib import suppress
 from journal._disk import syscalls
 from journal._disk.disk import Buffer
 from journal._disk.zeros_ahead import ZerosAhead, overwrites_in_place
+from journal._mutex import is_raised_by_call
 
 # The descriptor of a closed handle. The kernel refuses it with EBADF in every call; for -1, some of
 # Python's functions raise ValueError instead.
@@ -71,6 +72,8 @@ class PosixFile:
             try:
                 return os.lseek(self._fd, offset, os.SEEK_DATA)
             except OSError as error:
+                if not is_raised_by_call(error):
+                    raise
                 if error.errno == errno.ENXIO:  # only a hole is left
                     return max(offset, self.size())
         return offset

@@ -89,8 +89,8 @@ def unpack_values(values: Sequence[Stored]) -> Iterable[Any]:
     """
     if sum(map(len, values)) <= _BYTES_AT_ONCE:
         try:
-            whole = b"".join((_array_32(_ARRAY_32, len(values)), *values))  # type: ignore[arg-type]
-            decoded: list[Any] = unpackb(whole, strict_map_key=False)
+            parts: list[Any] = [_array_32(_ARRAY_32, len(values)), *values]
+            decoded: list[Any] = unpackb(b"".join(parts), strict_map_key=False)
         except Exception as error:  # a value in pieces, or with a mark, or one that can't be read
             if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack"):
                 raise

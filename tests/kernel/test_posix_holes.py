@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from journal import Journal, JournalReader
+from journal._disk import mounts
 from journal._disk.posix import PosixDisk
 from tests.inspect.inspect_support import ask
 from tests.support import put
@@ -61,3 +62,24 @@ def test_a_sparse_segment_is_read_without_its_holes(tmp_path: Path, is_damaged: 
         kinds = [finding.kind for finding in reader.verify()]
     assert kinds == ["torn_tail"] * is_damaged
     assert [ask(verb, path).code for verb in ("info", "stats")] == [0, 0]
+
+
+def test_the_error_of_a_signal_handler_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OSError that a signal handler raises in a question to the kernel reaches the caller."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise OSError("raised by a handler")
+
+    path = sparse(tmp_path / "f")
+    directory = PosixDisk().open_directory(tmp_path, write=False)
+    file = directory.open("f", "read")
+    monkeypatch.setattr(os, "lseek", interrupted)
+    with pytest.raises(OSError, match="by a handler"):
+        file.next_data(0)
+    monkeypatch.setattr(mounts, "open", interrupted, raising=False)
+    with pytest.raises(OSError, match="by a handler"):
+        mounts.file_system_of(os.fspath(path))
+    file.close()
+    directory.close(unlock=False)

@@ -99,7 +99,9 @@ class MirroredTurn(CommitTurn):
                 if not self._held or self._held[-1].last_lsn < batch.last_lsn:
                     self._held.append(Held(batch.last_lsn, self._bytes + batch.bytes))
                 held = self._held[-1]
-                held.waiters, held.gate = batch.waiters, batch.gate
+                # A lone waiter comes for the gate later, and is counted then.
+                held.waiters = batch.waiters - (self._waiter is not None)
+                held.gate = batch.gate
                 self._bytes = held.end_bytes
                 self._committed_lsn = batch.last_lsn
             self._log_bytes = log_bytes

@@ -102,6 +102,17 @@ def test_many_waiters_share_an_upload(tmp_path: Path, store: SilentStore) -> Non
     assert restore_into(store, tmp_path / "r").lsn == 400
 
 
+def test_a_lone_waiter_is_expected_once(tmp_path: Path) -> None:
+    """P7: no commit or upload waits for a second waiter after one that committed in its own
+    thread."""
+    with remote(tmp_path / "a", MemoryStore()) as journal:
+        for _ in range(4):
+            write(journal)
+            turn = journal._turn
+            assert isinstance(turn, MirroredTurn)
+            assert turn._expected_waiters == turn.wake_policy.expected_waiters == 1
+
+
 def test_recovered_records_are_durable_once_the_mirror_has_them(
     tmp_path: Path, store: SilentStore
 ) -> None:

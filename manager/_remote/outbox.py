@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from manager._remote.courier import Courier
@@ -93,10 +94,12 @@ class Outbox:
         self._sender = None
 
     def _drop_old_progress(self) -> None:
-        events = [report for report in self._waiting if report.kind == "progress"]
-        if len(events) > _PROGRESS_MAX and (oldest := events[0]) is not self._waiting[0]:
-            self._waiting.remove(oldest)
-            _resolve(oldest, {"outcome": "dropped"})
+        # The first report may have been recorded already, so it is not dropped.
+        later = islice(self._waiting, 1, None)
+        events = [report for report in later if report.kind == "progress"]
+        if len(events) > _PROGRESS_MAX:
+            self._waiting.remove(events[0])
+            _resolve(events[0], {"outcome": "dropped"})
 
 
 def _resolve(report: _Report, answer: Any) -> None:

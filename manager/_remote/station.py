@@ -141,7 +141,7 @@ class Station:
                     context = RemoteContext(agent, options if type(options) is dict else {})
                     self._take(_Run(lease, context))
         except (MessageError, AttributeError) as error:
-            _log.warning("an answer of the manager has %s", error)
+            _log.warning("an answer of the manager is malformed: %s", error)
             return False
         return True
 
@@ -172,7 +172,11 @@ class Station:
         answer = await self._courier.try_to_ask("beat", held, self._courier.answer_s)
         if answer is None:
             return False
-        self.stop(answer)
+        try:
+            self.stop(answer)
+        except MessageError as error:
+            _log.warning("an answer of the manager is malformed: %s", error)
+            return False
         for run in self._runs.values():
             if run.task is None:
                 run.task = asyncio.create_task(self._work(run))

@@ -305,6 +305,51 @@ def test_a_grant_that_no_message_can_carry_fails() -> None:
     run(body)
 
 
+def test_only_the_last_events_of_progress_wait_for_a_silent_manager() -> None:
+    """Of the events that a worker could not report, it keeps the last ones, and the first, which
+    may have been recorded."""
+    began, cut_off = asyncio.Event(), asyncio.Event()
+
+    async def work(context: WorkContext) -> str:
+        began.set()
+        await cut_off.wait()
+        for number in range(500):
+            await context.progress(str(number))
+        return "done"
+
+    async def body(world: World) -> None:
+        worker = world.work({"t": work})
+        queue(world, "a")
+        await began.wait()
+        world.link_of(worker).is_connected = False
+        cut_off.set()
+        await asyncio.sleep(1)
+        world.link_of(worker).is_connected = True
+        await world.ended("a")
+        texts = [event["text"] for event in world.manager.events("a")]
+        assert texts == ["0", *map(str, range(500 - 64, 500))]
+
+    run(body)
+
+
+def test_a_malformed_answer_ends_no_worker() -> None:
+    """A worker ignores an answer that is malformed, and asks again."""
+
+    async def body(world: World) -> None:
+        world.work({"t": echo})
+        beat, malformed = world.desk._beat, iter([{"stop": None}, {"stop": 7}, {"stop": [7]}])
+
+        async def answer(*arguments: Any) -> Any:
+            return next(malformed, None) or await beat(*arguments)
+
+        world.desk._beat = answer  # type: ignore[method-assign]
+        queue(world, "a")
+        assert (await world.ended("a")).status == "completed"
+        assert next(malformed, None) is None
+
+    run(body)
+
+
 delays = st.sampled_from((0.0, 0.01, 1.0, 4.0, 20.0, 100.0))
 fates: st.SearchStrategy[Fate] = st.lists(delays, max_size=3).map(tuple)
 EVENTS = ("kill worker", "kill manager", "cut off", "bring back", "drain", "wait")

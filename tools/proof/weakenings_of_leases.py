@@ -173,8 +173,8 @@ ALL_OF = (
     Weakening(
         "agents_begin_unconfirmed",
         "manager/_remote/station.py",
-        "        if answer is None:\n            return False\n        self.stop(answer)\n",
-        "        if answer is not None:\n            self.stop(answer)\n",
+        "        if answer is None:\n            return False\n        try:\n",
+        "        if answer is None:\n            answer = {'stop': []}\n        try:\n",
         NETWORK,
     ),
 )

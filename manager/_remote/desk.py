@@ -35,7 +35,8 @@ _WAIT_S_MAX = 60.0
 _CLOSE_S = 1.0
 _UNCONFIRMED = 1 / 3  # of the time of a lease, for the worker to say that it has got the agent
 _TICKS = 10  # checks of the deadlines in the time of a lease
-_OVERHEAD_BYTES = 4096  # of an answer, beside its agents
+_OVERHEAD_BYTES = 4096  # of an answer, beside its grants
+_GRANT_BYTES = 1024  # of a grant, beside its agent as it was before: the lease and the options
 _REQUESTS_MAX = 4096  # that are being answered; more are dropped, and repeated by their workers
 _WORKERS_MAX = 10_000
 
@@ -208,9 +209,9 @@ class Desk:
             await self._manager.room()
             if station.number != number:
                 return None
-            grants = self._reissued(station.worker, known)
+            grants, room_bytes = self._reissued(station.worker, known)
             if not self._is_closing:
-                grants += self._begun(station, types, slots - len(grants))
+                grants += self._begun(station, types, slots - len(grants), room_bytes)
             left_s = until_s - self.clock_s()
             if grants or left_s <= 0 or self._is_closing:
                 break
@@ -232,7 +233,8 @@ class Desk:
         for lease, is_held in zip(leases, goes_on, strict=True):
             if is_held:
                 self._confirm(lease)
-                self._manager.touch(lease.agent_id)
+                with suppress(UnknownAgentError):  # it was removed meanwhile
+                    self._manager.touch(lease.agent_id)
             else:
                 over.append(lease)
         if over:
@@ -267,27 +269,35 @@ class Desk:
 
     # --- leases ---
 
-    def _reissued(self, worker: str, known: set[Lease]) -> list[Row]:
-        """Return the agents whose start this worker was told in an answer that was lost."""
+    def _reissued(self, worker: str, known: set[Lease]) -> tuple[list[Row], int]:
+        """Return the agents whose start this worker was told in an answer that was lost, as far as
+        one message can carry them, and the bytes for more agents that it has left."""
         held = [held for held in self._held.values() if held.worker == worker]
         missing = [held.lease for held in held if held.lease not in known]
         rows = self._manager._state.read(
             lambda fleet: [fleet.rows.get(lease.agent_id) for lease in missing]
         )
-        return [row for row in rows if row is not None and get.status(row) == "running"]
+        grants: list[Row] = []
+        room_bytes = self._room_bytes
+        for row in rows:
+            if row is None or get.status(row) != "running":
+                continue
+            if (size := _size(row)) <= room_bytes:  # else a later answer has room for it
+                room_bytes -= size
+                grants.append(row)
+        return grants, room_bytes
 
-    def _begun(self, station: Station, types: list[str], slots: int) -> list[Row]:
-        """Begin the leases of up to `slots` agents."""
+    def _begun(self, station: Station, types: list[str], slots: int, room_bytes: int) -> list[Row]:
+        """Begin the leases of up to `slots` agents, with up to `room_bytes` in a message."""
         grants: list[Row] = []
         if slots <= 0:
             return grants
-        room_bytes = self._bytes_max - _OVERHEAD_BYTES
         for agent_id in self._supply.candidates({*types}, {*station.queues}):
-            size = len(messages.pack(messages.agent_body(self._agent(agent_id))))
-            is_too_large = size > self._bytes_max - _OVERHEAD_BYTES
-            if size > room_bytes and not is_too_large:
-                break  # the next answer has room for it
             try:
+                size = _size(self._row(agent_id))
+                is_too_large = size > self._room_bytes
+                if size > room_bytes and not is_too_large:
+                    break  # the next answer has room for it
                 row = self._leasing.begin(agent_id, station.worker)
             except CapacityError:
                 break
@@ -306,10 +316,13 @@ class Desk:
                 break
         return grants
 
-    def _agent(self, agent_id: str) -> Agent:
-        manager = self._manager
-        row = manager._state.read(lambda fleet: fleet.find(agent_id))
-        return agent_from_row(row, manager.boot_id)
+    def _row(self, agent_id: str) -> Row:
+        return self._manager._state.read(lambda fleet: fleet.find(agent_id))
+
+    @property
+    def _room_bytes(self) -> int:
+        """The size of the grants that a message can carry."""
+        return self._bytes_max - _OVERHEAD_BYTES
 
     def _fail(self, lease: Lease, what: str) -> None:
         failure = failure_of(ValueError(f"the agent {what}"), self._manager.limits)
@@ -398,3 +411,8 @@ def _lease(row: Row) -> Lease:
 def _grant(row: Row) -> Body:
     lease = _lease(row)
     return {"agent": messages.agent_body(agent_from_row(row, "")), "lease": lease.message}
+
+
+def _size(row: Row) -> int:
+    """Return the size that a grant of the agent has at most."""
+    return len(messages.pack(messages.agent_body(agent_from_row(row, "")))) + _GRANT_BYTES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -183,6 +183,64 @@ def test_a_lost_answer_is_given_again() -> None:
         known = next_request(world, 3, held=[lease])
         [other] = (await ask(world, "next", known))["grants"]
         assert other["agent"]["name"] == "b"
+
+    run(body)
+
+
+def test_an_answer_is_never_larger_than_a_message() -> None:
+    """Many agents, and those of answers that were lost, come in several answers if one message
+    can't carry them."""
+
+    async def body(world: World) -> None:
+        for number in range(90):
+            queue(world, f"a{number}", metadata={"text": "x" * 26_000})
+        held: list[Any] = []
+        for number in range(1, 100):
+            asked = next_request(world, number, slots=60, held=held)
+            answer = await world.desk.answer("next", WORKER, messages.pack(asked))
+            assert answer is not None
+            assert len(answer) <= world.link.message_bytes_max
+            if number % 2 == 0:  # the others are lost
+                held += [grant["lease"] for grant in messages.unpack(answer)["grants"]]
+            if len(held) == 90:
+                break
+        assert world.manager.counts()["running"] == len(held) == 90
+
+    run(body)
+
+
+def test_an_agent_that_is_removed_meanwhile_does_no_harm() -> None:
+    """A request is answered although an agent is removed between its selection and its start, or
+    between the check of its lease and the note that its worker lives."""
+
+    async def body(world: World) -> None:
+        def remove(ref: str) -> None:
+            world.manager.cancel(ref)
+            world.manager.prune(ref)
+
+        gone = queue(world, "gone")
+        supply = world.desk._supply
+        candidates = supply.candidates
+
+        def removing(*arguments: Any) -> Iterator[str]:
+            for agent_id in [*candidates(*arguments)]:
+                if agent_id == gone:
+                    remove(gone)
+                yield agent_id
+
+        supply.candidates = removing  # type: ignore[method-assign]
+        queue(world, "a")
+        lease = await granted(world)
+        assert world.manager.get("a").status == "running"
+        held = world.desk._leasing.held
+
+        def and_remove(*arguments: Any) -> Any:
+            found = held(*arguments)
+            remove("a")
+            return found
+
+        world.desk._leasing.held = and_remove  # type: ignore[method-assign]
+        assert (await ask(world, "beat", request(world, held=[lease])))["stop"] == []
 
     run(body)
 

@@ -110,8 +110,15 @@ ALL_OF = (
     Weakening(
         "lost_start_is_not_named_again",
         "manager/_remote/desk.py",
-        "grants = self._reissued(station.worker, known)",
-        "grants: list[Row] = []",
+        "grants, room_bytes = self._reissued(station.worker, known)",
+        "grants, room_bytes = list[Row](), self._room_bytes",
+        DESK,
+    ),
+    Weakening(
+        "starts_named_again_exceed_a_message",
+        "manager/_remote/desk.py",
+        "if (size := _size(row)) <= room_bytes:",
+        "if (size := _size(row)) > 0:",
         DESK,
     ),
     Weakening(

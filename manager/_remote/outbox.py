@@ -12,6 +12,7 @@ from typing import Any
 from manager._remote.courier import Courier
 from manager._remote.messages import Body, Lease
 
+_OVERHEAD_BYTES = 4096  # of a report, beside its body
 _PROGRESS_MAX = 64  # events of progress of one agent that wait to be sent; older ones are dropped
 
 
@@ -44,6 +45,11 @@ class Outbox:
     def is_over(self) -> bool:
         """True if the manager wants no more reports of this lease."""
         return self._is_over
+
+    @property
+    def body_bytes_max(self) -> int:
+        """The size of the largest body of a report that the servers carry."""
+        return self._courier.message_bytes_max - _OVERHEAD_BYTES
 
     def post(self, kind: str, body: Body) -> asyncio.Future[Body]:
         """Send a report after those before it, and return a future of its answer."""

@@ -31,7 +31,6 @@ _PAUSE_S = 0.5
 _WAITING_MAX = 1000  # results that wait to be recorded
 _WITHDRAW_S = 1.0  # for the end of the request that waits for agents
 _HAND_BACK_S = 15.0  # for the last reports of a worker that ends
-_OVERHEAD_BYTES = 4096  # of a report, beside its texts and its checkpoint
 
 _HANDED_BACK = AgentResult(None, status="interrupted", reason=records.HANDED_BACK)
 
@@ -188,7 +187,7 @@ class Station:
         await self._report(run, await self._result(run))
 
     async def _report(self, run: _Run, result: AgentResult) -> None:
-        await self._post(run, _result_body(result, self._courier.message_bytes_max))
+        await self._post(run, _result_body(result, run.outbox.body_bytes_max))
 
     async def _post(self, run: _Run, body: Body) -> None:
         run.is_running = False
@@ -289,7 +288,7 @@ def _result_body(result: AgentResult, bytes_max: int) -> Body:
             known = optional_text(name, body[name])
             body[name] = None if known is None else tail(name, known, bytes_max // 4)
         size = len(messages.pack(body))
-        if size > bytes_max - _OVERHEAD_BYTES:
+        if size > bytes_max:
             raise ValueError(f"the result has {size} bytes, more than the servers carry")
     except (TypeError, ValueError) as error:
         failure = _failure(error)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from manager import AgentResult, TransitionError, WorkContext
 from tests.remote.fleets import LEASE_S, World
-from tests.remote.network import Fate, run_virtually
+from tests.remote.network import MESSAGE_BYTES_MAX, Fate, run_virtually
 from tests.tiers import examples
 
 Body = Callable[[World], Awaitable[object]]
@@ -301,6 +301,27 @@ def test_a_grant_that_no_message_can_carry_fails() -> None:
         agent = world.manager.get("large")
         assert agent.status == "failed"
         assert "more than the servers carry" in str(agent.reason)
+
+    run(body)
+
+
+def test_a_report_that_no_message_can_carry_is_refused() -> None:
+    """A checkpoint or an event that is larger than a message raises ValueError, and reports after
+    it arrive."""
+
+    async def work(context: WorkContext) -> str:
+        with pytest.raises(ValueError, match=r"checkpoint has \d+ bytes, over the 1044480 that"):
+            await context.checkpoint("x" * MESSAGE_BYTES_MAX)
+        with pytest.raises(ValueError, match="progress has "):
+            await context.progress("x", "x" * MESSAGE_BYTES_MAX)
+        await context.checkpoint("small")
+        return "done"
+
+    async def body(world: World) -> None:
+        world.work({"t": work})
+        queue(world, "a")
+        agent = await world.ended("a")
+        assert (agent.result, agent.checkpoint, agent.steps_taken) == ("done", "small", 1)
 
     run(body)
 

@@ -18,6 +18,7 @@ from manager._remote.desk import ATTEMPTS_MAX, LEASE_S, Desk, Hooks, StaleError
 from manager._remote.link import Answer, Link, NatsLink, UnansweredError
 from manager._remote.messages import Lease
 from manager._remote.supply import FleetSupply
+from manager.agent import Agent
 from manager.arguments import optional_seconds, seconds
 from manager.errors import DispatchError
 from manager.manager import SubAgentManager
@@ -49,12 +50,15 @@ class Serving:
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._begin(self._tick())
+                # The reader begins before the agents are looked at, so that no change is missed.
+                changes = self._manager.changes()
+                for agent in self._manager.agents(status="interrupted"):
+                    self._note(agent)
                 served = subjects.of_manager(self._fleet)
                 await self._link.serve("subagents-manager", served, self._receive)
                 on_open()
-                async for agent in self._manager.changes():
-                    if (held := self._desk.note(agent)) is not None:
-                        self._begin(self._stop_on_worker(held.worker, held.lease, agent.lsn))
+                async for agent in changes:
+                    self._note(agent)
                 self._has_ended = True
                 for task in self._tasks:  # the manager was closed
                     task.cancel()
@@ -62,6 +66,10 @@ class Serving:
             raise errors.exceptions[0] from None  # the first error cancelled the other tasks
         finally:
             self._has_ended = True
+
+    def _note(self, agent: Agent) -> None:
+        if (held := self._desk.note(agent)) is not None:
+            self._begin(self._stop_on_worker(held.worker, held.lease, agent.lsn))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -182,7 +190,7 @@ class Dispatcher(AsyncHandle):
         Raise ValueError for a bad URL, DispatchError if no server can be reached, and ImportError
         without nats-py.
         """
-        hooks = Hooks(supply=FleetSupply(manager._state, manager.agents(status="interrupted")))
+        hooks = Hooks(supply=FleetSupply(manager._state))
         return open_dispatcher(
             url,
             manager,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from journal import DurableState
@@ -36,16 +36,14 @@ class Supply(Protocol):
 
 
 class FleetSupply:
-    """All queued agents of a fleet, and those that were interrupted and may go on.
+    """The queued agents of a fleet, and the interrupted ones that were noted and may go on.
 
     Interrupted agents come first. The queue is the fleet's own, so it takes no memory here.
     """
 
-    def __init__(self, state: DurableState[Fleet], agents: Iterable[Agent]) -> None:
+    def __init__(self, state: DurableState[Fleet]) -> None:
         self._state = state
         self._waiting: dict[str, tuple[str, str]] = {}  # the type and the queue of each
-        for agent in agents:
-            self.note(agent)
 
     def note(self, agent: Agent) -> None:
         self._waiting.pop(agent.agent_id, None)

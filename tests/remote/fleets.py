@@ -39,7 +39,6 @@ class World:
         self.manager = SubAgentManager.open("/", state_dir="s", disk=self.disk, limits=ROOMY)
         self.link = NetworkLink(self.network)
         manager = self.manager
-        interrupted = manager.agents(status="interrupted")
 
         async def settle(lsn: int) -> None:
             with holding_time():
@@ -47,7 +46,7 @@ class World:
 
         self.desk = Desk(
             manager,
-            Hooks(supply=FleetSupply(manager._state, interrupted)),
+            Hooks(supply=FleetSupply(manager._state)),
             settle,
             lease_s=LEASE_S,
             attempts_max=attempts_max,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from manager import AgentResult, TransitionError, WorkContext
 from tests.remote.fleets import LEASE_S, World
-from tests.remote.network import MESSAGE_BYTES_MAX, Fate, run_virtually
+from tests.remote.network import MESSAGE_BYTES_MAX, Fate, NetworkLink, run_virtually
 from tests.tiers import examples
 
 Body = Callable[[World], Awaitable[object]]
@@ -301,6 +301,33 @@ def test_a_grant_that_no_message_can_carry_fails() -> None:
         agent = world.manager.get("large")
         assert agent.status == "failed"
         assert "more than the servers carry" in str(agent.reason)
+
+    run(body)
+
+
+def test_no_change_is_missed_while_a_manager_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents whose questions are answered before a manager serves workers, or while it begins to,
+    go on."""
+    serve = NetworkLink.serve
+
+    async def body(world: World) -> None:
+        for name in "ab":
+            queue(world, name)
+            world.manager.start(name)
+            world.manager.interrupt(name, "asks", needs_input="red?")
+        world.manager.answer("b", "green")
+        await world.kill_manager()
+
+        async def answer_first(link: NetworkLink, name: str, *arguments: Any) -> None:
+            if name == "subagents-manager":
+                world.manager.answer("a", "blue")
+            await serve(link, name, *arguments)
+
+        monkeypatch.setattr(NetworkLink, "serve", answer_first)
+        await world.open()
+        world.work({"t": echo})
+        for name in "ab":
+            assert (await world.ended(name)).status == "completed"
 
     run(body)
 

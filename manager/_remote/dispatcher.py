@@ -23,9 +23,11 @@ from manager.arguments import optional_seconds, seconds
 from manager.errors import DispatchError
 from manager.manager import SubAgentManager
 from manager.values import whole
+from manager.waking import call_in_loop
 
 _log = logging.getLogger("manager")
 _STOP_TIMEOUT_S = 2.0
+_LOOK_S = 0.1  # between two checks whether the dispatcher has ended
 Connect = Callable[[], Awaitable[Link]]
 
 
@@ -209,12 +211,15 @@ class Dispatcher(AsyncHandle):
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that this dispatcher knows, in the order of their ids."""
         desk = self._desk
-        if desk is None or not self._thread.is_alive():
+        if desk is None or self.closed:
             return []
+        infos: list[WorkerInfo] = []
+        looking = threading.Lock()  # held until `look` has run
+        looking.acquire()
 
-        async def look() -> list[WorkerInfo]:
+        def look() -> None:
             now_s = desk.clock_s()
-            return [
+            infos.extend(
                 WorkerInfo(
                     station.worker,
                     tuple(station.queues),
@@ -223,12 +228,13 @@ class Dispatcher(AsyncHandle):
                     tuple(running),
                 )
                 for station, running in desk.stations()
-            ]
+            )
+            looking.release()
 
-        with suppress(RuntimeError):  # the loop has just ended
-            infos = asyncio.run_coroutine_threadsafe(look(), self._loop).result()
-            return sorted(infos, key=lambda info: info.worker)
-        return []
+        call_in_loop(self._loop, look)
+        while not looking.acquire(timeout=_LOOK_S) and not self.closed:  # it may just have ended
+            pass
+        return sorted(infos, key=lambda info: info.worker)
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Stop serving workers. A second call does nothing.
@@ -238,8 +244,7 @@ class Dispatcher(AsyncHandle):
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)
         if self._thread.is_alive():
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._stop.set)
+            call_in_loop(self._loop, self._stop.set)
             self._thread.join(timeout_s)
             if self._thread.is_alive():
                 raise TimeoutError(f"the dispatcher did not end within {timeout_s} s")
@@ -247,8 +252,7 @@ class Dispatcher(AsyncHandle):
     def wake(self) -> None:
         """Let workers that wait for agents look again, because one may start now that has not
         changed. A change of an agent does this by itself."""
-        with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._wake)
+        call_in_loop(self._loop, self._wake)
 
     def _wake(self) -> None:
         if self._desk is not None:
@@ -271,9 +275,13 @@ class Dispatcher(AsyncHandle):
     def _begin(self, connect: Connect) -> None:
         """Start the thread, and wait until it serves. Raise what prevents that."""
         self._connect = connect
-        self._thread.start()
-        with self._beginning:
-            pass
+        try:
+            self._thread.start()
+            with self._beginning:
+                pass
+        except BaseException:  # of a signal handler, or because no thread can be started
+            call_in_loop(self._loop, self._stop.set)
+            raise
         if self._error is not None:
             self._thread.join()
             raise self._error

@@ -144,6 +144,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
                 manager._outputs = manager._retention.outputs = FleetOutputs(state)
                 manager._outputs.sweep()
                 if control:
+                    undo.callback(manager._end_control)
                     manager._serve_control()
             undo.pop_all()
         return manager

@@ -1,4 +1,4 @@
-"""Requests: what another process may ask the manager of a state to do."""
+"""Requests: the changes and waits that another process may ask the manager of a state for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOBODY = "no process that takes requests runs agents here; start one, such as: s
 
 
 class Manager(Protocol):
-    """The methods of a manager that requests need."""
+    """A manager, with the methods that requests need."""
 
     def get(self, ref: str) -> Agent: ...
 
@@ -57,7 +57,7 @@ class Requests:
     """Fulfils requests with the methods of one manager, in any event loop."""
 
     runners: Runners | None
-    """What runs the agents, or None if nothing does, and the manager was opened for one request."""
+    """The runners of the agents, or None if the manager was opened for one request."""
 
     def __init__(self, manager: Manager, runners: Runners | None = None) -> None:
         self.runners = runners

@@ -1,4 +1,5 @@
-"""Runners: what runs the agents of a manager, and starts, stops and repeats them on request.
+"""Runners: the parts of a manager's process that run its agents, and pause, resume and retry them
+on request.
 
 A request arrives in the thread of the server. A runner does its part in its own event loop, which
 may be busy, or end at any moment; then the request fails, and nobody waits forever.
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from manager._control.errors import RequestError
 from manager.agent import Agent
+from manager.waking import call_in_loop
 
 PAUSED = "paused by request"
 """The reason of agents that a request has paused."""
@@ -123,8 +125,7 @@ class Runners:
     def wake(self) -> None:
         """Let all runners take note of a change."""
         for runner, calls in [*self._calls.items()]:
-            with suppress(RuntimeError):  # its loop has just been closed
-                calls.loop.call_soon_threadsafe(runner.wake)
+            call_in_loop(calls.loop, runner.wake)
 
     async def call(
         self, runner: Runner, function: Callable[..., Coroutine[Any, Any, Agent]], *arguments: str
@@ -175,4 +176,4 @@ def _settle(future: Future[Agent], task: asyncio.Task[Agent]) -> None:
 
 
 def _ended() -> RequestError:
-    return RequestError("what runs the agents has just ended; look with: subagents list")
+    return RequestError("the run of the agents has just ended; look with: subagents list")

@@ -21,6 +21,7 @@ from manager._control.place import Listener, is_own
 from manager._control.requests import EXPECTED, Manager, Requests
 from manager._control.runners import Runners
 from manager.arguments import short_repr
+from manager.waking import call_in_loop
 
 REQUEST_BYTES_MAX = 1 << 20
 CLIENTS_MAX = 64
@@ -39,10 +40,10 @@ class ControlServer:
     """Serves the socket of one state in a thread, until it is stopped."""
 
     requests: Requests
-    """What fulfils the requests."""
+    """The requests that clients may send."""
 
     runners: Runners
-    """What runs the agents."""
+    """The runners of the agents."""
 
     def __init__(self, listener: Listener, requests: Requests, runners: Runners) -> None:
         self.requests = requests
@@ -54,8 +55,12 @@ class ControlServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="subagents-control", daemon=True)
-        self._thread.start()
         _servers.add(self)
+        try:
+            self._thread.start()
+        except BaseException:  # of a signal handler, or because no thread can be started
+            self.stop()
+            raise
 
     @classmethod
     def of(cls, manager: Manager, state_path: str, runners: Runners | None = None) -> ControlServer:
@@ -69,22 +74,18 @@ class ControlServer:
     def stop(self) -> None:
         """Complete the changes that were begun, remove the socket, and end all connections.
 
-        A second call does nothing.
+        A second call does nothing, unless a signal handler has cut off the first one.
         """
-        if self._is_stopped:
-            return
         self._is_stopped = True
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # the thread has just ended
-                loop.call_soon_threadsafe(self._end)
-        if self._thread is not threading.current_thread():
+        if self._loop is not None:
+            call_in_loop(self._loop, self._end)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S)
         self._listener.close()
 
     def forget(self) -> None:
         """Close the socket's handle in a forked child, which has no thread to serve it."""
-        self._is_stopped = True
+        self._is_stopped, self._loop = True, None
         self._listener.forget()
 
     def _run(self) -> None:

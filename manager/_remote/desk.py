@@ -86,7 +86,7 @@ class Hooks:
     the result and returns the outcome and the LSN, or returns None if the desk should do so."""
 
     grant: Body = field(default_factory=dict)
-    """What each worker gets with each agent."""
+    """The options that each worker gets with each agent."""
 
     on_end: Callable[[], object] = lambda: None
     """Called in the dispatcher's thread when it ends."""

@@ -308,6 +308,50 @@ def test_a_close_ends_all_connections(tmp_path: Path) -> None:
     assert [type(error) for error in errors] == [NoReplyError]
 
 
+def test_a_close_that_was_interrupted_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a signal handler raises while a close waits, another close ends the thread, and removes
+    the socket."""
+    manager = SubAgentManager.open(tmp_path, control=True)
+    control = manager._control
+    assert control is not None
+
+    def interrupted(timeout_s: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(control._thread, "join", interrupted)
+        patch.setattr(control, "_end", lambda: None)
+        with pytest.raises(KeyboardInterrupt):
+            manager.close()
+    assert not manager.closed
+    manager.close()
+    assert not control._thread.is_alive()
+    assert not list((tmp_path / STATE / "control").iterdir())
+
+
+def test_an_open_without_a_thread_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no thread can be started for requests, the open fails, and its handles are closed."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "subagents-control":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    SubAgentManager.open(tmp_path, control=True).close()
+    handles = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            SubAgentManager.open(tmp_path, control=True)
+    assert len(os.listdir("/proc/self/fd")) == handles
+    assert not list((tmp_path / STATE / "control").iterdir())
+
+
 def test_a_request_that_is_too_long_is_not_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from manager._public import public
 from manager.again import again_as, refusal
 from manager.agent import JSON, Agent
 from manager.changes import Changes
-from manager.errors import BudgetError, CapacityError, TransitionError
+from manager.errors import BudgetError, CapacityError, TransitionError, UnknownAgentError
 from manager.manager import SubAgentManager
 from manager.records import RESTARTED, STOPPED
 from manager.result import AgentResult
@@ -191,7 +191,7 @@ class _Loop:
         if self._runners.is_held:
             return self._has_work or manager.counts()["queued"] > 0
         for agent_id in [*self._waiting]:
-            with suppress(BudgetError, TransitionError, LookupError):
+            with suppress(BudgetError, TransitionError, UnknownAgentError):
                 if not self._resume(agent_id):
                     return True
         while (started := manager.start_next(self._workers)) is not None:
@@ -229,7 +229,7 @@ class _Loop:
         try:
             result = await self._result(context)
             await manager.room()
-            with suppress(TransitionError, LookupError):  # it was ended or removed meanwhile
+            with suppress(TransitionError, UnknownAgentError):  # it was ended or removed meanwhile
                 now = manager.get(agent_id)
                 if (now.status, now.starts) != ("running", context.agent.starts):
                     return
@@ -238,7 +238,7 @@ class _Loop:
                 except (TypeError, ValueError, RecordError) as error:  # not a result, or too large
                     manager.update_from_result(agent_id, _failure(error))
         except asyncio.CancelledError:
-            with suppress(TransitionError, LookupError, JournalError):
+            with suppress(TransitionError, UnknownAgentError, JournalError):
                 manager.interrupt(agent_id, STOPPED)
             raise
         finally:

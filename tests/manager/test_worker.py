@@ -212,3 +212,23 @@ def test_an_endless_loop_runs_what_comes_later(tmp_path: Path) -> None:
             await loop
 
     run(tmp_path, body)
+
+
+@pytest.mark.parametrize("method", ["resume", "update_from_result"])
+def test_a_signal_handler_s_error_ends_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A LookupError that a signal handler raises within a call is not taken for a removed agent."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyError("of a handler")
+
+    async def body(manager: SubAgentManager) -> None:
+        manager.spawn("p", name="a", agent_type="t")
+        manager.interrupt("a", "asks", needs_input="?")
+        manager.answer("a", "yes")
+        monkeypatch.setattr(SubAgentManager, method, interrupted)
+        with pytest.raises(KeyError, match="of a handler"):
+            await run_workers(manager, {"t": echo})
+
+    run(tmp_path, body)

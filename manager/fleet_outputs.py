@@ -1,12 +1,11 @@
-"""FleetOutputs: what the commands of a fleet's agents have printed, removed with the agents."""
+"""FleetOutputs: the output of a fleet's commands, which is removed with their agents."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from contextlib import suppress
-from functools import partial
 
-from journal import DurableState
+from journal import ClosedError, DurableState, FailedError
 from manager.fleet import Fleet
 from manager.outputs import OutputCleanup
 
@@ -22,9 +21,7 @@ class FleetOutputs:
 
     def sweep(self) -> None:
         """Remove the files that commands of removed agents have printed."""
-        # Without a disk that takes the wait, the files stay until a later open.
-        wait_durable = partial(self._state.wait_durable, timeout_s=_DURABLE_TIMEOUT_S)
-        self._cleanup.sweep(self._state.machine.rows, wait_durable)
+        self._cleanup.sweep(self._state.machine.rows, self._wait_durable)
 
     def remove(self, agent_ids: Iterable[str] = ()) -> None:
         """Remove what those of the agents have printed that are gone, once that is durable."""
@@ -33,12 +30,24 @@ class FleetOutputs:
 
     def wait_removed(self, agent_ids: Iterable[str]) -> None:
         """Wait until those of the agents that are gone are durably so, and remove what they have
-        printed. Raise FailedError and ClosedError.
+        printed.
         """
         if self._add(agent_ids):
-            with suppress(TimeoutError):  # a later removal, the close or an open removes the files
-                self._state.wait_durable(timeout_s=_DURABLE_TIMEOUT_S)
+            self._wait_durable()  # otherwise a later removal, the close or an open does the rest
             self.remove()
+
+    def _wait_durable(self) -> bool:
+        """Wait a while until all removals are durable, and return whether they are."""
+        until_s = time.monotonic() + _DURABLE_TIMEOUT_S
+        try:
+            self._state.wait_durable(timeout_s=_DURABLE_TIMEOUT_S)
+        except TimeoutError:
+            if time.monotonic() < until_s:  # a signal handler has raised it
+                raise
+            return False
+        except (FailedError, ClosedError):
+            return False
+        return True
 
     def _add(self, agent_ids: Iterable[str]) -> bool:
         rows = self._state.machine.rows

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import closing, suppress
 from typing import Literal, NamedTuple
 
-from journal import JournalError, UnsafePathError
+from journal import UnsafePathError
 from manager.companion import OPEN_DIRECTORY, open_companion
 from manager.values import AGENT_ID_PATTERN
 
@@ -159,21 +159,20 @@ class OutputCleanup:
         self._state_path = state_path
         self._due: deque[tuple[int, set[str]]] = deque()  # the LSN of removals, and the owners
 
-    def sweep(self, agent_ids: Collection[str], wait_durable: Callable[[], object]) -> None:
-        """Remove the files of all agents that are not in `agent_ids`.
+    def sweep(self, agent_ids: Collection[str], wait_durable: Callable[[], bool]) -> None:
+        """Remove the files of all agents that are not in `agent_ids`. This never raises OSError.
 
-        `wait_durable` waits until the removal of every missing agent is durable.
+        `wait_durable` waits until the removal of every missing agent is durable, and returns
+        whether it is.
         """
-        with (
-            suppress(OSError, JournalError),
-            closing(OutputDirectory.open(self._state_path)) as directory,
-        ):
+        if (directory := self._opened()) is None:
+            return
+        with closing(directory):
             # Most names are those of known agents. A Part for each would take a second for 200,000.
-            names = (name for name in directory.names() if name.partition(".")[0] not in agent_ids)
+            names = (name for name in _names(directory) if name.partition(".")[0] not in agent_ids)
             orphans = [part for part in map(part_named, names) if part is not None]
-            if orphans:
+            if orphans and wait_durable():
                 owners = set(map(owner_of, agent_ids))
-                wait_durable()
                 _remove_all(directory, [part for part in orphans if part.owner not in owners])
 
     def add(self, lsn: int, agent_ids: Iterable[str]) -> None:
@@ -184,15 +183,31 @@ class OutputCleanup:
         """Remove the files of the agents whose removal is durable. This never raises OSError."""
         owners = set[str]()
         for _ in range(len(self._due)):
-            with suppress(IndexError):  # another thread has taken it
+            try:
                 lsn, removed = self._due.popleft()
-                if lsn <= durable_lsn:
-                    owners |= removed
-                else:
-                    self._due.append((lsn, removed))
-        if owners:
-            with suppress(OSError), closing(OutputDirectory.open(self._state_path)) as directory:
-                _remove_all(directory, [part for part in directory.parts() if part.owner in owners])
+            except IndexError:  # another thread has taken it
+                break
+            if lsn <= durable_lsn:
+                owners |= removed
+            else:
+                self._due.append((lsn, removed))
+        if owners and (directory := self._opened()) is not None:
+            with closing(directory):
+                parts = [part for part in map(part_named, _names(directory)) if part is not None]
+                _remove_all(directory, [part for part in parts if part.owner in owners])
+
+    def _opened(self) -> OutputDirectory | None:
+        try:
+            return OutputDirectory.open(self._state_path)
+        except OSError:  # no command has printed anything, or the disk refuses
+            return None
+
+
+def _names(directory: OutputDirectory) -> list[str]:
+    try:
+        return directory.names()
+    except OSError:
+        return []
 
 
 def _remove_all(directory: OutputDirectory, parts: Iterable[Part]) -> None:

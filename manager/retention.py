@@ -34,7 +34,7 @@ class Retention:
     """The retention of one manager's ended agents. Any thread may call it."""
 
     outputs: FleetOutputs | None = None
-    """What the commands of the agents have printed, if the manager is on a real disk."""
+    """The output of the agents' commands, or None if the manager is not on a real disk."""
 
     def __init__(self, state: DurableState[Fleet], updates: Updates, limits: Limits) -> None:
         self._state = state

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import UnsafePathError
+from journal import DurableState, UnsafePathError
 from manager import AgentResult, Limits, SubAgentManager
 from manager._run.streams import OutputFiles
 from manager.outputs import OutputCleanup, OutputDirectory, Part, owner_of, part_named
@@ -176,14 +176,34 @@ def test_a_sweep_waits_until_removals_are_durable(tmp_path: Path) -> None:
         os.close(directory.create(FIRST))
     cleanup = OutputCleanup(str(tmp_path))
 
-    def fail() -> None:
+    cleanup.sweep([], lambda: False)
+    assert contents(tmp_path) != {}
+    cleanup.sweep([ID], lambda: False)
+    cleanup.sweep([], lambda: True)
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 60.0])
+def test_a_sweep_tells_its_time_limit_from_a_signal_handler_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_s: float
+) -> None:
+    """An open succeeds if the sweep has waited long enough. A TimeoutError that a signal handler
+    raises before that is raised."""
+    with SubAgentManager.open(tmp_path) as manager:
+        put_output(manager, ID)
+
+    def time_out(state: object, *, timeout_s: float) -> None:
         raise TimeoutError
 
-    cleanup.sweep([], fail)
-    assert contents(tmp_path) != {}
-    cleanup.sweep([ID], fail)
-    cleanup.sweep([], lambda: None)
-    assert contents(tmp_path) == {}
+    monkeypatch.setattr("manager.fleet_outputs._DURABLE_TIMEOUT_S", wait_s)
+    with monkeypatch.context() as patch:
+        patch.setattr(DurableState, "wait_durable", time_out)
+        if wait_s:
+            with pytest.raises(TimeoutError):
+                SubAgentManager.open(tmp_path)
+        else:
+            SubAgentManager.open(tmp_path).close()
+    assert owners(manager) == {ID}
 
 
 def test_files_are_removed_after_the_removal_of_their_agent_is_durable(

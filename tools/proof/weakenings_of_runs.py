@@ -15,15 +15,15 @@ ALL_OF = (
     Weakening(
         "outputs_removed_before_their_agents",
         "manager/outputs.py",
-        "                if lsn <= durable_lsn:\n",
-        "                if True:\n",
+        "            if lsn <= durable_lsn:\n",
+        "            if True:\n",
         OUTPUTS,
     ),
     Weakening(
         "outputs_swept_before_removals_are_durable",
         "manager/outputs.py",
-        "                wait_durable()\n",
-        "",
+        "            if orphans and wait_durable():\n",
+        "            if orphans:\n",
         OUTPUTS,
     ),
     Weakening(
@@ -57,8 +57,8 @@ ALL_OF = (
     Weakening(
         "known_files_are_parsed_at_each_open",
         "manager/outputs.py",
-        'for name in directory.names() if name.partition(".")[0] not in agent_ids)',
-        "for name in directory.names())",
+        'for name in _names(directory) if name.partition(".")[0] not in agent_ids)',
+        "for name in _names(directory))",
         ("tests/manager/test_runner_scale.py",),
     ),
     Weakening(

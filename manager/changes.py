@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from journal import JournalError
+from journal import BufferFullError, ClosedError, FailedError
 from manager._public import public
 from manager.agent import Agent, Row, agent_from_row, get
 
@@ -65,9 +65,7 @@ class Changes:
         self._turns += 1
         if self._store is not None and not self._turns % A_TURN:
             self._store_position()
-        if (
-            not self._turns % A_TURN
-        ):  # as long as there are rows to read, the loop below never waits
+        if not self._turns % A_TURN:  # while there are rows to read, the loop below never waits
             import asyncio
 
             await asyncio.sleep(0)
@@ -92,7 +90,8 @@ class Changes:
     def _store_position(self) -> None:
         """Store the LSN of the last row, which the caller has dealt with."""
         if self._store is not None and self._lsn > self._stored_lsn:
-            with suppress(JournalError):  # the next time stores it, or the row is yielded again
+            # The next time stores it, or the row is yielded again.
+            with suppress(BufferFullError, ClosedError, FailedError):
                 self._store(self._lsn)
                 self._stored_lsn = self._lsn
 

@@ -19,9 +19,9 @@ IsSilent = Callable[[Row], bool]
 class Heartbeats:
     """The time of each running agent's last sign of life, by the monotonic clock.
 
-    The times are kept in memory only, because every running agent was started in this process. The
-    entry of an agent that no longer runs has no meaning. No lock is needed: each step is a single
-    operation of a dict, which is atomic.
+    The times are kept in memory only: an agent that runs on from an earlier process, on a worker,
+    gets its whole time again. The entry of an agent that no longer runs has no meaning. No lock is
+    needed: each step is a single operation of a dict, which is atomic.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -47,7 +47,8 @@ class Heartbeats:
         now_s = time.monotonic()
 
         def is_silent(row: Row) -> bool:
-            # An agent without an entry has just begun to run, so its time counts from now.
+            # The time of an agent without an entry counts from now: it has just begun to run, or a
+            # worker runs it since before this process.
             return now_s - self._at_s.setdefault(get.agent_id(row), now_s) >= self.timeout_s
 
         return is_silent

@@ -22,9 +22,7 @@ from manager import records
 from manager.admission import Admission
 from manager.agent import ENDED, STATUSES, Row, get
 from manager.columns import AGENT_ID, BOOT_ID, NAME, PARENT_ID, STATUS, TOKENS_USED
-from manager.errors import (
-    UnknownAgentError,
-)
+from manager.errors import UnknownAgentError
 from manager.family import Family
 from manager.items import item_of, row_of
 from manager.layouts import Boot, Record
@@ -295,9 +293,8 @@ class Fleet(Admission):
         """Return the attempt of a new agent of this name."""
         attempt = 0
         for agent_id in self.by_name.last(name):
-            row = self.rows.get(
-                agent_id
-            )  # may be None, because this is also called without the lock
+            # It may be None, because this is also called without the lock.
+            row = self.rows.get(agent_id)
             if row is not None and get.attempt(row) > attempt:
                 attempt = get.attempt(row)
         return attempt + 1

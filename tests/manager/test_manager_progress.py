@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from journal import InterruptedCallError
 from manager import Agent, AgentResult, Limits, SubAgentManager, TransitionError, read_fleet
 from tests.manager_support import ROOMY
 from tests.support import TIMEOUT_S
@@ -117,6 +118,24 @@ def test_a_busy_reader_stores_its_position(tmp_path: Path) -> None:
         asyncio.run(busy(manager))
         position = manager.tables.table("changes.cursors")["mine"]
         assert 100 < position < 200
+
+
+def test_a_signal_handler_s_error_ends_a_reader_with_a_cursor(tmp_path: Path) -> None:
+    """Only the errors of a full, failed or closed journal leave a position for later."""
+
+    def interrupted(lsn: int) -> None:
+        raise InterruptedCallError
+
+    async def body() -> None:
+        with SubAgentManager.open(tmp_path) as manager:
+            manager.spawn("p")
+            reader = manager.changes(cursor="mine")
+            await anext(reader)
+            reader._store = interrupted
+            with pytest.raises(InterruptedCallError):
+                await anext(reader)
+
+    asyncio.run(body())
 
 
 def test_a_cursor_excludes_a_position(tmp_path: Path) -> None:

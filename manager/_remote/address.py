@@ -1,4 +1,4 @@
-"""Address: the servers of a fleet, how to prove who one is there, and what is too dangerous."""
+"""Address: the servers of a fleet, and the user and password for them."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ class Address(NamedTuple):
     def of(cls, url: str) -> Address:
         """Return the address in a URL. Raise ValueError."""
         parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES or not parts.netloc:
-            raise ValueError(f"{shown(url)}: is not the address of a server; give nats://HOST,HOST")
         login, _, hosts = parts.netloc.rpartition("@")
+        servers = tuple(f"{parts.scheme}://{host}" for host in hosts.split(",") if host)
+        if parts.scheme not in _SCHEMES or not servers:
+            raise ValueError(f"{shown(url)}: is not the address of a server; give nats://HOST,HOST")
         user, has_password, password = login.partition(":")
         fleet = parts.path.strip("/") or FLEET
         if not fleet.replace("-", "").replace("_", "").isalnum() or not fleet.isascii():
             raise ValueError(f"{shown(url)}: the fleet's name has only letters, digits, - and _")
         return cls(
-            tuple(f"{parts.scheme}://{host}" for host in hosts.split(",") if host),
+            servers,
             fleet,
             unquote(user) or None,
             unquote(password) if has_password else None,

@@ -1,4 +1,4 @@
-"""Link: a connection to the servers of a fleet, over which one asks and answers requests."""
+"""Link: a connection to the servers of a fleet, for requests and their answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from manager.errors import DispatchError
 
 Answer = Callable[[bytes], Awaitable[None]]
 Handler = Callable[[str, bytes, Answer], None]
-"""Receives the subject and the bytes of a request, and how to answer it. It must not block."""
+"""A function that receives the subject and the bytes of a request, and the function that answers
+it. It must not block."""
 
 _SERVICE_VERSION = "1.0.0"
 _CONNECT_S = 3.0
@@ -21,7 +22,7 @@ _REFUSALS_MAX = 4
 
 
 class UnansweredError(Exception):
-    """No answer came. The request may have arrived or not, and may be repeated."""
+    """No answer came. The request may have arrived, and may be repeated."""
 
 
 class Link(Protocol):

@@ -1,0 +1,42 @@
+"""The address of a fleet's servers: its parts, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from manager._remote.address import Address
+
+
+@pytest.mark.parametrize(
+    ("url", "expected", "is_loopback"),
+    [
+        ("nats://localhost", (("nats://localhost",), "subagents", None, None), True),
+        ("nats://[::1]:4222/blue", (("nats://[::1]:4222",), "blue", None, None), True),
+        (
+            "tls://a,127.0.0.1:1,",
+            (("tls://a", "tls://127.0.0.1:1"), "subagents", None, None),
+            False,
+        ),
+        ("nats://me:p%40s@h/B-1_x/", (("nats://h",), "B-1_x", "me", "p@s"), False),
+        ("nats://token@h", (("nats://h",), "subagents", "token", None), False),
+        ("nats://me:@h", (("nats://h",), "subagents", "me", ""), False),
+    ],
+)
+def test_an_address_has_servers_a_fleet_and_a_login(
+    url: str, expected: tuple[object, ...], is_loopback: bool
+) -> None:
+    """A URL names the servers, and perhaps a fleet, a user and a password."""
+    address = Address.of(url)
+    assert address == expected
+    assert address.is_loopback is is_loopback
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "host", "http://host", "nats:///x", "nats://", "nats://me:secret@", "nats://me:secret@,"],
+)
+def test_an_address_without_servers_is_refused(url: str) -> None:
+    """A URL that names no server is refused, and the message does not show the password."""
+    with pytest.raises(ValueError, match="is not the address of a server") as refused:
+        Address.of(url)
+    assert "secret" not in str(refused.value)

@@ -2,7 +2,8 @@
 
 An import of the result gives the same agents, but for what the format can't express: a queued or a
 running agent becomes interrupted, names and takings of results are those of the import, and the
-sources of usage and the events of progress are left out.
+sources of usage and the events of progress are left out. So are metadata whose names have another
+meaning in that format, such as "status", or "assignment" if its value is no object.
 """
 
 from __future__ import annotations
@@ -31,20 +32,24 @@ def exported(agents: Iterable[Agent]) -> dict[str, Any]:
     document: dict[str, Any] = {"schema_version": 1, "agents": [], "workers": []}
     for agent in agents:
         metadata = agent.metadata
-        document |= metadata.pop("legacy_file", None) or {}
-        document["workers"] += metadata.pop("ownerless_workers", None) or []
-        workers = metadata.pop("workers", None)
+        others = metadata.pop("legacy_file", None)
+        if isinstance(others, dict):
+            document |= {key: value for key, value in others.items() if key not in document}
+        ownerless = _workers_in(metadata.pop("ownerless_workers", None))
+        workers = _workers_in(metadata.pop("workers", None))
         own = max(agent.tokens_used - children.get(agent.agent_id, 0), 0)
-        document["workers"] += _workers(agent, workers if isinstance(workers, list) else [], own)
+        document["workers"] += ownerless + _workers(agent, workers, own)
         document["agents"].append(_agent(agent))
     return document
 
 
 def _agent(agent: Agent) -> dict[str, Any]:
     metadata = agent.metadata
-    objective = metadata.pop("objective", None)
-    assignment = metadata.pop("assignment", None) or {}
-    name = metadata.pop("session_name", None)
+    objective = _text_in(metadata.pop("objective", None))
+    assignment = metadata.pop("assignment", None)
+    if not isinstance(assignment, dict):
+        assignment = {}
+    name = _text_in(metadata.pop("session_name", None))
     if name is None and agent.name != agent.agent_id:
         name = agent.name
     began_ms = agent.created_at_ms if agent.started_at_ms is None else agent.started_at_ms
@@ -56,7 +61,7 @@ def _agent(agent: Agent) -> dict[str, Any]:
         "prompt": agent.prompt,
         "assignment": {**assignment, "objective": objective or agent.prompt, "role": agent.role},
         "model": agent.model or "",
-        "nickname": metadata.get("nickname"),
+        "nickname": _text_in(metadata.get("nickname")),
         "status": _status(agent),
         "result": agent.result,
         "steps_taken": agent.steps_taken,
@@ -77,11 +82,28 @@ def _status(agent: Agent) -> Any:
     return _STATUSES[agent.status]
 
 
+def _text_in(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _workers_in(value: Any) -> list[Any]:
+    """Return the workers that an import has put into an agent's metadata, if `value` is a list of
+    them."""
+    workers = value if isinstance(value, list) else []
+    is_valid = all(
+        isinstance(worker, dict)
+        and all(isinstance(worker.get(key) or {}, dict) for key in ("spec", "usage"))
+        for worker in workers
+    )
+    return workers if is_valid else []
+
+
 def _workers(agent: Agent, workers: list[Any], own_tokens: int) -> list[Any]:
     """Return the agent's workers, of which the last states its parent, tokens and budget."""
     *earlier, last = workers or [{}]
     spec = last.get("spec") or {}
-    model, objective = agent.model or "", agent.metadata.get("objective") or agent.prompt
+    model = agent.model or ""
+    objective = _text_in(agent.metadata.get("objective")) or agent.prompt
     usage = {"status": "reported", "note": ""} | (last.get("usage") or {})
     last = {
         "status": _WORKER_STATUSES.get(agent.status, agent.status),

@@ -114,6 +114,22 @@ def test_any_fleet_can_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture
     assert {after[name].status for name in ("lead", "later")} == {"interrupted"}
 
 
+@pytest.mark.parametrize(
+    "value", [3, "x", ["x"], {"agents": 3}, [[]], [{"spec": 1}], [{"usage": "x"}, {}], {}]
+)
+def test_metadata_of_any_shape_can_be_exported(tmp_path: Path, value: Any) -> None:
+    """Metadata that bear a name of the older tool's format are left out if they do not fit into it,
+    and can neither stop an export nor spoil the file."""
+    names = ("legacy_file", "ownerless_workers", "workers", "assignment", "objective")
+    names += ("session_name", "nickname", "status", "id", "usage")
+    with SubAgentManager.open(tmp_path) as manager:
+        spawned = manager.spawn("p", name="a", metadata=dict.fromkeys(names, value) | {"k": value})
+        document = exported(manager.agents())
+    path = file_of(tmp_path, *document["agents"], workers=document["workers"])
+    after = imported(tmp_path / "two", path)[spawned.agent_id]
+    assert (after.prompt, after.metadata["k"]) == ("p", value)
+
+
 def test_a_spent_budget_stays_spent(tmp_path: Path) -> None:
     """An agent whose budget the older tool counted as spent can't be resumed."""
     spent = worker("a", token_budget=10, budget_spent_tokens=10, total_tokens=3)

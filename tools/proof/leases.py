@@ -11,22 +11,10 @@ report, the end of a lease; and a lease that does not count as lost has not begu
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections import deque
 from typing import get_args
 
-from proof.leases_model import (
-    BrokenPromiseError,
-    Kind,
-    Model,
-    State,
-    Weakening,
-    check,
-    initial,
-    steps,
-)
-from proof.mirror import Result
+from proof.leases_model import Kind, Model, Weakening, check, initial, steps
+from proof.search import Result, command_line, search, show
 
 BOUNDS = {
     "workers": "worker processes",
@@ -38,60 +26,31 @@ BOUNDS = {
 
 def explore(model: Model) -> Result:
     """Search the states of the model until a promise is broken or all states are visited."""
-    began, result, state = time.monotonic(), Result(), initial(model)
-    came_from: dict[State, tuple[State | None, str]] = {state: (None, "a queued agent")}
-    todo = deque([state])
-    try:
-        while todo:
-            state = todo.popleft()
-            result.states += 1
-            check(state, model)
-            for label, after in steps(state, model):
-                if after not in came_from:
-                    came_from[after] = state, label
-                    todo.append(after)
-    except BrokenPromiseError as broken:
-        result.broken = str(broken)
-        at: State | None = state
-        while at is not None:
-            at, label = came_from[at]
-            result.trace.insert(0, label)
-    result.seconds = time.monotonic() - began
-    return result
+    return search(
+        initial(model),
+        "a queued agent",
+        check=lambda state: check(state, model),
+        steps=lambda state: steps(state, model),
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Search the models that the arguments name, and return the exit code."""
-    table = "\n".join(f"  {w.name.lower():24}{w.value}" for w in Weakening)
-    parser = argparse.ArgumentParser(
-        prog="python tools/proof leases",
-        description=__doc__,
-        epilog=f"weakenings:\n{table}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line(
+        "leases",
+        __doc__,
+        {weakening.name.lower(): weakening.value for weakening in Weakening},
+        "remove a clause of the protocol",
+        {name: (text, getattr(Model(), name)) for name, text in BOUNDS.items()},
     )
     parser.add_argument("--kind", choices=get_args(Kind), help="default: both")
-    parser.add_argument(
-        "--weaken",
-        metavar="NAME",
-        choices=[weakening.name.lower() for weakening in Weakening],
-        help="remove a clause of the protocol",
-    )
-    for name, description in BOUNDS.items():
-        default = Model._field_defaults[name]
-        text = f"{description}; default: {default}"
-        parser.add_argument(f"--{name}", type=int, metavar="N", default=default, help=text)
     options = parser.parse_args(arguments)
-    bounds = {name: getattr(options, name) for name in BOUNDS}
-    if min(bounds.values()) < 1:
-        parser.error("each bound must be 1 or more")
     weakening = Weakening[options.weaken.upper()] if options.weaken else None
     kinds: tuple[Kind, ...] = (options.kind,) if options.kind else get_args(Kind)
+    bounds = {name: getattr(options, name) for name in BOUNDS}
     code = 0
     for kind in kinds:
         result = explore(Model(kind, weakening, **bounds))
-        verdict = f"BROKEN\n\n{result.broken}\n" if result.broken else "all promises hold"
-        print(f"{kind}: {result.states:,} states, {result.seconds:.1f} s: {verdict}", flush=True)
-        for number, line in enumerate(result.trace):
-            print(f"{number:4}  {line}")
+        show(kind, f"{result.states:,} states", result)
         code |= int(result.broken is not None)
     return code

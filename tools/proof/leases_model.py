@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Literal, NamedTuple
 
+from proof.search import BrokenPromiseError
+
 Kind = Literal["mirror", "copy"]
 
 
@@ -36,10 +38,6 @@ class Weakening(Enum):
     UNSETTLED_STOP = "the end of a lease is answered before it is settled"
     BEGIN_UNCONFIRMED = "a worker begins an agent before its manager has heard that it came"
     OBEY_LOWER_EPOCH = "a worker obeys a manager of a lower epoch than one that it has heard"
-
-
-class BrokenPromiseError(Exception):
-    """A state breaks a promise."""
 
 
 class Record(NamedTuple):

@@ -26,7 +26,6 @@ from typing import Any, Literal
 
 from proof.mirror_states import (
     Blob,
-    BrokenPromiseError,
     Entry,
     Model,
     Reader,
@@ -35,6 +34,7 @@ from proof.mirror_states import (
     Weakening,
     true_blobs,
 )
+from proof.search import BrokenPromiseError
 
 
 def steps(state: State, model: Model) -> Iterator[Step]:

@@ -102,10 +102,6 @@ class State(NamedTuple):
 Step = tuple[str, State]
 
 
-class BrokenPromiseError(Exception):
-    """A promise does not hold. The text names the promise."""
-
-
 def initial(model: Model) -> State:
     """Return the state with an empty store."""
     empty = (None,) * model.numbers

@@ -21,7 +21,6 @@ The journal then continues to be used, and the promises of mode "crash" have to 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import get_args
 
+from proof import search
 from proof.model_disk import (
     GARBAGE,
     Cell,
@@ -45,7 +45,6 @@ from proof.model_disk import (
 from proof.model_writer import compacting, writing
 from proof.recovery_model import (
     OPENING,
-    BrokenPromiseError,
     Durability,
     Mode,
     Model,
@@ -59,6 +58,7 @@ from proof.recovery_model import (
     opening,
     recover,
 )
+from proof.search import BrokenPromiseError
 
 BOUNDS = {
     "records": "records appended, including those that a crash loses",
@@ -83,23 +83,17 @@ LEGEND = """\
 
 
 @dataclass
-class Result:
+class Result(search.Result):
     """The result of a search.
 
-    states, crashes: the numbers of states and of crashes that were searched.
+    crashes: the number of crashes that were searched.
     damage: the number of damaged frames and marks, by outcome.
     passed_over: the number of states with damage that only the rule of today passes over.
-    broken: the promise that does not hold, if any.
-    trace: the shortest sequence of steps that breaks it, one line for each.
     """
 
-    states: int = 0
     crashes: int = 0
-    seconds: float = 0.0
     damage: Counter[str] = field(default_factory=Counter)
     passed_over: int = 0
-    broken: str | None = None
-    trace: list[str] = field(default_factory=list)
 
 
 def explore(model: Model) -> Result:
@@ -308,13 +302,9 @@ def describe(disk: Disk) -> str:
 def show(model: Model, result: Result) -> None:
     """Print the size of the search and its result."""
     weakened = f", {model.weakening.name.lower()}" if model.weakening else ""
-    counts = f"{result.states:,} states, {result.crashes:,} crashes, {result.seconds:.1f} s"
-    verdict = f"BROKEN\n\n{result.broken}" if result.broken else "all promises hold"
-    print(f"{model.durability}, {model.mode}{weakened}: {counts}: {verdict}", flush=True)
+    counts = f"{result.states:,} states, {result.crashes:,} crashes"
+    search.show(f"{model.durability}, {model.mode}{weakened}", counts, result)
     if result.broken:
-        print("\nThe shortest sequence of steps that breaks it:\n")
-        for number, line in enumerate(result.trace):
-            print(f"{number:4}  {line}")
         print(f"\n{LEGEND}")
     else:
         for outcome, count in sorted(result.damage.items()):
@@ -323,37 +313,18 @@ def show(model: Model, result: Result) -> None:
             print(f"{result.passed_over:12,} states with damage that open passes over")
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Return the options of the command line."""
-    table = "\n".join(f"  {w.name.lower():30}{w.behavior}" for w in Weakening)
-    parser = argparse.ArgumentParser(
-        prog="python tools/proof model",
-        description=__doc__,
-        epilog=f"weakenings:\n{table}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def main(arguments: list[str]) -> int:
+    """Search the models that the arguments name, and return the exit code."""
+    parser = search.command_line(
+        "model",
+        __doc__,
+        {weakening.name.lower(): weakening.behavior for weakening in Weakening},
+        "remove a clause of the rule, in the durability and mode where that breaks a promise",
+        {name: (text, getattr(Model, name)) for name, text in BOUNDS.items()},
     )
     parser.add_argument("--durability", choices=get_args(Durability), help="default: both")
     parser.add_argument("--mode", choices=get_args(Mode), help="default: both")
-    parser.add_argument(
-        "--weaken",
-        metavar="NAME",
-        choices=[weakening.name.lower() for weakening in Weakening],
-        help="remove a clause of the rule, in the durability and mode where that breaks a promise",
-    )
-    bounds = parser.add_argument_group("bounds, each 1 or more")
-    for name, description in BOUNDS.items():
-        default = getattr(Model, name)
-        text = f"{description}; default: {default}"
-        bounds.add_argument(f"--{name}", type=int, metavar="N", default=default, help=text)
     options = parser.parse_args(arguments)
-    if min(getattr(options, name) for name in BOUNDS) < 1:
-        parser.error("each bound must be 1 or more")
-    return options
-
-
-def main(arguments: list[str]) -> int:
-    """Search the models that the arguments name, and return the exit code."""
-    options = parse(arguments)
     weakening = Weakening[options.weaken.upper()] if options.weaken else None
     durabilities, modes = get_args(Durability), get_args(Mode)
     if weakening:

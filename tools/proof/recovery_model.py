@@ -46,6 +46,7 @@ from proof.model_disk import (
     sync,
     with_next,
 )
+from proof.search import BrokenPromiseError
 
 Durability = Literal["disk", "os"]
 Mode = Literal["crash", "damage"]
@@ -186,10 +187,6 @@ class State(NamedTuple):
 
 
 Step = tuple[str, State]
-
-
-class BrokenPromiseError(Exception):
-    """A promise of journal/docs/RELIABILITY.md that does not hold in the model."""
 
 
 class RefusedError(Exception):

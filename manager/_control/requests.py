@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from journal import JournalError
@@ -81,32 +81,11 @@ class Requests:
         return reply
 
     async def _spawn(
-        self,
-        prompt: str,
-        *,
-        agent_type: str = "general",
-        name: str | None = None,
-        parent_id: str | None = None,
-        model: str | None = None,
-        role: str | None = None,
-        allowed_tools: Iterable[str] | None = None,
-        token_budget: int | None = None,
-        metadata: dict[str, JSON] | None = None,
+        self, prompt: str, *, agent_type: str = "general", **options: Any
     ) -> dict[str, Any]:
         self._present().check_type(text("agent_type", agent_type))
         await self._manager.room()
-        agent = self._manager.spawn(
-            prompt,
-            agent_type=agent_type,
-            name=name,
-            parent_id=parent_id,
-            model=model,
-            role=role,
-            allowed_tools=allowed_tools,
-            token_budget=token_budget,
-            metadata=metadata,
-            queued=True,
-        )
+        agent = self._manager.spawn(prompt, agent_type=agent_type, **options, queued=True)
         return await self._durable(agent)
 
     async def _cancel(

@@ -82,14 +82,15 @@ class Hooks:
     """The agents that workers get."""
 
     on_result: OnResult = lambda *_: None
-    """Receives the lease, the number and the record of a result, and the worker's name. Journals
-    the result and returns the outcome and the LSN, or returns None if the desk should do so."""
+    """A function that receives the lease, the number and the record of a result, and the worker's
+    name. It journals the result and returns the outcome and the LSN, or returns None to leave that
+    to the desk."""
 
     grant: Body = field(default_factory=dict)
     """The options that each worker gets with each agent."""
 
     on_end: Callable[[], object] = lambda: None
-    """Called in the dispatcher's thread when it ends."""
+    """A function that is called in the dispatcher's thread when that ends."""
 
 
 class StaleError(Exception):

@@ -30,7 +30,7 @@ class RunOptions:
     """The number of times that a task which fails is run again, each time after a longer pause."""
 
     halt: Halt = "never"
-    """What happens when a task has failed for good: "soon" starts no more tasks, and "now" also
+    """The reaction to a task that has failed for good: "soon" starts no more tasks, and "now" also
     stops those that run."""
 
     output_bytes_max: int = OUTPUT_BYTES_MAX

@@ -201,10 +201,10 @@ class Command:
         self._guard = guard
         self._exit_watch = ExitWatch(process.pid)
         self.stdout = stdout
-        """What the command prints to stdout."""
+        """The output of the command on stdout."""
 
         self.stderr = stderr
-        """What the command prints to stderr."""
+        """The output of the command on stderr."""
 
         self.exited = self._exit_watch.exited
         """Done once the command has exited."""

@@ -28,7 +28,7 @@ class Entry(NamedTuple, Generic[T]):
     """The names of the tasks that it waits for."""
 
     item: T
-    """What `take` returns for it."""
+    """The value that `take` returns for it."""
 
 
 class Schedule(Generic[T]):

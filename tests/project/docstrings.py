@@ -1,4 +1,4 @@
-"""The check of a docstring's first word: a verb for a function, a noun for a class or a property.
+"""The check of a docstring's first word: a verb for a function, a noun for a class or a field.
 
     python -m tests.project.docstrings [PATHS]
 
@@ -20,6 +20,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,19 +60,37 @@ def is_property(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any(ast.unparse(each).endswith("property") for each in function.decorator_list)
 
 
+def field_docstrings(node: ast.AST) -> Iterator[tuple[str, str, int]]:
+    """Yield the name, docstring and line of each field or constant that `node` assigns."""
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+        return
+    for field, after in pairwise(node.body):
+        if isinstance(field, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr):
+            match after.value:
+                case ast.Constant(value=str(text)):
+                    target = field.target if isinstance(field, ast.AnnAssign) else field.targets[0]
+                    yield ast.unparse(target), text, after.lineno
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[str, str, int, bool]]:
+    """Yield the name, docstring and line of each definition, and whether a noun is due."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            is_noun_due = isinstance(node, ast.ClassDef) or is_property(node)
+            yield node.name, ast.get_docstring(node) or "", node.body[0].lineno, is_noun_due
+        for field in field_docstrings(node):
+            yield (*field, True)
+
+
 def offences_in(path: Path, root: Path = ROOT) -> Iterator[Offence]:
     """Yield the docstrings of a module that open with a word of the wrong kind."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        doc = (ast.get_docstring(node) or "").strip()
-        if not doc or node.name.startswith("test"):
+    for name, text, line, is_noun_due in docstrings(ast.parse(path.read_text())):
+        doc = text.strip()
+        if not doc or name.startswith("test"):
             continue
         word = doc.split()[0].rstrip(".,:;")
-        is_noun_due = isinstance(node, ast.ClassDef) or is_property(node)
         if word in NEITHER.split() if is_noun_due else is_wrong_for_function(word):
-            line = doc.partition("\n")[0]
-            yield Offence(str(path.relative_to(root)), node.body[0].lineno, node.name, line)
+            yield Offence(str(path.relative_to(root)), line, name, doc.partition("\n")[0])
 
 
 def modules(paths: Iterable[Path]) -> list[Path]:

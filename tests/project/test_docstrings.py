@@ -1,4 +1,4 @@
-"""The docstring of a function begins with a verb, and that of a class with a noun."""
+"""The docstring of a function begins with a verb, and that of a class or a field with a noun."""
 
 from __future__ import annotations
 
@@ -31,12 +31,17 @@ METHOD = "class C:\n    {decorator}\n    def name(self):\n        '''{text}'''\n
         (METHOD.format(decorator="@cached_property", text="The size in bytes."), False),
         (METHOD.format(decorator="@property", text="Whether it is open."), True),
         (METHOD.format(decorator="@staticmethod", text="The size in bytes."), True),
+        ("class C:\n    size: int\n    'The size in bytes.'", False),
+        ("class C:\n    size: int\n    'How large it is.'", True),
+        ("class C:\n    size = 0\n    'What it takes.'", True),
+        ("def f(self):\n    self.is_open = True\n    'Whether it is open.'", True),
+        ("SIZE = 1\n'Where it ends.'", True),
         ("def test_rule():\n    'What is written is read.'", False),
         ("def f():\n    pass", False),
     ],
 )
 def test_a_wrong_first_word_is_found(tmp_path: Path, source: str, is_wrong: bool) -> None:
-    """The check knows functions, properties and classes, and ignores tests."""
+    """The check knows functions, properties, classes and fields, and ignores tests."""
     module = tmp_path / "module.py"
     module.write_text(source)
     assert bool(list(offences_in(module, tmp_path))) == is_wrong

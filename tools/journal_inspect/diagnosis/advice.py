@@ -42,10 +42,10 @@ class Action(StrEnum):
     """Neither a checkpoint nor the beginning of the log is left, so no repair helps."""
 
     REPAIR = "repair"
-    """Without a backup, a repair cuts off the damage, and nothing after it can be read."""
+    """A repair, if there is no backup, cuts off the damage, and nothing after it can be read."""
 
     SALVAGE = "salvage"
-    """Without a backup, a repair cuts off the damage, and saves frames that follow it."""
+    """A repair, if there is no backup, cuts off the damage, and saves frames that follow it."""
 
 
 @dataclass(frozen=True, slots=True)

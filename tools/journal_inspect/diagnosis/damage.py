@@ -46,7 +46,7 @@ class AfterDamage:
     losses: dict[str | None, Loss]
 
     is_open_ended: bool = False
-    """Whether the last segment has neither a whole header nor a whole frame, or was replaced by a
+    """True if the last segment has neither a whole header nor a whole frame, or was replaced by a
     file that does not belong there. Then nothing says how far the log went."""
 
     @property

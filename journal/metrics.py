@@ -143,9 +143,9 @@ class Stats:
     journal without a mirror."""
 
     mirror_lag_s: float | None = None
-    """The time for which the oldest synced record that the mirror lacks has waited, at most, in
-    seconds; 0 if it lacks none. If this machine is lost now, the synced records of that time are
-    lost, too."""
+    """An upper bound of the time, in seconds, for which the oldest synced record that the mirror
+    lacks has waited; 0 if it lacks none. If this machine is lost now, the synced records of that
+    time are lost, too."""
 
     mirror_lag_bytes: int | None = None
     """The size of the synced log that the mirror lacks, in bytes."""

@@ -102,7 +102,7 @@ class Gate:
         return future
 
     def forget(self, future: Future[None]) -> None:
-        """Keep the future no longer. The gate may be open, and the future resolved."""
+        """Drop the future. The gate may be open by now, and the future resolved."""
         self._loops[future.get_loop()].pop(future, None)
 
 

@@ -30,7 +30,8 @@ class Held:
 
 
 class MirroredTurn(CommitTurn):
-    """`durable_lsn` follows the mirror. The log buffer's lock guards the fields here, too."""
+    """A CommitTurn whose `durable_lsn` follows the mirror. The log buffer's lock guards these
+    fields, too."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -45,8 +46,8 @@ class MirroredTurn(CommitTurn):
         self._sync_gates: list[tuple[CommitBatch, Gate]] = []
 
     def begin(self, mirrored_lsn: int) -> None:
-        """Set the LSN that the mirror has at the open. What was recovered after it is not durable
-        yet."""
+        """Set the LSN up to which the mirror has every record at the open. Later records that were
+        recovered are not durable yet."""
         self.durable_lsn = min(mirrored_lsn, self._committed_lsn)
         if self.durable_lsn < self._committed_lsn:
             self._held.append(Held(self._committed_lsn))
@@ -114,7 +115,7 @@ class MirroredTurn(CommitTurn):
 
     def acknowledge(self, lsn: int, upload_s: float) -> None:
         """Note that the mirror has every record up to `lsn`, and release their waiters. `upload_s`:
-        how long the last upload took. Only the mirror's thread calls this."""
+        the time that the last upload took. Only the mirror's thread calls this."""
         with self._lock:
             self._upload_s = upload_s
             done = list(takewhile(lambda held: held.last_lsn <= lsn, self._held))
@@ -125,16 +126,17 @@ class MirroredTurn(CommitTurn):
             room_gate = self._backpressure.release(
                 self._bytes - self._released_bytes, self._log_bytes, self._buffer.filling_bytes
             )
-            # They come back with a next record each. A commit gathers them, and the next upload
-            # those that it finds here, too.
+            # Each of them comes back with another record. A commit gathers these, and the next
+            # upload also takes the commits that it finds here.
             waiters = sum(held.waiters for held in done)
             self.wake_policy.note_release(waiters, self._buffer.filling.waiters)
             self._expected_waiters = self.wake_policy.expected_waiters + self.waiting
         open_gates(*(held.gate for held in done), room_gate)
 
     def gather_s(self, limit_s: float) -> float:
-        """Return for how long to wait for the waiters that the mirror released last, at most
-        `limit_s` seconds after that. They come back with a next record each."""
+        """Return how many seconds to wait for the waiters that the mirror released last. Each of
+        them comes back with another record. The wait ends at most `limit_s` seconds after that
+        release."""
         if self.waiting >= self._expected_waiters:
             return 0
         return limit_s - self.wake_policy.since_release_s()

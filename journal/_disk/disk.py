@@ -60,7 +60,8 @@ class File(Protocol):
         """Return the size in bytes that a reader of the file sees now."""
 
     def next_data(self, offset: int) -> int:
-        """Return where the next bytes at or after `offset` are that may not be zeros, or `size()`.
+        """Return the offset of the next bytes, at or after `offset`, that may not be zeros. Return
+        `size()` if there are none.
 
         This is an optimization for readers: it may return `offset` always. A file of a directory
         that is open for writing does so, because a file system may report holes wrongly.

@@ -222,9 +222,9 @@ def _split_last(path: str) -> tuple[str, str]:
 def _open_parent(path: str, *, write: bool) -> tuple[int, bool]:
     """Return a handle of the directory above a journal, and whether this process may list it.
 
-    Whoever may only pass through it, as in a directory of mode 0711, can't sync it. Readers and
-    writers of a journal that is already there need not: its name was synced when it was made, or
-    it was made by somebody who may list the parent.
+    A process that may only pass through it (mode 0711) can't sync it. Readers and writers of an
+    existing journal need no sync: either the journal's name was synced when it was made, or it was
+    made by somebody who may list the parent.
     """
     if write:
         with suppress(PermissionError):

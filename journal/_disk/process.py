@@ -71,7 +71,7 @@ def disown(owned: Owned) -> None:
 
 
 def environment(name: str) -> str:
-    """Return an environment variable, or "" if it is not set."""
+    """Return the value of an environment variable, or "" if it is not set."""
     return os.environ.get(name, "")
 
 

@@ -107,8 +107,8 @@ class CompactionSchedule:
         self._lead_bytes = 0.0
         self._passed_due_bytes = NEVER  # the lowest due point that a commit has passed since
         self.backoff_s = 0.0
-        # Whether a new record is reason enough for a compaction, because a checkpoint that is kept
-        # can't be fallen back on.
+        # Whether any new record makes a compaction due, because an open could not fall back on one
+        # of the kept checkpoints.
         self.is_urgent = False
         # Whether the thread's next attempt repeats one that failed. Any success ends that.
         self.is_retry = False

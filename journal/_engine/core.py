@@ -117,7 +117,7 @@ class Core:
         )
 
     def mirror_with(self, link: Link) -> None:
-        """Ship everything to the mirror from the start on."""
+        """Ship everything to the mirror, from `start` on."""
         self.compactor.hold_back(link.holding)
         last_lsn = self.buffer.last_lsn
         self.mirroring = link.mirroring(

@@ -51,11 +51,11 @@ def follow(
     Readers on this machine, such as JournalReader, `Tables.read` and `read_fleet`, see the
     directory as that of a live writer, and no writer can open it before the follower is closed.
 
-    `mirror`: the address, or Mirror(...) for another `open_timeout_s`. It may be that of a journal
-    which is still to be made. `path`: a new directory, one that followed before, or that of a
-    writer which the mirror has overtaken. `put_aside`: if the directory has records that the mirror
-    lacks, move its files to `PATH.aside-EPOCH` first, as an open does after a fork. Otherwise it is
-    refused. Raises LockedError, MirrorError, UnsafePathError, ValueError and OSError.
+    `mirror`: the address, or Mirror(...) for another `open_timeout_s`. The journal there need not
+    exist yet. `path`: a new directory, one that followed before, or that of a writer which the
+    mirror has overtaken. `put_aside`: if the directory has records that the mirror lacks, move its
+    files to `PATH.aside-EPOCH` first, as an open does after a fork. Otherwise it is refused. Raises
+    LockedError, MirrorError, UnsafePathError, ValueError and OSError.
     """
     if isinstance(mirror, str):
         mirror = Mirror(mirror)

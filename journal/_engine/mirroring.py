@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from journal._commit.mirrored_turn import MirroredTurn
 
 CLOSE_LIMIT_S = 10.0  # a close with ack="local" ships for at most this time
-# With ack="remote", an upload waits for a part of the last one's time for those that it released.
+# With ack="remote", an upload waits for the waiters that the last one released, for this part of
+# the time that the last one took.
 _GATHER, _GATHER_S_MAX = 0.25, 0.05
 _kept: list[object] = []  # a forked child closes none of its parent's connections
 
@@ -78,8 +79,8 @@ class Link:
         """Attach the locked directory to its mirror. Raises LockedError, MirrorError and what the
         comparison raises.
 
-        If the mirror is unreachable, its acknowledgement is not waited for, and no other writer is
-        known to have followed this directory's, `attached` is None.
+        If the mirror is unreachable, `attached` is None, but only with ack="local" and in the
+        directory of the last writer. Otherwise MirrorError is raised.
         """
         self.mirror = mirror
         self.syncs = options.durability == "os"  # the shipper has to sync the log
@@ -280,7 +281,8 @@ class Mirroring:
 
     def finish(self, timeout_s: float | None) -> bool:
         """Wait until the mirror has everything and is released. Return whether the journal may be
-        closed: with ack="local" also if that took too long; the next open then ships the rest."""
+        closed. With ack="local", it may be closed even if that took too long; the next open then
+        ships the rest."""
         limit_s = CLOSE_LIMIT_S if timeout_s is None else min(timeout_s, CLOSE_LIMIT_S)
         if self._is_local:
             self._shipper.give_up_within(limit_s)
@@ -311,8 +313,8 @@ class Mirroring:
     # --- called in the shipper's thread ---
 
     def due_s(self) -> float:
-        """Return the seconds after which the next upload is due. With ack="remote", wait for the
-        threads that the last one released, so that they share the next."""
+        """Return the seconds until the next upload is due. With ack="remote", it waits for the
+        threads that the last one released, so that they share it."""
         if self._turn is None:
             return 0
         return self._turn.gather_s(min(self._shipper.append_s * _GATHER, _GATHER_S_MAX))

@@ -1,8 +1,7 @@
 """Reappending: appends the records of a directory that was put aside to its journal again.
 
-The records get new LSNs, after everything that the journal has. Whoever read the fork knew them
-under other LSNs, and what was written since then may contradict them, so a person decides whether
-they are wanted.
+The records get new LSNs, after everything that the journal has. Readers of the fork knew them under
+other LSNs, and later records may contradict them, so a person decides whether they are wanted.
 """
 
 from __future__ import annotations
@@ -91,8 +90,8 @@ def append_once(
     journal: Journal,
     batches: list[list[Record]],
 ) -> S:
-    """Append those of the batches that are not in the journal yet. Return the statement after that,
-    which `write` has written to `directory`."""
+    """Append the batches that are not in the journal yet. Return the new statement, which `write`
+    has written to `directory`."""
     if statement.appended_last is not None:
         return statement
     if statement.appended_after is None:

@@ -36,7 +36,7 @@ _POINTER, _NUMBER, _LIST, _EMPTY_DICT, _DICT, _DICT_ITEM, _EXT_TYPE = 8, 32, 56,
 
 
 def measure_large(data: memoryview) -> int:
-    """Return about how many bytes of memory the objects of the record `data` take.
+    """Estimate the memory that the objects of the record `data` take, in bytes.
 
     Raises ValueError unless `data` is one record that unpacks.
     """
@@ -47,8 +47,8 @@ def measure_large(data: memoryview) -> int:
 
 
 def walk_large(data: memoryview) -> tuple[int, int]:
-    """Return the size of the record at the beginning of `data`, and about how many bytes of memory
-    its objects take. Raises ValueError if it does not unpack.
+    """Return the size of the record at the beginning of `data`, and an estimate of the memory that
+    its objects take, in bytes. Raises ValueError if it does not unpack.
     """
     # For each open array or map: how many values are still to come. For a map, they are keys and
     # values in turn.
@@ -113,8 +113,8 @@ def _count(data: memoryview, at: int, first: int) -> tuple[int | None, bool]:
 
 
 def _leaf(data: memoryview, at: int, first: int) -> tuple[int, int]:
-    """Return where the value at `at` ends, which is no array and no map, and about how many bytes
-    a new object for it takes. Raises ValueError if it does not unpack."""
+    """Return the end of the value at `at`, which is neither an array nor a map, and the estimated
+    size of a new object for it, in bytes. Raises ValueError if it does not unpack."""
     if first <= 0x7F or first >= 0xE0:
         return at + 1, _NUMBER * (first >= 0xE0)
     if 0xA0 <= first <= 0xBF:

@@ -172,8 +172,8 @@ def _is_same(one: Directory, two: Directory, name: str) -> bool:
 
 
 def _remove(directory: Directory) -> None:
-    """Remove the originals, durably: the checkpoints first, so that none is ever taken for one of
-    the mirror's log, and the segments of the highest epoch last, so that the directory's name is
+    """Remove the originals, durably. The checkpoints go first, so that none is ever taken for one
+    of the mirror's log. The segments of the highest epoch go last, so that the name of the copy is
     found again after a crash."""
     remove_note(directory)
     names = directory.names()

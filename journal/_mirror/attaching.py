@@ -4,9 +4,9 @@ The order matters. The claim comes first, because another writer may append unti
 the directory is compared, and what it lacks is fetched. Only then may it be recovered: a recovery
 of less would cut acknowledged records off.
 
-A writer that can't reach its mirror may open the directory nevertheless, if it is the one of the
-last writer. It attaches later, at the first contact: then nothing may be missing, and nobody may
-have claimed meanwhile.
+A writer that can't reach its mirror may open the directory nevertheless, if it is that of the last
+writer. It attaches later, at the first contact: then the directory must lack nothing, and no other
+writer may have claimed the mirror meanwhile.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     NUMBER-LSN-MS-NONCE.base         a base: checkpoints, of which the oldest is as of LSN, and the
                                      log after them. It is true if entry NUMBER has that nonce
 
-A blob that holds what a name states is true, whoever put it. Each part is preceded by its size in
-four bytes, little-endian.
+A blob that holds what its name states is true, whichever writer put it. Each part is preceded by
+its size in four bytes, little-endian.
 """
 
 from __future__ import annotations

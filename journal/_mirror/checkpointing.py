@@ -1,7 +1,8 @@
 """Checkpointing: a journal's checkpoints go to its mirror as blobs, and what they cover is removed.
 
 A checkpoint states what the log leads to. So it may go up once the mirror has every record up to
-its LSN, and whoever puts it, it is true. Nothing is removed before two checkpoints cover it.
+its LSN, and it is true, whichever writer puts it. Nothing is removed before two checkpoints cover
+it.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def compare(store: Store, directory: Directory) -> Comparison:
 
 
 def _continues(store: Store, known: Known) -> bool:
-    """Return whether the place is an entry of the mirror. It is, if another entry was read after
-    it; but if it was the last one, nothing has shown that the mirror was not emptied."""
+    """Return whether the mirror still has the log up to the place. If its entry is absent, it was
+    trimmed if others follow; otherwise, the mirror was emptied."""
     try:
         return read_entry(store, known.place.number).nonce == known.place.nonce
     except AbsentError:
@@ -169,7 +169,8 @@ class _Local:
 
     def start(self, store: Store) -> list[CheckpointName] | None:
         """Return the blobs from which to read a mirror, so that it can be compared with all local
-        segments. Return None for the newest ones, if it does not have all of that any more."""
+        segments. Return None, for the newest blobs, if the mirror no longer has the log that far
+        back."""
         if not self._segments:
             return None
         begin_lsn = self._segments[0].first_lsn
@@ -230,8 +231,8 @@ class _Local:
 def _content_bytes(directory: Directory, name: SegmentName) -> int:
     """Return the size of a segment's content, with a torn tail.
 
-    Zeros after the log are none: they were allocated ahead of it, or a power cut left them in the
-    place of what was written. Nor is a mark: the next frame is written over it.
+    Zeros after the log are not content: they were allocated ahead of it, or a power cut left them
+    in place of what was written. Nor is a mark: the next frame is written over it.
     """
     with Segment(directory, name) as segment:
         walk = Walk.at(segment)

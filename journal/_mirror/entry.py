@@ -115,7 +115,7 @@ class MirrorEntry:
     holds checkpoints and the log after them: where bytes that were never mirrored are gone, the
     mirror starts again from it.
 
-    epoch: of the writer. nonce: identifies the entry, together with its number; a blob has the
+    epoch: the writer's epoch. nonce: identifies the entry, together with its number; a blob has the
     nonce of its last entry. follows: the nonce of the entry before, empty for entry 1.
     claim_number: the number of the claim under which it was written. last_lsn: the LSN up to which
     the mirror has every record, from this entry on. from_lsn: for a CHECKPOINT, no segment that

@@ -1,10 +1,10 @@
 """Following: a thread that keeps a directory up to date with a mirror, without claiming it.
 
-It asks for the next number every `poll_s` seconds, or more often where that costs less. While
-there is no such entry, nothing is new: a request for what is absent costs a tenth of a list. But an
-entry that was rolled up and trimmed is absent, too. So after it was away for some seconds, when a
-burst of entries ends, and from time to time while nothing comes, it lists, and goes on from a
-roll-up if there is one.
+It asks for the next number every `poll_s` seconds, or more often where that costs less. While there
+is no such entry, nothing is new: a request for what is absent costs a tenth of a list. But an entry
+that was rolled up and trimmed is absent, too. So it also lists, and goes on from a roll-up if there
+is one: after it was away for some seconds, when a burst of entries ends, and from time to time
+while nothing comes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from journal._mirror.reading import read_entry, read_log
 from journal._mirror.store import AbsentError, RefusedError, Store, UnreachableError
 from journal._mutex import Alarm
 
-# A pause of more than _AWAY_S needs a list. So asking more often than `poll_s` costs less, unless
-# that is so long that the list costs less than the requests in between.
+# A pause of more than _AWAY_S needs a list. So asking more often than `poll_s` costs less, until
+# `poll_s` is long enough for one list to cost less than the requests in between.
 _ASK_S_MAX, _LIST_EACH_S = 1.5, 25.0
 _AWAY_S = 2.0  # no writer rolls up and trims an entry sooner than that after it was appended
 _LIST_S_MIN, _LIST_S_MAX = 2.0, 60.0

@@ -2,8 +2,8 @@
 
 Entry n is the message with sequence n, published with the expected last sequence n - 1. A sequence
 never goes back, so a trimmed number is never free again. Blobs are objects of the object-store
-bucket `STREAM-blobs`. Server and stream decide what survives: `sync_interval: always` and three
-replicas for what a power cut must not take. No client can ask a server for its sync interval.
+bucket `STREAM-blobs`. The server and the stream decide what survives a power cut: use
+`sync_interval: always` and three replicas. No client can ask a server for its sync interval.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Public errors: what the users of a mirror catch, made from the errors of stores."""
+"""Public errors: the errors that users of a mirror catch, made from the errors of stores."""
 
 from __future__ import annotations
 

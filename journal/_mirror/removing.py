@@ -1,4 +1,4 @@
-"""Removing: what a mirror does not keep any more goes, in an order that any crash may interrupt."""
+"""Removing: deletes what a mirror no longer keeps, in an order that any crash may interrupt."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Removal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # The numbers of earlier writers' entries that may have to go. None: not known yet. They
-        # become no more, so one list is enough, and the writer knows its own.
+        # The numbers of earlier writers' entries that may have to go. None: not known yet. No more
+        # are added, so one list is enough, and the writer knows its own.
         self._others: list[int] | None = None
 
     def run(self, appender: Appender, now_ms: int, keep_s: float) -> None:

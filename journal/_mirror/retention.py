@@ -1,8 +1,8 @@
 """Retention: which checkpoints a mirror keeps, and how much of its log.
 
-The two newest checkpoints always stay, whatever the clock says, and of the others one an hour. What
-a restore to any moment of the last `keep_s` seconds needs stays, too. The clock decides nothing
-else, so one that is wrong costs moments of the past, and nothing that was acknowledged.
+The two newest checkpoints always stay, whatever the clock says. Of the others, one an hour stays.
+Everything that a restore to any moment of the last `keep_s` seconds needs stays, too. The clock
+decides nothing else, so a wrong clock costs moments of the past, but no acknowledged record.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rolling up: the bytes of many entries go into one blob, and the entries are trimmed.
 
-A mirror with few objects is restored quickly. The bytes come from the local files, which are the
+A mirror with few objects is restored quickly. The bytes come from the local files, which hold the
 same and cost nothing to read.
 """
 

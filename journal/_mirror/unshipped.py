@@ -20,7 +20,8 @@ from journal._recovery.walk import Walk
 
 
 class Cursor(NamedTuple):
-    """The end of what is shipped: an offset in a segment. None is before the first segment."""
+    """The end of what is shipped: an offset in a segment. The segment None stands for the place
+    before the first segment."""
 
     segment: SegmentName | None = None
     offset: int = 0

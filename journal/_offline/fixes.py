@@ -26,8 +26,8 @@ Pair = tuple[str, str]  # two names of files in the journal's directory
 
 
 class Fixes(NamedTuple):
-    """The renames, each a file's name and its new one, and the new headers, by the names of the
-    files after that."""
+    """The fixes to make: the renames, each with the old and the new name, and the new headers, each
+    with the name that its file has after the renames."""
 
     renamed: tuple[Pair, ...] = ()
     headers: tuple[tuple[str, bytes], ...] = ()

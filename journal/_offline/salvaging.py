@@ -34,8 +34,8 @@ def frames_past_cut(dry_run: RecoveryDryRun, last_lsn: int) -> Iterator[tuple[Re
     """Yield the valid frames whose records are neither in the log up to `last_lsn` nor in the
     checkpoint from which it continues, and whether the records are lost.
 
-    They are not if an open after a crash has cut them off, because they were never
-    acknowledged, and their program may have written them again since.
+    Records are not lost if an open after a crash has cut them off: they were never acknowledged,
+    and their program may have written them again since.
     """
     directory, segments = dry_run.directory, dry_run.segments
     strays = stray_segments(directory, segments)

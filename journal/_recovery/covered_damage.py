@@ -99,8 +99,9 @@ class _Quotes:
         self._is_readable = True
 
     def contain(self, scanned: ScannedFrame) -> bool:
-        """Return whether `scanned` is quoted: a record begins before it, and does not end before
-        the run of whole frames that begins with it. The calls are made in the order of the segment.
+        """Return whether `scanned` is quoted: whether a record begins before it, and ends at or
+        after the end of the run of whole frames that begins with it. Call this in the order of the
+        segment.
 
         If the payload is damaged, too, the records are not those that were written. They then end
         in the middle of frames, or never.

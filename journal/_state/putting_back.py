@@ -66,8 +66,8 @@ class PutBackReport:
     """The number of records that this call has appended."""
 
     refused: tuple[tuple[int, int], ...]
-    """The first and the last of the LSNs that records had which the state can't apply any more, as
-    this call has found. They were not appended."""
+    """The ranges of the LSNs, first and last, that the records had which the state can't apply any
+    more. This call has found and left out these records."""
 
     appended_after_lsn: int | None
     """The LSN of the journal after which they were appended again. None if they were not."""
@@ -94,8 +94,8 @@ def put_back(
     `machine`: makes a new state machine of the journal's owner, such as `Tables.machine`. It tries
     the records first, and those that it can't apply are left out. A record `["restored", journal
     id, epoch, first LSN, last LSN]` precedes each run of them; `apply` must ignore it, as
-    `is_restored_mark` recognises it. None: no record is tried, and none is added. Then a call after
-    an interrupted one goes on only if nothing else was appended in between.
+    `is_restored_mark` recognises it. None: no record is tried, and no mark is added. Then a call
+    after an interrupted one goes on only if nothing else was appended in between.
 
     Raises JournalError if `path` is no complete salvage or `journal` is another one,
     CorruptionError if its records can't be read, and what `append_batch` and `wait_durable` raise.
@@ -229,7 +229,7 @@ class _Trial:
 
 
 def _present(journal: Journal, salvaged: Salvaged, disk: Disk) -> Iterator[tuple[int, int]]:
-    """Yield the epoch and the LSN that each record had which was appended again.
+    """Yield the original epoch and LSN of each record that was appended again.
 
     Raises CorruptionError if a hole may hide the marks of an earlier call for the same records.
     """

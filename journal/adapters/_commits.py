@@ -14,11 +14,12 @@ _ATTEMPTS = 16  # of a transaction without the lock
 
 
 def commit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | None]:
-    """Call `write` with a transaction, again after each conflict. Return its result, and the LSN to
-    wait for. It is None if nothing was written, and `durable` then waits for all so far: the change
-    that left nothing to do may not be durable yet.
+    """Call `write` with a transaction, and again after each conflict. Return its result, and the
+    LSN to wait for.
 
-    After many conflicts, `write` is called under the owner's lock.
+    The LSN is None if nothing was written. `durable` then waits for all changes so far: the one
+    that left nothing to do may not be durable yet. After many conflicts, `write` is called under
+    the owner's lock.
     """
     for _ in range(_ATTEMPTS):
         try:

@@ -48,7 +48,7 @@ def joined(saved: SaverTables, owner: Owner, first: bytes, count: int = 0) -> by
 
 
 def delete_parts(t: Transaction, saved: SaverTables, owner: Owner) -> None:
-    """Delete the parts of an owner, which has mostly none."""
+    """Delete the parts of an owner. Most owners have none."""
     number = 0
     while (*owner, number) in saved.parts:
         t[saved.parts].delete((*owner, number))

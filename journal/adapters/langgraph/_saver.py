@@ -94,11 +94,11 @@ class JournalSaver(BaseCheckpointSaver[str]):
     ) -> SaverOpening[Self]:
         """Open the journal at `path`, in `with` or in `async with`.
 
-        `keep`: the number of newest checkpoints that each thread and namespace keeps; None: all.
-        Up to a quarter more stay until they are removed, and so do the ancestors that a delta
-        channel needs. `ttl_s`: the time in seconds after its last checkpoint from which a thread is
-        gone; None: never. `wait_loop_puts=False`: `put` does not wait for a checkpoint of a loop,
-        which follows from the writes before it. `serde`: the serializer; None: LangGraph's, which
+        `keep`: the number of newest checkpoints that each thread and namespace keeps; None: all. Up
+        to a quarter more stay until they are removed, and so do the ancestors that a delta channel
+        needs. `ttl_s`: the time, in seconds, after its last checkpoint at which a thread expires;
+        None: never. `wait_loop_puts=False`: `put` does not wait for a checkpoint of a loop, which
+        follows from the writes before it. `serde`: the serializer; None: LangGraph's, which
         rebuilds only types of its own list (see `with_allowlist`). The others are those of
         `Tables.open`.
 
@@ -151,7 +151,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """Yield what `list` yields. Each checkpoint is read in a thread."""
+        """Yield the checkpoints that `list` yields. Each is read in a thread."""
         found = self.list(config, filter=filter, before=before, limit=limit)
         while (item := await asyncio.to_thread(next, found, None)) is not None:
             yield item

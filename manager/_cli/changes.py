@@ -144,7 +144,7 @@ def answer(ref: str, workspace: str, state_dir: str, output: str, value: str, is
     "--ended-for-s",
     type=click.FloatRange(0),
     callback=lambda context, option, value: finite(value),
-    help="Instead of REF: remove all sub-agents that ended at least so many seconds ago.",
+    help="Instead of REF: remove all sub-agents that ended at least this many seconds ago.",
 )
 def prune(
     ref: str | None, workspace: str, state_dir: str, output: str, ended_for_s: float | None

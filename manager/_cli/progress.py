@@ -135,14 +135,13 @@ def show_outcome(report: RunReport, took_s: float, doubt: str) -> None:
         say(f"failed: {len(failed) - _FAILED_SHOWN} more; subagents list --status failed")
     if report.edited:
         count = len(report.edited)
-        lines = "1 line differs" if count == 1 else f"{count} lines differ"
-        say(f"{lines} from what has completed, and did not run again: {_some(report.edited)}")
+        one, many = "1 edited line of a completed task", f"{count} edited lines of completed tasks"
+        say(f"not run: {one if count == 1 else many}: {_some(report.edited)}")
     if report.joblog_error is not None:
         say(f"the job log is incomplete: {report.joblog_error.strerror}")
     if report.blocked and report.signal is None:
-        wait = "waits" if len(report.blocked) == 1 else "wait"
-        names = _some(report.blocked)
-        say(f"not run: {_tasks(len(report.blocked))} {wait} for what has not completed: {names}")
+        tasks, names = _tasks(len(report.blocked)), _some(report.blocked)
+        say(f'not run: {tasks}, because a task in "after" has not completed: {names}')
     if report.signal is not None:
         say(f"stopped by {report.signal.name}; run the same command again to continue")
     elif report.halted_by is not None:

@@ -101,8 +101,8 @@ class Runners:
         runner = self.find(agent)
         if runner is None:
             raise RequestError(
-                f"nothing runs agent {agent.name} here, which is {agent.status}; that needs a "
-                f"run of its task, or run_workers(...) with a worker for {agent.agent_type!r}"
+                f"nothing runs agent {agent.name} here; it is {agent.status}, and needs a run "
+                f"of its task, or run_workers(...) with a worker for {agent.agent_type!r}"
             )
         return runner
 
@@ -176,4 +176,4 @@ def _settle(future: Future[Agent], task: asyncio.Task[Agent]) -> None:
 
 
 def _ended() -> RequestError:
-    return RequestError("the run of the agents has just ended; look with: subagents list")
+    return RequestError("the run or loop of the agents has just ended; look with: subagents list")

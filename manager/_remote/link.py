@@ -1,4 +1,4 @@
-"""Link: a connection to the servers of a fleet, for requests and their answers."""
+"""Link: a connection to the servers of a fleet, over which requests are sent and answered."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class NatsLink:
     ) -> NatsLink:
         """Connect to one of the servers. Later, the link reconnects by itself.
 
-        Unless `insecure` is true, refuse a server that is not on this machine if it neither
-        encrypts nor asks who one is. Raise DispatchError, and ImportError without nats-py.
+        Unless `insecure` is true, refuse a server that is not on this machine if it does not
+        encrypt, or asks for no login. Raise DispatchError, and ImportError without nats-py.
         """
         import nats.aio.client
 
@@ -110,7 +110,7 @@ class NatsLink:
         if problem:
             await link.close()
             raise DispatchError(
-                f"{', '.join(address.servers)}: {problem}, so anybody on the way could run "
+                f"{', '.join(address.servers)}: {problem}, so anyone on the network could run "
                 "commands here; configure the server, or accept that with --insecure"
             )
         return link

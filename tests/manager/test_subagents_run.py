@@ -140,7 +140,7 @@ def test_a_stop_of_edited_lines_is_reported(tmp_path: Path) -> None:
         line = json.dumps({"name": "a", "command": command})
         code, _, messages = subagents("run", "-", cwd=tmp_path, stdin=line)
         assert code == 0
-    assert "1 line differs from what has completed, and did not run again: a" in messages
+    assert "not run: 1 edited line of a completed task: a" in messages
 
 
 def test_a_line_that_ends_in_a_backslash_gets_a_hint(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_the_summary_names_what_was_not_run(tmp_path: Path) -> None:
     """The summary names the failure that halted the run, and the tasks that wait for others."""
     lines = '{"name": "a", "command": "false"}\n{"name": "b", "command": "true", "after": ["a"]}'
     _, _, messages = subagents("run", "-", "--halt", "soon", cwd=tmp_path, stdin=lines)
-    assert "not run: 1 task waits for what has not completed: b" in messages
+    assert 'not run: 1 task, because a task in "after" has not completed: b' in messages
     assert "halted, because a failed; " in messages
 
 

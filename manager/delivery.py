@@ -76,8 +76,8 @@ class Delivery:
         """Record that the agent `by` has taken the result of an agent that has ended.
 
         With a `checkpoint`, the taker's progress is stored in the same batch, so a crash neither
-        loses the result nor delivers it twice: the taker's checkpoint contains what it made of the
-        result exactly if the result is taken. The taker must be running then. Without one, take
+        loses the result nor delivers it twice: the taker's checkpoint contains its use of the
+        result if and only if the result is taken. The taker must be running then. Without one, take
         after you have acted on the result: a crash in between delivers it again.
 
         Return the agent that was taken. Raise AlreadyTakenError, which names the taker, for a

@@ -24,13 +24,13 @@ class FleetOutputs:
         self._cleanup.sweep(self._state.machine.rows, self._wait_durable)
 
     def remove(self, agent_ids: Iterable[str] = ()) -> None:
-        """Remove what those of the agents have printed that are gone, once that is durable."""
+        """Remove the outputs of those agents that are gone, once their removal is durable."""
         self._add(agent_ids)
         self._cleanup.remove_durable(self._state.journal.durable_lsn)
 
     def wait_removed(self, agent_ids: Iterable[str]) -> None:
-        """Wait until those of the agents that are gone are durably so, and remove what they have
-        printed.
+        """Wait until the removal of those agents that are gone is durable, and remove their
+        outputs.
         """
         if self._add(agent_ids):
             self._wait_durable()  # otherwise a later removal, the close or an open does the rest

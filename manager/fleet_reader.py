@@ -163,7 +163,7 @@ def check_agents(
 def entries_up_to(
     reader: JournalReader, after: int, at: int | None, progress: Progress | None = None
 ) -> Iterator[Entry]:
-    """Return the entries after the LSN `after`, up to `at`, of which none after that is read.
+    """Return the entries after the LSN `after`, up to `at`. No entry after `at` is read.
 
     `progress` is called with the number of records read since its last call.
     """

@@ -44,7 +44,7 @@ def import_file(
 
 
 def import_records(fleet: Fleet, *, agents: list[Import]) -> list[tuple[Row | None, Record]]:
-    """Return records that add those of `agents` that are not in the fleet yet. Called under the
+    """Return records that add those `agents` that are not in the fleet yet. Called under the
     lock."""
     added: list[tuple[Row | None, Record]] = []
     attempts: dict[str, int] = {}  # of the names in this slice

@@ -185,8 +185,8 @@ class Leasing:
     def held(
         self, tokens: Iterable[tuple[str, Token]], worker_name: str | None = None
     ) -> tuple[list[bool], int]:
-        """Return which of these leases of a worker with this name (None: any name) go on, each
-        given with its agent's id, and the LSN to wait for before that is reported."""
+        """Return whether each of these leases of a worker with this name (None: any name) goes on,
+        and the LSN to wait for before that may be reported. Each is given with its agent's id."""
 
         def check(fleet: Fleet) -> tuple[list[bool], int]:
             goes_on, newest, last_lsn = [], 0, self._state.journal.last_lsn

@@ -1,9 +1,9 @@
 """Legacy export: writes agents in the format that `manager.legacy` reads.
 
-An import of the result gives the same agents, but for what the format can't express: a queued or a
-running agent becomes interrupted, names and takings of results are those of the import, and the
-sources of usage and the events of progress are left out. So are metadata whose names have another
-meaning in that format, such as "status", or "assignment" if its value is no object.
+An import of the result gives the same agents, except for what the format can't express. A queued or
+running agent becomes interrupted. Names and takings of results are those of the import. The sources
+of usage and the events of progress are left out. So are metadata whose names have another meaning
+in that format, such as "status", or "assignment" if its value is no object.
 """
 
 from __future__ import annotations

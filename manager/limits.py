@@ -41,8 +41,9 @@ class Limits:
 
     keep_ended_s: float | None = 7 * 24 * 3600
     """The time for which an agent is kept after its end, in seconds. Then the manager drops it by
-    itself, but not while it has children, nor while its parent may still take its result: until
-    that has ended and this time has passed. None keeps agents of any age."""
+    itself. It keeps the agent longer while it has children, and while its parent may still take its
+    result: until the parent has ended and this time has passed since then. None keeps agents of any
+    age."""
 
     keep_ended_max: int | None = 10_000
     """The number of ended agents that are kept. The manager drops the oldest ones beyond it, except

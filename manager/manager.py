@@ -324,11 +324,11 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         skips states, but never an agent that still exists, and never delays a writer. A yielded
         state is in memory: `await durable(agent.lsn)` before you rely on it.
 
-        With a `cursor`, which is a name, it begins after the changes that an iterator of this name
-        has dealt with before, also in an earlier process, or with all agents. A change is dealt
-        with when the next one is asked for. After a crash, a few of the last changes may be yielded
-        again. Read one iterator of a name at a time. The positions are in the table
-        "changes.cursors".
+        A `cursor` is a name. With one, the iterator begins after the changes that an iterator of
+        this name has dealt with before, even in an earlier process; the first one begins with all
+        agents. A change is dealt with when the next one is asked for. After a crash, a few of the
+        last changes may be yielded again. Read one iterator of a name at a time. The positions are
+        in the table "changes.cursors".
 
         Raise ClosedError, and ValueError if `after` was never appended. Reading the iterator may
         raise FailedError.

@@ -5,10 +5,10 @@ they are journaled: as a msgpack array, with the kind first. Replay derives its 
 classes, and `RECORD_FIELDS` gives readers of logs the names of the fields. A kind that changes
 agents also has a step in `manager.steps`.
 
-A record itself is a list that nothing else refers to, and not an instance of its class: msgpack
-does not pack subclasses, and to make a record by field names would take 0.6 us instead of 0.03 for
-each change of an agent. So the functions below and the steps must follow the order of the fields;
-`test_manager_records.py` checks that they do.
+A record itself is a list that nothing else refers to, and not an instance of its class. The reason
+is that msgpack does not pack subclasses, and that making a record by field names would take 0.6 us
+instead of 0.03 for each change of an agent. So the functions below and the steps must follow the
+order of the fields; `test_manager_records.py` checks that they do.
 
 Values from callers are copied into a record. They are checked to be values that msgpack and JSON
 both carry unchanged, so that replay gives the live state. Facts that only the fleet knows (the id

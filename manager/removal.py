@@ -67,11 +67,11 @@ class Removal:
     ) -> tuple[Agent, ...]:
         """Remove an ended agent and all agents below it, or all that ended long enough ago.
 
-        With `ended_for_s` in place of a `ref`, the agents are removed that ended at least so many
-        seconds ago and have no child that stays. Unlike `cleanup`, this cancels nothing. Results
-        that were not taken are removed, too. Return the removed agents as they last were, children
-        before their parents. The fleet is searched outside the lock; each hold of the lock, and
-        each batch, removes at most 64 agents.
+        With `ended_for_s` in place of a `ref`, this removes all agents that ended at least that
+        many seconds ago and have no child that stays. Unlike `cleanup`, this cancels nothing.
+        Results that were not taken are removed, too. Return the removed agents as they last were,
+        children before their parents. The fleet is searched outside the lock; each hold of the
+        lock, and each batch, removes at most 64 agents.
 
         Raise TransitionError if the agent, or an agent below it, has not ended.
         """
@@ -97,7 +97,7 @@ class Removal:
         return gone
 
     def _remove_outputs(self) -> None:
-        """Remove what the commands of agents have printed that are durably removed."""
+        """Remove the outputs of agents whose removal is durable."""
         if self._outputs is not None:
             self._outputs.remove()
 

@@ -104,8 +104,9 @@ def removed(updates: Updates, due: Sequence[Row]) -> list[Row]:
 def expired(rows: Iterable[Row], limits: Limits, at_ms: int) -> list[Row]:
     """Return the rows of the agents that `limits` no longer keeps, children before their parents.
 
-    An agent is kept while one of its children is, so a live descendant keeps all its ancestors, and
-    while its parent may still take its result: until that has ended and `keep_ended_s` have passed.
+    An agent is kept while one of its children is, so a live descendant keeps all its ancestors. It
+    is also kept while its parent may still take its result: until the parent has ended and
+    `keep_ended_s` have passed since then.
     """
     by_id = {get.agent_id(row): row for row in rows}
     children = Counter(map(get.parent_id, by_id.values()))

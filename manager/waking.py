@@ -31,8 +31,8 @@ class Waiter:
 
 
 Group = dict[Waiter, None]  # the waiters for one key
-# What waiters wait for: the end of the agent with this id, or of any child of the agent (id,), or a
-# free place to run.
+# The event that waiters wait for: the end of the agent with this id, the end of any child of the
+# agent (id,), or a free place to run.
 Key = str | tuple[str | None]
 PLACE: Key = ""
 

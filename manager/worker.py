@@ -80,9 +80,9 @@ async def run_workers(
 ) -> None:
     """Run the agents of some types, each with the worker of its `agent_type`.
 
-    First, agents of these types are resumed that an earlier process or loop has left, and those
-    whose question was answered. Then queued agents are started in order, as many at a time as
-    `max_running` allows, also those that are spawned meanwhile. An agent that somebody has
+    First, this resumes the agents of these types that an earlier process or loop has left, and
+    those whose question was answered. Then it starts queued agents in order, as many at a time as
+    `max_running` allows, including those that are spawned meanwhile. An agent that somebody has
     interrupted is left alone. Return when nothing runs and nothing can start; with `until_idle`
     false, run until the task is cancelled. Then the workers are cancelled, and their agents are
     interrupted. With `open(control=True)`, the loop also waits for agents that `subagents pause`

@@ -135,7 +135,7 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
 
     SECONDS is the time that an agent has run since it was last started. In JSON, exit_code and
     signal state how its command ended; both are null until then, and one of them stays null.
-    attempt numbers the agents of a task, of which each retry is another one.
+    attempt numbers the agents of a task, because each retry is an agent of its own.
     """
     if follow:
         if output == "json":

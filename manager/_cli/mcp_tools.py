@@ -1,4 +1,4 @@
-"""MCP tools: what an MCP client may ask of a fleet.
+"""MCP tools: the requests that an MCP client may make of a fleet.
 
 Each tool is a method; its docstring and its arguments are what the client is shown. A tool that
 raises an error is answered with the error's message.
@@ -125,7 +125,7 @@ class Tools:
     async def prune(
         self, ref: str | None = None, ended_for_s: float | None = None
     ) -> dict[str, Any]:
-        """Remove an ended agent and all below it, or all agents that ended so many seconds ago."""
+        """Remove an ended agent and all below it, or all that ended at least `ended_for_s` ago."""
         return await self._change("prune", ref=ref, ended_for_s=ended_for_s)
 
     async def _change(self, verb: str, **arguments: Any) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def serve(workspace: str, state_dir: str, *, read_only: bool) -> None:
 
 
 async def _in_thread(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Call `function` in a thread. Raise its expected errors as what the client is told."""
+    """Call `function` in a thread. Raise its expected errors as errors that the client is shown."""
     try:
         return await asyncio.to_thread(function)
     except (*EXPECTED, OSError) as error:

@@ -30,7 +30,7 @@ _BLOCKS = ("prompt", "reason", "result")
 
 
 def print_lines(lines: Iterable[str], *, each_at_once: bool = False) -> int:
-    """Print `lines`. Return the exit code, which tells whether the reader closed the pipe."""
+    """Print `lines`. Return the exit code, which says whether the reader closed the pipe."""
     try:
         for line in lines:
             print(line, flush=each_at_once)

@@ -56,7 +56,7 @@ def changed(workspace: str, state_dir: str, verb: str, **arguments: Any) -> dict
 
 
 def waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
-    """Wait until an agent has ended, and return what a reply says of it.
+    """Wait until an agent has ended, and return the reply about it.
 
     Raise RequestError if no process takes requests that could end it, and TimeoutError.
     """

@@ -166,7 +166,7 @@ _VERBS = ("spawn", "cancel", "retry", "pause", "resume", "answer", "prune", "wai
 
 
 def as_reply(agent: Agent) -> dict[str, Any]:
-    """Return what a reply says of an agent."""
+    """Return the fields of an agent that a reply has."""
     return {
         "agent_id": agent.agent_id,
         "name": agent.name,

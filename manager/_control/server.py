@@ -165,7 +165,8 @@ class ControlServer:
 
 
 async def _received(connection: socket.socket) -> dict[str, Any] | bytes | None:
-    """Return the request of a client, the reply to what is none, or None if nothing came."""
+    """Return the request of a client, the reply to a line that is no request, or None if no line
+    came."""
     loop = asyncio.get_running_loop()
     line = bytearray()
     while not line.endswith(b"\n"):

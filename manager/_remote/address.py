@@ -1,4 +1,4 @@
-"""Address: the servers of a fleet, and the user and password for them."""
+"""Address: the servers of a fleet, and the credentials for them."""
 
 from __future__ import annotations
 

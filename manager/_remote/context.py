@@ -1,4 +1,4 @@
-"""RemoteContext: the context of a coroutine that runs an agent of a manager elsewhere."""
+"""RemoteContext: the context of a coroutine that runs an agent whose manager is elsewhere."""
 
 from __future__ import annotations
 

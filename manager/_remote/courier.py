@@ -1,5 +1,5 @@
 """Courier: sends a worker's requests to its manager, and trusts no manager that is older than one
-that it has heard."""
+whose message it has got."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Courier:
         self._journal_id = ""
         self._epoch = 0
         self.lease_s = LEASE_S
-        """The time after which the manager gives a silent worker up, in seconds."""
+        """The time, in seconds, after which the manager gives up a silent worker."""
 
         self.answered_s = clock_s()
         """The time of the last answer, by the clock."""

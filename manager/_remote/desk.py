@@ -271,8 +271,8 @@ class Desk:
     # --- leases ---
 
     def _reissued(self, worker: str, known: set[Lease]) -> tuple[list[Row], int]:
-        """Return the agents whose start this worker was told in an answer that was lost, as far as
-        one message can carry them, and the bytes for more agents that it has left."""
+        """Return the agents whose start was in an answer to this worker that was lost, as many as
+        one message can carry, and the bytes that it has left for more agents."""
         held = [held for held in self._held.values() if held.worker == worker]
         missing = [held.lease for held in held if held.lease not in known]
         rows = self._manager._state.read(

@@ -145,7 +145,8 @@ class Dispatcher(AsyncHandle):
     those that were interrupted because a worker or a manager was lost. A start is journaled and
     durable (with a mirror: in the mirror) before its worker gets it, and a report before its worker
     may forget it. So each result is in the state once, however often workers, managers, servers and
-    the network fail; what an agent did outside, a cut-off run and its successor may both have done.
+    the network fail. But a run that was cut off and its successor may both have done the same thing
+    outside.
 
     The agents run on while there is no dispatcher and no manager. One manager of a fleet may have
     a dispatcher at a time. Its own thread does the work; any thread may call its methods. Close it
@@ -250,8 +251,8 @@ class Dispatcher(AsyncHandle):
                 raise TimeoutError(f"the dispatcher did not end within {timeout_s} s")
 
     def wake(self) -> None:
-        """Let workers that wait for agents look again, because one may start now that has not
-        changed. A change of an agent does this by itself."""
+        """Let workers that wait for agents look again, because an agent that has not changed may
+        start now. A change of an agent does this by itself."""
         call_in_loop(self._loop, self._wake)
 
     def _wake(self) -> None:

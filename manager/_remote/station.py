@@ -1,4 +1,4 @@
-"""Station: asks a manager for agents, runs them, and reports what becomes of them."""
+"""Station: asks a manager for agents, runs them, and reports their progress and results."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class Station:
             self._changed.set()
 
     def _free(self) -> int:
-        """Return how many agents may come. None may while too many results wait."""
+        """Return the number of agents that may come: 0 or less while too many results wait."""
         return min(self._slots - self._running(), self._slots + _WAITING_MAX - len(self._runs))
 
     def _running(self) -> int:

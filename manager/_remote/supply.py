@@ -17,7 +17,7 @@ _RESUMABLE = (records.RESTARTED, records.STOPPED, records.WORKER_LOST, records.H
 
 
 def is_resumable(agent: Agent) -> bool:
-    """Return whether an agent was interrupted, and goes on without any call of a user's."""
+    """Return whether an agent was interrupted, and goes on without a call by the user."""
     is_answered = agent.needs_input is not None and agent.answer is not None
     return agent.status == "interrupted" and (is_answered or agent.reason in _RESUMABLE)
 

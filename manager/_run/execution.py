@@ -136,7 +136,7 @@ class Executor:
 
 
 def tail_bytes_max(tasks: int) -> int:
-    """Return how much of a command's stdout becomes its result, in bytes.
+    """Return the size of the part of a command's stdout that becomes its result, in bytes.
 
     The state is in memory, so with many tasks each result is shorter.
     """

@@ -1,4 +1,4 @@
-"""Facts: how the command of an agent ended, and how much it printed.
+"""Facts: the exit of an agent's command, and the amount of its output.
 
 The runner journals them as the agent's checkpoint, together with the agent's end:
 

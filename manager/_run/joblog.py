@@ -1,7 +1,7 @@
 """Job log: a line for each attempt of a task that has ended, in the format of GNU parallel.
 
-The log is made from the state, so it is complete also after a kill: a run begins it with what ended
-in earlier runs, and adds a line whenever the end of an attempt is durable.
+The log is made from the state, so it is complete even after a kill. A run begins it with the
+attempts that ended in earlier runs, and adds a line whenever the end of an attempt is durable.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Printer:
 
     @property
     def is_full(self) -> bool:
-        """True while so much is queued that no more should be read."""
+        """True while too much is queued to read more."""
         return self._put_bytes - self._written_bytes > _QUEUED_BYTES_MAX
 
     def lines(self, stream: Stream, name: str) -> LinePrinter:

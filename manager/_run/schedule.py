@@ -37,7 +37,8 @@ class Schedule(Generic[T]):
     def __init__(self, entries: Iterable[Entry[T]], completed: Iterable[str]) -> None:
         """Enter tasks. `completed` has the keys of the tasks that have completed before."""
         self._ready: deque[T] = deque()
-        # By the key of the task that is waited for: who waits for it, and for which keys in all.
+        # By the key of a task: the entries that wait for it, each with all keys for which it still
+        # waits.
         self._waiting: dict[str, list[tuple[Entry[T], set[str]]]] = {}
         self._completed = {*completed}
         for entry in entries:

@@ -30,7 +30,7 @@ from manager.result import AgentResult
 STATE_DIR = ".subagents-worker"
 """The directory of a worker's own files, below its directory."""
 
-_TAILS = 1000  # a result is as long as in a run of so many tasks
+_TAILS = 1000  # a result is as long as in a run of this many tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

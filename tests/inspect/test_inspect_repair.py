@@ -61,7 +61,7 @@ def test_verify_states_the_loss_and_advises_commands_that_work(damaged: Damaged)
         f"  lost            LSN {damaged.lsn} to {damaged.end} ({lost_count} records)",
         f"  readable        LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
         f"  unreadable      {lost_count - readable} of the lost records"
-        "; which agents they were of can't be told",
+        "; it is unknown which agents they were of",
     ]
     summary = ask("verify", damaged.path, "-o", "jsonl").jsonl[-1]
     assert (summary["first_lost_lsn"], summary["last_lost_lsn"]) == (damaged.lsn, damaged.end)

@@ -2,8 +2,8 @@
 
 Rounds of all peers alternate, and a ratio is the median of the rounds' ratios to sqlite.
 `journal-loop` is a JournalSaver with `wait_loop_puts=False`. With --delay-ms, each call that syncs
-takes that much longer. With --live-mb, a saver with so many MB of live values is measured in
-processes of its own. --postgres URL adds LangGraph's saver for Postgres.
+takes that much longer. With --live-mb N, a saver with N MB of live values is measured in processes
+of its own. --postgres URL adds LangGraph's saver for Postgres.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Threads append records, and each waits for its own. With ack="local", rounds with a mirror and
 without alternate; CPU time is that of the whole process, the shipper's thread included. With
-ack="remote", each request to the store takes `--delay-ms` longer, and the rate is compared with
-that of threads which all share each upload: their number, divided by the time of one upload.
+ack="remote", each request to the store takes `--delay-ms` longer. The rate is compared with the
+highest possible one, at which all threads share each upload: their number, divided by the time of
+one upload.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure how far a follower is behind, and how fast it takes over.
+"""Measure how far a follower is behind its writer, and how fast it takes over.
 
 A journal with `--mib` MiB of log is mirrored with ack="local" and the default interval, and a
 follower copies it. While the writer commits records at `--rate` a second, the time from each

@@ -4,8 +4,8 @@ A writer process appends in threads. After each fault, another one takes the mir
 directory, in the same one, or in an older copy of it. What was acknowledged has to be there:
 
 - ack="remote": everything;
-- ack="local": everything if the directory is the same; otherwise everything but the records since
-  the moment up to which, as the writer's stats said last, the mirror had everything.
+- ack="local": everything if the directory is the same. Otherwise, everything up to the moment for
+  which the writer's stats last said that the mirror had everything.
 
 `--fault kill` kills the writer. `stop` stops it, lets another one take over, and wakes it: it has
 to be refused, and may acknowledge nothing with ack="remote". `server` kills or stops the server

@@ -5,8 +5,8 @@ breadth first. A broken promise is printed with the shortest sequence of steps t
 exit code is then 1. The module tools/proof/leases_model.py lists what is modelled and what is not.
 
 The promises: a report is recorded at most once, for the lease in which it was made, and not after
-the end of that lease; what a worker was told is never undone by a failover: a start, a recorded
-report, the end of a lease; and a lease that does not count as lost has not begun.
+the end of that lease. A failover never undoes a start, a recorded report or the end of a lease that
+a worker has been informed of. A lease that does not count as lost has not begun.
 """
 
 from __future__ import annotations

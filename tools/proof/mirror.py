@@ -5,9 +5,9 @@ breadth first. A broken promise is printed with the shortest sequence of steps t
 exit code is then 1. The module tools/proof/mirror_model.py lists what is modelled and what is not.
 
 The promises: an entry is acknowledged only to the writer whose claim stands, or if the next claim
-follows it; each claim that stands follows every acknowledged entry; whatever is rolled up, trimmed
-and deleted, a new reader finds every entry; a reader takes only bytes that follow the log's, and
-that are the log's.
+follows it. Each claim that stands follows every acknowledged entry. A new reader finds every entry,
+whatever is rolled up, trimmed and deleted. A reader takes only bytes of the log, and each after
+those before it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The crash explorer, through a mirror: judges what a crash leaves here and in the mirror.
 
-A workload runs on the real engine over a simulated disk, and the real shipper and upkeep copy it to
-a store in memory, in steps of the workload, so that each run is the same. A crash may come before
+A workload runs on the real engine over a simulated disk. The real shipper and upkeep copy it to a
+store in memory, in steps of the workload, so that each run is the same. A crash may come before
 each change of the disk, and before and after each change of the store. Then
 
 - the machine's directory, after a kill or any legal outcome of a power cut, attaches to the mirror

@@ -14,9 +14,10 @@ nonetheless, because there is a second checkpoint. Also, after each crash, each 
 mark is damaged, one at a time. Then open must refuse, or lose nothing, with one exception: if no
 evidence is left on disk, it may lose one commit, or with durability "os" the unsynced commits. It
 must not refuse if no acknowledged record is damaged (P4). Neighboring frames and marks are damaged
-together, too. Each time, the rule is compared with the one that refuses all damage in the log after
-the segment's beginning: it may open where that refuses, but only if nothing acknowledged is lost.
-The journal then continues to be used, and the promises of mode "crash" have to hold.
+together, too. Each time, the rule is compared with the older one, which refuses all damage in the
+log after the segment's beginning. The rule may open where the older one refuses, but only if
+nothing acknowledged is lost. The journal then continues to be used, and the promises of mode
+"crash" have to hold.
 """
 
 from __future__ import annotations

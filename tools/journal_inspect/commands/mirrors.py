@@ -1,4 +1,4 @@
-"""mirror list, mirror verify: what a mirror has, and whether it is whole."""
+"""mirror list, mirror verify: show the contents of a mirror, and check them."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def pending(path: str, save_to: str | None) -> list[PutBackReport]:
 def restore_all(
     path: str, salvages: list[PutBackReport], owner: Owner, *, as_is: bool
 ) -> list[PutBackReport]:
-    """Append the records of the salvages to the journal. Return what became of each."""
+    """Append the records of the salvages to the journal. Return a report of each."""
     options = Options(
         application=owner.application,
         frame_bytes_max=_BYTES_MAX,
@@ -100,19 +100,19 @@ def restore_all(
 
 
 def describe(report: PutBackReport) -> str:
-    """Describe what became of the records of a salvage."""
+    """Describe the outcome for the records of a salvage."""
     was = f"LSN {report.first_lsn} to {report.last_lsn}"
     if report.appended_last_lsn is None:
         return f"{count_of(report.records, 'record')} of {report.path}, which were {was}"
     again = f"{count_of(report.appended, 'record')} of {report.path} appended"
     if report.refused:
         refused = damage.describe_ranges(list(report.refused))
-        again += f"; the state can't apply any more what was {refused}"
+        again += f"; left out, because the state can't apply them any more: {refused}"
     return again
 
 
 def as_json(reports: list[PutBackReport]) -> JSON:
-    """Return what became of the salvages as JSON."""
+    """Return the reports as JSON."""
     return [{**_fields(report), "refused": damage.as_json(report.refused)} for report in reports]
 
 

@@ -19,7 +19,7 @@ _DIRECTORY = click.argument("directory", metavar="PATH", type=click.Path(readabl
 @click.command(short_help="Make a directory from a mirror, as of its end or of an earlier moment.")
 @_URL
 @_DIRECTORY
-@click.option("--lsn", type=LSN, help="The last LSN to restore; its whole commit is.")
+@click.option("--lsn", type=LSN, help="The last LSN to restore, with the rest of its commit.")
 @click.option(
     "--at",
     type=TIME,

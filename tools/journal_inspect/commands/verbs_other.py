@@ -74,7 +74,7 @@ def backup(path: str, renderer: Renderer, dest: str, with_output: bool) -> int:
 @click.option(
     "--as-is",
     is_flag=True,
-    help="With --restore, append the records alone: neither tried on a state nor marked.",
+    help="With --restore, append the records without a trial on the state and without marks.",
 )
 @verb(payload=True)
 def repair(
@@ -97,9 +97,9 @@ def repair(
     free number is used.
 
     --restore is for a manager's journal and one of tables. The records get new LSNs, and a mark
-    before them says which they had, so a second call appends nothing. Records that the state can't
-    apply any more are left out and listed (exit 1). The program of any other journal would see the
-    marks: --as-is appends its records without them.
+    before them says which LSNs they had, so a second call appends nothing. Records that the state
+    can't apply any more are left out and listed (exit 1). The program of any other journal would
+    see the marks: --as-is appends its records without them.
 
     Exits with 3 while the journal is damaged.
     """

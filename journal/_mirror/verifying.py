@@ -61,9 +61,9 @@ def verify_mirror(
     """Read every entry and every blob of the mirror at `url`, and yield the problems.
 
     A writer may be live. Whether the records are whole is for `restore` to check. `probe`: also
-    check that the store refuses to replace an entry, and lists what was just put; that needs the
-    right to write. `progress` is called with the number of bytes that were checked since its last
-    call.
+    check that the store refuses to replace an entry, and that it lists what was just put; this
+    needs the right to write. `progress` is called with the number of bytes that were checked since
+    its last call.
 
     Raises MirrorError if the store can't be read, ValueError for another address, and ImportError
     if the package that the address needs is missing.

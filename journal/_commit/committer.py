@@ -66,7 +66,7 @@ class Committer:
         self._observers = Observers(alarm)
         self.due_bytes = float("inf")
         self._notify_due: Callable[[], None] = _do_nothing
-        # With a mirror that acknowledges commits: wakes its thread, which reports them then.
+        # Wakes the thread of a mirror that acknowledges commits. That thread then reports them.
         self._wake_mirror: Callable[[], None] | None = None
         self._deferred: deque[tuple[int, Event]] = deque()
         self._is_ending = False

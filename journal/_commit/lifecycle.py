@@ -39,7 +39,7 @@ class Lifecycle:
         if self.failure is None:
             return _closed()
         if isinstance(self.failure, FailedError) and type(self.failure) is not FailedError:
-            return copy(self.failure)  # it says all, such as who has overtaken this writer
+            return copy(self.failure)  # it has all facts, such as the writer that has taken over
         error = FailedError(
             f"the journal stopped: {self.failure}; unacknowledged records may or may not survive. "
             "Close the journal, fix the cause, and reopen it"

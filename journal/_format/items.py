@@ -95,7 +95,7 @@ def encode_together(values: Sequence[JSON]) -> list[bytes] | None:
     texts = text.split(_DIVIDER)
     # A quote inside a string has a backslash before it. Bytes and dollar keys are objects whose
     # first key begins with `$`. A value that nests too deep has more than `NESTING_MAX` brackets.
-    if len(texts) != len(values) or (b"$" in text and b'{"$' in text):  # one byte is found sooner
+    if len(texts) != len(values) or (b"$" in text and b'{"$' in text):  # one byte is found faster
         return None
     for part in texts:
         if len(part) > NESTING_MAX and part.count(b"[") + part.count(b"{") > NESTING_MAX:

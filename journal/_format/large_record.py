@@ -13,7 +13,7 @@ import msgpack
 from msgpack import unpackb
 
 _LEVELS_MAX = 1024  # as many as the unpacker's own stack has
-# The first byte of a value: how many bytes its length or its value has.
+# By the first byte of a value: the number of bytes of its length, or of the value itself.
 _ARRAYS, _MAPS = {0xDC: 2, 0xDD: 4}, {0xDE: 2, 0xDF: 4}
 _SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}
 _FIXED = {
@@ -50,7 +50,7 @@ def walk_large(data: memoryview) -> tuple[int, int]:
     """Return the size of the record at the beginning of `data`, and an estimate of the memory that
     its objects take, in bytes. Raises ValueError if it does not unpack.
     """
-    # For each open array or map: how many values are still to come. For a map, they are keys and
+    # For each open array or map: the number of values still to come. For a map, they are keys and
     # values in turn.
     remaining: list[int] = [1]
     maps: list[bool] = [False]

@@ -71,7 +71,7 @@ class Copy:
         """
         names = self._files.names()
         segments = segment_names(names)
-        # A segment that only begins with the next LSN stays, without records: each log has one.
+        # The first segment stays even if it begins after `lsn`, because each log has a segment.
         last = max(bisect_right(segments, lsn, key=attrgetter("first_lsn")), 1)
         last_lsn = self._cut_segment(segments[last - 1], lsn) if segments else lsn
         for name in reversed(segments[last:]):

@@ -31,9 +31,9 @@ T = TypeVar("T")
 
 _MESSAGE_BYTES_MAX = 16 << 20
 _MESSAGE_BYTES_MIN = 8 << 10  # less would make a large commit thousands of entries
-_HEADERS_BYTES_MAX = 1 << 10  # what a publish adds to an entry
-_FEW, _FETCHED = 3, 1000  # entries to ask for one by one; and at a time, through a consumer
-_CONSUMER_S = 60.0  # after which the server removes one that was left
+_HEADERS_BYTES_MAX = 1 << 10  # the size that a publish adds to an entry
+_FEW, _FETCHED = 3, 1000  # entries to get one by one; entries to get at a time, through a consumer
+_CONSUMER_S = 60.0  # the time after which the server removes a consumer that was left
 _WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the server
 _ANSWER_S = 2.0  # a leader that was lost never answers, and a publish may be repeated
 _BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable

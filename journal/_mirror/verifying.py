@@ -92,7 +92,7 @@ def findings(
         if (finding.number, finding.blob or "") not in found:
             yield finding
     if probe:
-        with suppress(RefusedError):  # it may be read and not written
+        with suppress(RefusedError):  # the credentials may read and not write
             yield from _probe(store)
 
 

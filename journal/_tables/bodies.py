@@ -20,8 +20,8 @@ class Body:
         self.runner: object = None
 
 
-# The bodies that run here, by the id of their Tables. A weak reference: an interrupt may keep a
-# body from being left, and must not refuse this thread's later writes.
+# The bodies that run here, by the id of their Tables. The references are weak: after an interrupt,
+# a body may stay in here although it has ended. It must not make this thread's later writes fail.
 running: ContextVar[Mapping[int, ReferenceType[Body]]] = ContextVar(
     "journal.tables.bodies", default=MappingProxyType({})
 )

@@ -17,7 +17,7 @@ class _Turns:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._is_taken = False  # a caller has continued in this iteration of the loop
+        self._is_taken = False  # True if a caller has continued in this iteration of the loop
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def wait(self) -> None:

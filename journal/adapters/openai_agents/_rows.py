@@ -26,7 +26,7 @@ _PREFIX = "openai_agents."
 class Extent(NamedTuple):
     """The numbers of the rows of a session."""
 
-    begun: int  # the LSN before its row in `sessions` was inserted: another one after each deletion
+    begun: int  # the LSN before its row in `sessions` was inserted; it differs after a deletion
     oldest: int
     first: int
     end: int

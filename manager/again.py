@@ -7,8 +7,8 @@ from typing import Any
 
 from manager.agent import LIVE, Agent
 
-# In the metadata of a retry of a run: how often the task has failed, and the number of the attempt
-# if the task has no name.
+# The keys in the metadata of a retry of a run: for the number of the task's failures, and for the
+# number of the attempt if the task has no name.
 TRIES, ATTEMPT = "tries", "attempt"
 
 

@@ -53,8 +53,8 @@ class Changes:
         self._is_closed = False
         # The rows that are still to be read, by agent. Guarded by the watch's lock.
         self._dirty: OrderedDict[str, Row] = OrderedDict()
-        # Of a reader with a cursor: how to store its position, the LSN of the row yielded last, and
-        # the position that is stored.
+        # For a reader with a cursor: the function that stores its position, the LSN of the row
+        # yielded last, and the stored position.
         self._store: Callable[[int], object] | None = None
         self._lsn = self._stored_lsn = 0
 

@@ -48,7 +48,7 @@ class Retention:
         """Start a thread that drops agents if that is due. This waits for nothing."""
         fleet = self._state.machine
         if len(fleet.rows) <= self._next_count and time.monotonic() < self._next_s:
-            return  # what nearly every spawn finds, in a tenth of the time of counting
+            return  # nearly always, and in a tenth of the time that counting takes
         ended = sum(map(fleet.counts.__getitem__, ENDED))
         is_due = ended > self._next_count or (ended and time.monotonic() >= self._next_s)
         if not is_due or (self._thread is not None and self._thread.is_alive()):

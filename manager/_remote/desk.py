@@ -33,11 +33,11 @@ ATTEMPTS_MAX = 3
 
 _WAIT_S_MAX = 60.0
 _CLOSE_S = 1.0
-_UNCONFIRMED = 1 / 3  # of the time of a lease, for the worker to say that it has got the agent
-_TICKS = 10  # checks of the deadlines in the time of a lease
-_OVERHEAD_BYTES = 4096  # of an answer, beside its grants
-_GRANT_BYTES = 1024  # of a grant, beside its agent as it was before: the lease and the options
-_REQUESTS_MAX = 4096  # that are being answered; more are dropped, and repeated by their workers
+_UNCONFIRMED = 1 / 3  # the share of a lease's time within which the worker must confirm it
+_TICKS = 10  # the number of checks of the deadlines within the time of a lease
+_OVERHEAD_BYTES = 4096  # the size of an answer without its grants, at most
+_GRANT_BYTES = 1024  # the size of a grant's lease and options, at most
+_REQUESTS_MAX = 4096  # requests being answered; more are dropped, and workers repeat them
 _WORKERS_MAX = 10_000
 
 

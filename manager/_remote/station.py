@@ -26,10 +26,10 @@ ORPHAN_S = 600.0
 """The default time without any answer, in seconds, after which a worker stops its agents."""
 
 _log = logging.getLogger("manager")
-_WAIT_S = 5.0  # for agents, in one request
+_WAIT_S = 5.0  # the time for which one request waits for agents
 _PAUSE_S = 0.5
 _WAITING_MAX = 1000  # results that wait to be recorded
-_WITHDRAW_S = 1.0  # for the end of the request that waits for agents
+_WITHDRAW_S = 1.0  # the wait for the end of the request for agents
 _HAND_BACK_S = 15.0  # for the last reports of a worker that ends
 
 _HANDED_BACK = AgentResult(None, status="interrupted", reason=records.HANDED_BACK)

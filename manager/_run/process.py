@@ -32,7 +32,7 @@ _EXEC_AFTER_LINE = 'read -r _ || exit 125; exec "$@" </dev/null'
 _LOCK_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 1.0
 _KILL_TIMEOUT_S = 5.0
-_THREADS_MAX = 64  # of `ExitWatch`
+_THREADS_MAX = 64  # the number of threads that `ExitWatch` uses
 
 
 class GuardError(ManagerError):

@@ -15,7 +15,7 @@ from manager.agent import LIVE, Agent
 
 T = TypeVar("T")
 
-_PAUSE_S, _PAUSE_S_MAX = 1, 60  # before the first retry, and before any
+_PAUSE_S, _PAUSE_S_MAX = 1, 60  # the pause before the first retry, and the longest pause
 
 
 class Entry(NamedTuple, Generic[T]):

@@ -106,7 +106,7 @@ class FleetTimeline:
         self.lives.clear()
         for item in items:
             if isinstance(item, dict) and "usage_sources" in item:
-                continue  # which usage was counted, and not an agent
+                continue  # an item of counted usage, and not an agent
             try:
                 self._put(item)
             except (LookupError, TypeError, ValueError, AttributeError):

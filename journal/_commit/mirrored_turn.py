@@ -134,8 +134,8 @@ class MirroredTurn(CommitTurn):
         open_gates(*(held.gate for held in done), room_gate)
 
     def gather_s(self, limit_s: float) -> float:
-        """Return how many seconds to wait for the waiters that the mirror released last. Each of
-        them comes back with another record. The wait ends at most `limit_s` seconds after that
+        """Return the seconds for which to wait for the waiters that the mirror released last. Each
+        of them comes back with another record. The wait ends at most `limit_s` seconds after that
         release."""
         if self.waiting >= self._expected_waiters:
             return 0

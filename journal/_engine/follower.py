@@ -175,7 +175,8 @@ class Follower(OpenHandle):
         takeover: bool = True,
         **open_options: Any,
     ) -> Any:
-        """Stop following, and open the directory as the mirror's writer. Return what is opened.
+        """Stop following, and open the directory as the mirror's writer. Return the result of
+        `opens`.
 
         `opens`: the function that opens it, such as `DurableState.open`; it gets the path, the
         `arguments`, `mirror`, `takeover` and the `open_options`. Unless `takeover` is False,

@@ -77,8 +77,8 @@ def put_aside(disk: Disk, directory: Directory, common: dict[str, int]) -> Aside
 
 
 def read_aside(directory: Directory) -> Aside:
-    """Return what a directory that was put aside states of itself. Raises JournalError if it was
-    not, or only in part."""
+    """Return the statement of a directory that was put aside. Raises JournalError if it was not, or
+    only in part."""
     path = directory.path
     try:
         return Aside(path, *read_statement(directory, ASIDE, _VERSION))
@@ -92,7 +92,7 @@ def read_aside(directory: Directory) -> Aside:
 
 
 def write_aside(directory: Directory, aside: Aside) -> None:
-    """Replace what a directory that was put aside states of itself, durably."""
+    """Replace the statement of a directory that was put aside, durably."""
     _, *values = aside
     statement = dict(zip(Aside._fields[1:], values, strict=True))
     write_statement(directory, ASIDE, _VERSION, statement)

@@ -1,4 +1,4 @@
-"""Attaching: what a writer does with its mirror before it recovers the directory.
+"""Attaching: the work of a writer with its mirror before it recovers the directory.
 
 The order matters. The claim comes first, because another writer may append until it stands. Then
 the directory is compared, and what it lacks is fetched. Only then may it be recovered: a recovery

@@ -1,4 +1,4 @@
-"""Claiming and appending: how one writer at a time owns a mirror.
+"""Claiming and appending: the protocol by which one writer at a time owns a mirror.
 
     claim   look for the last entry, put a claim after it, and look again: if anything follows the
             claim, start over, or else this writer's claim stands

@@ -1,4 +1,4 @@
-"""Comparing: which of a mirror and a local directory has bytes that the other lacks.
+"""Comparing: finds the bytes that a mirror or a local directory has and the other lacks.
 
 A writer that has claimed the mirror compares before it recovers. A directory may be behind its
 mirror: it is new, or a snapshot of the machine took it back to an earlier state. To recover it as
@@ -70,7 +70,8 @@ class Comparison:
         return sorted(self.staging.names)
 
     def fetch(self) -> None:
-        """Put what the directory lacks into it, durably. After a crash, compare again."""
+        """Add the missing files and bytes to the directory, durably. After a crash, compare
+        again."""
         self.staging.put()
 
 

@@ -1,4 +1,4 @@
-"""MirrorEntry: what the entries and blobs of a mirror hold, and their bytes.
+"""MirrorEntry: the contents of a mirror's entries and blobs, and their bytes.
 
 An entry holds bytes at offsets of segments, never records. So a mirror is the journal's directory,
 byte for byte. A blob consists of parts, each of which is encoded like an entry.

@@ -1,4 +1,4 @@
-"""MirrorInfo: what a mirror has and who writes it, from its names and its last entry."""
+"""MirrorInfo: the contents and the writer of a mirror, from its names and its last entry."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class MirrorInfo:
 
 @public
 def mirror_info(url: str) -> MirrorInfo:
-    """Return what the mirror at `url` has. Reads names and a few entries, and changes nothing.
+    """Describe the mirror at `url`. Reads names and a few entries, and changes nothing.
 
     Raises FileNotFoundError if there is no journal at `url`, MirrorError if it can't be read,
     ValueError for another address, and ImportError if a package is missing.
@@ -88,7 +88,7 @@ def mirror_info(url: str) -> MirrorInfo:
 
 
 def describe(store: Store) -> MirrorInfo:
-    """Return what a mirror has. Raises FileNotFoundError, and what the store raises."""
+    """Describe a mirror. Raises FileNotFoundError, and what the store raises."""
     tail = look(store)
     claim = tail.claimed.claim if tail.claimed else None
     if tail.last is None or tail.claimed is None or claim is None:

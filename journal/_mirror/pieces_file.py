@@ -1,4 +1,4 @@
-"""Pieces as files: what nats-py reads a blob from, and writes it to."""
+"""Pieces as files, from which nats-py reads a blob, and to which it writes one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The note of the last place: what a directory holds of its mirror, as its last user knew it.
+"""The note of the last place: the part of its mirror that a directory holds, as its last user knew
+it.
 
 With it, a writer or a follower that opens the directory reads only what the mirror got since then.
 The note is never trusted by itself. The directory may have been rolled back or written to without

@@ -22,8 +22,8 @@ class Removal:
         self._others: list[int] | None = None
 
     def run(self, appender: Appender, now_ms: int, keep_s: float) -> None:
-        """Remove what is not kept: checkpoints first, so that each of them has the log after it
-        while it is there.
+        """Remove everything that is not kept. Checkpoints go first, so that each of them has the
+        log after it while it is there.
 
         Raises what the store raises, and MirrorDamageError; then it may be repeated.
         """
@@ -45,7 +45,7 @@ class Removal:
         self._others = self._others[len(covered) :]
 
     def _trimmable(self, numbers: list[int]) -> Iterator[int]:
-        """Yield those of the numbers that have entries of any kind but claims and bases."""
+        """Yield the numbers that have whole entries which are neither claims nor bases."""
         for number in numbers:
             try:
                 kind = read_entry(self._store, number).kind

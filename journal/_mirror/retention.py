@@ -1,4 +1,4 @@
-"""Retention: which checkpoints a mirror keeps, and how much of its log.
+"""Retention: chooses the checkpoints that a mirror keeps, and the part of its log.
 
 The two newest checkpoints always stay, whatever the clock says. Of the others, one an hour stays.
 Everything that a restore to any moment of the last `keep_s` seconds needs stays, too. The clock
@@ -25,7 +25,8 @@ class Kept(NamedTuple):
 
 
 def keep(checkpoints: Sequence[CheckpointName], now_ms: int, keep_s: float) -> Kept:
-    """Return what is kept of a mirror with these checkpoints, which are in the order of the log."""
+    """Return the part to keep of a mirror with these checkpoints, which are in the order of the
+    log."""
     since_ms = now_ms - keep_s * 1000
     past = [at for at, name in enumerate(checkpoints) if name.made_ms < since_ms]
     newest = max(len(checkpoints) - ALWAYS_KEPT, 0)

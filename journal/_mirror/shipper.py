@@ -94,8 +94,8 @@ class Shipper:
         return self._thread.ident is not None
 
     def lag_s(self, synced_lsn: int) -> float:
-        """Return how long the oldest record up to `synced_lsn` has waited to be shipped, in
-        seconds, at most."""
+        """Return an upper bound of the seconds for which the oldest record up to `synced_lsn` has
+        waited to be shipped."""
         is_complete = synced_lsn <= self.mirrored_lsn
         return 0.0 if is_complete else time.monotonic() - self._complete_at
 

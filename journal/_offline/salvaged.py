@@ -133,8 +133,8 @@ def frames_of(
 
 
 def read_origin(directory: Directory) -> Salvaged:
-    """Return what a directory states of its records. Raises JournalError unless a repair has
-    completed it."""
+    """Return the statement of a directory about its records. Raises JournalError unless a repair
+    has completed it."""
     try:
         origin, journal_id, frames, *rest = read_statement(directory, SALVAGED, _VERSION)
         places = [SalvagedFrame(*frame) for frame in frames]
@@ -149,7 +149,7 @@ def read_origin(directory: Directory) -> Salvaged:
 
 
 def write_origin(directory: Directory, salvaged: Salvaged) -> None:
-    """Write or replace what a directory states of its records, durably."""
+    """Write or replace the statement of a directory about its records, durably."""
     _, *values = salvaged
     stated = dict(zip(Salvaged._fields[1:], values, strict=True))
     write_statement(directory, SALVAGED, _VERSION, stated)

@@ -99,9 +99,8 @@ class _Quotes:
         self._is_readable = True
 
     def contain(self, scanned: ScannedFrame) -> bool:
-        """Return whether `scanned` is quoted: whether a record begins before it, and ends at or
-        after the end of the run of whole frames that begins with it. Call this in the order of the
-        segment.
+        """Return whether `scanned` is quoted: a record begins before it, and ends at or after the
+        end of the run of whole frames that begins with it. Call this in the order of the segment.
 
         If the payload is damaged, too, the records are not those that were written. They then end
         in the middle of frames, or never.
@@ -129,7 +128,7 @@ class _Quotes:
                     raise ValueError("the last record is cut short") from None
 
     def _run_end(self, first: ScannedFrame) -> int:
-        """Return where the whole frames that begin with `first` end, one after the other, or an
+        """Return the offset at which the run of whole frames that begins with `first` ends, or an
         offset past the end of the record."""
         end = first.offset + max(len(first.data), FRAME_HEADER_BYTES)
         if not first.data:

@@ -1,4 +1,5 @@
-"""Removal of checkpoints: which ones a namespace keeps, and what goes with the others.
+"""Removal of checkpoints: those that a namespace no longer keeps, and everything that goes with
+them.
 
 A checkpoint is removed in one transaction with its writes, and with the values that no other
 checkpoint of its namespace refers to. The namespaces of subgraphs that ran under it are marked as

@@ -44,7 +44,8 @@ def of_the_line(agent: Agent) -> Mapping[str, Any]:
 
 
 def number_after(agent: Agent) -> dict[str, int]:
-    """Return what the metadata of the next agent of a task states about its number."""
+    """Return the part of the next agent's metadata that states its number among those of its
+    task."""
     return {} if is_named(agent) else {ATTEMPT: attempt_of(agent) + 1}
 
 

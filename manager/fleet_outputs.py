@@ -1,4 +1,4 @@
-"""FleetOutputs: the output of a fleet's commands, which is removed with their agents."""
+"""FleetOutputs: the outputs of the commands of a fleet's agents, removed with the agents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FleetOutputs:
         self._cleanup = OutputCleanup(state.journal.path)
 
     def sweep(self) -> None:
-        """Remove the files that commands of removed agents have printed."""
+        """Remove the output files of removed agents."""
         self._cleanup.sweep(self._state.machine.rows, self._wait_durable)
 
     def remove(self, agent_ids: Iterable[str] = ()) -> None:

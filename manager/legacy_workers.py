@@ -1,4 +1,4 @@
-"""Legacy workers: what the `workers` of an older tool's file say about its agents.
+"""Legacy workers: the facts about agents in the `workers` of an older tool's file.
 
     spec.worker_id, spec.run_id             the agent of a worker; also agent_id, worker_id and id
     parent_run_id, spec.parent_run_id       parent_id, if that run is an agent of the file

@@ -91,7 +91,7 @@ class Retention:
 
 
 def removed(updates: Updates, due: Sequence[Row]) -> list[Row]:
-    """Remove those of the ended agents in `due` that are still as they were, and have no children.
+    """Remove the ended agents in `due`, except those that have changed or have children.
 
     The lock is held for one slice at a time. Return the rows of the removed ones.
     """

@@ -234,7 +234,7 @@ class Updates:
         return get.agent_id(row), get.spawn_depth(row)
 
     def attempt_fields(self, name: str | None) -> list[int]:
-        """Return what `Fleet.attempt_fields` will probably return."""
+        """Return the probable result of `Fleet.attempt_fields`."""
         return self._fleet.attempt_fields(name)
 
     def free_id(self, agent_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Subjects: where the messages of a fleet go. A server may permit them by worker and role.
+"""Subjects: the addresses of a fleet's messages. A server may permit them by worker and role.
 
     FLEET.manager.VERB.NAME.OWN    requests of the worker NAME.OWN to the manager
     FLEET.worker.NAME.OWN.VERB     requests to that worker

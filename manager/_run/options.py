@@ -1,4 +1,4 @@
-"""Options: how `subagents run` runs commands."""
+"""Options: the settings with which `subagents run` runs commands."""
 
 from __future__ import annotations
 

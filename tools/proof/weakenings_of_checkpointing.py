@@ -1,4 +1,4 @@
-"""Weakenings of a mirror's checkpoints: what they cover, what is removed, what is restored."""
+"""Weakenings of a mirror's checkpoints, and of the removals and restores that depend on them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _EXITS = {"damage": CORRUPT, "gap": NEGATIVE, "store": NEGATIVE, "stray": FINE}
 
 
 def show_mirror(url: str, renderer: Renderer) -> int:
-    """Show what a mirror has, from its names and its last entry."""
+    """Show the contents of a mirror, from its names and its last entry."""
     try:
         info = mirror_info(url)
     except ValueError as error:

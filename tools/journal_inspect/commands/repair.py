@@ -102,8 +102,8 @@ def show_repair(
 
 
 def _planned(path: str, cut_at: int | None, save_to: str | None, *, salvage: bool) -> RepairReport:
-    """Return what a repair would do. Raise an error with words for the user if `cut_at` is
-    impossible."""
+    """Return the report of a repair that changes nothing. Raise an error with words for the user if
+    `cut_at` is impossible."""
     try:
         # A dry run first, so that the losses are known before files are removed.
         return repair(path, cut_at=cut_at, salvage=salvage, save_to=save_to)
@@ -234,7 +234,7 @@ def _object(
 
 
 def _describe_salvaged(report: RepairReport) -> str:
-    """Describe which new LSNs stand for which old ones: `LSN 1 to 3 = 7 to 9`."""
+    """Describe the new LSNs and the old ones for which they stand: `LSN 1 to 3 = 7 to 9`."""
     parts, next_lsn = [], 1
     for first, last in joined(report.salvaged):
         new_last = next_lsn + last - first
@@ -264,7 +264,7 @@ def _advice(
     salvage: bool,
     restored: list[PutBackReport] | None,
 ) -> Iterator[str]:
-    """Yield what has happened, and what to do next. `restored`: None without --restore."""
+    """Yield the results of the repair, and the next steps. `restored`: None without --restore."""
     path, is_cut = report.path, report.problem is not None or cut_at is not None
     options = ["--cut-at", str(cut_at)] * (cut_at is not None)
     if restored == [] and not (report.salvaged and not report.applied):

@@ -107,7 +107,7 @@ def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:
 
 
 def _verdict(reader: JournalReader, kinds: Counter[str], code: int) -> str:
-    """Return what the next open would do, in a sentence."""
+    """Return the condition of the journal in a sentence, and the result of the next open."""
     if code == CORRUPT:
         return "damaged. The next open will refuse; nothing was changed."
     if kinds["corruption"]:

@@ -199,7 +199,7 @@ def describe_lost(after_damage: AfterDamage) -> str:
 
 
 def describe_unreadable(after_damage: AfterDamage, *, of_agents: bool) -> str:
-    """Describe how many of the lost records can't be read. `of_agents`: each was of an agent."""
+    """Describe the number of lost records that can't be read. `of_agents`: each was of an agent."""
     unknown = "; it is unknown which agents they were of" if of_agents else ""
     return f"{after_damage.unreadable} of the lost records{unknown}"
 

@@ -355,7 +355,7 @@ def open_checked(
     """
     machine, faults = history.machine(), disk.faults
     try:
-        # Its mirror, if it has one, is the caller's affair.
+        # The caller deals with its mirror, if it has one.
         opened = NotingState.open(path, machine, options=options, disk=disk, mirror=False)
     except Exception as error:
         if disk.crashed or disk.faults > faults:

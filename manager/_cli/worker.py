@@ -72,8 +72,8 @@ def worker(
 ) -> int:
     """Run tasks of `subagents run --on URL`, until a signal stops this worker.
 
-    URL names the servers, such as nats://host,host. Whoever may publish as the manager there runs
-    commands on this machine, as this user.
+    URL names the servers, such as nats://host,host. A client that may publish as the manager there
+    can run commands on this machine, as this user.
 
     A task's cwd is relative to --dir. Its files are not copied, and it gets the environment of this
     worker, with what the task adds. What commands print is kept below --dir.

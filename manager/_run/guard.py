@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _open_process(pid: int) -> int | None:
-    """Return a handle of the process, _GONE if it was reaped, or None if the system can't tell."""
+    """Return a handle of the process, _GONE if it was reaped, or None if none can be opened."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:

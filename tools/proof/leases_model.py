@@ -11,7 +11,7 @@ One agent, and its log. It models:
 - Workers that ask, confirm, begin, report a checkpoint and a result, die, and never come back.
 - A network that delivers each message any number of times, at any time, or never.
 
-A lease has a number of its own here, which no protocol could know. It tells which lease a token
+A lease has a number of its own here, which no protocol could know. It shows which lease a token
 really means. The model does not cover durations, several agents, or the bytes of messages.
 """
 

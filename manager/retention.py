@@ -53,15 +53,14 @@ class Retention:
         is_due = ended > self._next_count or (ended and time.monotonic() >= self._next_s)
         if not is_due or (self._thread is not None and self._thread.is_alive()):
             return
+        thread = threading.Thread(target=self._run, name="subagents-retention", daemon=True)
         try:
-            self._thread = threading.Thread(target=self._run, name="subagents-retention")
-            self._thread.daemon = True
-            self._thread.start()
+            thread.start()
         except RuntimeError as error:
-            self._thread = None
             if not str(error).startswith("can't"):  # a signal handler has raised it
                 raise
-            # No thread can be started. The next spawn tries again.
+            return  # No thread can be started. The next spawn tries again.
+        self._thread = thread  # two calls at once may start two threads, which does no harm
 
     def run(self) -> int:
         """Drop all agents that are due now, and return their number.

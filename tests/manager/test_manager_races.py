@@ -29,6 +29,7 @@ from manager import (
 )
 from manager.agent import ENDED, TRANSITIONS, get
 from manager.fleet import Fleet
+from manager.retention import Retention
 from tests.manager.fleet_support import contents
 from tests.manager_support import ROOMY, ids
 from tests.support import TIMEOUT_S
@@ -245,6 +246,22 @@ def test_no_descendant_escapes_a_cancellation(tmp_path: Path) -> None:
         last_lsn = cancelled.lsn + manager.counts()["cancelled"] - 1
         for agent in manager.agents(status="cancelled"):
             assert cancelled.lsn <= agent.lsn <= last_lsn
+
+
+def test_threads_that_check_the_retention_at_once_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spawns that find a drop due at the same time each return, and each thread starts once."""
+    limits = Limits(keep_ended_max=1)
+    with SubAgentManager.open(tmp_path, limits=limits) as manager:
+        for _ in range(2):
+            manager.update_from_result(manager.spawn("p").agent_id, AgentResult("done"))
+        retention = Retention(manager._state, manager._updates, limits)
+        monkeypatch.setattr(retention, "run", lambda: None)
+        for _ in range(60):
+            run_in_threads(lambda number: retention.check(), 8)
+            assert retention._thread is not None
+            retention._thread.join(TIMEOUT_S)
 
 
 # --- transitions ---

@@ -26,7 +26,10 @@ def request(
     line = json.dumps({"verb": verb, **arguments}).encode() + b"\n"
     if len(line) > REQUEST_BYTES_MAX:
         raise RequestError(f"the request has {len(line)} bytes, over {REQUEST_BYTES_MAX}")
-    connection = connect(state_path)
+    try:
+        connection = connect(state_path)
+    except BlockingIOError:  # Linux: so many clients wait that this one can't
+        raise _no_reply(verb) from None
     if connection is None:
         return None
     with closing(connection):
@@ -43,14 +46,18 @@ def request(
         except (BrokenPipeError, ConnectionResetError):
             reply = b""
     if not reply.endswith(b"\n"):
-        raise NoReplyError(
-            f"{verb}: the process that has the state open gave no reply, because it has ended or "
-            "is busy; look with: subagents list"
-        )
+        raise _no_reply(verb)
     answer = json.loads(reply)
     if "error" in answer:
         raise RefusedError(answer["error"], answer["message"])
     return dict(answer["done"])
+
+
+def _no_reply(verb: str) -> NoReplyError:
+    return NoReplyError(
+        f"{verb}: the process that has the state open gave no reply, because it has ended or is "
+        "busy; look with: subagents list"
+    )
 
 
 def _allowed(timeout_s: float | None) -> float | None:

@@ -90,7 +90,7 @@ def test_an_agent_is_spawned_for_a_worker(tmp_path: Path) -> None:
             with pytest.raises(RefusedError, match=r"agent_type|no worker"):
                 await send("spawn", prompt="p", agent_type=agent_type)
         for option in ({"queued": False}, {"unknown": 1}):
-            with pytest.raises(RefusedError, match="unexpected keyword|multiple values"):
+            with pytest.raises(RefusedError, match=r"unexpected keyword|multiple values"):
                 await send("spawn", prompt="p", agent_type="t", **option)
         assert len(manager.agents()) == 1
 

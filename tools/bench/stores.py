@@ -24,6 +24,7 @@ from journal import Tables
 Row = tuple[Any, Any]
 _COMMIT_EVERY_S = 0.010  # as the journal's flush_interval_s
 _LMDB_BYTES = 1 << 33
+_CACHE_KIB = 1 << 16  # of SQLite's pages; its own default is 2 MiB
 # It takes 5 to 10 % less than INSERT OR REPLACE, which removes the old row first.
 _UPSERT = "INSERT INTO rows VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
@@ -340,6 +341,14 @@ class Sqlite(Batching):
         self._connection.close()
 
 
+class CachedSqlite(Sqlite):
+    """The same, with a page cache that holds all rows."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+
+
 class Lmdb(Batching):
     """LMDB with msgpack."""
 
@@ -388,6 +397,7 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "diskcache": DiskCache,
     "persist-queue": PersistQueue,
     "sqlite3": Sqlite,
+    "sqlite-cached": CachedSqlite,
     "lmdb": Lmdb,
 }
 

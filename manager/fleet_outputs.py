@@ -29,7 +29,7 @@ class FleetOutputs:
         self._cleanup.remove_durable(self._state.journal.durable_lsn)
 
     def wait_removed(self, agent_ids: Iterable[str]) -> None:
-        """Wait until the removal of the agents that are gone is durable, and remove their outputs."""
+        """Wait until the removals of those agents are durable, and remove their outputs."""
         if self._add(agent_ids):
             self._wait_durable()  # otherwise a later removal, the close or an open does the rest
             self.remove()

@@ -52,13 +52,9 @@ LINE_BYTES_MAX = 1 << 26
 # disk, so readers rely on two.
 CHECKPOINTS_KEPT_MIN = 2
 _FIRST = b'"items":[\n'
-_HEADER_KINDS = {
-    "version": int,
-    "epoch": int,
-    "lsn": int,
-    "journal_id": str,
-    "created_at": str,
-    "application": str,
+_HEADER_KINDS: dict[str, type] = {
+    **dict.fromkeys(("version", "epoch", "lsn"), int),
+    **dict.fromkeys(("journal_id", "created_at", "application"), str),
 }
 _CHUNK_BYTES = 1 << 16
 _LAST_LINE_BYTES_MAX = 64

@@ -18,6 +18,7 @@ from journal import RecordError
 from manager._remote import messages
 from manager._remote.messages import Body, Lease, MessageError, VersionError
 from manager._remote.reports import content_of, failure_of
+from manager._remote.roster import KnownWorker, Roster
 from manager._remote.supply import Supply
 from manager.agent import Agent, Row, agent_from_row, get
 from manager.errors import BudgetError, CapacityError, TransitionError, UnknownAgentError
@@ -38,7 +39,6 @@ _TICKS = 10  # the number of checks of the deadlines within the time of a lease
 _OVERHEAD_BYTES = 4096  # the size of an answer without its grants, at most
 _GRANT_BYTES = 1024  # the size of a grant's lease and options, at most
 _REQUESTS_MAX = 4096  # requests being answered; more are dropped, and workers repeat them
-_WORKERS_MAX = 10_000
 
 
 @dataclass(slots=True)
@@ -49,26 +49,6 @@ class _Held:
     worker: str
     until_s: float
     is_confirmed: bool = True  # False until the worker says that it has got the agent
-
-
-@dataclass(slots=True)
-class Station:
-    """A worker, as the manager knows it since its dispatcher was opened."""
-
-    worker: str
-    """The id of the worker."""
-
-    seen_s: float
-    """The time of its last sign of life, by the monotonic clock."""
-
-    slots: int = 0
-    """The number of agents that it can still take, as it said last."""
-
-    queues: list[str] = field(default_factory=list)
-    """The queues that it serves."""
-
-    number: int = 0
-    """The number of its newest request for agents."""
 
 
 OnResult = Callable[[Lease, int, Record, str], tuple[Outcome, int] | None]
@@ -127,7 +107,7 @@ class Desk:
         self._leasing = Leasing(manager)
         self._journal_id = manager._state.journal.journal_id
         self._held: dict[str, _Held] = {}  # by the agent's id
-        self._stations: dict[str, Station] = {}
+        self._roster = Roster()
         self._ready = asyncio.Event()  # replaced each time it is set
         self._answering = 0
         self._is_closing = False
@@ -142,15 +122,15 @@ class Desk:
         """The time between two checks of the deadlines, in seconds."""
         return self._lease_s / _TICKS
 
-    def stations(self) -> list[tuple[Station, list[str]]]:
+    def workers(self) -> list[tuple[KnownWorker, list[str]]]:
         """Return the workers, each with the ids of the agents that it runs."""
         running: dict[str, list[str]] = {}
         for held in self._held.values():
             running.setdefault(held.worker, []).append(held.lease.agent_id)
-        known = {**self._stations}
+        workers = {**self._roster}
         for worker in running:
-            known.setdefault(worker, Station(worker, self.clock_s()))
-        return [(station, running.get(worker, [])) for worker, station in known.items()]
+            workers.setdefault(worker, KnownWorker(worker, self.clock_s()))
+        return [(known, running.get(worker, [])) for worker, known in workers.items()]
 
     async def answer(self, verb: str, worker: str, data: bytes) -> bytes | None:
         """Return the answer to a request of `worker`, or None if the request gets none.
@@ -183,36 +163,36 @@ class Desk:
         is_same_journal = body.get("journal") == self._journal_id
         if is_same_journal and messages.whole(body.get("epoch")) > self._leasing.epoch:
             raise StaleError(f"worker {worker} has seen epoch {body['epoch']} of this journal")
-        station = self._seen(worker)
+        sender = self._roster.seen(worker, self.clock_s())
         match verb:
             case "next":
-                return await self._next(station, body)
+                return await self._next(sender, body)
             case "beat":
-                return await self._beat(station, body)
+                return await self._beat(sender, body)
             case "report":
-                return await self._report(station, body)
+                return await self._report(sender, body)
         raise MessageError(f"unknown request {verb!r:.40}")
 
     # --- the requests ---
 
-    async def _next(self, station: Station, body: Body) -> Body | None:
+    async def _next(self, sender: KnownWorker, body: Body) -> Body | None:
         number = messages.whole(body.get("number"), low=1)
         types = messages.texts(body.get("types"), "types")
-        station.queues = messages.texts(body.get("queues"), "queues")
-        slots = station.slots = messages.whole(body.get("slots"))
+        sender.queues = messages.texts(body.get("queues"), "queues")
+        slots = sender.slots = messages.whole(body.get("slots"))
         until_s = self.clock_s() + messages.seconds(body.get("wait_s"), _WAIT_S_MAX)
         known = {Lease.of(item) for item in messages.items(body.get("held"), "held")}
-        if number <= station.number:
+        if number <= sender.number:
             return None  # a repetition that came late: the worker waits for a newer one
-        station.number = number
+        sender.number = number
         self.ready_now()  # an older request of this worker ends
         while True:
             await self._manager.room()
-            if station.number != number:
+            if sender.number != number:
                 return None
-            grants, room_bytes = self._reissued(station.worker, known)
+            grants, room_bytes = self._reissued(sender.worker, known)
             if not self._is_closing:
-                grants += self._begun(station, types, slots - len(grants), room_bytes)
+                grants += self._begun(sender, types, slots - len(grants), room_bytes)
             left_s = until_s - self.clock_s()
             if grants or left_s <= 0 or self._is_closing:
                 break
@@ -227,9 +207,9 @@ class Desk:
         going_on = [row for row in grants if self._renew(_lease(row))]
         return {"grants": [{**_grant(row), "options": self._hooks.grant} for row in going_on]}
 
-    async def _beat(self, station: Station, body: Body) -> Body:
+    async def _beat(self, sender: KnownWorker, body: Body) -> Body:
         leases = [Lease.of(item) for item in messages.items(body.get("held"), "held")]
-        goes_on, lsn = self._leasing.held(leases, messages.name_of(station.worker))
+        goes_on, lsn = self._leasing.held(leases, messages.name_of(sender.worker))
         over: list[Lease] = []
         for lease, is_held in zip(leases, goes_on, strict=True):
             if is_held:
@@ -242,12 +222,12 @@ class Desk:
             await self.settle(lsn)
         return {"stop": [lease.message for lease in over]}
 
-    async def _report(self, station: Station, body: Body) -> Body:
+    async def _report(self, sender: KnownWorker, body: Body) -> Body:
         lease = Lease.of(body.get("lease"))
         sequence = messages.whole(body.get("sequence"), low=1)
         kind = messages.text(body.get("kind"), "kind")
         report, agent_id = self._leasing.report, lease.agent_id
-        name = messages.name_of(station.worker)
+        name = messages.name_of(sender.worker)
         await self._manager.room()
         try:
             content = content_of(kind, body.get("body"), self._manager.limits)
@@ -288,18 +268,20 @@ class Desk:
                 grants.append(row)
         return grants, room_bytes
 
-    def _begun(self, station: Station, types: list[str], slots: int, room_bytes: int) -> list[Row]:
+    def _begun(
+        self, sender: KnownWorker, types: list[str], slots: int, room_bytes: int
+    ) -> list[Row]:
         """Begin the leases of up to `slots` agents, with up to `room_bytes` in a message."""
         grants: list[Row] = []
         if slots <= 0:
             return grants
-        for agent_id in self._supply.candidates({*types}, {*station.queues}):
+        for agent_id in self._supply.candidates({*types}, {*sender.queues}):
             try:
                 size = _size(self._row(agent_id))
                 is_too_large = size > self._room_bytes
                 if size > room_bytes and not is_too_large:
                     break  # the next answer has room for it
-                row = self._leasing.begin(agent_id, station.worker)
+                row = self._leasing.begin(agent_id, sender.worker)
             except CapacityError:
                 break
             except (BudgetError, TransitionError, UnknownAgentError):
@@ -310,7 +292,7 @@ class Desk:
             if is_too_large:
                 self._fail(lease, f"has {size} bytes, more than the servers carry in a message")
                 continue
-            self._held[agent_id] = _Held(lease, station.worker, math.inf, is_confirmed=False)
+            self._held[agent_id] = _Held(lease, sender.worker, math.inf, is_confirmed=False)
             room_bytes -= size
             grants.append(row)
             if len(grants) == slots:
@@ -373,8 +355,7 @@ class Desk:
         for held in [held for held in self._held.values() if held.until_s <= now_s]:
             del self._held[held.lease.agent_id]
             self._leasing.lose(*held.lease, self._attempts_max, has_begun=held.is_confirmed)
-        if len(self._stations) > _WORKERS_MAX:
-            self._forget()
+        self._roster.shrink()
 
     async def close(self) -> None:
         """Begin no more leases, and wait a moment until all requests are answered, so that workers
@@ -385,17 +366,6 @@ class Desk:
             async with asyncio.timeout(_CLOSE_S):
                 while self._answering:
                     await asyncio.sleep(_CLOSE_S / 100)
-
-    def _seen(self, worker: str) -> Station:
-        station = self._stations.setdefault(worker, Station(worker, 0.0))
-        station.seen_s = self.clock_s()
-        return station
-
-    def _forget(self) -> None:
-        """Forget the workers that have been silent longest."""
-        oldest = sorted(self._stations.values(), key=lambda station: station.seen_s)
-        for station in oldest[: len(oldest) - _WORKERS_MAX // 2]:
-            del self._stations[station.worker]
 
     def ready_now(self) -> None:
         """Let the requests that wait for agents look again."""

@@ -222,13 +222,13 @@ class Dispatcher(AsyncHandle):
             now_s = desk.clock_s()
             infos.extend(
                 WorkerInfo(
-                    station.worker,
-                    tuple(station.queues),
-                    station.slots,
-                    now_s - station.seen_s,
+                    known.worker,
+                    tuple(known.queues),
+                    known.slots,
+                    now_s - known.seen_s,
                     tuple(running),
                 )
-                for station, running in desk.stations()
+                for known, running in desk.workers()
             )
             looking.release()
 

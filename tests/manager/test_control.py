@@ -17,7 +17,6 @@ import pytest
 
 from journal import JournalReader, UnsafePathError
 from manager import AgentResult, SubAgentManager, UnknownAgentError
-from manager._control import client as client_module
 from manager._control import place, server
 from manager._control.client import request
 from manager._control.errors import NoReplyError, RefusedError, RequestError
@@ -350,29 +349,3 @@ def test_an_open_without_a_thread_leaves_nothing(
             SubAgentManager.open(tmp_path, control=True)
     assert len(os.listdir("/proc/self/fd")) == handles
     assert not list((tmp_path / STATE / "control").iterdir())
-
-
-def test_a_client_that_finds_no_place_gets_no_reply(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the process with the state is stopped, and too many clients wait for it already, the next
-    one learns that it is busy."""
-    monkeypatch.setattr(place, "_BACKLOG", 0)
-    with SubAgentManager.open(tmp_path) as manager:
-        listener = place.Listener.open(manager.path)
-        waiting = [place.connect(manager.path)]
-        with pytest.raises(NoReplyError, match=r"wait: the process .* is busy"):
-            request(manager.path, "wait", ref="a")
-        for connection in waiting:
-            assert connection is not None
-            connection.close()
-        listener.close()
-
-
-def test_a_request_that_is_too_long_is_not_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A client refuses a request that no server takes."""
-    monkeypatch.setattr(client_module, "REQUEST_BYTES_MAX", 100)
-    with pytest.raises(RequestError, match="over 100"):
-        request(str(tmp_path), "answer", ref="a", value="v" * 100)

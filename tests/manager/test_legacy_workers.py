@@ -120,8 +120,8 @@ def test_any_fleet_can_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_metadata_of_any_shape_can_be_exported(tmp_path: Path, value: Any) -> None:
     """Metadata that bear a name of the older tool's format are left out if they do not fit into it,
     and can neither stop an export nor spoil the file."""
-    names = ("legacy_file", "ownerless_workers", "workers", "assignment", "objective")
-    names += ("session_name", "nickname", "status", "id", "usage")
+    names = ["legacy_file", "ownerless_workers", "workers", "assignment", "objective"]
+    names += ["session_name", "nickname", "status", "id", "usage"]
     with SubAgentManager.open(tmp_path) as manager:
         spawned = manager.spawn("p", name="a", metadata=dict.fromkeys(names, value) | {"k": value})
         document = exported(manager.agents())

@@ -16,6 +16,7 @@ from journal._mirror.urls import open_store
 from journal.testing import SimulatedDisk
 from tests.installed import import_package
 from tests.mirror.servers import BUCKET, make_stream, nats_server, s3_server
+from tests.mirror.stores import SilentStore
 
 _fresh = count(1)
 KINDS = ("memory", "directory", "simulated", "obstore", "s3", "nats")
@@ -38,6 +39,14 @@ def nats_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def fresh_name(tmp_path: Path) -> str:
     """Return a name that no other test of this run uses."""
     return f"T{next(_fresh)}"
+
+
+@pytest.fixture
+def store() -> Iterator[SilentStore]:
+    """Yield a store that can fall silent, and that answers again at the end."""
+    store = SilentStore()
+    yield store
+    store.answer()
 
 
 @pytest.fixture(params=KINDS)

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,11 @@ import pytest
 from journal import (
     BufferFullError,
     ClosedError,
-    FailedError,
     FencedError,
     Journal,
     Options,
     Tables,
 )
-from journal._commit.mirrored_turn import MirroredTurn
 from journal._engine import mirroring
 from journal._mirror import attaching, shipper
 from journal._mirror.memory_store import MemoryStore
@@ -36,13 +34,6 @@ from tests.mirror.stores import TIMEOUT_S, SilentStore, crash, mirror_of, opened
 from tests.support import until
 
 SOON_S = 0.02
-
-
-@pytest.fixture
-def store() -> Iterator[SilentStore]:
-    store = SilentStore()
-    yield store
-    store.answer()
 
 
 def remote(path: Path, store: MemoryStore, *, takeover: bool = False) -> Journal:
@@ -100,17 +91,6 @@ def test_many_waiters_share_an_upload(tmp_path: Path, store: SilentStore) -> Non
         own = {"journal-mirror", "journal-mirror-upkeep"}
         assert store.threads <= {*own, threading.current_thread().name}
     assert restore_into(store, tmp_path / "r").lsn == 400
-
-
-def test_a_lone_waiter_is_expected_once(tmp_path: Path) -> None:
-    """P7: no commit or upload waits for a second waiter after one that committed in its own
-    thread."""
-    with remote(tmp_path / "a", MemoryStore()) as journal:
-        for _ in range(4):
-            write(journal)
-            turn = journal._turn
-            assert isinstance(turn, MirroredTurn)
-            assert turn._expected_waiters == turn.wake_policy.expected_waiters == 1
 
 
 def test_recovered_records_are_durable_once_the_mirror_has_them(
@@ -400,41 +380,3 @@ def test_a_fork_does_not_wait_for_the_mirror(tmp_path: Path, store: SilentStore)
         assert os.waitpid(pid, 0)[1] == 0
         store.answer()
         journal.wait_durable(lsn, timeout_s=TIMEOUT_S)
-
-
-def test_a_waiter_that_comes_as_a_commit_ends_learns_of_a_failure(
-    tmp_path: Path, store: SilentStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """P2: a waiter that takes the gate of a commit after it was synced, and goes on after the
-    journal has failed, gets the failure and does not wait forever."""
-    with remote(tmp_path / "a", store) as journal:
-        store.fall_silent()
-        turn, committer = journal._turn, journal._committer
-        assert isinstance(turn, MirroredTurn)
-        is_synced, may_end = threading.Event(), threading.Event()
-        wake_mirror = committer._wake_mirror
-
-        def synced() -> None:
-            is_synced.set()
-            assert may_end.wait(TIMEOUT_S)
-            committer._wake_mirror = wake_mirror
-
-        committer._wake_mirror = synced
-        lsn = journal.append("x")
-        held_gate, looked = turn._held_gate, list[int]()
-
-        def look(lsn: int) -> Any:
-            looked.append(lsn)
-            if len(looked) == 1:  # before the commit
-                assert is_synced.wait(TIMEOUT_S)
-                return None
-            if len(looked) == 2:  # after the next commit has failed
-                may_end.set()
-                until(lambda: turn._committing is None, "the end of the commit")
-                committer.stop(OSError("no disk"))
-            return held_gate(lsn)
-
-        monkeypatch.setattr(turn, "_held_gate", look)
-        with pytest.raises(FailedError):
-            journal.wait_durable(lsn, timeout_s=1)
-        store.answer()

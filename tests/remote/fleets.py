@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from journal.testing import SimulatedDisk
-from manager import Agent, Limits, SubAgentManager
+from manager import Agent, Limits, SubAgentManager, WorkContext
 from manager._remote.desk import Desk, Hooks
 from manager._remote.dispatcher import Serving
 from manager._remote.serving import run_station
 from manager._remote.station import Runner, Station
 from manager._remote.supply import FleetSupply
-from tests.remote.network import Fate, Network, NetworkLink, holding_time
+from tests.remote.network import Fate, Network, NetworkLink, holding_time, run_virtually
 
 LEASE_S = 30.0
 FLEET = "f"
@@ -117,3 +117,37 @@ async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+def run(body: Callable[[World], Awaitable[object]], **options: Any) -> None:
+    """Run a test with a fleet whose manager is open, by the virtual clock."""
+
+    async def main() -> None:
+        world = World()
+        await world.open(**options)
+        await body(world)
+        await world.close()
+
+    run_virtually(main())
+
+
+def queue(world: World, name: str, **options: Any) -> str:
+    """Queue an agent of type "t", and return its id."""
+    options = {"agent_type": "t", "queued": True, **options}
+    return world.manager.spawn("p", name=name, **options).agent_id
+
+
+async def echo(context: WorkContext) -> str:
+    await asyncio.sleep(1)
+    return f"{context.agent.name} of {context.agent.lease and context.agent.lease['lsn']}"
+
+
+async def forever(context: WorkContext) -> str:
+    await context.checkpoint({"began": context.agent.starts})
+    await asyncio.sleep(1e9)
+    return "never"
+
+
+async def until_cancelled(context: WorkContext) -> str:
+    await context.cancelled.wait()
+    return "late"

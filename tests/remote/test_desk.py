@@ -14,9 +14,8 @@ from manager import DispatchError
 from manager._remote import messages
 from manager._remote.desk import StaleError
 from manager._remote.messages import Body
-from tests.remote.fleets import FLEET, LEASE_S, World
+from tests.remote.fleets import FLEET, LEASE_S, World, echo, forever, queue
 from tests.remote.network import run_virtually
-from tests.remote.test_network import echo, forever, queue
 
 WORKER = "gpu1.a1"
 
@@ -228,7 +227,7 @@ def test_an_agent_that_is_removed_meanwhile_does_no_harm() -> None:
                     remove(gone)
                 yield agent_id
 
-        supply.candidates = removing  # type: ignore[method-assign]
+        supply.candidates = removing  # type: ignore[assignment,method-assign]
         queue(world, "a")
         lease = await granted(world)
         assert world.manager.get("a").status == "running"
@@ -239,7 +238,7 @@ def test_an_agent_that_is_removed_meanwhile_does_no_harm() -> None:
             remove("a")
             return found
 
-        world.desk._leasing.held = and_remove  # type: ignore[method-assign]
+        world.desk._leasing.held = and_remove  # type: ignore[assignment,method-assign]
         assert (await ask(world, "beat", request(world, held=[lease])))["stop"] == []
 
     run(body)

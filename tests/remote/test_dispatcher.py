@@ -26,7 +26,7 @@ class ForeignError(RuntimeError):
 
 
 @contextmanager
-def made(connect: Callable[[], None] = lambda: None) -> Iterator[Dispatcher]:
+def made(connect: Callable[[], object] = lambda: None) -> Iterator[Dispatcher]:
     """Make a dispatcher that has not begun. It connects once `connect` returns."""
     with SubAgentManager.open("/", state_dir="s", disk=SimulatedDisk()) as manager:
 

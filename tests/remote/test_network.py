@@ -10,44 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager import AgentResult, TransitionError, WorkContext
-from tests.remote.fleets import LEASE_S, World
-from tests.remote.network import MESSAGE_BYTES_MAX, Fate, NetworkLink, run_virtually
+from manager import TransitionError, WorkContext
+from tests.remote.fleets import LEASE_S, World, echo, forever, queue, run, until_cancelled
+from tests.remote.network import Fate, NetworkLink, run_virtually
 from tests.tiers import examples
 
-Body = Callable[[World], Awaitable[object]]
 HOUR_S = 3600.0
-
-
-def run(body: Body, **options: Any) -> None:
-    async def main() -> None:
-        world = World()
-        await world.open(**options)
-        await body(world)
-        await world.close()
-
-    run_virtually(main())
-
-
-def queue(world: World, name: str, **options: Any) -> str:
-    options = {"agent_type": "t", "queued": True, **options}
-    return world.manager.spawn("p", name=name, **options).agent_id
-
-
-async def echo(context: WorkContext) -> str:
-    await asyncio.sleep(1)
-    return f"{context.agent.name} of {context.agent.lease and context.agent.lease['lsn']}"
-
-
-async def forever(context: WorkContext) -> str:
-    await context.checkpoint({"began": context.agent.starts})
-    await asyncio.sleep(1e9)
-    return "never"
-
-
-async def until_cancelled(context: WorkContext) -> str:
-    await context.cancelled.wait()
-    return "late"
 
 
 def test_workers_get_agents_of_their_types_and_queues() -> None:
@@ -253,58 +221,6 @@ def test_a_drained_worker_hands_its_agents_back() -> None:
     run(body)
 
 
-def test_what_a_runner_does_wrong_makes_its_agent_fail() -> None:
-    """An exception, a result of another type and one that no message can carry end the agent."""
-
-    async def work(context: WorkContext) -> Any:
-        match context.agent.name:
-            case "raises":
-                raise ValueError("\ud800 no")
-            case "returns":
-                return 7
-            case "nests":
-                return AgentResult("x", checkpoint=object())
-            case "is huge":
-                return AgentResult("x", checkpoint="x" * (1 << 20))
-            case "is long":
-                return "y" * (1 << 21)
-
-    async def body(world: World) -> None:
-        world.work({"t": work})
-        expected = {
-            "raises": "ValueError: ",
-            "returns": "TypeError: result must be a string",
-            "nests": "TypeError: checkpoint is of type object",
-            "is huge": "ValueError: the result has ",
-        }
-        for name, reason in expected.items():
-            queue(world, name)
-            agent = await world.ended(name)
-            assert agent.status == "failed"
-            assert str(agent.reason).startswith(reason)
-        queue(world, "is long")
-        agent = await world.ended("is long")
-        assert agent.status == "completed"
-        assert str(agent.result).startswith("[2097152 bytes, cut to the last ones]")
-
-    run(body)
-
-
-def test_a_grant_that_no_message_can_carry_fails() -> None:
-    """An agent that is larger than a message fails, and the agents after it run."""
-
-    async def body(world: World) -> None:
-        world.work({"t": echo})
-        queue(world, "large", metadata={"text": "x" * (1 << 20)})
-        queue(world, "small")
-        assert (await world.ended("small")).status == "completed"
-        agent = world.manager.get("large")
-        assert agent.status == "failed"
-        assert "more than the servers carry" in str(agent.reason)
-
-    run(body)
-
-
 def test_no_change_is_missed_while_a_manager_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents whose questions are answered before a manager serves workers, or while it begins to,
     go on."""
@@ -328,72 +244,6 @@ def test_no_change_is_missed_while_a_manager_opens(monkeypatch: pytest.MonkeyPat
         world.work({"t": echo})
         for name in "ab":
             assert (await world.ended(name)).status == "completed"
-
-    run(body)
-
-
-def test_a_report_that_no_message_can_carry_is_refused() -> None:
-    """A checkpoint or an event that is larger than a message raises ValueError, and reports after
-    it arrive."""
-
-    async def work(context: WorkContext) -> str:
-        with pytest.raises(ValueError, match=r"checkpoint has \d+ bytes, over the 1044480 that"):
-            await context.checkpoint("x" * MESSAGE_BYTES_MAX)
-        with pytest.raises(ValueError, match="progress has "):
-            await context.progress("x", "x" * MESSAGE_BYTES_MAX)
-        await context.checkpoint("small")
-        return "done"
-
-    async def body(world: World) -> None:
-        world.work({"t": work})
-        queue(world, "a")
-        agent = await world.ended("a")
-        assert (agent.result, agent.checkpoint, agent.steps_taken) == ("done", "small", 1)
-
-    run(body)
-
-
-def test_only_the_last_events_of_progress_wait_for_a_silent_manager() -> None:
-    """Of the events that a worker could not report, it keeps the last ones, and the first, which
-    may have been recorded."""
-    began, cut_off = asyncio.Event(), asyncio.Event()
-
-    async def work(context: WorkContext) -> str:
-        began.set()
-        await cut_off.wait()
-        for number in range(500):
-            await context.progress(str(number))
-        return "done"
-
-    async def body(world: World) -> None:
-        worker = world.work({"t": work})
-        queue(world, "a")
-        await began.wait()
-        world.link_of(worker).is_connected = False
-        cut_off.set()
-        await asyncio.sleep(1)
-        world.link_of(worker).is_connected = True
-        await world.ended("a")
-        texts = [event["text"] for event in world.manager.events("a")]
-        assert texts == ["0", *map(str, range(500 - 64, 500))]
-
-    run(body)
-
-
-def test_a_malformed_answer_ends_no_worker() -> None:
-    """A worker ignores an answer that is malformed, and asks again."""
-
-    async def body(world: World) -> None:
-        world.work({"t": echo})
-        beat, malformed = world.desk._beat, iter([{"stop": None}, {"stop": 7}, {"stop": [7]}])
-
-        async def answer(*arguments: Any) -> Any:
-            return next(malformed, None) or await beat(*arguments)
-
-        world.desk._beat = answer  # type: ignore[method-assign]
-        queue(world, "a")
-        assert (await world.ended("a")).status == "completed"
-        assert next(malformed, None) is None
 
     run(body)
 

@@ -6,7 +6,7 @@ from proof.weakenings import Weakening
 
 LEASES = ("tests/manager/test_leasing.py",)
 DESK = ("tests/remote/test_desk.py",)
-NETWORK = ("tests/remote/test_network.py",)
+NETWORK = ("tests/remote/test_network.py", "tests/remote/test_bad_messages.py")
 
 ALL_OF = (
     Weakening(
@@ -110,7 +110,7 @@ ALL_OF = (
     Weakening(
         "lost_start_is_not_named_again",
         "manager/_remote/desk.py",
-        "grants, room_bytes = self._reissued(station.worker, known)",
+        "grants, room_bytes = self._reissued(sender.worker, known)",
         "grants, room_bytes = list[Row](), self._room_bytes",
         DESK,
     ),
@@ -124,15 +124,15 @@ ALL_OF = (
     Weakening(
         "late_request_takes_agents",
         "manager/_remote/desk.py",
-        "        if number <= station.number:\n",
+        "        if number <= sender.number:\n",
         "        if False:\n",
         DESK,
     ),
     Weakening(
         "lease_ends_before_it_is_answered",
         "manager/_remote/desk.py",
-        "lease, station.worker, math.inf, is_confirmed=False",
-        "lease, station.worker, self.clock_s() + self._lease_s, is_confirmed=False",
+        "lease, sender.worker, math.inf, is_confirmed=False",
+        "lease, sender.worker, self.clock_s() + self._lease_s, is_confirmed=False",
         DESK,
     ),
     Weakening(

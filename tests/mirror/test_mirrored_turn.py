@@ -1,0 +1,64 @@
+"""The turn of the waiters of a mirrored journal."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import FailedError
+from journal._commit.mirrored_turn import MirroredTurn
+from journal._mirror.memory_store import MemoryStore
+from tests.mirror.stores import TIMEOUT_S, SilentStore, opened, write
+from tests.support import until
+
+
+def test_a_lone_waiter_is_expected_once(tmp_path: Path) -> None:
+    """P7: no commit or upload waits for a second waiter after one that committed in its own
+    thread."""
+    with opened(tmp_path / "a", MemoryStore(), ack="remote") as journal:
+        for _ in range(4):
+            write(journal)
+            turn = journal._turn
+            assert isinstance(turn, MirroredTurn)
+            assert turn._expected_waiters == turn.wake_policy.expected_waiters == 1
+
+
+def test_a_waiter_that_comes_as_a_commit_ends_learns_of_a_failure(
+    tmp_path: Path, store: SilentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: a waiter that takes the gate of a commit after it was synced, and goes on after the
+    journal has failed, gets the failure and does not wait forever."""
+    with opened(tmp_path / "a", store, ack="remote") as journal:
+        store.fall_silent()
+        turn, committer = journal._turn, journal._committer
+        assert isinstance(turn, MirroredTurn)
+        is_synced, may_end = threading.Event(), threading.Event()
+        wake_mirror = committer._wake_mirror
+
+        def synced() -> None:
+            is_synced.set()
+            assert may_end.wait(TIMEOUT_S)
+            committer._wake_mirror = wake_mirror
+
+        committer._wake_mirror = synced
+        lsn = journal.append("x")
+        held_gate, looked = turn._held_gate, list[int]()
+
+        def look(lsn: int) -> Any:
+            looked.append(lsn)
+            if len(looked) == 1:  # before the commit
+                assert is_synced.wait(TIMEOUT_S)
+                return None
+            if len(looked) == 2:  # after the next commit has failed
+                may_end.set()
+                until(lambda: turn._committing is None, "the end of the commit")
+                committer.stop(OSError("no disk"))
+            return held_gate(lsn)
+
+        monkeypatch.setattr(turn, "_held_gate", look)
+        with pytest.raises(FailedError):
+            journal.wait_durable(lsn, timeout_s=1)
+        store.answer()

@@ -1,0 +1,130 @@
+"""Messages that one side gets wrong, or that no message can carry: they harm one agent at most."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from manager import AgentResult, WorkContext
+from tests.remote.fleets import World, echo, queue, run
+from tests.remote.network import MESSAGE_BYTES_MAX
+
+
+def test_what_a_runner_does_wrong_makes_its_agent_fail() -> None:
+    """An exception, a result of another type and one that no message can carry end the agent."""
+
+    async def work(context: WorkContext) -> Any:
+        match context.agent.name:
+            case "raises":
+                raise ValueError("\ud800 no")
+            case "returns":
+                return 7
+            case "nests":
+                return AgentResult("x", checkpoint=object())
+            case "is huge":
+                return AgentResult("x", checkpoint="x" * (1 << 20))
+            case "is long":
+                return "y" * (1 << 21)
+
+    async def body(world: World) -> None:
+        world.work({"t": work})
+        expected = {
+            "raises": "ValueError: ",
+            "returns": "TypeError: result must be a string",
+            "nests": "TypeError: checkpoint is of type object",
+            "is huge": "ValueError: the result has ",
+        }
+        for name, reason in expected.items():
+            queue(world, name)
+            agent = await world.ended(name)
+            assert agent.status == "failed"
+            assert str(agent.reason).startswith(reason)
+        queue(world, "is long")
+        agent = await world.ended("is long")
+        assert agent.status == "completed"
+        assert str(agent.result).startswith("[2097152 bytes, cut to the last ones]")
+
+    run(body)
+
+
+def test_a_grant_that_no_message_can_carry_fails() -> None:
+    """An agent that is larger than a message fails, and the agents after it run."""
+
+    async def body(world: World) -> None:
+        world.work({"t": echo})
+        queue(world, "large", metadata={"text": "x" * (1 << 20)})
+        queue(world, "small")
+        assert (await world.ended("small")).status == "completed"
+        agent = world.manager.get("large")
+        assert agent.status == "failed"
+        assert "more than the servers carry" in str(agent.reason)
+
+    run(body)
+
+
+def test_a_report_that_no_message_can_carry_is_refused() -> None:
+    """A checkpoint or an event that is larger than a message raises ValueError, and reports after
+    it arrive."""
+
+    async def work(context: WorkContext) -> str:
+        with pytest.raises(ValueError, match=r"checkpoint has \d+ bytes, over the 1044480 that"):
+            await context.checkpoint("x" * MESSAGE_BYTES_MAX)
+        with pytest.raises(ValueError, match="progress has "):
+            await context.progress("x", "x" * MESSAGE_BYTES_MAX)
+        await context.checkpoint("small")
+        return "done"
+
+    async def body(world: World) -> None:
+        world.work({"t": work})
+        queue(world, "a")
+        agent = await world.ended("a")
+        assert (agent.result, agent.checkpoint, agent.steps_taken) == ("done", "small", 1)
+
+    run(body)
+
+
+def test_only_the_last_events_of_progress_wait_for_a_silent_manager() -> None:
+    """Of the events that a worker could not report, it keeps the last ones, and the first, which
+    may have been recorded."""
+    began, cut_off = asyncio.Event(), asyncio.Event()
+
+    async def work(context: WorkContext) -> str:
+        began.set()
+        await cut_off.wait()
+        for number in range(500):
+            await context.progress(str(number))
+        return "done"
+
+    async def body(world: World) -> None:
+        worker = world.work({"t": work})
+        queue(world, "a")
+        await began.wait()
+        world.link_of(worker).is_connected = False
+        cut_off.set()
+        await asyncio.sleep(1)
+        world.link_of(worker).is_connected = True
+        await world.ended("a")
+        texts = [event["text"] for event in world.manager.events("a")]
+        assert texts == ["0", *map(str, range(500 - 64, 500))]
+
+    run(body)
+
+
+def test_a_malformed_answer_ends_no_worker() -> None:
+    """A worker ignores an answer that is malformed, and asks again."""
+
+    async def body(world: World) -> None:
+        world.work({"t": echo})
+        beat, malformed = world.desk._beat, iter([{"stop": None}, {"stop": 7}, {"stop": [7]}])
+
+        async def answer(*arguments: Any) -> Any:
+            return next(malformed, None) or await beat(*arguments)
+
+        world.desk._beat = answer  # type: ignore[assignment,method-assign]
+        queue(world, "a")
+        assert (await world.ended("a")).status == "completed"
+        assert next(malformed, None) is None
+
+    run(body)

@@ -1,14 +1,17 @@
-"""Waits: the checks that calls make before they wait, of their arguments and of their thread."""
+"""Waits: the checks that calls make before they wait, of their arguments and of their thread, and
+the wait for a thread's end."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 import warnings
 from typing import Any, NoReturn
 
 _PACKAGES = ("journal", "manager")
 _SHOWN_CHARS = 80
+_POLL_S = 0.01
 _LONG_S = 1e10  # a longer timeout may be too large for a float
 
 _has_warned = False  # of a wait in an event loop, in this process
@@ -76,6 +79,24 @@ def warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None = None
         RuntimeWarning,
         stacklevel=level,
     )
+
+
+def join(thread: threading.Thread, timeout_s: float | None = None) -> bool:
+    """Wait at most `timeout_s` seconds for a thread to end. Return whether it has ended, or was
+    never started.
+
+    Before CPython 3.13, a signal handler's exception in Thread.join marks a running thread as
+    ended. And one in Thread.start leaves a thread that can't be joined for a moment. The list of
+    threads has both.
+    """
+    until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    if thread.ident is not None:
+        thread.join(timeout_s)
+    while thread in threading.enumerate():
+        if time.monotonic() >= until_s:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def _refuse(kind: type[Exception], rule: str, value: object) -> NoReturn:

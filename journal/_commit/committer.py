@@ -29,6 +29,7 @@ from journal._commit.writer import NO_SPACE, SyncedEnd, Writer
 from journal._disk.disk import is_disk_error
 from journal._log import post
 from journal._mutex import Alarm
+from journal._waits import join
 from journal.errors import FailedError, JournalError
 from journal.options import Options
 
@@ -82,8 +83,7 @@ class Committer:
 
     def join(self, timeout_s: float | None) -> bool:
         """Wait at most `timeout_s` seconds for the flusher to end. Return whether it has ended."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return join(self._thread, timeout_s)
 
     @property
     def log_bytes(self) -> int:

@@ -24,6 +24,7 @@ from journal._format.checkpoint import JSON, Checkpoint
 from journal._log import post
 from journal._mutex import Alarm, HandlerSafeLock
 from journal._recovery.recovery import Holding
+from journal._waits import join
 from journal.errors import ClosedError, CorruptionError, FailedError, JournalError
 
 if TYPE_CHECKING:
@@ -74,10 +75,6 @@ class Compactor:
     def freeze(self) -> Freeze | None:
         return self._freeze
 
-    @property
-    def running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
     def hold_back(self, holding: Holding) -> None:
         """Keep files that `holding` does not release, although a checkpoint covers them. To be
         called before `start`."""
@@ -115,11 +112,10 @@ class Compactor:
         """Wait at most `timeout_s` seconds for the thread and all compactions to end. Return
         whether they have ended."""
         until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        has_ended = self._thread is None or join(self._thread, timeout_s)
         while self._is_compacting and time.monotonic() < until_s:
             time.sleep(_POLL_S)
-        return not self.running and not self._is_compacting
+        return has_ended and not self._is_compacting
 
     @property
     def is_compacting_here(self) -> bool:

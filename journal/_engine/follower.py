@@ -65,6 +65,7 @@ def follow(
     disk = disk or PosixDisk()
     directory = disk.open_directory(path, write=True)
     store: Store | None = None
+    following: Following | None = None
     try:
         directory.lock()
         names = directory.names()
@@ -84,10 +85,12 @@ def follow(
         except StoreError as error:
             raise as_public(error, mirror.shown_url, directory.path) from error
         process.write_pid_note(directory, 0)
-        return Follower(
-            mirror, disk, directory, store, Following(store, directory, known, poll_s=poll_s)
-        )
+        following = Following(store, directory, known, poll_s=poll_s)
+        return Follower(mirror, disk, directory, store, following)
     except BaseException:
+        if following is not None:  # an interrupt may strike after its start
+            following.stop()
+            following.join()
         if store is not None:
             store.close()
         directory.close(unlock=True)
@@ -220,8 +223,6 @@ class _Parts:
             return
         self.following.stop()
         self.following.join()  # each request ends after a bounded time
-        self.is_closed = True
-        process.disown(self)
         self._store.close()
         try:
             process.clear_pid_note(self.directory)
@@ -229,6 +230,8 @@ class _Parts:
             if not is_disk_error(error):
                 raise
         self.directory.close(unlock=True)
+        self.is_closed = True
+        process.disown(self)
 
     def abandon(self) -> None:
         self.is_closed = True

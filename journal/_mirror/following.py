@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from journal._commit.gate import Gate
 from journal._disk.disk import Directory
@@ -26,6 +26,7 @@ from journal._mirror.place_note import Known, write_note
 from journal._mirror.reading import read_entry, read_log
 from journal._mirror.store import AbsentError, RefusedError, Store, UnreachableError
 from journal._mutex import Alarm
+from journal._waits import join
 
 # A pause of more than _AWAY_S needs a list. So asking more often than `poll_s` costs less, until
 # `poll_s` is long enough for one list to cost less than the requests in between.
@@ -94,9 +95,7 @@ class Following:
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait at most `timeout_s` seconds for the thread to end. Return whether it has ended."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return join(self._thread, timeout_s)
 
     def abandon(self) -> None:
         """Note in a forked child that the thread does not exist."""
@@ -161,12 +160,13 @@ class Following:
 
     def _read_log(self, asked_s: float) -> None:
         """List, and read all that is new."""
-        for entry in read_log(self._store, self._copy.known.place):
-            if self._stops():
-                return
-            self._copy.apply(entry)
-            self._list_pause_s = _LIST_S_MIN
-            self._pass()
+        with closing(read_log(self._store, self._copy.known.place)) as log:
+            for entry in log:
+                if self._stops():
+                    return
+                self._copy.apply(entry)
+                self._list_pause_s = _LIST_S_MIN
+                self._pass()
         self._current_s = asked_s
         self._list_at_s = asked_s + self._list_pause_s
 

@@ -28,6 +28,7 @@ from journal._mirror.store import RefusedError, Store, StoreError, UnreachableEr
 from journal._mirror.unshipped import Unshipped
 from journal._mirror.upkeep import Upkeep
 from journal._mutex import Alarm
+from journal._waits import join
 
 _NOTE_S = 30.0  # between two notes of the last place
 _RETRY_S_MIN, _RETRY_S_MAX = 0.05, 1.0
@@ -144,8 +145,7 @@ class Shipper:
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait at most `timeout_s` seconds for the thread to end. Return whether it has ended."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return join(self._thread, timeout_s)
 
     # --- in the thread ---
 

@@ -25,8 +25,10 @@ from tests.support import (
     PATH,
     TIMEOUT_S,
     Held,
+    Interrupted,
     Table,
     frozen,
+    interrupt_after,
     names,
     on_disk,
     open_on,
@@ -36,6 +38,8 @@ from tests.support import (
     reopened,
     until,
 )
+
+SOON_S = 0.05
 
 # --- close ---
 
@@ -232,6 +236,24 @@ def test_several_threads_may_close_at_once(disk: SimulatedDisk) -> None:
         thread.join(TIMEOUT_S)
     assert journal.closed
     assert reopened(disk) == [*range(10)]
+
+
+def test_a_close_that_was_cut_off_goes_on(disk: SimulatedDisk) -> None:
+    """A close that a signal handler's exception cuts off leaves the lock held. The next close waits
+    for the same threads, which may still write."""
+    journal = open_on(disk)
+    put(journal, 1)
+    with Held(disk, "sync", ".seg") as held:
+        journal.append(2)
+        with pytest.raises(Interrupted), interrupt_after(SOON_S):
+            journal.close()
+        held.wait_reached()
+        with pytest.raises(TimeoutError):
+            journal.close(timeout_s=SOON_S)
+        with pytest.raises(LockedError):
+            open_on(disk)
+    journal.close()
+    assert reopened(disk) == [1, 2]
 
 
 def test_a_close_inside_a_close_is_refused(

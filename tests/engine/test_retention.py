@@ -216,7 +216,7 @@ def test_a_close_ends_the_thread(disk: SimulatedDisk) -> None:
     """A close stops a thread that waits for the next check, at once."""
     with open_on(disk, retain_s=DAY_S, retain_bytes=1 << 30) as journal:
         put_lines(journal, 1)
-    assert not journal._core.compactor.running
+    assert journal._core.compactor.join(0)
 
 
 def test_a_journal_with_a_state_refuses_retention(disk: SimulatedDisk) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,10 +27,11 @@ from journal import (
 from journal._mirror.memory_store import MemoryStore
 from manager import SubAgentManager, read_fleet
 from tests.mirror.stores import TIMEOUT_S, SilentStore, mirror_of
-from tests.support import until
+from tests.support import Interrupted, interrupt_after, until
 
 SMALL = Options(segment_bytes=4096)
 POLL_S = 0.005
+SOON_S = 0.05
 
 
 def write(journal: Journal, count: int = 1) -> int:
@@ -180,6 +183,36 @@ def test_a_silent_mirror_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(MirrorError) as refused:
         follow(mirror_of(store, open_timeout_s=0.1), tmp_path / "b")
     assert refused.value.reason is MirrorReason.UNREACHABLE
+
+
+@pytest.mark.parametrize("call", ["close", "request"])
+def test_a_close_that_was_cut_off_goes_on(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A close that a signal handler's exception cuts off may be repeated. The directory is locked
+    while the thread may write, and no longer than that."""
+    store = SilentStore()
+    follower = follow(mirror_of(store), tmp_path / "b", poll_s=POLL_S)
+    if call == "request":
+        store.fall_silent(hangs=True)
+        assert store.asked.wait(TIMEOUT_S)
+        with pytest.raises(Interrupted), interrupt_after(SOON_S):
+            follower.close()
+        with pytest.raises(LockedError):
+            follow(mirror_of(MemoryStore()), tmp_path / "b")
+        threading.Timer(SOON_S, store.answer).start()
+    else:
+        monkeypatch.setattr(store, "close", partial(interrupted, monkeypatch))
+        with pytest.raises(Interrupted):
+            follower.close()
+    follower.close()
+    assert not [each for each in threading.enumerate() if each.name == "journal-follower"]
+    follow(mirror_of(store), tmp_path / "b").close()
+
+
+def interrupted(patch: pytest.MonkeyPatch) -> None:
+    patch.undo()
+    raise Interrupted
 
 
 @pytest.mark.parametrize("poll_s", [0, -1, float("nan"), 1e9])

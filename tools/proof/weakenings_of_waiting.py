@@ -201,6 +201,13 @@ CLEAN_UP = (
         LEFTOVERS,
     ),
     Weakening(
+        "cut_off_join_ends_a_thread",
+        "journal/_waits.py",
+        "    while thread in threading.enumerate():",
+        "    while thread.is_alive():",
+        ("tests/engine/test_close.py", "tests/mirror/test_follower.py"),
+    ),
+    Weakening(
         "close_leaves_the_checkpoint_open",
         "journal/_engine/core.py",
         "        if self.checkpoint:\n            self.checkpoint.close()\n",

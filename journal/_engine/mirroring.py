@@ -76,12 +76,7 @@ class Link:
         *,
         takeover: bool,
     ) -> None:
-        """Attach the locked directory to its mirror. Raises LockedError, MirrorError and what the
-        comparison raises.
-
-        If the mirror is unreachable, `attached` is None, but only with ack="local" and in the
-        directory of the last writer. Otherwise MirrorError is raised.
-        """
+        """Prepare to attach the locked directory to its mirror. Makes no request."""
         self.mirror = mirror
         self.syncs = options.durability == "os"  # the shipper has to sync the log
         self.url = mirror.shown_url
@@ -109,9 +104,7 @@ class Link:
             start_over=mirror.start_over,
         )
         self.holding = Holding(mirror.lag_bytes_max)
-        self.attached = self._attach()
-        if self.attached is not None:
-            self.holding.first = self.attached.known.cursor.segment
+        self.attached: Attached | None = None
 
     def open_directory(self) -> Directory:
         """Open the directory once more."""
@@ -146,9 +139,16 @@ class Link:
         """Release the mirror after an open that failed."""
         self.attachment.give_up()
 
-    def _attach(self) -> Attached | None:
+    def attach(self) -> None:
+        """Attach the directory. Raises LockedError, MirrorError and what the comparison raises; the
+        caller then calls `give_up`.
+
+        If the mirror is unreachable, its acknowledgement is not waited for, and no other writer is
+        known to have followed this directory's, `attached` stays None.
+        """
         try:
-            return self.attachment.attach_within(self.mirror.open_timeout_s)
+            self.attached = self.attachment.attach_within(self.mirror.open_timeout_s)
+            self.holding.first = self.attached.known.cursor.segment
         except StoreError as error:
             is_unreachable = isinstance(error, UnreachableError)
             is_local = self.mirror.ack == "local"
@@ -160,15 +160,10 @@ class Link:
                     self._path,
                     error,
                 )
-                return None
-            if is_unreachable:
+                return
+            if is_unreachable:  # a release would wait for it once more
                 self.attachment.close()
-            else:
-                self.attachment.give_up()
             raise as_public(error, self.url, self._path) from error
-        except BaseException:
-            self.attachment.give_up()
-            raise
 
     def _open_store(self) -> Store:
         self._store = CountedStore(self.mirror._open_store())

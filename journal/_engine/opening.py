@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from journal._commit.commit_turn import CommitTurn
@@ -103,6 +104,7 @@ class Opening:
                 accepts,
                 takeover=self._takeover,
             )
+            self._link.attach()
             self._journal_id = self._link.journal_id
         elif MIRROR in names:
             from journal._engine.mirroring import check_unmirrored
@@ -169,16 +171,18 @@ class Opening:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is None or self._directory is None:
             return
-        if self._core:
-            self._core.drop()
+        core = self._core
+        with ExitStack() as undo:  # in the opposite order, whatever one of them raises
+            if core:
+                undo.callback(core.drop)
+            else:
+                undo.callback(self._directory.close, unlock=True)
+                if self._recovery:
+                    undo.callback(self._recovery.close)
+            if self._link and not (core and core.mirroring):
+                undo.callback(self._link.give_up)
+        if core:
             return
-        try:
-            if self._recovery:
-                self._recovery.close()
-            if self._link:
-                self._link.give_up()
-        finally:
-            self._directory.close(unlock=True)
         # A disk that can't be read proves nothing about its data, so this is no corruption.
         is_of_disk = isinstance(error, OSError) and is_disk_error(error)
         if self._is_recovering and is_of_disk and not isinstance(error, JournalError):

@@ -181,13 +181,17 @@ class Attachment:
 
     def give_up(self) -> None:
         """Release the mirror, if that is possible at once, and close the store."""
-        with suppress(StoreError):
-            if self._appender is not None:
-                self._appender.release()
-        self.close()
+        appender, self._appender = self._appender, None  # a second call releases nothing
+        try:
+            with suppress(StoreError):
+                if appender is not None:
+                    appender.release()
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """Close the store."""
+        """Close the store, and release nothing."""
+        self._appender = None
         if self._store is not None:
             self._store.close()
 

@@ -17,9 +17,10 @@ from journal import (
     MirrorError,
     MirrorReason,
 )
+from journal._engine.mirroring import Mirroring
 from journal._mirror import attaching
 from journal._mirror.attaching import Attachment
-from journal._mirror.claiming import look
+from journal._mirror.claiming import Appender, look
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.restoring import restore_into
 from journal._names import MIRROR
@@ -27,9 +28,11 @@ from tests.mirror.stores import (
     TIMEOUT_S,
     SilentStore,
     crash,
+    mirror_of,
     opened,
     write,
 )
+from tests.support import Interrupted
 
 
 def test_a_restart_in_the_same_directory_needs_no_takeover(tmp_path: Path) -> None:
@@ -219,6 +222,32 @@ def test_a_rolled_back_directory_without_contact_stops_at_the_first(tmp_path: Pa
     with pytest.raises(FailedError):
         journal.close()
     assert restore_into(store, tmp_path / "r").lsn == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "method"), [(Attachment, "_note_standing"), (Mirroring, "__init__")]
+)
+def test_an_open_that_is_cut_off_twice_leaves_no_lock(
+    part: type, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open that a signal handler's exception ends, while the mirror is attached or its shipper
+    is made, frees the directory and closes the store, although another one cuts off the release of
+    the mirror."""
+    store, closed = MemoryStore(), list[bool]()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part, method, interrupted)
+        patch.setattr(Appender, "release", interrupted)
+        patch.setattr(store, "close", lambda: closed.append(True))
+        with pytest.raises(Interrupted) as raised:
+            Journal.open(tmp_path / "a", mirror=mirror_of(store))
+    assert raised.tb  # leads to whatever is still open
+    assert closed
+    with Journal.open(tmp_path / "a", mirror=mirror_of(store)) as journal:
+        assert journal.append(1) == 1
 
 
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:

@@ -239,8 +239,8 @@ OF_ATTACHING = (
     Weakening(
         "refused_claim_is_kept",
         "journal/_mirror/attaching.py",
-        "                self._appender.release()\n",
-        "                pass\n",
+        "                    appender.release()\n",
+        "                    pass\n",
         ATTACHING,
     ),
 )

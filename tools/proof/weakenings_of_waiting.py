@@ -196,8 +196,8 @@ CLEAN_UP = (
     Weakening(
         "failed_open_keeps_the_lock",
         "journal/_engine/opening.py",
-        "        if self._core:\n            self._core.drop()\n",
-        "        if self._core:\n",
+        "                undo.callback(core.drop)\n",
+        "                pass\n",
         LEFTOVERS,
     ),
     Weakening(

@@ -250,6 +250,15 @@ def remove_if_exists(directory: Directory, name: str) -> None:
             raise
 
 
+def discard_file(directory: Directory, name: str) -> None:
+    """Remove a file, or do nothing if it does not exist. Raises the disk's other errors."""
+    try:
+        directory.remove(name)
+    except FileNotFoundError as error:
+        if not is_disk_error(error, directory):
+            raise
+
+
 def file_size(directory: Directory, name: str) -> int:
     """Return the file's size in bytes, or 0 if it can't be opened."""
     try:

@@ -143,8 +143,8 @@ class Link:
         """Attach the directory. Raises LockedError, MirrorError and what the comparison raises; the
         caller then calls `give_up`.
 
-        If the mirror is unreachable, its acknowledgement is not waited for, and no other writer is
-        known to have followed this directory's, `attached` stays None.
+        If the mirror is unreachable, `attached` stays None, but only with ack="local" and in the
+        directory of the last writer. Otherwise MirrorError is raised.
         """
         try:
             self.attached = self.attachment.attach_within(self.mirror.open_timeout_s)

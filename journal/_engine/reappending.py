@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from journal._disk.disk import Directory, Disk, StrPath
+from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
 from journal._disk.posix import PosixDisk
 from journal._engine.journal import Journal
 from journal._format.record import Record, pack
@@ -146,7 +146,9 @@ def _existing(disk: Disk, path: str) -> Iterator[Directory | None]:
     """Open a directory to read it. Yield None if it does not exist."""
     try:
         directory = disk.open_directory(path, write=False)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not is_disk_error(error, disk):
+            raise
         yield None
         return
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from journal._disk.disk import file_size
+from journal._disk.disk import file_size, is_disk_error
 from journal._engine.core import Core
 from journal._format.segment import segment_names
 from journal._names import COMPANIONS
@@ -49,6 +49,6 @@ def _names(core: Core) -> list[str]:
     try:
         return core.directory.names()
     except OSError as error:
-        if error.errno != errno.EBADF:
+        if error.errno != errno.EBADF or not is_disk_error(error, core.directory):
             raise
         return []  # a signal handler or another thread has just closed the journal

@@ -13,10 +13,13 @@ from queue import SimpleQueue
 from threading import Event, Semaphore
 from typing import Generic, TypeVar
 
+from journal._mutex import is_raised_by_call
+
 T = TypeVar("T")
 
 STREAMS = 8  # at a time
 _ITEMS_AHEAD = 2  # of each stream
+_STARTING = ("concurrent", "threading")  # the packages that start a thread
 
 
 def in_order(calls: Iterable[Callable[[], T]], requests: int) -> Generator[T, None, None]:
@@ -35,11 +38,13 @@ def in_order(calls: Iterable[Callable[[], T]], requests: int) -> Generator[T, No
         def begin(call: Callable[[], T]) -> Callable[[], T]:
             try:
                 return pool.submit(call).result
-            except RuntimeError:  # too many threads, or the interpreter is exiting
+            except RuntimeError as error:  # too many threads, or the interpreter is exiting
+                if not is_raised_by_call(error, *_STARTING):
+                    raise
                 return call
 
-        waiting = deque(map(begin, (*first, *islice(ahead, requests - 2))))
         try:
+            waiting = deque(map(begin, (*first, *islice(ahead, requests - 2))))
             while waiting:
                 result = waiting.popleft()()
                 waiting.extend(map(begin, islice(ahead, 1)))
@@ -66,11 +71,13 @@ def streams(reads: Sequence[Callable[[], Iterator[T]]], requests: int) -> Genera
                 opened.append(_Stream(read))
                 try:
                     pool.submit(opened[-1].run)
-                except RuntimeError:  # too many threads, or the interpreter is exiting
+                except RuntimeError as error:  # too many threads, or the interpreter is exiting
+                    if not is_raised_by_call(error, *_STARTING):
+                        raise
                     opened[-1].stop()
 
-        begin(STREAMS)
         try:
+            begin(STREAMS)
             while opened:
                 yield from opened[0].items()
                 opened.popleft()

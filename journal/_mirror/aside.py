@@ -14,14 +14,14 @@ complete one, the removal goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
-from journal._disk.disk import TMP, Directory, Disk, remove_if_exists
+from journal._disk.disk import TMP, Directory, Disk, discard_file, is_disk_error, remove_if_exists
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.record import Record
 from journal._format.segment import segment_names
 from journal._mirror.place_note import remove_note
+from journal._mutex import is_raised_by_call
 from journal._names import ASIDE, LOCK
 from journal._offline.backup import copy_file
 from journal._offline.reader import readable
@@ -82,12 +82,16 @@ def read_aside(directory: Directory) -> Aside:
     path = directory.path
     try:
         return Aside(path, *read_statement(directory, ASIDE, _VERSION))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not is_disk_error(error, directory):
+            raise
         raise JournalError(
             f"{path}: no open has put this directory aside: it has no file {ASIDE}; "
             "give one that is named PATH.aside-EPOCH"
         ) from None
     except TypeError as error:
+        if not is_raised_by_call(error, "journal"):
+            raise
         raise JournalError(f"{path}/{ASIDE}: it is damaged: {error}") from error
 
 
@@ -183,8 +187,7 @@ def _remove(directory: Directory) -> None:
     newest = [str(name) for name in segments if name.epoch == epoch]
     for group in (sorted(set(_files(names)) - set(map(str, segments))), older, newest):
         for name in group:
-            with suppress(FileNotFoundError):
-                directory.remove(name)
+            discard_file(directory, name)
         directory.sync()
 
 

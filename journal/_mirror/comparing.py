@@ -11,6 +11,7 @@ and at the beginning otherwise. What the directory lacks goes to unfinished file
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +27,7 @@ from journal._format.segment import (
     segments_after,
 )
 from journal._mirror.blobs import CheckpointName
-from journal._mirror.entry import MirrorDamageError, Piece, is_checkpoint
+from journal._mirror.entry import MirrorDamageError, MirrorEntry, Piece, is_checkpoint
 from journal._mirror.place_note import Known, read_note
 from journal._mirror.reading import (
     BEGINNING,
@@ -111,23 +112,12 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
     is_differing = False
     try:
         start = local.start(store) if known.place == BEGINNING else None
-        for entry in read_log(store, known.place, start=start):
-            known.add(entry)
-            for piece in entry.pieces:
-                if piece.is_checkpoint:
-                    if not local.has_checkpoint(piece.name):
-                        staging.write(piece)
-                    continue
-                same = local.same_bytes(piece)
-                if same is None:
-                    is_differing = True
-                    continue
-                if piece.name in local.names:
-                    common[piece.name] = max(common.get(piece.name, 0), piece.offset + same)
-                if same < len(piece.data) and not local.is_covered(piece.name):
-                    staging.write(Piece(piece.name, piece.offset + same, piece.data[same:]))
-            if is_differing:
-                break
+        with closing(read_log(store, known.place, start=start)) as log:
+            for entry in log:
+                known.add(entry)
+                is_differing = not _stage(entry, local, staging, common)
+                if is_differing:
+                    break
         verdict = _verdict(local, known, staging, is_differing=is_differing)
     except BaseException:
         staging.drop()
@@ -135,6 +125,26 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
     if verdict != "behind":
         staging.drop()
     return Comparison(verdict, known, staging, common)
+
+
+def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str, int]) -> bool:
+    """Stage those bytes of an entry that the directory lacks, and note those that both have in
+    `common`. Return False if the directory has others in the place of some."""
+    is_same = True
+    for piece in entry.pieces:
+        if piece.is_checkpoint:
+            if not local.has_checkpoint(piece.name):
+                staging.write(piece)
+            continue
+        same = local.same_bytes(piece)
+        if same is None:
+            is_same = False
+            continue
+        if piece.name in local.names:
+            common[piece.name] = max(common.get(piece.name, 0), piece.offset + same)
+        if same < len(piece.data) and not local.is_covered(piece.name):
+            staging.write(Piece(piece.name, piece.offset + same, piece.data[same:]))
+    return is_same
 
 
 def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: bool) -> Verdict:

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from journal._disk.disk import TMP, Directory, Disk, StrPath, remove_if_exists, write_all
+from journal._disk.disk import (
+    TMP,
+    Directory,
+    Disk,
+    StrPath,
+    discard_file,
+    is_disk_error,
+    remove_if_exists,
+    write_all,
+)
 from journal._disk.mounts import NETWORK_FILE_SYSTEMS, file_system_of
 from journal._disk.posix import PosixDisk
 from journal._mirror.store import AbsentError, RefusedError, TakenError, UnreachableError
+from journal._mutex import is_raised_by_call
 from journal.errors import JournalError
 
 ENTRY_BYTES_MAX = 16 << 20
@@ -35,6 +45,8 @@ class DirectoryStore:
         try:
             self._directory: Directory = self._disk.open_directory(path, write=True)
         except (OSError, JournalError) as error:
+            if not _is_raised_by_disk(error, self._disk):
+                raise
             raise RefusedError(
                 f"{path}: the mirror's directory can't be opened: {error}"
             ) from error
@@ -55,6 +67,8 @@ class DirectoryStore:
         try:
             self._create(_entry_name(number), [data], what, replace=False)
         except FileExistsError as error:
+            if not _is_raised_by_disk(error, self._directory):
+                raise
             self._sync(what)  # the name may be this writer's own, from before a lost answer
             raise TakenError(f"{self.url}: {what} exists") from error
 
@@ -127,6 +141,8 @@ class DirectoryStore:
                 try:
                     self._directory.sync()
                 except OSError as error:
+                    if not _is_raised_by_disk(error, self._directory):
+                        raise
                     self._failure = error
             if self._failure is not None:
                 raise self._failure
@@ -136,6 +152,8 @@ class DirectoryStore:
             try:
                 file = self._directory.open(name, "read")
             except FileNotFoundError as error:
+                if not _is_raised_by_disk(error, self._directory):
+                    raise
                 raise AbsentError(f"{self.url}: {what} does not exist") from error
         try:
             offset = 0
@@ -156,20 +174,26 @@ class DirectoryStore:
     def _remove(self, names: list[str]) -> None:
         with self._reaching("a removal"):
             for name in names:
-                with suppress(FileNotFoundError):
-                    self._directory.remove(name)
+                discard_file(self._directory, name)
 
     @contextmanager
     def _reaching(self, what: str, but: type[OSError] | None = None) -> Iterator[None]:
         """Turn errors of the disk into errors of the store, except those of the type `but`."""
         try:
             yield
-        except JournalError as error:
-            raise RefusedError(f"{self.url}: {what}: {error}") from error
-        except OSError as error:
-            if but is not None and isinstance(error, but):
+        except (OSError, JournalError) as error:
+            is_kept = but is not None and isinstance(error, but)
+            if is_kept or not _is_raised_by_disk(error, self._directory):
                 raise
-            raise UnreachableError(f"{self.url}: {what}: {error}") from error
+            kind = RefusedError if isinstance(error, JournalError) else UnreachableError
+            raise kind(f"{self.url}: {what}: {error}") from error
+
+
+def _is_raised_by_disk(error: OSError | JournalError, disk: Disk | Directory) -> bool:
+    """Return whether the disk raised `error`, rather than a signal handler."""
+    if isinstance(error, JournalError):  # the disk refuses a name or a path
+        return is_raised_by_call(error, "journal")
+    return is_disk_error(error, disk)
 
 
 def _entry_name(number: int) -> str:

@@ -8,19 +8,29 @@ obstore reads credentials as the provider's own tools do; those of a profile of 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 from journal._disk.process import environment
-from journal._mirror.store import AbsentError, RefusedError, TakenError, UnreachableError
+from journal._mirror.store import (
+    AbsentError,
+    RefusedError,
+    StoreError,
+    TakenError,
+    UnreachableError,
+)
+from journal._mutex import is_raised_by_call
 
 ENTRY_BYTES_MAX = 16 << 20
 _ENTRY_NAME = re.compile(r"[0-9]{20}")
 _STATUS = re.compile(r"status code: ([0-9]{3})\b")
 _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20
+_OF_BOTO3 = ("obstore", "boto3", "botocore", "dateutil", "jmespath", "urllib3")
+_PROFILES = (*sys.stdlib_module_names, *_OF_BOTO3)  # the packages that read a profile
 
 
 class ObjectStore:
@@ -54,6 +64,8 @@ class ObjectStore:
                 credential_provider=_profile_provider(url),
             )
         except (obstore.exceptions.BaseError, ValueError) as error:
+            if not is_raised_by_call(error, "obstore"):
+                raise
             raise RefusedError(
                 f"{url}: the address or its settings are wrong: {_text(error)}"
             ) from error
@@ -135,36 +147,43 @@ class ObjectStore:
 
         if not paths:
             return
-        with self._reaching("delete", f"{len(paths)} objects"):
-            try:
+        try:
+            with self._reaching("delete", f"{len(paths)} objects"):
                 obstore.delete(self._store, paths)
-            except (FileNotFoundError, obstore.exceptions.NotFoundError):
-                # Some stores fail the whole call for one absent object, and then skip the others.
-                for path in paths:
-                    with suppress(FileNotFoundError, obstore.exceptions.NotFoundError):
-                        obstore.delete(self._store, path)
+        except AbsentError:
+            # Some stores fail the whole call for one absent object, and then skip the others.
+            for path in paths:
+                with suppress(AbsentError), self._reaching("delete", path):
+                    obstore.delete(self._store, path)
 
     @contextmanager
     def _reaching(self, call: str, what: str) -> Iterator[None]:
         """Turn obstore's errors into errors of the store."""
         from obstore import exceptions
 
-        where = f"{self.url}: {call} {what}"
         try:
             yield
-        except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
-            raise TakenError(f"{where}: it exists") from error
-        except (exceptions.NotFoundError, FileNotFoundError) as error:
-            raise AbsentError(f"{where}: it does not exist") from error
         except (exceptions.BaseError, OSError) as error:
-            denied = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError
-            status = _status(error)
-            if status == 404:
-                raise AbsentError(f"{where}: it does not exist") from error
-            if isinstance(error, denied) or status in (401, 403):
-                advice = f"grant the credentials the right to {call} under this prefix"
-                raise RefusedError(f"{where}: not permitted: {_text(error)}; {advice}") from error
-            raise UnreachableError(f"{where}: {_text(error)}") from error
+            if not is_raised_by_call(error, "journal", "obstore"):
+                raise
+            raise self._store_error(error, call, what) from error
+
+    def _store_error(self, error: Exception, call: str, what: str) -> StoreError:
+        from obstore import exceptions
+
+        where = f"{self.url}: {call} {what}"
+        taken = exceptions.AlreadyExistsError, exceptions.PreconditionError
+        absent = exceptions.NotFoundError, FileNotFoundError
+        denied = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError
+        status = _status(error)
+        if isinstance(error, taken):
+            return TakenError(f"{where}: it exists")
+        if isinstance(error, absent) or status == 404:
+            return AbsentError(f"{where}: it does not exist")
+        if isinstance(error, denied) or status in (401, 403):
+            advice = f"grant the credentials the right to {call} under this prefix"
+            return RefusedError(f"{where}: not permitted: {_text(error)}; {advice}")
+        return UnreachableError(f"{where}: {_text(error)}")
 
 
 def _profile_provider(url: str) -> Any:
@@ -177,6 +196,8 @@ def _profile_provider(url: str) -> Any:
     try:
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError as error:
+        if not is_raised_by_call(error, *_PROFILES):
+            raise
         raise RefusedError(
             f"{url}: AWS_PROFILE is set, and a profile needs the package boto3; "
             "run: pip install boto3"
@@ -184,6 +205,8 @@ def _profile_provider(url: str) -> Any:
     try:
         return Boto3CredentialProvider()
     except Exception as error:  # boto3's own, of many kinds
+        if not is_raised_by_call(error, *_PROFILES):
+            raise
         raise RefusedError(
             f"{url}: the credentials of the profile {profile!r} can't be read: {error}; "
             "check it with: aws sts get-caller-identity"

@@ -123,7 +123,9 @@ def read_note(directory: Directory) -> Known | None:
     a part of it, since it is not synced. Raises the disk's errors."""
     try:
         file = directory.open(MIRROR_PLACE, "read")
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not is_disk_error(error, directory):
+            raise
         return None
     try:
         data = file.read(_BYTES_MAX, 0)

@@ -14,6 +14,7 @@ from journal._mirror.public_errors import as_public
 from journal._mirror.restoring import RestoreReport, Target, restore_into
 from journal._mirror.store import StoreError
 from journal._mirror.urls import open_store, shown_url
+from journal._mutex import is_raised_by_call
 from journal._public import public
 
 _UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -88,7 +89,9 @@ def _parsed(text: str) -> datetime | float:
         return time.time() - sum(float(number) * _UNITS_S[unit] for number, unit in parts)
     try:
         return datetime.fromisoformat(text)
-    except ValueError:
+    except ValueError as error:
+        if not is_raised_by_call(error):
+            raise
         forms = "2026-01-31T23:59:59, -1h30m, or now"
         raise ValueError(f"at={text!r:.80} is not a time; give one such as {forms}") from None
 

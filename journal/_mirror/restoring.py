@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 
-from journal._disk.disk import Directory, Disk, StrPath
+from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
 from journal._disk.posix import PosixDisk
 from journal._mirror.blobs import CheckpointName
 from journal._mirror.claiming import look
@@ -109,9 +109,12 @@ def restore_into(
 
 
 def _clear(directory: Directory) -> None:
-    with suppress(OSError):
+    try:
         for name in directory.names():
             directory.remove(name)
+    except OSError as error:
+        if not is_disk_error(error, directory):
+            raise
 
 
 class _Restore:

@@ -7,10 +7,9 @@ nothing is to be put aside.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Literal
 
-from journal._disk.disk import TMP, Directory, File, write_all
+from journal._disk.disk import TMP, Directory, File, discard_file, write_all
 from journal._mirror.entry import Piece, is_checkpoint
 
 _COPY_BYTES = 1 << 20
@@ -53,8 +52,7 @@ class Staging:
         if self._open_name in dropped or names is None:
             self._close()
         for name in dropped:
-            with suppress(FileNotFoundError):
-                self._directory.remove(name + TMP)
+            discard_file(self._directory, name + TMP)
         self.names = [name for name in self.names if name not in dropped]
 
     def _open(self, piece: Piece) -> None:
@@ -62,8 +60,7 @@ class Staging:
         unfinished = piece.name + TMP
         is_known = piece.name in self.names
         if not is_known:
-            with suppress(FileNotFoundError):  # a crash left it
-                self._directory.remove(unfinished)
+            discard_file(self._directory, unfinished)  # a crash may have left it
         mode: Literal["update", "create"] = "update" if is_known else "create"
         self._file, self._open_name = self._directory.open(unfinished, mode), piece.name
         if not is_known:

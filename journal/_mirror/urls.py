@@ -67,6 +67,8 @@ def _needing(package: str, extra: str, make: Callable[[], Store]) -> Store:
     try:
         return make()
     except ImportError as error:
+        if (error.name or "").partition(".")[0] != package:  # of a signal handler, for example
+            raise
         raise ImportError(
             f"this kind of mirror needs the package {package}; "
             f"run: pip install 'journal-engine[{extra}]'"

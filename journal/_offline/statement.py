@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journal._disk.disk import TMP, Directory, remove_if_exists, write_all
+from journal._mutex import is_raised_by_call
 from journal.errors import JournalError
 
 
@@ -24,6 +25,8 @@ def read_statement(directory: Directory, name: str, version: int) -> list[Any]:
         values: list[Any]
         stated, *values = json.loads(data).values()
     except (ValueError, TypeError, AttributeError) as error:
+        if not is_raised_by_call(error, "json"):
+            raise
         raise JournalError(f"{directory.path}/{name}: it is damaged: {error}") from error
     if stated == version:
         return values

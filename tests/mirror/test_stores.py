@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
@@ -130,16 +132,13 @@ def test_nothing_is_taken_for_durable_after_a_failed_sync(
     stored: a later sync may succeed without the lost names."""
     store = DirectoryStore(tmp_path / "m")
     directory = store._directory
-
-    def fail() -> None:
-        raise OSError(errno.EIO, "sync failed")
-
+    no_fd = 1 << 20
     with monkeypatch.context() as patch:
-        patch.setattr(directory, "sync", fail)
-        with pytest.raises(UnreachableError, match="sync failed"):
+        patch.setattr(directory, "sync", partial(os.fsync, no_fd))
+        with pytest.raises(UnreachableError, match=os.strerror(errno.EBADF)):
             store.append(1, b"one")
     for number in (1, 2):
-        with pytest.raises(UnreachableError, match="sync failed"):
+        with pytest.raises(UnreachableError, match=os.strerror(errno.EBADF)):
             store.append(number, b"one")
     with pytest.raises(TakenError):
         DirectoryStore(tmp_path / "m").append(1, b"one")
@@ -168,6 +167,17 @@ def test_a_profile_needs_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     monkeypatch.delitem(sys.modules, "obstore.auth.boto3", raising=False)
     with pytest.raises(RefusedError, match="pip install boto3"):
+        open_store("s3://bucket/prefix")
+
+
+def test_a_profile_that_can_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile is refused if boto3 can't read it, whichever library notices that."""
+    import_package("obstore")
+    auth = ModuleType("obstore.auth.boto3")
+    auth.Boto3CredentialProvider = partial(json.loads, "")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "obstore.auth.boto3", auth)
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    with pytest.raises(RefusedError, match="the credentials of the profile 'work' can't be read"):
         open_store("s3://bucket/prefix")
 
 

@@ -109,8 +109,8 @@ ALL_OF = (
     Weakening(
         "checkpoints_are_not_fetched",
         "journal/_mirror/comparing.py",
-        "                        staging.write(piece)\n                    continue",
-        "                        pass\n                    continue",
+        "                staging.write(piece)\n            continue",
+        "                pass\n            continue",
         FETCHED,
     ),
     Weakening(

@@ -1,0 +1,189 @@
+"""Exceptions of signal handlers in calls that use a mirror.
+
+CPython runs a handler between two bytecodes of the main thread. Here a trace function takes its
+place, and raises at each line that a call runs in its caller's thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import journal
+from journal import (
+    Follower,
+    Journal,
+    JournalError,
+    follow,
+    mirror_info,
+    reappend,
+    restore,
+    verify_mirror,
+)
+from tests.support import until
+from tests.tiers import slow_unless
+
+PACKAGE = Path(journal.__file__).parent
+SWEPT = ("_mirror/", "_disk/mounts.py", "_engine/follower.py", "_engine/reappending.py")
+_copies = count(1)
+
+Line = tuple[str, int]
+
+
+class HandlerError(  # of each type that a mirror's own calls raise
+    FileExistsError,
+    FileNotFoundError,
+    JournalError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+):
+    pass
+
+
+@contextmanager
+def _traced(at_line: Callable[[Line], None]) -> Iterator[None]:
+    """Call `at_line` before each line of the swept files that this thread runs."""
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        path = frame.f_code.co_filename
+        name = path.removeprefix(f"{PACKAGE}/")
+        if name == path or not name.startswith(SWEPT):
+            return None
+        if event == "line":
+            at_line((name, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def _lines(call: Callable[[], object]) -> list[Line]:
+    """Return the lines that a call runs, in the order in which it comes to them."""
+    lines: dict[Line, None] = {}
+    with _traced(lambda line: lines.setdefault(line)):
+        opened: Any = call()
+    if opened is not None:
+        opened.close()
+    return [*lines]
+
+
+def _interrupted(call: Callable[[], object], line: Line) -> str:
+    """Make a call, and raise in it at the first run of a line. Return what became of that."""
+    raised: list[HandlerError] = []
+
+    def at_line(reached: Line) -> None:
+        if reached == line and not raised:
+            raised.append(HandlerError(errno.ENOENT, "the handler's"))
+            raise raised[0]
+
+    opened: Any = None
+    try:
+        with _traced(at_line):
+            opened = call()
+    except BaseException as error:
+        return "raised" if raised and error is raised[0] else f"replaced by {error!r}"
+    finally:
+        if opened is not None:
+            opened.close()
+        until(lambda: not _threads(), "the end of all threads")
+    return "swallowed" if raised else "not reached"
+
+
+def _threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name.startswith("journal-")]
+
+
+def _restart(here: Path, url: str) -> Journal:
+    return Journal.open(here / "a", mirror=url)
+
+
+def _fetch(here: Path, url: str) -> Journal:
+    return Journal.open(here / "snapshot", mirror=url)
+
+
+def _put_aside(here: Path, url: str) -> Journal:
+    return Journal.open(here / "fork", mirror=url)
+
+
+def _follow(here: Path, url: str) -> Follower:
+    return follow(url, here / "snapshot")
+
+
+def _reappend(here: Path, url: str) -> None:
+    reappend(here / "aside")
+
+
+def _restore(here: Path, url: str) -> None:
+    restore(url, here / "restored", at="2099-01-01")
+
+
+def _verify(here: Path, url: str) -> None:
+    list(verify_mirror(url))
+
+
+def _info(here: Path, url: str) -> None:
+    mirror_info(url)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a mirror, its journal, an old snapshot of it, a fork, and a directory
+    that was put aside."""
+    here = tmp_path_factory.mktemp("made")
+    url = (here / "mirror").as_uri()
+    for number in range(2):
+        with Journal.open(here / "a", mirror=url) as opened:
+            opened.append(number)
+        if not number:
+            for name in ("snapshot", "fork", "other"):
+                shutil.copytree(here / "a", here / name)
+    for name in ("fork", "other"):
+        with Journal.open(here / name, mirror=False) as opened:
+            opened.append("other")
+    Journal.open(here / "other", mirror=url).close()
+    (aside,) = here.glob("other.aside-*")
+    aside.rename(here / "aside")
+    return here
+
+
+@pytest.mark.parametrize(
+    "call",
+    slow_unless(
+        lambda call: call in (_info, _reappend),
+        [_info, _reappend, _restart, _fetch, _put_aside, _follow, _restore, _verify],
+    ),
+)
+def test_a_call_raises_the_error_of_a_signal_handler(
+    call: Callable[[Path, str], object], made: Path, tmp_path: Path
+) -> None:
+    """A handler's exception is never swallowed, taken for an error of the disk or the store, or
+    replaced, whatever its type is."""
+
+    def fresh_call() -> Callable[[], object]:
+        here = tmp_path / str(next(_copies))
+        shutil.copytree(made, here)
+        return lambda: call(here, (here / "mirror").as_uri())
+
+    _lines(fresh_call())  # imports what it needs
+    lines = _lines(fresh_call())
+    assert len(lines) > 30
+    outcomes = {line: _interrupted(fresh_call(), line) for line in lines}
+    others = {line: outcome for line, outcome in outcomes.items() if outcome != "raised"}
+    # Other threads decide whether some lines are reached.
+    assert set(others.values()) <= {"not reached"}, others

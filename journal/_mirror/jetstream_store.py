@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -26,6 +28,8 @@ from journal._mirror.store import (
     TakenError,
     UnreachableError,
 )
+from journal._mutex import is_raised_by_call
+from journal._waits import join
 
 T = TypeVar("T")
 
@@ -53,16 +57,12 @@ class JetStreamStore:
         self._stream = stream
         self._timeout_s = timeout_s
         self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="journal-nats", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:  # too many threads, or the interpreter is exiting
-            self._loop.close()
-            raise UnreachableError(f"{url}: connect: {error}") from error
+        self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
         self._is_closed = False
         self._client: Any = None
         self._message_bytes_max = _MESSAGE_BYTES_MAX
         try:
+            self._start_thread()
             self._client = self._call("connect", lambda: self._connect(servers))
             self._js: Any = self._client.jetstream(timeout=timeout_s)
             self._subject: str = self._call("open", self._check_stream)
@@ -117,13 +117,10 @@ class JetStreamStore:
         # The replica that has listed may lag behind. The leader has the rest, if any.
         after = max([after, *found[-1:]])
         while after < last:
-            at = after + 1
             try:
                 message = self._call(
                     f"list entries after {after}",
-                    lambda at=at: self._js.get_msg(  # type: ignore[misc]
-                        self._stream, at, subject=">", next=True
-                    ),
+                    partial(self._js.get_msg, self._stream, after + 1, subject=">", next=True),
                 )
             except AbsentError:
                 break
@@ -142,12 +139,8 @@ class JetStreamStore:
     def trim(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             with suppress(AbsentError):
-                self._call(
-                    f"delete entry {number}",
-                    lambda number=number: self._js.delete_msg(  # type: ignore[misc]
-                        self._stream, number
-                    ),
-                )
+                call = partial(self._js.delete_msg, self._stream, number)
+                self._call(f"delete entry {number}", call)
 
     def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
         source = PiecesFile(pieces)
@@ -177,24 +170,40 @@ class JetStreamStore:
     def delete_blobs(self, names: Iterable[str]) -> None:
         for name in names:
             with suppress(AbsentError):
-                self._call(
-                    f"delete blob {name}",
-                    lambda name=name: self._bucket.delete(name),  # type: ignore[misc]
-                )
+                self._call(f"delete blob {name}", partial(self._bucket.delete, name))
 
     def close(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
-        if self._client is not None:
-            with suppress(StoreError):
-                self._call("close", self._client.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(self._timeout_s)
-        if not self._thread.is_alive():
+        if not self._is_closed:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._is_closed = True
+        if join(self._thread, self._timeout_s):
             self._loop.close()
 
     # --- internal ---
+
+    def _start_thread(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # too many threads, or the interpreter is exiting
+            if not is_raised_by_call(error, "threading"):
+                raise
+            raise UnreachableError(f"{self.url}: connect: {error}") from error
+
+    def _run(self) -> None:
+        """Run the event loop until the store is closed."""
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._end())
+
+    async def _end(self) -> None:
+        """Close the connection, and cancel the requests under way."""
+        if self._client is not None:
+            with suppress(Exception):  # it is gone nevertheless
+                await asyncio.wait_for(self._client.close(), self._timeout_s)
+        requests = asyncio.all_tasks() - {asyncio.current_task()}
+        for request in requests:
+            request.cancel()
+        if requests:
+            await asyncio.wait(requests, timeout=self._timeout_s)
 
     async def _connect(self, servers: list[str]) -> Any:
         async def ignore(error: Exception) -> None:
@@ -306,34 +315,46 @@ class JetStreamStore:
         """Run a coroutine in the store's thread, and turn the errors of nats-py into errors of the
         store. `timeout_s`: None for no limit."""
         limit_s = self._timeout_s if timeout_s is _DEFAULT else timeout_s
-        errors = self._nats.js.errors
         where = f"{self.url}: {what}"
-        if self._loop.is_closed():
+        if self._is_closed:
             raise UnreachableError(f"{where}: the store is closed")
 
         async def run() -> T:
             return await asyncio.wait_for(call(), limit_s)
 
-        try:
-            return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
-        except StoreError:
-            raise
-        except errors.NotFoundError as error:
+        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        error = _error_of(future)
+        if error is None:
+            return future.result()
+        if isinstance(error, StoreError) or not isinstance(error, Exception):
+            raise error
+        if isinstance(error, self._nats.js.errors.NotFoundError):
             if what == "open":
                 raise RefusedError(f"{where}: the stream does not exist. {_MAKE_STREAM}") from error
             raise AbsentError(f"{where}: it does not exist") from error
-        except Exception as error:
-            if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:
-                raise AbsentError(f"{where}: it does not exist") from error
-            if isinstance(error, self._nats.errors.AuthorizationError):
-                raise RefusedError(f"{where}: not permitted: {error}") from error
-            raise UnreachableError(f"{where}: {str(error) or type(error).__name__}") from error
+        if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:
+            raise AbsentError(f"{where}: it does not exist") from error
+        if isinstance(error, self._nats.errors.AuthorizationError):
+            raise RefusedError(f"{where}: not permitted: {error}") from error
+        raise UnreachableError(f"{where}: {str(error) or type(error).__name__}") from error
 
 
 _MAKE_STREAM = (
     "Make it: nats stream add NAME --subjects NAME.log --storage file --replicas 3 --discard new "
     "--retention limits --defaults"
 )
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    """Wait for a call in another thread, and return its error. So whatever this raises is a signal
+    handler's, and the call is cancelled then."""
+    try:
+        return future.exception()
+    except BaseException as error:
+        if isinstance(error, CancelledError) and future.cancelled():
+            return error
+        future.cancel()
+        raise
 
 
 def _value(setting: Any) -> object:

@@ -6,11 +6,13 @@ place, and raises at each line that a call runs in its caller's thread.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -30,11 +32,18 @@ from journal import (
     restore,
     verify_mirror,
 )
-from tests.support import until
+from journal._mirror.jetstream_store import JetStreamStore
+from journal._mirror.store import UnreachableError
+from journal._mirror.urls import open_store
+from tests.installed import import_package
+from tests.mirror.servers import make_stream
+from tests.support import Interrupted, interrupt_after, until
 from tests.tiers import slow_unless
 
 PACKAGE = Path(journal.__file__).parent
 SWEPT = ("_mirror/", "_disk/mounts.py", "_engine/follower.py", "_engine/reappending.py")
+SOON_S = 0.05
+LONG_S = 30.0
 _copies = count(1)
 
 Line = tuple[str, int]
@@ -187,3 +196,39 @@ def test_a_call_raises_the_error_of_a_signal_handler(
     others = {line: outcome for line, outcome in outcomes.items() if outcome != "raised"}
     # Other threads decide whether some lines are reached.
     assert set(others.values()) <= {"not reached"}, others
+
+
+def test_a_request_to_nats_raises_the_error_of_a_signal_handler(
+    nats_address: str, fresh_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler's exception ends the wait for a request, and is no failure of the request. One in a
+    close leaves no thread, and no request that waits."""
+    import_package("nats")
+    make_stream(nats_address, fresh_name)
+    store = open_store(f"nats://{nats_address}/{fresh_name}")
+    assert isinstance(store, JetStreamStore)
+    has_begun = threading.Event()
+
+    async def hang() -> None:
+        has_begun.set()
+        await asyncio.sleep(LONG_S)
+
+    with pytest.raises(Interrupted), interrupt_after(SOON_S):
+        store._call("hang", hang)
+    has_begun.clear()
+    close = store._client.close
+
+    async def close_slowly() -> None:
+        await asyncio.sleep(2 * SOON_S)
+        await close()
+
+    monkeypatch.setattr(store._client, "close", close_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(store._call, "hang", hang)
+        assert has_begun.wait(LONG_S)
+        with pytest.raises(Interrupted), interrupt_after(SOON_S):
+            store.close()
+        with pytest.raises(UnreachableError):
+            other.result(LONG_S / 2)
+    store.close()
+    assert not _threads()

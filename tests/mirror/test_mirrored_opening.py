@@ -224,9 +224,27 @@ def test_a_rolled_back_directory_without_contact_stops_at_the_first(tmp_path: Pa
     assert restore_into(store, tmp_path / "r").lsn == 2
 
 
-@pytest.mark.parametrize(
-    ("part", "method"), [(Attachment, "_note_standing"), (Mirroring, "__init__")]
-)
+CUTS = [(Attachment, "_note_standing"), (Mirroring, "__init__")]
+
+
+@pytest.mark.parametrize(("part", "method"), CUTS)
+def test_an_open_that_is_cut_off_releases_the_mirror(
+    part: type, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an open that a signal handler's exception ended, another writer needs no takeover."""
+    store = MemoryStore()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part, method, interrupted)
+        with pytest.raises(Interrupted):
+            Journal.open(tmp_path / "a", mirror=mirror_of(store))
+    Journal.open(tmp_path / "b", mirror=mirror_of(store)).close()
+
+
+@pytest.mark.parametrize(("part", "method"), CUTS)
 def test_an_open_that_is_cut_off_twice_leaves_no_lock(
     part: type, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -241,7 +241,7 @@ OF_ATTACHING = (
         "journal/_mirror/attaching.py",
         "                    appender.release()\n",
         "                    pass\n",
-        ATTACHING,
+        ("tests/mirror/test_mirrored_opening.py",),
     ),
 )
 

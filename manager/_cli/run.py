@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -160,6 +160,7 @@ def run(
     on = others["on"]
     _check_takeover(others["takeover"], others["mirror"])
     _check_on(on, others["credentials"], prints=prints or tag)
+    _check_joblog(others["joblog"], tasks)
     show_warnings()
     _pause_collector()
     parsed = None if tasks is None else _read(tasks)
@@ -213,6 +214,12 @@ def _check_on(on: str | None, creds: str | None, *, prints: bool) -> None:
         Address.of(on)
     except ValueError as error:
         raise click.UsageError(f"--on: {error}") from error
+
+
+def _check_joblog(path: str | None, tasks: str | None) -> None:
+    with suppress(FileNotFoundError):
+        if path is not None and tasks is not None and os.path.samefile(path, tasks):
+            raise click.UsageError("--joblog would overwrite TASKS; name another file")
 
 
 def _pause_collector() -> None:

@@ -111,14 +111,15 @@ class Executor:
         finally:
             code = await command.finish()
         stdout, stderr = command.stdout.printed(), command.stderr.printed()
-        known = facts(Exit.of(code), stdout, stderr)
+        timed_out = is_cut_off and not stop_reason
+        known = facts(Exit.of(code), stdout, stderr, timed_out=timed_out)
         survivors = _survivors(command)
         if survivors:
             _log.warning("%s: %s", agent.name, survivors)
         if is_cut_off and stop_reason:
             reason = _joined(stop_reason, survivors)
             return AgentResult(stdout.tail, status="interrupted", reason=reason, checkpoint=known)
-        problem = f"timed out after {timeout_s:g} s" if is_cut_off else _exit_problem(code)
+        problem = f"timed out after {timeout_s:g} s" if timed_out else _exit_problem(code)
         if not problem:
             return AgentResult(stdout.tail, reason=survivors or None, checkpoint=known)
         reason = f"{_joined(problem, survivors)}\n{_last_lines(stdout, stderr)}".rstrip()

@@ -6,6 +6,7 @@ The runner journals them as the agent's checkpoint, together with the agent's en
      "stdout": {"bytes": 9, "cut_bytes": 0},
      "stderr": {"bytes": 4, "cut_bytes": 0, "tail": "why\\n"}}
 
+"timed_out", which is true, is there only if the command ran into its time limit.
 `cut_bytes` counts the bytes of a stream that its files no longer have, or never had. The end of
 stdout is the agent's result.
 """
@@ -48,7 +49,9 @@ class Printed:
     """The end of the stream, after a line that says so if it is not all of it."""
 
 
-def facts(exit: Exit, stdout: Printed, stderr: Printed) -> dict[str, Any]:
+def facts(
+    exit: Exit, stdout: Printed, stderr: Printed, *, timed_out: bool = False
+) -> dict[str, Any]:
     """Return the facts in the form in which they are journaled."""
     err = _lengths(stderr) | ({"tail": stderr.tail} if stderr.tail else {})
     return {
@@ -56,7 +59,7 @@ def facts(exit: Exit, stdout: Printed, stderr: Printed) -> dict[str, Any]:
         "signal": exit.signal,
         "stdout": _lengths(stdout),
         "stderr": err,
-    }
+    } | ({"timed_out": True} if timed_out else {})
 
 
 def exit_of(agent: Agent) -> Exit:
@@ -66,6 +69,16 @@ def exit_of(agent: Agent) -> Exit:
         return Exit(None, None)
     code, number = known.get("exit_code"), known.get("signal")
     return Exit(*(value if type(value) is int else None for value in (code, number)))
+
+
+def has_timed_out(agent: Agent) -> bool:
+    """Return whether an ended agent's command ran into its time limit."""
+    known = agent.checkpoint
+    if not isinstance(known, dict):
+        return False
+    # Of a command that exited with 0, older versions journaled only that it has failed.
+    exited_late = known.get("exit_code") == 0 and agent.status != "completed"
+    return known.get("timed_out") is True or exited_late
 
 
 def printed(agent: Agent, stream: str) -> Mapping[str, Any]:

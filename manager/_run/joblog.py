@@ -8,39 +8,61 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable
 from contextlib import suppress
 
-from manager._run.facts import exit_of
+from manager._run.facts import exit_of, has_timed_out
+from manager._run.report import RunReport
 from manager._run.tasks import argv_of
 from manager.agent import ENDED, Agent
 
 _HEAD = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
 _BLOCK_LINES = 1000
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+_SIGNALLED = 128  # shells and GNU parallel add it to the number of the signal
 
 
 class JobLog:
     """A job log that is being written. An error of the disk ends the log, and not the run."""
 
-    def __init__(self, path: str, numbers: Mapping[str, int]) -> None:
-        """Make or empty the file. `numbers` has the Seq of each task by its key. Raise OSError."""
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        self._numbers = numbers
-        self.error: OSError | None = None
-        """The error that ended the log, or None."""
+    def __init__(self, path: str | None) -> None:
+        """Open or make the file, and change nothing in it. None: there is no log. Raise OSError."""
+        self._fd = None if path is None else os.open(path, _FLAGS, 0o666)
+        self._numbers: dict[str, int] = {}  # the Seq of each task, by its key
+        self._report = RunReport()
 
+    def begin(self, report: RunReport, agents: Iterable[Agent]) -> None:
+        """Empty the file, and write a line for each of `agents` that has run and ended. `report`
+        has the tasks of the run in their order, and gets the error that ends the log.
+        """
+        if self._fd is None:
+            return
+        tasks = (agent.metadata["task"] for agent in report.agents.values())
+        self._numbers = {task: number for number, task in enumerate(tasks, 1)}
+        self._report = report
+        try:
+            if stat.S_ISREG(os.fstat(self._fd).st_mode):  # and no pipe
+                os.ftruncate(self._fd, 0)
+        except OSError as error:
+            report.joblog_error = error
         self._write(_HEAD)
+        # The LSN of an agent that has ended is that of its end.
+        self.add(sorted(agents, key=lambda agent: agent.lsn))
 
     def add(self, agents: Iterable[Agent]) -> None:
         """Add a line for each agent of a task of the run that has run and ended."""
+        if self._fd is None:
+            return
         lines = [self._line(agent) for agent in agents if self._has_run(agent)]
         for begin in range(0, len(lines), _BLOCK_LINES):
             self._write("".join(lines[begin : begin + _BLOCK_LINES]))
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(OSError):
-            os.close(self._fd)
+        if self._fd is not None:
+            with suppress(OSError):
+                os.close(self._fd)
 
     def _has_run(self, agent: Agent) -> bool:
         if agent.status not in ENDED or agent.started_at_ms is None:
@@ -51,10 +73,10 @@ class JobLog:
     def _line(self, agent: Agent) -> str:
         start_ms, end_ms = agent.started_at_ms or 0, agent.ended_at_ms or 0
         code, signal = exit_of(agent)
-        if signal is not None:
-            code = 0
-        elif code is None or (code == 0 and agent.status != "completed"):
-            code = -1  # it was not started, or exited after its timeout
+        if has_timed_out(agent) or (code is None and signal is None):
+            code = -1
+        elif signal is not None:
+            code = _SIGNALLED + signal
         cells = (
             self._numbers[agent.metadata["task"]],
             ":",
@@ -69,12 +91,13 @@ class JobLog:
         return "\t".join(map(str, cells)) + "\n"
 
     def _write(self, text: str) -> None:
+        assert self._fd is not None
         data = text.encode(errors="backslashreplace")
         try:
-            while data and self.error is None:
+            while data and self._report.joblog_error is None:
                 data = data[os.write(self._fd, data) :]
         except OSError as error:
-            self.error = error
+            self._report.joblog_error = error
 
 
 def command_text(command: str | list[str]) -> str:

@@ -83,7 +83,7 @@ class RemoteRun:
         self,
         manager: SubAgentManager,
         report: RunReport,
-        log: JobLog | None,
+        log: JobLog,
         options: RunOptions,
         on_change: Callable[[RunReport], None],
     ) -> None:
@@ -176,8 +176,7 @@ class RemoteRun:
         if agent.status in ENDED and agent.agent_id in self._open:
             self._open.discard(agent.agent_id)
             self._report.ended_now += 1
-            if self._log is not None:
-                self._log.add((agent,))
+            self._log.add((agent,))
             self._note_end(agent)
         self._changed.set()
         self._on_change(self._report)

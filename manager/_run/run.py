@@ -35,7 +35,7 @@ class Run:
         manager: SubAgentManager,
         executor: Executor,
         report: RunReport,
-        log: JobLog | None,
+        log: JobLog,
         options: RunOptions,
         on_change: OnChange,
     ) -> None:
@@ -227,8 +227,7 @@ class Run:
             await self._journal(agent, lambda: self._current(agent))
             return
         await self._manager.durable(transaction.lsn)
-        if self._log is not None:
-            self._log.add((self._manager.get(agent.agent_id),))
+        self._log.add((self._manager.get(agent.agent_id),))
         following = self._manager.get(next_id)
         self._report.replace(agent, following)
         self._retrying += 1
@@ -265,7 +264,6 @@ class Run:
         await self._manager.durable(agent.lsn)
         self._report.put(agent)
         self._report.ended_now += agent.status in ENDED
-        if self._log is not None:
-            self._log.add((agent,))
+        self._log.add((agent,))
         self._on_change(self._report)
         return agent

@@ -14,8 +14,8 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 from journal import LockedError, UnsafePathError
@@ -78,6 +78,7 @@ def run_tasks(
         return _run_elsewhere(workspace, tasks, options, state_dir, limits, on_start, on_change)
     with (
         StopSignals() as signals,
+        closing(JobLog(options.joblog)) as log,
         Guard() as guard,
         _open(workspace, state_dir, limits, options) as manager,
         closing(OutputDirectory.open(manager.path, write=True)) as outputs,
@@ -95,9 +96,9 @@ def run_tasks(
             tasks=len(report.agents),
         )
         on_start()
-        with _job_log(options.joblog, manager, report) as log:
-            run = Run(manager, executor, report, log, options, on_change)
-            asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
+        log.begin(report, manager.agents(include_archived=True))
+        run = Run(manager, executor, report, log, options, on_change)
+        asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
     return report
 
 
@@ -113,28 +114,17 @@ def _run_elsewhere(
     """Run tasks on workers elsewhere, as `run_tasks` does here."""
     from manager._run.remote import RemoteRun  # takes 10 ms
 
-    with StopSignals() as signals, _open(workspace, state_dir, limits, options) as manager:
+    with (
+        StopSignals() as signals,
+        closing(JobLog(options.joblog)) as log,
+        _open(workspace, state_dir, limits, options) as manager,
+    ):
         report = admit(manager, tasks, retry_failed=options.retry_failed)
         on_start()
-        with _job_log(options.joblog, manager, report) as log:
-            run = RemoteRun(manager, report, log, options, on_change)
-            asyncio.run(run.run_all(signals))
+        log.begin(report, manager.agents(include_archived=True))
+        run = RemoteRun(manager, report, log, options, on_change)
+        asyncio.run(run.run_all(signals))
     return report
-
-
-@contextmanager
-def _job_log(
-    path: str | None, manager: SubAgentManager, report: RunReport
-) -> Iterator[JobLog | None]:
-    if path is None:
-        yield None
-        return
-    tasks = (agent.metadata["task"] for agent in report.agents.values())
-    with closing(JobLog(path, {task: number for number, task in enumerate(tasks, 1)})) as log:
-        # The LSN of an agent that has ended is that of its end.
-        log.add(sorted(manager.agents(include_archived=True), key=lambda agent: agent.lsn))
-        yield log
-        report.joblog_error = log.error
 
 
 def _open(workspace: str, state_dir: str, limits: Limits, options: RunOptions) -> SubAgentManager:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from journal import LockedError
 from manager import Agent, AgentResult, SubAgentManager
 from manager._cli.output import as_json
 from manager._run import joblog as joblog_module
@@ -60,21 +61,36 @@ def test_a_job_log_has_the_columns_of_parallel(tmp_path: Path) -> None:
     """Each task that has ended has a line with its number, times, exit and command."""
     log = tmp_path / "log"
     array = '{"command": ["sh", "-c", "sleep 0.1\\necho"], "name": "c"}'
-    trap = "trap 'exit 0' TERM; sleep 100 & wait"
-    lines = ("exit 3", "kill -9 $$", array, json.dumps({"command": trap, "timeout_s": 1}))
+    trap = "trap 'exit 4' TERM; sleep 100 & wait"
+    late = (json.dumps({"command": c, "timeout_s": 1}) for c in (trap, "sleep 100"))
+    lines = ("exit 3", "kill -9 $$", array, *late)
     report = run(tmp_path, *lines, joblog=str(log))
     by_number = {int(row[0]): row for row in rows(log)}
-    assert [by_number[n][6:] for n in range(1, 5)] == [
+    assert [by_number[n][6:] for n in range(1, 6)] == [
         ["3", "0", "exit 3"],
-        ["0", "9", "kill -9 $$"],
+        ["137", "9", "kill -9 $$"],
         ["0", "0", "sh -c 'sleep 0.1\0echo'"],
         ["-1", "0", trap],
+        ["-1", "15", "sleep 100"],
     ]
     assert all(row[1] == ":" and row[4:6] == ["0", "0"] for row in by_number.values())
     agent = agents(report)[2]
     assert agent.started_at_ms is not None
     assert float(by_number[3][2]) == agent.started_at_ms / 1000
     assert 0.1 <= float(by_number[3][3]) < 60
+
+
+def test_a_job_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    """A path at which no job log can be is refused before there is a state. A run that is refused
+    leaves an older job log as it is."""
+    with pytest.raises(FileNotFoundError):
+        run(tmp_path, "true", joblog=str(tmp_path / "nowhere" / "log"))
+    assert not list(tmp_path.iterdir())
+    log = tmp_path / "log"
+    log.write_text("older")
+    with SubAgentManager.open(tmp_path), pytest.raises(LockedError):
+        run(tmp_path, "true", joblog=str(log))
+    assert log.read_text() == "older"
 
 
 def test_a_job_log_is_complete_after_a_kill(tmp_path: Path) -> None:

@@ -69,6 +69,19 @@ def test_run_refuses_a_bad_line_before_anything_starts(tmp_path: Path) -> None:
     assert (code, "stdin:1: " in messages) == (2, True)
 
 
+def test_run_refuses_a_bad_job_log_before_anything_starts(tmp_path: Path) -> None:
+    """A job log that is the file of tasks, or that can't be written, is refused: nothing starts."""
+    (tmp_path / "tasks.txt").write_text("touch ran\n")
+    for log, code, message in (
+        ("./tasks.txt", 2, "--joblog would overwrite TASKS; name another file"),
+        ("nowhere/log", 4, "nowhere/log"),
+    ):
+        got, _, messages = subagents("run", "tasks.txt", "--joblog", log, cwd=tmp_path)
+        assert (got, message in messages) == (code, True)
+    assert os.listdir(tmp_path) == ["tasks.txt"]
+    assert (tmp_path / "tasks.txt").read_text() == "touch ran\n"
+
+
 def test_run_reports_unfinished_tasks(tmp_path: Path) -> None:
     """Unfinished tasks of another file are counted, and run when no file is given."""
     with SubAgentManager.open(tmp_path) as manager:

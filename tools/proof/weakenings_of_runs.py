@@ -200,4 +200,11 @@ ALL_OF = (
         "await asyncio.wait((self.exited,))",
         GUARD,
     ),
+    Weakening(
+        "joblog_emptied_by_a_run_that_is_refused",
+        "manager/_run/joblog.py",
+        "_FLAGS = os.O_WRONLY | ",
+        "_FLAGS = os.O_TRUNC | os.O_WRONLY | ",
+        JOBLOG,
+    ),
 )

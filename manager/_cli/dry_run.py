@@ -30,5 +30,6 @@ def dry_run(workspace: str, state_dir: str, tasks: list[Task] | None, *, retry_f
     commands = planned_commands(agents, tasks, retry_failed=retry_failed)
     code = print_lines(escaped(command_text(command)) for command in commands)
     total = "" if tasks is None else f" of {len(tasks)}"
-    say(f"{len(commands)}{total} task{'' if len(commands) == 1 else 's'} would run now")
+    count = len(commands) if tasks is None else len(tasks)
+    say(f"{len(commands)}{total} task{'' if count == 1 else 's'} would run now")
     return code

@@ -145,8 +145,8 @@ def show_outcome(report: RunReport, took_s: float, doubt: str) -> None:
     if report.signal is not None:
         say(f"stopped by {report.signal.name}; run the same command again to continue")
     elif report.halted_by is not None:
-        name = cell(report.halted_by.name)
-        say(f"halted, because {name} failed; run the same command again to run the rest")
+        rest = "; run the same command again to run the rest" if _unfinished(report) else ""
+        say(f"halted, because {cell(report.halted_by.name)} failed{rest}")
     if report.others:
         tasks = f"{report.others} unfinished task{'' if report.others == 1 else 's'}"
         advice = "`subagents run` without TASKS runs all unfinished tasks"

@@ -97,7 +97,8 @@ class Executor:
                 limits=self._limits,
             )
         except (OSError, ValueError) as error:
-            return AgentResult(None, status="failed", reason=f"could not be started: {error}")
+            reason = f"could not be started: {error}"
+            return AgentResult(None, status="failed", reason=reason, checkpoint={})
         timeout_s = agent.metadata.get("timeout_s") or self._options.timeout_s
         try:
             await asyncio.wait(

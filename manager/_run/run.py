@@ -193,8 +193,13 @@ class Run:
 
     async def _run_newest(self, agent: Agent) -> None:
         manager, ref = self._manager, agent.agent_id
-        begin = manager.resume if agent.status == "interrupted" else manager.start
-        running = await self._journal(agent, lambda: begin(ref))
+
+        def begin() -> Agent:
+            if agent.status == "interrupted":
+                return manager.resume(ref, checkpoint={})  # the facts of its last start are over
+            return manager.start(ref)
+
+        running = await self._journal(agent, begin)
         if (begun := self._begins.pop(ref, None)) is not None:
             begun.set()
         if running.status == "running":

@@ -51,6 +51,22 @@ def test_a_command_that_was_not_started_has_no_exit(tmp_path: Path) -> None:
     assert exit_fields(second) == (None, signal.SIGTERM)
 
 
+def test_the_exit_of_an_earlier_start_is_forgotten(tmp_path: Path) -> None:
+    """An interrupted command that begins again has no exit until its end, also if a request ends it
+    or if it can't be started."""
+    metadata = {"task": "name:n", "command": "true", "cwd": "nowhere"}
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("true", name="n", metadata=metadata)
+        known = {"exit_code": None, "signal": 15}
+        manager.update_from_result("n", AgentResult("", status="interrupted", checkpoint=known))
+    seen: list[object] = []
+    log = tmp_path / "log"
+    report = run(tmp_path, tell=lambda r: seen.append(agents(r)[0].checkpoint), joblog=str(log))
+    assert seen[1] == {}
+    assert [exit_fields(agent) for agent in agents(report)] == [(None, None)]
+    assert rows(log)[0][6:8] == ["-1", "0"]
+
+
 def rows(path: Path) -> list[list[str]]:
     head, *lines = path.read_text().split("\n")[:-1]
     assert head.split("\t") == HEAD

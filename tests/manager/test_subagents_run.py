@@ -240,11 +240,10 @@ def test_a_dry_run_prints_what_would_run_now(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     subagents("run", "-", cwd=tmp_path, stdin="\n".join(lines[:2]))
     edited = [lines[0].replace("true", "edited"), *lines[1:]]
-    assert subagents("run", "-", "--dry-run", cwd=tmp_path, stdin="\n".join(edited))[1] == (
-        "echo new; touch ran\n"
-    )
-    out = subagents("run", "-", "--dry-run", "--retry-failed", cwd=tmp_path, stdin=lines[1])[1]
-    assert out == "false 'a b'\n"
+    _, out, messages = subagents("run", "-", "--dry-run", cwd=tmp_path, stdin="\n".join(edited))
+    assert (out, "1 of 3 tasks would run now" in messages) == ("echo new; touch ran\n", True)
+    retried = subagents("run", "-", "--dry-run", "--retry-failed", cwd=tmp_path, stdin=lines[1])
+    assert (retried[1], "1 of 1 task would run now" in retried[2]) == ("false 'a b'\n", True)
     assert subagents("run", "--dry-run", "--retry-failed", cwd=tmp_path)[1] == "false 'a b'\n"
     assert not (tmp_path / "ran").exists()
     assert subagents("run", "--dry-run", "--state-dir", "none", cwd=tmp_path)[0] == 4
@@ -264,7 +263,9 @@ def test_the_summary_names_what_was_not_run(tmp_path: Path) -> None:
     lines = '{"name": "a", "command": "false"}\n{"name": "b", "command": "true", "after": ["a"]}'
     _, _, messages = subagents("run", "-", "--halt", "soon", cwd=tmp_path, stdin=lines)
     assert 'not run: 1 task, because a task in "after" has not completed: b' in messages
-    assert "halted, because a failed; " in messages
+    assert "halted, because a failed; run the same command again to run the rest" in messages
+    _, _, messages = subagents("run", "-", "--halt", "now", cwd=tmp_path, stdin="false")
+    assert "run the rest" not in messages
 
 
 def test_progress_estimates_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from _journal_console.text import escaped
 
+from manager._cli.output import say
 from manager._run.printer import Printer
 from manager.outputs import Stream
 
@@ -21,3 +22,6 @@ def printing(*, is_tagged: bool) -> Iterator[Printer]:
         fds["err"] = sys.stderr.fileno()
     with Printer(fds, tag=escaped if is_tagged else None) as printer:
         yield printer
+    if printer.error is not None:
+        problem = f"not everything was printed: {printer.error.strerror}"
+        say(f"{problem}; subagents output REF prints what a command has printed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from threading import Thread
@@ -27,6 +28,10 @@ class Printer:
     ) -> None:
         """Start the thread. `tag` makes the tag of each line from the command's name. None: lines
         have no tag."""
+        self.error: OSError | None = None
+        """The error because of which lines were dropped, or None. A reader that has gone is none.
+        """
+
         self._fds = dict(fds)
         self._tag = tag
         self._queue: SimpleQueue[tuple[Stream, bytes] | None] = SimpleQueue()
@@ -69,9 +74,16 @@ class Printer:
     def _write(self, stream: Stream, lines: memoryview) -> None:
         try:
             while lines and stream in self._fds:
-                lines = lines[os.write(self._fds[stream], lines) :]
-        except OSError:  # the reader has gone, or the disk is full
+                fd = self._fds[stream]
+                try:
+                    lines = lines[os.write(fd, lines) :]
+                except BlockingIOError:  # another process with this pipe or terminal has set that
+                    select.select([], [fd], [])
+        except BrokenPipeError:  # the reader has gone
             del self._fds[stream]
+        except OSError as error:  # the disk is full
+            del self._fds[stream]
+            self.error = error
 
 
 class LinePrinter:

@@ -114,6 +114,9 @@ def read_tasks(data: bytes, source: str) -> list[Task]:
         where = f"{source}:{number}"
         try:
             task = _task(where, line.decode().strip(), occurrences)
+        except UnicodeDecodeError as error:
+            problem = f"byte {error.start + 1}, which is {line[error.start]:#04x}, is not UTF-8"
+            raise TasksError(f"{where}: {problem}; save the file as UTF-8") from None
         except (TypeError, ValueError) as error:
             raise TasksError(f"{where}: {error}") from None
         if task is None:

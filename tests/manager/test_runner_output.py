@@ -217,6 +217,37 @@ def test_a_reader_that_has_gone_stops_no_command(tmp_path: Path) -> None:
     assert len(kept(tmp_path)["out.0"]) == 48894
 
 
+def test_a_pipe_that_does_not_block_gets_all_lines(pipes: tuple[int, int]) -> None:
+    """Lines for a full pipe that does not block are printed once there is room."""
+    read, write = pipes
+    os.set_blocking(write, False)
+    size = 1 << 18
+    with Printer({"out": write}) as printer:
+        printer.put("out", b"x" * size)
+        printer.put("out", b"\n")
+        got = b""
+        while not got.endswith(b"\n"):
+            got += os.read(read, 1 << 16)
+    os.close(write)
+    assert len(got) == size + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+def test_run_reports_that_it_could_not_print(tmp_path: Path) -> None:
+    """If a full disk refuses the printed lines, the run goes on and says so."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PYTHON, "-m", "manager", "run", "-", "--print"],
+            cwd=tmp_path,
+            input=b"echo a",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT_S,
+        )
+    assert done.returncode == 0
+    assert b"not everything was printed: No space left on device; subagents output" in done.stderr
+
+
 @pytest.mark.parametrize("closed", ["", ">&-"])
 def test_run_prints_what_commands_print(tmp_path: Path, closed: str) -> None:
     """`run --print` passes both streams on. Without a stdout, nothing gets into the journal."""

@@ -37,7 +37,8 @@ class Admission:
         status = get.status(row)
         allowed = TRANSITIONS[status]
         names = get.agent_id(row), get.name(row)
-        needs = [source for source in VERBS[verb][0] if source != status]
+        sources = VERBS[verb][0]
+        needs = ["ended"] if sources == ENDED else [s for s in sources if s != status]
         raise TransitionError(*names, status, target, verb, allowed, needs)
 
     def is_due(self, row: Row, verb: str, target: str, limits: Limits, record: Record) -> bool:

@@ -65,14 +65,15 @@ class TransitionError(ManagerError):
         self.from_status = from_status
         self.to_status = to_status
         self.allowed = tuple(allowed)
-        fault = f"{verb} can't make it {to_status}; it has ended"
+        needed = " or ".join(needs) or "different"
+        fault = f"{verb} needs {'an' if needed[0] in 'ei' else 'a'} {needed} agent"
         if self.allowed:
-            needed = " or ".join(needs) or "different"
             to_make = "" if to_status in needed else f" to make it {to_status}"
-            fault = (
-                f"{verb} needs {'an' if needed[0] == 'i' else 'a'} {needed} agent{to_make}; "
-                f"this one can become {', '.join(self.allowed)}"
-            )
+            fault += f"{to_make}; this one can become {', '.join(self.allowed)}"
+        elif to_status in needed:
+            fault += "; this one has ended"
+        else:
+            fault = f"{verb} can't make it {to_status}; it has ended"
         super().__init__(f"agent {_id_and_name(agent_id, name)} is {from_status}: {fault}")
 
 

@@ -136,7 +136,7 @@ def test_steps_without_a_checkpoint_are_refused(manager: SubAgentManager) -> Non
 def test_only_an_ended_agent_is_taken(manager: SubAgentManager) -> None:
     """A live agent has no result to take, and no agent takes its own."""
     children(manager, 1)
-    with pytest.raises(TransitionError, match="to make it taken"):
+    with pytest.raises(TransitionError, match="take needs an ended agent to make it taken"):
         manager.take("part 0", by="lead")
     finish(manager, "part 0")
     with pytest.raises(ValueError, match="another agent"):

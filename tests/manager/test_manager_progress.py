@@ -37,7 +37,7 @@ def test_the_last_events_are_kept(tmp_path: Path) -> None:
         manager.update_from_result("a", AgentResult("done"))
         events = manager.events("a")
         assert [event["text"] for event in events] == ["step 5", "more"]
-        with pytest.raises(TransitionError, match="it has ended"):
+        with pytest.raises(TransitionError, match="needs a running agent; this one has ended"):
             manager.progress("a", "late")
     assert read_fleet(tmp_path / ".subagents").events("a") == events
 

@@ -49,7 +49,7 @@ class Retention:
         fleet = self._state.machine
         if len(fleet.rows) <= self._next_count and time.monotonic() < self._next_s:
             return  # nearly always, and in a tenth of the time that counting takes
-        ended = sum(map(fleet.counts.__getitem__, ENDED))
+        ended = _ended(fleet)
         is_due = ended > self._next_count or (ended and time.monotonic() >= self._next_s)
         if not is_due or (self._thread is not None and self._thread.is_alive()):
             return
@@ -69,14 +69,13 @@ class Retention:
         printed.
         """
         limits = self._limits
-        rows = self._state.read(lambda fleet: fleet.rows.freeze())
+        rows, ended = self._state.read(lambda fleet: (fleet.rows.freeze(), _ended(fleet)))
         dropped = removed(self._updates, expired(rows, limits, clock.now_ms()))
         if limits.keep_ended_s is not None:
             self._next_s = time.monotonic() + min(_PERIOD_S, limits.keep_ended_s / 10)
         if limits.keep_ended_max is not None:
-            ended = sum(map(self._state.machine.counts.__getitem__, ENDED))
-            kept_max = limits.keep_ended_max
-            self._next_count = max(ended, kept_max) + kept_max // _SLACK
+            kept_max, kept = limits.keep_ended_max, ended - len(dropped)
+            self._next_count = max(kept, kept_max) + kept_max // _SLACK
         if self.outputs is not None:
             self.outputs.wait_removed(map(get.agent_id, dropped))
         return len(dropped)
@@ -140,6 +139,10 @@ def expired(rows: Iterable[Row], limits: Limits, at_ms: int) -> list[Row]:
         else:
             drop(row)
     return due
+
+
+def _ended(fleet: Fleet) -> int:
+    return sum(map(fleet.counts.__getitem__, ENDED))
 
 
 def _ended_at_ms(row: Row) -> int:

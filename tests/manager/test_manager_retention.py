@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from manager import Agent, AgentResult, Limits, SubAgentManager
 from manager._run.options import RunOptions
 from manager._run.runner import run_tasks
 from manager._run.tasks import read_tasks
+from manager.agent import Row
 from manager.limits import HOLD_AGENTS_MAX
-from manager.retention import Retention
+from manager.retention import Retention, removed
+from manager.updates import Updates
 from tests.manager_support import ids
 from tests.support import TIMEOUT_S
 
@@ -90,6 +93,25 @@ def test_agents_beyond_the_number_are_dropped_oldest_first(tmp_path: Path, clock
             assert manager.counts()["completed"] <= 32 + 2 + 1
         manager._retention.run()
         assert left(manager) == ids(agents[-32:])
+
+
+def test_an_agent_that_ends_during_a_drop_counts_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next drop is due a sixteenth above `keep_ended_max`, whatever ends during this one."""
+    with opened(tmp_path, keep_ended_max=32, keep_ended_s=None) as manager:
+        last, *others = [manager.spawn("p") for _ in range(35)]
+        for agent in others:
+            manager.update_from_result(agent.agent_id, AgentResult("done"))
+
+        def remove(updates: Updates, due: Sequence[Row]) -> list[Row]:
+            manager.update_from_result(last.agent_id, AgentResult("done"))
+            return removed(updates, due)
+
+        monkeypatch.setattr("manager.retention.removed", remove)
+        assert manager._retention.run() == 2
+        assert manager.counts()["completed"] == 33
+        assert manager._retention._next_count == 34
 
 
 def test_an_untaken_result_is_kept_until_its_parent_has_been_gone_for_long(

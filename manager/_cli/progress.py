@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from _journal_console.text import one_line
 from manager._cli.output import say
 from manager._cli.table import cell
 from manager._run.options import GRACE_S
-from manager.agent import LIVE, STATUSES
+from manager.agent import LIVE, STATUSES, Status
 
 if TYPE_CHECKING:  # the runner imports asyncio, which takes longer than the whole `list` command
     from manager._run.report import RunReport
@@ -51,7 +51,7 @@ def progress(*, is_bar: bool) -> Iterator[Callable[[RunReport], None]]:
 
     def show(report: RunReport) -> None:
         ended = len(report.agents) - _unfinished(report)
-        text = _summary(report) + estimate.text(report)
+        text = _beside_bar(report) + estimate.text(report)
         bar.update(task_id, total=len(report.agents), completed=ended, description=text)
 
     with suppress(OSError):
@@ -100,8 +100,17 @@ def _unfinished(report: RunReport) -> int:
 
 
 def _summary(report: RunReport) -> str:
-    counts = ", ".join(f"{report.counts[s]} {s}" for s in STATUSES if report.counts[s])
+    counts = _counts(report, STATUSES)
     return f"{_tasks(len(report.agents))}: {counts or 'nothing to run'}"
+
+
+def _beside_bar(report: RunReport) -> str:
+    """Return the counts that the bar does not imply, so that those of a large run fit, too."""
+    return _counts(report, [s for s in STATUSES if s not in ("queued", "completed")])
+
+
+def _counts(report: RunReport, statuses: Iterable[Status]) -> str:
+    return ", ".join(f"{report.counts[s]} {s}" for s in statuses if report.counts[s])
 
 
 def _tasks(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -145,6 +146,23 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
     assert b"2/3" in screen
     assert "━".encode() in screen
     assert b"3 tasks: 3 completed" in screen.splitlines()[-1]
+
+
+def test_the_bar_of_a_large_run_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns, the bar of 100,000 tasks shows what runs, what failed, and when it ends."""
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    ended = Counter(running=64, completed=49_000, failed=1_234)
+    report = RunReport(counts=ended + Counter(queued=100_000 - ended.total()))
+    report.agents = dict.fromkeys(map(str, range(100_000)))  # type: ignore[assignment]
+    report.ended_now = 50_234
+    with progress.progress(is_bar=True) as show:
+        show(report)
+    assert "50234/100000" in screen.getvalue()
+    assert "64 running, 1234 failed; ETA 0:00:00" in screen.getvalue()
 
 
 def test_a_stop_of_edited_lines_is_reported(tmp_path: Path) -> None:

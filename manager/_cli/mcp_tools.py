@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from journal import __version__
 from manager._cli.options import state_path
 from manager._cli.output import as_json
 from manager._cli.reach import changed, waited
-from manager._control.requests import EXPECTED, as_reply
+from manager._control.requests import EXPECTED, WAITS_MAX, as_reply
 from manager.history import AgentChange, read_history
 from manager.view import read_fleet
 
@@ -35,6 +36,9 @@ class Tools:
     def __init__(self, workspace: str, state_dir: str) -> None:
         self._where = workspace, state_dir
         self._path = state_path(workspace, state_dir)
+        # The threads of waits are their own, so that many waits hold up no other tool.
+        self._waits = ThreadPoolExecutor(WAITS_MAX, thread_name_prefix="subagents-wait")
+        self._waiting = 0
 
     async def list(self, status: str | None = None, limit: int = _SHOWN) -> dict[str, Any]:
         """List the newest agents, oldest first, or those with a status: queued, running,
@@ -73,7 +77,13 @@ class Tools:
             except TimeoutError:
                 return as_reply(read_fleet(self._path).get(ref))
 
-        return await _in_thread(read)
+        if self._waiting >= WAITS_MAX:
+            raise _tool_error(f"{WAITS_MAX} others wait already; try again later")
+        self._waiting += 1
+        try:
+            return await _in_thread(read, self._waits)
+        finally:
+            self._waiting -= 1
 
     async def spawn(
         self,
@@ -164,14 +174,22 @@ def serve(workspace: str, state_dir: str, *, read_only: bool) -> None:
     server_of(workspace, state_dir, read_only=read_only).run()
 
 
-async def _in_thread(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+async def _in_thread(
+    function: Callable[[], dict[str, Any]], threads: Executor | None = None
+) -> dict[str, Any]:
     """Call `function` in a thread. Raise its expected errors as errors that the client is shown."""
     try:
-        return await asyncio.to_thread(function)
+        return await asyncio.get_running_loop().run_in_executor(threads, function)
     except (*EXPECTED, OSError) as error:
-        from mcp.server.mcpserver.exceptions import ToolError
+        raise _tool_error(str(error)) from error
 
-        raise ToolError(str(error)) from error
+
+def _tool_error(text: str) -> Exception:
+    """Return an error whose text the client is shown."""
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    error: Exception = ToolError(text)
+    return error
 
 
 def _change(change: AgentChange) -> dict[str, Any]:

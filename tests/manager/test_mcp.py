@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -131,6 +132,34 @@ def test_a_client_changes_a_fleet_without_a_writer(
     asyncio.run(main())
     with controlled(tmp_path) as manager:
         assert manager.get("a").attempt == 2
+
+
+def test_waits_hold_up_no_other_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many clients' waits leave threads for other tools. A wait above the limit is refused."""
+    put_in_state(tmp_path, ("a", "true", "queued"))
+    is_over = threading.Event()
+
+    def waited(*_: object) -> dict[str, Any]:
+        assert is_over.wait(TIMEOUT_S)
+        return {"status": "completed"}
+
+    monkeypatch.setattr("manager._cli.mcp_tools.waited", waited)
+
+    async def main() -> None:
+        async with client(tmp_path) as connected:
+            waits = [asyncio.create_task(call(connected, "wait", ref="a")) for _ in range(49)]
+            listed = asyncio.create_task(call(connected, "list"))
+            refused, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            assert "48 others wait already" in refused.pop().result()
+            assert (await listed)["total"] == 1
+            is_over.set()
+            ends = await asyncio.gather(*waits)
+            assert sum(end == {"status": "completed"} for end in ends) == 48
+
+    try:
+        asyncio.run(main())
+    finally:
+        is_over.set()
 
 
 def test_the_command_names_its_extra(

@@ -207,4 +207,18 @@ ALL_OF = (
         "_FLAGS = os.O_TRUNC | os.O_WRONLY | ",
         JOBLOG,
     ),
+    Weakening(
+        "exit_of_an_earlier_start_kept",
+        "manager/_run/run.py",
+        "manager.resume(ref, checkpoint={})",
+        "manager.resume(ref)",
+        JOBLOG,
+    ),
+    Weakening(
+        "printer_gives_up_on_a_full_pipe",
+        "manager/_run/printer.py",
+        "                    select.select([], [fd], [])\n",
+        "                    raise\n",
+        OUTPUT,
+    ),
 )

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from journal import LockedError, MirrorError
+from journal import JournalError, JournalReader, LockedError, MirrorError
 from manager._cli.options import state_path
 from manager._control.client import request
 from manager._control.errors import ClosedToRequestsError, NoReplyError, RequestError
@@ -43,16 +43,28 @@ def changed(workspace: str, state_dir: str, verb: str, **arguments: Any) -> dict
             if verb not in _FOR_THE_LIVING:
                 return _changed_here(workspace, state_dir, {"verb": verb, **arguments})
             if time.monotonic() > until_s:
-                raise RequestError(NOBODY)
+                raise _nobody(path)
         except LockedError as error:
             if time.monotonic() > until_s:
-                holder = "another process" if error.pid is None else f"process {error.pid}"
-                raise ClosedToRequestsError(
-                    f"{path}: {holder} has it open and takes no requests; it would with "
-                    "SubAgentManager.open(..., control=True)"
-                ) from error
+                raise _closed(path, error.pid) from error
         time.sleep(_POLL_S)
     return reply
+
+
+def _nobody(path: str) -> RequestError:
+    """Return why a request that only a running program can fulfil was not fulfilled."""
+    with suppress(JournalError, OSError), JournalReader.open(path) as reader:
+        if reader.live:
+            return _closed(path, reader.writer_pid)
+    return RequestError(NOBODY)
+
+
+def _closed(path: str, pid: int | None) -> ClosedToRequestsError:
+    holder = f"process {pid}" if pid else "another process"
+    return ClosedToRequestsError(
+        f"{path}: {holder} has it open and takes no requests; it would with "
+        "SubAgentManager.open(..., control=True)"
+    )
 
 
 def waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:

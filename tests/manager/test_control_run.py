@@ -158,9 +158,10 @@ def test_a_writer_without_control_is_named(
     monkeypatch.setattr(reach, "_LOCKED_FOR_S", 0)
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("p", name="a")
-        assert run_cli(["cancel", "a", "--workspace", str(tmp_path)]) == 5
+        for verb in (["cancel", "a"], ["pause"], ["resume", "a"]):
+            assert run_cli([*verb, "--workspace", str(tmp_path)]) == 5
+            assert "open(..., control=True)" in capsys.readouterr().err
         assert manager.get("a").status == "running"
-    assert "open(..., control=True)" in capsys.readouterr().err
 
 
 def test_the_last_end_of_a_run_is_not_missed(

@@ -286,9 +286,21 @@ def _unescaped(mapping: dict[str, JSON]) -> JSON:
         kind = type(value).__name__
         raise ValueError(f"the value of {_BYTES_KEY} is of type {kind}, not a string of base64")
     data = a2b_base64(value)  # its binascii.Error is a ValueError
-    if b2a_base64(data, newline=False) != value.encode():  # a2b_base64 ignores some errors
+    if not _is_exact(value, data):
         raise ValueError(f"the value of {_BYTES_KEY} is not base64")
     return data
+
+
+def _is_exact(text: str, data: bytes) -> bool:
+    """Return whether `text`, from which `a2b_base64` has decoded `data`, is the base64 of it.
+
+    `a2b_base64` ignores a character that is wrong, and then the text is too long for the data. It
+    ignores set bits after the last byte, too, and then the last group differs. To encode all of
+    `data` again would take a third of the decoding time.
+    """
+    last_bytes = (len(data) - 1) % 3 + 1
+    last_group = b2a_base64(data[-last_bytes:], newline=False)
+    return len(text) == (len(data) + 2) // 3 * 4 and text[-4:].encode() == last_group
 
 
 def _refuse_constant(name: str) -> JSON:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from binascii import a2b_base64, b2a_base64
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal import CorruptionError, JournalReader
+from journal._format.checkpoint import decode_item
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import compact
 from tests.engine.items_support import ITEMS, file_of, forge, items_after, nested
@@ -154,6 +157,18 @@ def test_invalid_base64_in_an_item_is_corruption(disk: SimulatedDisk, bad: bytes
     assert [(f.kind, f.offset) for f in findings(disk)] == [
         ("bad_checkpoint", file_of(disk).index(bad))
     ]
+
+
+@given(text=st.text("AQRgw/+=-\n\u00e9", max_size=13))
+def test_only_the_exact_base64_of_bytes_is_decoded(text: str) -> None:
+    """P4: A string is refused unless it is what encoding its bytes gives."""
+    expected, decoded = None, None
+    with suppress(ValueError):
+        data = a2b_base64(text)
+        expected = data if b2a_base64(data, newline=False) == text.encode() else None
+    with suppress(ValueError):
+        decoded = decode_item(json.dumps({"$bytes": text}).encode())
+    assert decoded == expected
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Values of tables, stored as bytes. Each read decodes them again, so no two readers share a value.
 
 A value is stored as msgpack. A value that was loaded from a checkpoint is stored as its JSON text,
-after a byte with which no msgpack object begins, and the next checkpoint copies that text. A value
-that was too large for one record is stored in pieces, which each read joins.
+after a byte with which no msgpack object begins, and the next checkpoint copies that text. If the
+text is large and has bytes in base64, it is stored as msgpack, too. A value that was too large for
+one record is stored in pieces, which each read joins.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from journal.errors import CheckpointItemError, RecordError
 VALUE_BYTES_MAX = 1 << 28
 _ARRAY_32, _array_32 = 0xDD, Struct(">BI").pack  # the header of an array in msgpack
 _BYTES_AT_ONCE = 1 << 16
+_LARGE_TEXT_BYTES, _BYTES_IN_TEXT = 1 << 12, b'{"$bytes":"'
 _TEXT = bytes((MARK_BYTE,))
 _KINDS = "a value holds None, bool, int (64 bits), float, str, bytes, list and dict"
 
@@ -115,8 +117,27 @@ def check_stored(stored: Stored) -> None:
 
 
 def stored_texts(texts: list[bytes]) -> list[bytes]:
-    """Return the stored forms of values from their JSON texts in a checkpoint."""
-    return [_TEXT + text for text in texts]
+    """Return the stored forms of values from their JSON texts in a checkpoint.
+
+    Base64 takes a third more memory than its bytes, so large texts with bytes are decoded. For
+    small ones, decoding would take most of the time of an open.
+    """
+    return [
+        _decoded(text)
+        if len(text) >= _LARGE_TEXT_BYTES and _BYTES_IN_TEXT in text
+        else _TEXT + text
+        for text in texts
+    ]
+
+
+def _decoded(text: bytes) -> bytes:
+    """Return the stored form of a value, decoded if msgpack can hold it."""
+    try:
+        return pack_value(decoder(VERSION, text)(text.decode()))
+    except Exception as error:  # each read of the value reports a text that can't be decoded
+        if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack", *CODEC):
+            raise
+        return _TEXT + text
 
 
 def json_texts(values: Sequence[Stored]) -> list[bytes] | None:

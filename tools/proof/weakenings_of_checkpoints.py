@@ -6,6 +6,7 @@ from proof.weakenings import BLAME, Weakening
 
 APPLICATION = ("tests/engine/test_application.py",)
 ITEMS = ("tests/engine/test_checkpoint_items.py", "tests/engine/test_checkpoint_items_refused.py")
+LOADED = ("tests/tables/test_values_of_checkpoints.py",)
 TOGETHER = ("tests/tables/test_rows_encoded_together.py",)
 
 ALL_OF = (
@@ -36,6 +37,20 @@ ALL_OF = (
         "unpackb(whole))",
         "unpackb(whole, strict_map_key=False))",
         TOGETHER,
+    ),
+    Weakening(
+        "large_base64_stays_in_memory",
+        "journal/_tables/values.py",
+        "if len(text) >= _LARGE_TEXT_BYTES and _BYTES_IN_TEXT in text",
+        "if False",
+        LOADED,
+    ),
+    Weakening(
+        "text_that_msgpack_cant_hold_refuses_the_open",
+        "journal/_tables/values.py",
+        "        return _TEXT + text\n\n\n",
+        "        raise\n\n\n",
+        LOADED,
     ),
     Weakening(
         "expiry_is_lost_beside_other_rows",

@@ -13,6 +13,7 @@ import math
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from journal._format.wrong_place import short_repr
@@ -34,6 +35,8 @@ _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _TYPES = "a checkpoint holds None, bool, int, float, str, bytes, list and dict"
 _BASES = (int, float, str, bytes, list, dict)
 _SEPARATOR, _DIVIDER = "\x1e", b',"\\u001e",'
+LARGE_BYTES = 1 << 12  # the size of bytes from which `encode_large` is faster
+_SHORT = b'{"$bytes":"\\u001e"}'
 
 
 class EncodedItems(NamedTuple):
@@ -75,6 +78,33 @@ def encode_item(item: JSON, index: int) -> bytes:
             raise
         # The caller's stack is too deep, or another thread changes the item meanwhile.
         raise CheckpointItemError(index, "", f"it can't be encoded: {error}") from error
+
+
+def encode_large(item: JSON, index: int) -> bytes:
+    """Return what `encode_item` returns, in half the time if the item has large bytes.
+
+    The encoder looks at each character of a string, which takes as long as encoding base64. So it
+    gets a short string in the place of the base64 of large bytes.
+    """
+    texts: list[bytes] = []
+
+    def short(value: object) -> JSON:
+        if type(value) is not bytes or len(value) < LARGE_BYTES:
+            return _encoded_bytes(value)
+        texts.append(b2a_base64(value, newline=False))
+        return {_BYTES_KEY: _SEPARATOR}
+
+    # No other object gives the same text: a map with the one key `$bytes` is no plain JSON.
+    if _is_plain_json(item, NESTING_MAX):
+        try:
+            parts = _encoder(short).encode(item).encode().split(_SHORT)
+        except (ValueError, RecursionError) as error:
+            if not is_raised_by_call(error, *CODEC):
+                raise
+        else:
+            bytes_texts = (b'{"$bytes":"%b"}' % text for text in texts)
+            return b"".join(chain.from_iterable(zip(parts, chain(bytes_texts, [b""]), strict=True)))
+    return encode_item(item, index)
 
 
 def encode_together(values: Sequence[JSON]) -> list[bytes] | None:
@@ -151,15 +181,19 @@ def _encoded_bytes(value: object) -> JSON:
     raise ValueError(f"JSON has no type for {type(value).__name__}")
 
 
-# One encoder for all values; `json.dumps` would make one for each. It need not check for cycles: a
-# cycle nests too deep, so it never gets here.
-_encode = json.JSONEncoder(
-    ensure_ascii=False,
-    allow_nan=False,
-    check_circular=False,
-    separators=(",", ":"),
-    default=_encoded_bytes,
-).encode
+def _encoder(default: Callable[[object], JSON]) -> json.JSONEncoder:
+    # It need not check for cycles: a cycle nests too deep, so it never gets here.
+    return json.JSONEncoder(
+        ensure_ascii=False,
+        allow_nan=False,
+        check_circular=False,
+        separators=(",", ":"),
+        default=default,
+    )
+
+
+# One encoder for all values; `json.dumps` would make one for each.
+_encode = _encoder(_encoded_bytes).encode
 
 
 class _RefusedError(Exception):

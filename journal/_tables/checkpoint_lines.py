@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from journal._format.items import EncodedItems, encode_item, encode_together
+from journal._format.items import EncodedItems, encode_item, encode_large, encode_together
 from journal._tables.chunked_map import Chunk, Keys, Stored
 from journal._tables.expiry import HEAD_BYTES, MARK_BYTE, expiry_of
 from journal._tables.keys import decode_key, decode_keys
@@ -83,7 +83,7 @@ def _large_lines(head: bytes, key: bytes, stored: Stored) -> Iterator[bytes]:
         stored = split(stored)
     pieces = stored if expires_at_ms is None else stored[1:]
     for piece in pieces:
-        yield b'{"piece":%b}' % encode_item(piece, 0)
+        yield b'{"piece":%b}' % encode_large(piece, 0)
     time_text = b"" if expires_at_ms is None else b',"expires_at_ms":%d' % expires_at_ms
     yield b'%b%b%b,"pieces":%d}' % (head, _key_text(key), time_text, len(pieces))
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from journal._format.items import encode_item
+from journal._format.items import encode_item, encode_large
 from journal._tables.expiry import HEAD_BYTES, expiry_of
 
 PIECE = "piece"
@@ -112,4 +112,4 @@ def upload_lines(uploads: list[tuple[bytes, Pieces]]) -> Iterator[bytes]:
     for upload_id, pieces in uploads:
         head = b'{"upload":%b,"piece":' % encode_item(upload_id, 0)
         for piece in pieces:
-            yield b"%b%b}" % (head, encode_item(piece, 0))
+            yield b"%b%b}" % (head, encode_large(piece, 0))

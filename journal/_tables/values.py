@@ -15,7 +15,14 @@ from typing import Any
 from msgpack import unpackb
 
 from journal._format.checkpoint import VERSION
-from journal._format.items import CODEC, decoder, encode_item, encode_together
+from journal._format.items import (
+    CODEC,
+    LARGE_BYTES,
+    decoder,
+    encode_item,
+    encode_large,
+    encode_together,
+)
 from journal._format.record import pack_undecoded, raise_unreadable
 from journal._format.wrong_place import wrong_place
 from journal._mutex import is_raised_by_call
@@ -34,7 +41,7 @@ from journal.errors import CheckpointItemError, RecordError
 VALUE_BYTES_MAX = 1 << 28
 _ARRAY_32, _array_32 = 0xDD, Struct(">BI").pack  # the header of an array in msgpack
 _BYTES_AT_ONCE = 1 << 16
-_LARGE_TEXT_BYTES, _BYTES_IN_TEXT = 1 << 12, b'{"$bytes":"'
+_BYTES_IN_TEXT = b'{"$bytes":"'
 _TEXT = bytes((MARK_BYTE,))
 _KINDS = "a value holds None, bool, int (64 bits), float, str, bytes, list and dict"
 
@@ -123,9 +130,7 @@ def stored_texts(texts: list[bytes]) -> list[bytes]:
     small ones, decoding would take most of the time of an open.
     """
     return [
-        _decoded(text)
-        if len(text) >= _LARGE_TEXT_BYTES and _BYTES_IN_TEXT in text
-        else _TEXT + text
+        _decoded(text) if len(text) >= LARGE_BYTES and _BYTES_IN_TEXT in text else _TEXT + text
         for text in texts
     ]
 
@@ -173,6 +178,7 @@ def json_text(stored: bytes) -> bytes | None:
     if stored[0] == MARK_BYTE:
         return stored[1:]
     try:
-        return encode_item(unpack_value(stored), 0)
+        encode = encode_item if len(stored) < LARGE_BYTES else encode_large
+        return encode(unpack_value(stored), 0)
     except CheckpointItemError:
         return None

@@ -1,33 +1,54 @@
-"""Stored forms of values that are loaded from a checkpoint."""
+"""Large values in a checkpoint, and their stored forms after it is loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from journal._format.items import encode_item, encode_large
 from journal._tables.values import json_text, pack_value, stored_texts, unpack_value
-from journal.errors import RecordError
+from journal.errors import CheckpointItemError, RecordError
+from tests.tiers import examples
 
 LARGE = b'{"$bytes":"%b"}' % (b"AAAA" * 1024)
 VALUES = st.recursive(
     st.none()
     | st.integers(-(1 << 63), (1 << 64) - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from(["", 'é"\\', "$bytes", b"", b"\xff", b"x" * 5000]),
+    | st.sampled_from(["", "\x1e", 'é"\\', "$bytes", b"", b"\xff", b"x" * 5000]),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["a", "$bytes"]), inner),
 )
 
 
 @given(value=VALUES)
+@settings(max_examples=examples(30))
 def test_a_large_value_with_bytes_takes_no_more_memory_after_an_open(value: Any) -> None:
     """It is stored as the same msgpack that a write of it stores, and not in base64."""
     packed = pack_value([value, b"x" * 5000])
     text = json_text(packed)
     assert text
     assert stored_texts([text]) == [packed]
+
+
+@given(value=VALUES)
+@settings(max_examples=examples(30))
+@example(value={"$bytes": "\x1e"})
+@example(value=(1,))
+def test_a_large_item_has_the_line_of_any_other(value: Any) -> None:
+    """P6: Large bytes are encoded apart from the rest of their item, with the same result."""
+    item = [value, b"x" * 5000, {"k": b"y" * 6000}]
+    assert attempt(encode_large, item) == attempt(encode_item, item)
+
+
+def attempt(encode: Callable[[Any, int], bytes], item: Any) -> bytes | str:
+    try:
+        return encode(item, 7)
+    except CheckpointItemError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize(

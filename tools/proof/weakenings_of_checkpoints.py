@@ -39,9 +39,16 @@ ALL_OF = (
         TOGETHER,
     ),
     Weakening(
+        "short_string_taken_for_large_bytes",
+        "journal/_format/items.py",
+        "    if _is_plain_json(item, NESTING_MAX):\n        try:\n            parts",
+        "    if True:\n        try:\n            parts",
+        LOADED,
+    ),
+    Weakening(
         "large_base64_stays_in_memory",
         "journal/_tables/values.py",
-        "if len(text) >= _LARGE_TEXT_BYTES and _BYTES_IN_TEXT in text",
+        "if len(text) >= LARGE_BYTES and _BYTES_IN_TEXT in text",
         "if False",
         LOADED,
     ),

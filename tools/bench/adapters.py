@@ -3,7 +3,8 @@
 Rounds of all peers alternate, and a ratio is the median of the rounds' ratios to sqlite.
 `journal-loop` is a JournalSaver with `wait_loop_puts=False`. With --delay-ms, each call that syncs
 takes that much longer. With --live-mb N, a saver with N MB of live values is measured in processes
-of its own. --postgres URL adds LangGraph's saver for Postgres.
+of its own, and with --realtime no other process stops them. --postgres URL adds LangGraph's saver
+for Postgres.
 """
 
 from __future__ import annotations
@@ -269,13 +270,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=1.0, help="per round")
     parser.add_argument("--delay-ms", type=float, nargs="*", default=[0, 1])
     parser.add_argument("--live-mb", type=int, default=0)
+    parser.add_argument(
+        "--realtime", action="store_true", help="with --live-mb, at real-time priority; needs root"
+    )
     parser.add_argument("--postgres", metavar="URL", help="of a database that may be written to")
     options = parsed(parser, arguments)
     if child_ms is not None:
         print(json.dumps([asdict(row) for row in measure(options, child_ms)]))
         return 0
     rows = [row for delay_ms in options.delay_ms for row in in_child(arguments, delay_ms)]
-    bounds = adapter_bounds.measured(options.dir, options.live_mb) if options.live_mb else {}
+    bounds: dict[str, float] = {}
+    if options.live_mb:
+        bounds = adapter_bounds.measured(options.dir, options.live_mb, options.realtime)
     environment: dict[str, Any] = about(*PACKAGES)
     environment["load"] = round(os.getloadavg()[0])
     results: dict[str, Any] = {"rows": [asdict(row) for row in rows], "bounds": bounds}

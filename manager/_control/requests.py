@@ -141,6 +141,8 @@ class Requests:
         pruned = self._manager.prune(ref, ended_for_s=ended_for_s)
         await self._manager.durable()
         self._manager._remove_outputs()
+        if self.runners is not None:
+            self.runners.wake()
         return {"pruned": len(pruned)}
 
     async def _wait(self, ref: str) -> dict[str, Any]:

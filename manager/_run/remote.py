@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from signal import Signals
 
+from manager._control.errors import RequestError
+from manager._control.runners import PAUSED, Runners
 from manager._remote.desk import Hooks
 from manager._remote.dispatcher import Dispatcher, open_dispatcher
 from manager._remote.messages import Lease
@@ -20,7 +23,7 @@ from manager._run.options import RunOptions
 from manager._run.report import RunReport
 from manager._run.schedule import entry_of, pause_s, schedule_of
 from manager._run.signals import StopSignals
-from manager.again import again_as
+from manager.again import again_as, refusal
 from manager.agent import ENDED, Agent
 from manager.changes import Changes
 from manager.errors import TransitionError
@@ -40,6 +43,7 @@ class TaskSupply:
         self._ready: dict[str, dict[str, None]] = {}  # of each queue, in order
         self._ours: dict[str, str] = {}  # the queue of each agent that was offered
         self._is_open = True
+        self._is_held = False
 
     def offer(self, agent: Agent) -> None:
         """Let a worker run a task."""
@@ -47,6 +51,11 @@ class TaskSupply:
             self._ours[agent.agent_id] = queue_of(agent.metadata)
             if agent.status != "running":
                 self._enter(agent.agent_id)
+
+    def hold(self, is_held: bool) -> None:
+        """Let no tasks start for now, or let them start again."""
+        with self._lock:
+            self._is_held = is_held
 
     def close(self) -> None:
         """Let no more tasks start."""
@@ -68,7 +77,8 @@ class TaskSupply:
         """Yield the ids of tasks of these queues that may start, in order."""
         for queue in queues:
             with self._lock:
-                ready = self._ready.get(queue, {}) if self._is_open else {}
+                may_start = self._is_open and not self._is_held
+                ready = self._ready.get(queue, {}) if may_start else {}
                 first = [*islice(ready, _LOOKED_AT)]
             yield from first
 
@@ -78,6 +88,8 @@ class TaskSupply:
 
 class RemoteRun:
     """A run of tasks whose commands run elsewhere. The manager's process starts no command."""
+
+    types: Container[str] = ()  # new agents come only from files of tasks
 
     def __init__(
         self,
@@ -95,6 +107,8 @@ class RemoteRun:
         self._schedule = schedule_of(report.agents.values())
         self._supply = TaskSupply()
         self._leasing = Leasing(manager)
+        self._runners = Runners()
+        self._dispatcher: Dispatcher
         self._open: set[str] = set()  # tasks that were offered and have not ended
         self._pausing = 0  # tasks that are run again after a pause
         self._lock = threading.Lock()  # guards _retries
@@ -102,8 +116,9 @@ class RemoteRun:
         self._error: Exception | None = None
         self._changed: asyncio.Event
 
-    async def run_all(self, signals: StopSignals) -> None:
-        """Let workers run all tasks, until nothing is left that may run.
+    async def run_all(self, signals: StopSignals, serve: Callable[[Runners], object]) -> None:
+        """Let workers run all tasks, until nothing is left that may run. `serve` begins to take
+        requests of other processes.
 
         At a signal, the tasks that run go on, and the next run finds them. Raise DispatchError and
         the errors of the journal.
@@ -123,14 +138,16 @@ class RemoteRun:
         )
         url, credentials = self._options.on or "", self._options.credentials
         opening = partial(open_dispatcher, url, self._manager, hooks, credentials=credentials)
-        dispatcher = await asyncio.to_thread(opening)
+        self._dispatcher = dispatcher = await asyncio.to_thread(opening)
         following = asyncio.create_task(self._follow(changes))
         try:
             with signals.delivered_to(deliver):
-                self._on_change(self._report)
-                while self._offer_all(dispatcher):
-                    await self._changed.wait()
-                    self._changed.clear()
+                async with self._runners.running(self):
+                    serve(self._runners)
+                    self._on_change(self._report)
+                    while self._offer_all(dispatcher):
+                        await self._changed.wait()
+                        self._changed.clear()
         finally:
             following.cancel()
             await dispatcher.aclose()
@@ -141,8 +158,12 @@ class RemoteRun:
         if error := self._error or dispatcher.error:
             raise error
         while not self._is_over and (agent := self._schedule.take()) is not None:
+            now = self._current(agent)
+            if now.status in ENDED:  # a request has ended it before it could start
+                self._report.put(now)
+                continue
             self._open.add(agent.agent_id)
-            self._supply.offer(agent)
+            self._supply.offer(now)
         dispatcher.wake()
         if self._report.signal is not None:
             return False
@@ -155,6 +176,56 @@ class RemoteRun:
         """True if no more tasks are started."""
         return self._report.signal is not None or self._report.halted_by is not None
 
+    def has(self, agent: Agent) -> bool:
+        """Return whether this is the newest agent of a task of this run."""
+        return agent.agent_id in self._report.agents
+
+    def wake(self) -> None:
+        """Start nothing while a request holds the tasks, and note tasks that one has removed."""
+        self._supply.hold(self._runners.is_held)
+        for agent_id in [*self._open]:
+            if self._manager.find(agent_id) is None:
+                self._note(self._current(self._report.agents[agent_id]))
+        self._changed.set()
+
+    async def pause(self, agent_id: str) -> Agent:
+        """Interrupt a task, so that its worker stops its command."""
+        agent = self._manager.interrupt(agent_id, PAUSED)
+        await self._manager.durable(agent.lsn)
+        return agent
+
+    async def resume(self, agent_id: str) -> Agent:
+        """Let a worker run an interrupted task again, as soon as one has a place."""
+        agent = self._manager.get(agent_id)
+        if agent.status != "interrupted":
+            raise RequestError(f"agent {agent.name} is {agent.status}, and not interrupted")
+        if agent_id in self._open:
+            self._supply.offer(agent)
+            self._dispatcher.wake()
+        return agent
+
+    async def retry(self, agent_id: str) -> Agent:
+        """Queue another agent for a task that has ended and not completed."""
+        await self._manager.room()
+        agent = self._manager.get(agent_id)
+        with self._lock:
+            has_next = agent_id in self._retries
+        if has_next or not self.has(agent):
+            raise RequestError(f"agent {agent.name} has a newer attempt already")
+        if problem := refusal(agent, agent):
+            raise RequestError(problem)
+        following = self._manager.spawn(**again_as(agent))
+        self._note(agent)
+        self._report.replace(agent, following)
+        self._schedule.add(entry_of(following))
+        self._changed.set()
+        await self._manager.durable(following.lsn)
+        return following
+
+    def _current(self, agent: Agent) -> Agent:
+        """Return the agent as it is now. One that was removed had been cancelled before."""
+        return self._manager.find(agent.agent_id) or replace(agent, status="cancelled")
+
     def _on_signal(self, number: Signals) -> None:
         self._supply.close()
         self._report.signal = self._report.signal or number
@@ -166,7 +237,8 @@ class RemoteRun:
             async for agent in changes:
                 if agent.agent_id in self._report.agents:
                     await self._manager.durable(agent.lsn)
-                    self._note(agent)
+                    if agent.agent_id in self._report.agents:  # no retry has replaced it meanwhile
+                        self._note(agent)
         except Exception as error:
             self._error = error
             self._changed.set()

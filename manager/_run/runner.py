@@ -123,7 +123,7 @@ def _run_elsewhere(
         on_start()
         log.begin(report, manager.agents(include_archived=True))
         run = RemoteRun(manager, report, log, options, on_change)
-        asyncio.run(run.run_all(signals))
+        asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
     return report
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,37 +17,11 @@ from manager._run.report import RunReport
 from manager._run.worker import STATE_DIR
 from tests.installed import import_package
 from tests.manager.runner_support import agents, only, run, watchdog
+from tests.remote.conftest import Start
 from tests.support import until
 
 import_package("nats")
 __all__ = ["watchdog"]
-
-Start = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def start(fleet_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Yield a function that starts a worker in a folder of `tmp_path`."""
-    children: list[subprocess.Popen[bytes]] = []
-
-    def start_worker(folder: str, *options: str) -> subprocess.Popen[bytes]:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        command = [sys.executable, "-P", "-m", "manager", "worker", fleet_url]
-        command += ["--dir", folder, "--slots", "2", *options]
-        children.append(subprocess.Popen(command, cwd=tmp_path))
-        return children[-1]
-
-    yield start_worker
-    for child in children:
-        child.kill()
-        child.wait()
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    folder = tmp_path / "manager"
-    folder.mkdir()
-    return folder
 
 
 def line(command: str, **fields: object) -> str:

@@ -34,6 +34,7 @@ from manager.arguments import instance, optional_lsn, optional_seconds
 from manager.changes import Changes
 from manager.cleanup import Heartbeats
 from manager.delivery import Delivery
+from manager.elsewhere import Workers
 from manager.fleet import Fleet
 from manager.fleet_outputs import FleetOutputs
 from manager.layouts import Record
@@ -480,6 +481,10 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
             self._watch.close()
             if self._outputs is not None:
                 self._outputs.remove()
+
+    @property
+    def _workers(self) -> Workers | None:
+        return self._updates.workers
 
     def _update(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False

@@ -58,6 +58,7 @@ class Removal:
         for chunk in slices(rows):
             decide = partial(still_due, rows=chunk, is_silent=is_silent, at_ms=at_ms, reason=reason)
             cleaned += self._updates.update_many(decide, urgent=True)
+        self._updates.forget(cleaned)
         if self._outputs is not None:
             self._outputs.remove(map(get.agent_id, cleaned))
         return tuple(map(self._agent, cleaned))

@@ -94,9 +94,11 @@ def removed(updates: Updates, due: Sequence[Row]) -> list[Row]:
     The lock is held for one slice at a time. Return the rows of the removed ones.
     """
     decide = partial(still_due, is_silent=lambda row: False, at_ms=0, reason="")
-    return [
+    gone = [
         row for chunk in slices(due) for row in updates.update_many(partial(decide, rows=chunk))
     ]
+    updates.forget(gone)
+    return gone
 
 
 def expired(rows: Iterable[Row], limits: Limits, at_ms: int) -> list[Row]:

@@ -6,7 +6,7 @@ decided, appended and applied. After that, watchers are notified, and the caller
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -15,6 +15,7 @@ from manager import ids, records
 from manager.agent import ENDED, Row, Status, get
 from manager.cleanup import Heartbeats
 from manager.columns import STEPS_TAKEN
+from manager.elsewhere import Workers
 from manager.errors import BudgetError
 from manager.fleet import Fleet
 from manager.layouts import Record
@@ -59,6 +60,9 @@ def _fill_taking(
 
 class Updates:
     """The changes of one manager's fleet. Any thread may make one."""
+
+    workers: Workers | None = None
+    """The workers in other processes, while a dispatcher serves them."""
 
     def __init__(
         self, state: DurableState[Fleet], limits: Limits, watch: Watch, beats: Heartbeats
@@ -227,6 +231,13 @@ class Updates:
             row if row and record[records.KIND] == "remove" else advance(row, lsn, record)
             for lsn, (row, record) in enumerate(changes, first_lsn)
         ]
+
+    def forget(self, rows: Iterable[Row]) -> None:
+        """Let workers remove what the commands of removed agents have printed there."""
+        if self.workers is not None:
+            ran = {get.agent_id(row): lease["worker"] for row in rows if (lease := get.lease(row))}
+            if gone := {ref: worker for ref, worker in ran.items() if ref not in self._fleet.rows}:
+                self.workers.forget(gone, self._state.journal.last_lsn)
 
     def find(self, ref: str) -> tuple[str, int]:
         """Return the id and the depth of an agent, for a transaction."""

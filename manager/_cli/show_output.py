@@ -15,13 +15,14 @@ from _journal_console.exits import READER_GONE
 from manager._cli.completion import complete_ref
 from manager._cli.options import state_dir_option, state_path, workspace_option
 from manager._cli.output import find_agent, say
+from manager._cli.remote_output import RemoteReader
+from manager._control.errors import RequestError
 from manager._run.facts import printed
 from manager.agent import Agent
 from manager.outputs import OutputDirectory, Part, Stream, owner_of
 from manager.view import follow_fleet, read_fleet
 
 _READ_BYTES = 1 << 16
-_POLL_S = 0.05
 
 
 @click.command(short_help="Print what a command has printed.")
@@ -38,6 +39,9 @@ def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool)
     is longer than `run --output-bytes` is not kept, and a crash of the machine may lose the end of
     it; a message says so.
 
+    The output of a command that runs, or ran last, on a worker elsewhere is in the worker's
+    directory. The process that has the state open asks the worker for it.
+
     Exits with 1 if a part of the output is missing.
     """
     from manager._run.tasks import argv_of
@@ -48,13 +52,14 @@ def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool)
         say(f"{ref}: has no output, because it is not a command of `subagents run`")
         return 1
     following = _Following(path, agent) if follow else None
-    reader = _Reader(path, agent, "err" if stderr else "out")
+    stream: Stream = "err" if stderr else "out"
+    reader, said = _reader(path, agent, stream), set[str]()
     try:
-        while following is not None and not following.has_ended(_POLL_S):
-            reader.agent = following.agent
-            _copy(reader)
+        while following is not None and not following.has_ended(reader.poll_s):
+            reader = _reader(path, following.agent, stream, reader)
+            _copy_some(ref, reader, said)
         if following is not None:
-            reader.agent = following.agent
+            reader = _reader(path, following.agent, stream, reader)
         _copy(reader)
     except BrokenPipeError:
         release_stdout()
@@ -64,13 +69,33 @@ def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool)
     return _report_missing(ref, reader, "stderr" if stderr else "stdout")
 
 
-def _copy(reader: _Reader) -> None:
+def _reader(
+    path: str, agent: Agent, stream: Stream, known: _Reader | RemoteReader | None = None
+) -> _Reader | RemoteReader:
+    """Return a reader of an agent's output: the known one, unless the agent has moved."""
+    kind = _Reader if agent.lease is None else RemoteReader
+    reader = known if isinstance(known, kind) else kind(path, agent, stream)
+    reader.agent = agent
+    return reader
+
+
+def _copy_some(ref: str, reader: _Reader | RemoteReader, said: set[str]) -> None:
+    """Copy what there is. A worker or a manager that does not answer now may do so later."""
+    try:
+        _copy(reader)
+    except (RequestError, TimeoutError) as error:
+        if str(error) not in said:
+            said.add(str(error))
+            say(f"{ref}: waits: {error}")
+
+
+def _copy(reader: _Reader | RemoteReader) -> None:
     for data in reader.read():
         sys.stdout.buffer.write(data)
     sys.stdout.flush()
 
 
-def _report_missing(ref: str, reader: _Reader, stream: str) -> int:
+def _report_missing(ref: str, reader: _Reader | RemoteReader, stream: str) -> int:
     """Say how much of the output is missing. Return 1, or 0 if it is complete."""
     total = printed(reader.agent, stream).get("bytes")
     if not isinstance(total, int):  # the command runs, or was killed with its runner
@@ -118,6 +143,9 @@ class _Following:
 
 class _Reader:
     """Reads the parts of one stream, those of the last start, as they are written."""
+
+    poll_s = 0.05
+    """The time between two calls of `read`, in seconds."""
 
     def __init__(self, state_path: str, agent: Agent, stream: Stream) -> None:
         self.agent = agent

@@ -11,8 +11,12 @@ from manager._control.runners import PAUSED, Runners
 from manager.again import again_as, newest_like, refusal
 from manager.agent import JSON, Agent
 from manager.arguments import short_repr
+from manager.elsewhere import Workers
 from manager.errors import ManagerError
 from manager.values import text
+
+READS = ("wait", "output")
+"""The requests that change nothing, so that a close need not wait for them."""
 
 WAITS_MAX = 48
 """The number of clients that may wait at a time. It leaves connections for other requests."""
@@ -45,6 +49,9 @@ class Manager(Protocol):
     def prune(self, ref: str | None, *, ended_for_s: float | None) -> tuple[Agent, ...]: ...
 
     def _remove_outputs(self) -> None: ...
+
+    @property
+    def _workers(self) -> Workers | None: ...
 
     async def ended(self, ref: str) -> Agent: ...
 
@@ -154,6 +161,14 @@ class Requests:
         finally:
             self._waits -= 1
 
+    async def _output(self, **wanted: Any) -> dict[str, Any]:
+        if (workers := self._manager._workers) is None:
+            raise RequestError(
+                "the process that has the state open has no connection to workers, so it can't ask "
+                "them for output; start one that has, such as: subagents run --on URL"
+            )
+        return await workers.output(**wanted)
+
     def _present(self) -> Runners:
         if self.runners is None:
             raise RequestError(NOBODY)
@@ -164,7 +179,8 @@ class Requests:
         return as_reply(agent)
 
 
-_VERBS = ("spawn", "cancel", "retry", "pause", "resume", "answer", "prune", "wait")
+_CHANGES = ("spawn", "cancel", "retry", "pause", "resume", "answer", "prune")
+_VERBS = (*_CHANGES, "wait", "output")
 
 
 def as_reply(agent: Agent) -> dict[str, Any]:

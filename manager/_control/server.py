@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from manager._control.place import Listener, is_own
-from manager._control.requests import EXPECTED, Manager, Requests
+from manager._control.requests import EXPECTED, READS, Manager, Requests
 from manager._control.runners import Runners
 from manager.arguments import short_repr
 from manager.waking import call_in_loop
@@ -138,7 +138,7 @@ class ControlServer:
             async with asyncio.timeout(_PATIENCE_S):
                 reply: Any = await _received(connection)
             if isinstance(reply, dict):
-                if reply.get("verb") != "wait" and (task := asyncio.current_task()) is not None:
+                if reply.get("verb") not in READS and (task := asyncio.current_task()) is not None:
                     self._changing.add(task)
                     task.add_done_callback(self._changing.discard)
                 reply = await self._reply(reply, connection)

@@ -107,7 +107,9 @@ class Desk:
         self._leasing = Leasing(manager)
         self._journal_id = manager._state.journal.journal_id
         self._held: dict[str, _Held] = {}  # by the agent's id
-        self._roster = Roster()
+        self.roster = Roster()
+        """The workers that were heard."""
+
         self._ready = asyncio.Event()  # replaced each time it is set
         self._answering = 0
         self._is_closing = False
@@ -127,7 +129,7 @@ class Desk:
         running: dict[str, list[str]] = {}
         for held in self._held.values():
             running.setdefault(held.worker, []).append(held.lease.agent_id)
-        workers = {**self._roster}
+        workers = {**self.roster}
         for worker in running:
             workers.setdefault(worker, KnownWorker(worker, self.clock_s()))
         return [(known, running.get(worker, [])) for worker, known in workers.items()]
@@ -163,7 +165,7 @@ class Desk:
         is_same_journal = body.get("journal") == self._journal_id
         if is_same_journal and messages.whole(body.get("epoch")) > self._leasing.epoch:
             raise StaleError(f"worker {worker} has seen epoch {body['epoch']} of this journal")
-        sender = self._roster.seen(worker, self.clock_s())
+        sender = self.roster.seen(worker, self.clock_s())
         match verb:
             case "next":
                 return await self._next(sender, body)
@@ -355,7 +357,7 @@ class Desk:
         for held in [held for held in self._held.values() if held.until_s <= now_s]:
             del self._held[held.lease.agent_id]
             self._leasing.lose(*held.lease, self._attempts_max, has_begun=held.is_confirmed)
-        self._roster.shrink()
+        self.roster.shrink()
 
     async def close(self) -> None:
         """Begin no more leases, and wait a moment until all requests are answered, so that workers

@@ -15,6 +15,7 @@ from manager._public import public
 from manager._remote import messages, subjects
 from manager._remote.address import Address
 from manager._remote.desk import ATTEMPTS_MAX, LEASE_S, Desk, Hooks, StaleError
+from manager._remote.inquiries import Inquiries
 from manager._remote.link import Answer, Link, NatsLink, UnansweredError
 from manager._remote.messages import Lease
 from manager._remote.supply import FleetSupply
@@ -49,6 +50,8 @@ class Serving:
         `on_open` is called once workers can reach this manager. Raise DispatchError if a newer
         manager of this journal has taken over, and the errors of the journal.
         """
+        desk, updates = self._desk, self._manager._updates
+        inquiries = Inquiries(self._link, self._fleet, desk.roster, desk.stamped, desk.settle)
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._begin(self._tick())
@@ -58,6 +61,7 @@ class Serving:
                     self._note(agent)
                 served = subjects.of_manager(self._fleet)
                 await self._link.serve("subagents-manager", served, self._receive)
+                updates.workers = inquiries
                 on_open()
                 async for agent in changes:
                     self._note(agent)
@@ -68,6 +72,9 @@ class Serving:
             raise errors.exceptions[0] from None  # the first error cancelled the other tasks
         finally:
             self._has_ended = True
+            if updates.workers is inquiries:
+                updates.workers = None
+            inquiries.end()
 
     def _note(self, agent: Agent) -> None:
         if (held := self._desk.note(agent)) is not None:

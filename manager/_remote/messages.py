@@ -9,6 +9,16 @@ is checked before it is used. An unknown field is ignored, so that a newer versi
 | beat | held | stop: the agents of `held` that the worker should stop |
 | report | agent_id, token, sequence, kind, body | outcome: recorded, over or refused |
 
+The manager's requests to a worker:
+
+| verb | request | answer |
+|---|---|---|
+| stop | stop: the leases that are over | none |
+| output | agent_id, start, stream, position | is_known, position, data |
+| forget | agent_ids: agents that were removed, whose files are removed | nothing |
+
+An answer to the last two may be an error.
+
 `held` lists the leases that the worker knows, as [agent_id, epoch, lsn]. Each request has the
 worker's id, the versions that it speaks and the highest epoch that it has seen. Each answer has the
 version that both speak, and the manager's journal and epoch.

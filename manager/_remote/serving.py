@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from manager._public import public
 from manager._remote import messages, subjects
 from manager._remote.address import Address
 from manager._remote.courier import Courier
 from manager._remote.link import Answer, Link, NatsLink
-from manager._remote.messages import MessageError
+from manager._remote.messages import Body, MessageError
+from manager._remote.shelf import VERBS, Shelf
 from manager._remote.station import ORPHAN_S, Station
 from manager.arguments import seconds
 from manager.queue import DEFAULT
 from manager.values import texts, whole
 from manager.worker import Worker
+
+_READS_MAX = 8  # requests for output that are answered at a time; more get no answer
 
 
 @public
@@ -72,12 +75,18 @@ async def run_station(
     fleet: str,
     worker: str,
     clock_s: Callable[[], float] = time.monotonic,
+    shelf: Shelf | None = None,
 ) -> None:
-    """Run a station until the task is cancelled."""
+    """Run a station until the task is cancelled. The manager may read and empty the `shelf`."""
     courier = Courier(link, fleet, worker, lambda: station.is_free, clock_s)
-    stop = subjects.to_worker(fleet, worker, "stop")
-    await link.serve("subagents-worker", {"stop": stop}, partial(_receive, station, courier))
-    await station.run(courier)
+    receiver = _Receiver(station, courier, shelf)
+    verbs = ("stop",) if shelf is None else ("stop", *VERBS)
+    served = {verb: subjects.to_worker(fleet, worker, verb) for verb in verbs}
+    await link.serve("subagents-worker", served, receiver.receive)
+    try:
+        await station.run(courier)
+    finally:
+        receiver.end()
 
 
 def machine_name() -> str:
@@ -86,10 +95,35 @@ def machine_name() -> str:
     return name.encode("ascii", "ignore").decode()[:64] or "worker"
 
 
-def _receive(station: Station, courier: Courier, subject: str, data: bytes, answer: Answer) -> None:
-    try:
-        message = messages.unpack(data)
-        if courier.heeds(message):
-            station.stop(message)
-    except MessageError:
-        return
+class _Receiver:
+    """The requests of a manager to one worker."""
+
+    def __init__(self, station: Station, courier: Courier, shelf: Shelf | None) -> None:
+        self._station = station
+        self._courier = courier
+        self._shelf = shelf
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def receive(self, subject: str, data: bytes, answer: Answer) -> None:
+        """Do what a message asks for, if it is one of a manager that this worker may obey."""
+        try:
+            message, verb = messages.unpack(data), subject.rpartition(".")[2]
+            if not self._courier.heeds(message):
+                return
+            if verb == "stop":
+                self._station.stop(message)
+            elif self._shelf is not None and len(self._tasks) < _READS_MAX:
+                task = asyncio.create_task(self._answer(self._shelf, verb, message, answer))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except MessageError:
+            return
+
+    def end(self) -> None:
+        """Answer nothing more."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _answer(self, shelf: Shelf, verb: str, message: Body, answer: Answer) -> None:
+        body = await shelf.answer(verb, message, self._courier.message_bytes_max)
+        await answer(messages.pack({**messages.versions(), **body}))

@@ -33,6 +33,7 @@ from manager.manager import SubAgentManager
 from manager.queue import queue_of
 
 _LOOKED_AT = 256  # tasks that a worker is offered at a time
+_READ_S_MAX = 10.0
 
 
 class TaskSupply:
@@ -148,10 +149,19 @@ class RemoteRun:
                     while self._offer_all(dispatcher):
                         await self._changed.wait()
                         self._changed.clear()
+                    if self._report.signal is None:
+                        await self._let_read()
         finally:
             following.cancel()
             await dispatcher.aclose()
         self._report.blocked = tuple(agent.name for agent in self._schedule.blocked)
+
+    async def _let_read(self) -> None:
+        """Wait a while for those who read the output of the last tasks, which ends with the run."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_READ_S_MAX):
+                while (workers := self._manager._workers) is not None and workers.is_read:
+                    await asyncio.sleep(_READ_S_MAX / 100)
 
     def _offer_all(self, dispatcher: Dispatcher) -> bool:
         """Offer all tasks that may start. Return False if nothing is left to wait for."""

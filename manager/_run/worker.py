@@ -16,6 +16,7 @@ from manager._remote.address import Address
 from manager._remote.context import RemoteContext
 from manager._remote.link import NatsLink
 from manager._remote.serving import machine_name, run_station
+from manager._remote.shelf import Shelf
 from manager._remote.spool import Spool
 from manager._remote.station import ORPHAN_S, Station
 from manager._run.execution import Executor, Stop
@@ -86,7 +87,8 @@ def run_worker(options: WorkerOptions) -> int:
         run_options = RunOptions(jobs=options.slots, output_bytes_max=options.output_bytes_max)
         workspace = os.path.realpath(options.directory)
         executor = Executor(workspace, guard, outputs, None, run_options, tasks=_TAILS)
-        return asyncio.run(_run(options, address, worker, executor, spool, signals))
+        shelf = Shelf(outputs)
+        return asyncio.run(_run(options, address, worker, executor, spool, shelf, signals))
 
 
 async def _run(
@@ -95,6 +97,7 @@ async def _run(
     worker: str,
     executor: Executor,
     spool: Spool,
+    shelf: Shelf,
     signals: StopSignals,
 ) -> int:
     commands = _Commands(executor)
@@ -112,7 +115,8 @@ async def _run(
         insecure=options.insecure,
     )
     loop, stopped_by = asyncio.get_running_loop(), list[Signals]()
-    work = asyncio.create_task(run_station(station, link, address.fleet, worker))
+    serving = run_station(station, link, address.fleet, worker, shelf=shelf)
+    work = asyncio.create_task(serving)
 
     def stop(number: Signals) -> None:
         if stopped_by:

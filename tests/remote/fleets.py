@@ -64,15 +64,16 @@ class World:
         await _end(self._serving)
         self.manager.close()
 
-    def work(self, runners: Mapping[str, Runner], **options: Any) -> str:
+    def work(self, runners: Mapping[str, Runner], *, name: str = "", **options: Any) -> str:
         """Start a worker, and return its id."""
         self._count += 1
-        worker = f"w{self._count}.{self._count}"
+        worker = f"{name or f'w{self._count}'}.{self._count}"
         link = NetworkLink(self.network)
         slots, queues = options.pop("slots", 2), options.pop("queues", ["default"])
         clock_s = asyncio.get_running_loop().time
+        shelf = options.pop("shelf", None)
         station = Station(runners, queues, slots, clock_s=clock_s, **options)
-        task = asyncio.create_task(run_station(station, link, FLEET, worker, clock_s))
+        task = asyncio.create_task(run_station(station, link, FLEET, worker, clock_s, shelf))
         self._workers[worker] = task, link, station
         return worker
 

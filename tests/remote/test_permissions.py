@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -15,6 +15,10 @@ from manager import Dispatcher, DispatchError, SubAgentManager, WorkContext, ser
 from manager._remote import messages
 from manager._remote.address import Address
 from manager._remote.link import NatsLink, UnansweredError
+from manager._remote.serving import run_station
+from manager._remote.shelf import VERBS, Shelf
+from manager._remote.station import Station
+from manager.outputs import OutputDirectory, Part
 from tests.installed import import_package
 from tests.mirror.servers import nats_server
 from tests.support import TIMEOUT_S
@@ -89,6 +93,41 @@ def test_manager_and_worker_need_no_other_subjects(tmp_path: Path, address: str)
     run(body())
 
 
+def test_output_needs_no_other_subjects(tmp_path: Path, address: str) -> None:
+    """With the page's configuration, the manager reads and removes the output on a worker."""
+    part = Part("agent_0123456789ab", 1, "out", 0)
+
+    async def body() -> None:
+        with closing(OutputDirectory.open(str(tmp_path), write=True)) as directory:
+            Path(directory.path, part.name).write_bytes(b"printed")
+            link = await NatsLink.connect(Address.of(url(address, "gpu1")), inbox="gpu1")
+            station = Station({"t": echo}, ["default"], 1)
+            shelf = Shelf(directory)
+            working = asyncio.create_task(
+                run_station(station, link, "subagents", "gpu1.a1", shelf=shelf)
+            )
+            async with (
+                SubAgentManager.aopen(tmp_path) as manager,
+                Dispatcher.aopen(url(address, "manager"), manager),
+            ):
+                manager.spawn("p", name="a", agent_type="t", queued=True)
+                await manager.ended("a")
+                workers = manager._workers
+                assert workers is not None
+                known = {"worker": "gpu1.a1", "agent_id": part.owner, "start": 1, "stream": "out"}
+                reply = await workers.output(**known, position=2)  # type: ignore[arg-type]
+                assert reply == {"at": "gpu1.a1", "position": 2, "data": "aW50ZWQ="}
+                workers.forget({part.owner: "gpu1.a1"}, 0)
+                while directory.names():
+                    await asyncio.sleep(0.01)
+            working.cancel()
+            with suppress(asyncio.CancelledError):
+                await working
+            await link.close()
+
+    run(body())
+
+
 @pytest.mark.parametrize("user", ["gpu2", "viewer"])
 def test_a_user_can_neither_act_as_another_nor_listen(
     user: str, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +151,8 @@ def test_a_user_can_neither_act_as_another_nor_listen(
                 await link._client.subscribe(subject, cb=hear)
             beat = {"worker": "gpu1.a1", "journal": "", "epoch": 0, "held": []}
             data = messages.pack({**messages.versions(), **beat})
-            for subject in ("subagents.manager.beat.gpu1.a1", "subagents.worker.gpu1.a1.stop"):
+            to_worker = (f"subagents.worker.gpu1.a1.{verb}" for verb in ("stop", *VERBS))
+            for subject in ("subagents.manager.beat.gpu1.a1", *to_worker):
                 with pytest.raises(UnansweredError):
                     await link.ask(subject, data, 0.2)
             mine = {**beat, "worker": f"{user}.a1"}

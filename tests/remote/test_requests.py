@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from journal.testing import SimulatedDisk
 from manager import SubAgentManager
+from manager._cli.cli import run_cli
 from manager._control.errors import RefusedError
 from manager._run.remote import TaskSupply
+from manager._run.worker import STATE_DIR
 from manager.queue import DEFAULT
 from tests.installed import import_package
 from tests.manager.control_support import ask, meanwhile, task
@@ -79,3 +84,63 @@ def test_requests_change_a_run_on_workers(start: Start, workspace: Path, fleet_u
         "last": "completed",
     }
     assert (ended["long"].starts, ended["fails"].attempt) == (2, 2)
+
+
+def output(workspace: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "manager", "output", "--workspace", str(workspace), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_output_of_a_worker_is_followed_to_its_end(
+    start: Start, workspace: Path, fleet_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`output -f` prints what a command on a worker prints, and its end, although the run ends with
+    it. A prune removes the files on the worker. Without a process that can ask, an error names the
+    worker."""
+    folder = workspace.parent / "w"
+    start("w", "--name", "gpu1")
+    ended: list[tuple[bytes, bytes]] = []
+
+    def control() -> None:
+        until((folder / "begun-b").exists, "a command runs")
+        ask(workspace, "wait", ref="a")
+        ask(workspace, "prune", ref="a")
+        readers = [output(workspace, "b", "-f"), output(workspace, "b", "-f", "--stderr")]
+        assert readers[0].stdout is not None
+        assert os.read(readers[0].stdout.fileno(), 99) == b"begun\n"
+        (folder / "go").touch()
+        ended.extend(reader.communicate() for reader in readers)
+
+    line = f"echo begun; echo why >&2; {WAITS}; head -c 300000 /dev/zero; echo end"
+    with meanwhile(control):
+        report = run(workspace, task("a", "echo a"), task("b", line), on=fleet_url)
+    assert ended == [(bytes(300_000) + b"end\n", b""), (b"why\n", b"")]
+    files = os.listdir(folder / STATE_DIR / "output")
+    [agent] = [agent for agent in agents(report) if agent.name == "b"]
+    assert sorted(files) == [f"{agent.agent_id}.1.{stream}.0" for stream in ("err", "out")]
+    assert run_cli(["output", "b", "--workspace", str(workspace)]) == 1
+    assert "worker gpu1." in (message := capsys.readouterr().err)
+    assert "no process that could ask it has the state open" in message
+
+
+@pytest.mark.slow
+def test_a_worker_that_has_gone_is_named(start: Start, workspace: Path, fleet_url: str) -> None:
+    """The output of a worker that was killed can't be read, and the error names the worker. One
+    that is started in its directory gives it."""
+    worker = start("w", "--name", "gpu1")
+    run(workspace, task("b", "echo of b"), on=fleet_url)
+    worker.kill()
+    worker.wait()
+
+    def look() -> None:
+        until((workspace.parent / "v" / "begun-c").exists, "a command runs")
+        _, message = output(workspace, "b").communicate()
+        assert b"worker gpu1." in message
+        assert b"it has gone, or can't be reached" in message
+        start("w", "--name", "gpu1")
+        until(lambda: output(workspace, "b").communicate() == (b"of b\n", b""), "the output")
+        (workspace.parent / "v" / "go").touch()
+
+    start("v", "--name", "gpu1")
+    with meanwhile(look):
+        run(workspace, task("c", WAITS), on=fleet_url)

@@ -30,6 +30,13 @@ class Workers(Protocol):
         TypeError or ValueError for wrong arguments, and RequestError.
         """
 
+    async def signs(self, workers: list[str]) -> list[tuple[str, str, float]]:
+        """Return the id, the machine and the time since the last sign of life, in seconds, of those
+        of these workers that were heard.
+
+        Raise TypeError or ValueError for wrong arguments, and RequestError.
+        """
+
     def forget(self, workers: Mapping[str, str], lsn: int) -> None:
         """Remove the output of removed agents, given with their workers, from all workers that can
         be reached, once the removal of LSN `lsn` can't be lost. This waits for nothing."""

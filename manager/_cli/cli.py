@@ -42,6 +42,7 @@ from manager._cli.output import (
 )
 from manager._cli.run import run
 from manager._cli.show_output import output
+from manager._cli.signs import signs_of
 from manager._cli.table import follow_line, table
 from manager._cli.worker import worker
 from manager._control.errors import ClosedToRequestsError
@@ -136,6 +137,10 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
     SECONDS is the time that an agent has run since it was last started. In JSON, exit_code and
     signal state how its command ended; both are null until then, and one of them stays null.
     attempt numbers the agents of a task, because each retry is an agent of its own.
+
+    WORKER is the worker elsewhere that runs an agent, or ran it last. While the process with the
+    state has a connection to the workers, MACHINE is the worker's machine, and HEARD is the time
+    since its last sign of life. In JSON, these are worker, machine and worker_silent_s.
     """
     if follow:
         if output == "json":
@@ -145,12 +150,13 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
         as_line = follow_line if output == "text" else lambda agent: json.dumps(as_json(agent))
         return print_lines(map(as_line, selected), each_at_once=True)
     agents = _fleet(workspace, state_dir).agents(status=status, include_archived=True)
+    signs = signs_of(state_path(workspace, state_dir), agents)
     if output == "json":
-        code = print_lines([json.dumps([as_json(agent) for agent in agents], indent=2)])
+        code = print_lines([json.dumps([as_json(agent, signs) for agent in agents], indent=2)])
     elif output == "jsonl":
-        code = print_lines(json.dumps(as_json(agent)) for agent in agents)
+        code = print_lines(json.dumps(as_json(agent, signs)) for agent in agents)
     else:
-        code = print_lines(table(agents) if agents else ())
+        code = print_lines(table(agents, signs) if agents else ())
     if not agents:
         say("no sub-agents found" if status is None else f"no {status} sub-agents found")
     return code or int(not agents)
@@ -166,8 +172,9 @@ def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
 
     A name means the newest attempt.
     """
-    agent = as_json(find_agent(_fleet(workspace, state_dir), ref))
-    return print_lines(description(agent) if output == "text" else [json.dumps(agent, indent=2)])
+    agent = find_agent(_fleet(workspace, state_dir), ref)
+    shown = as_json(agent, signs_of(state_path(workspace, state_dir), [agent]))
+    return print_lines(description(shown) if output == "text" else [json.dumps(shown, indent=2)])
 
 
 for verb in VERBS:

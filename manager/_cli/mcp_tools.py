@@ -15,6 +15,7 @@ from journal import __version__
 from manager._cli.options import state_path
 from manager._cli.output import as_json
 from manager._cli.reach import changed, waited
+from manager._cli.signs import signs_of
 from manager._control.requests import EXPECTED, WAITS_MAX, as_reply
 from manager.history import AgentChange, read_history
 from manager.view import read_fleet
@@ -55,7 +56,12 @@ class Tools:
 
     async def show(self, ref: str) -> dict[str, Any]:
         """Show all fields of an agent, such as its result, its checkpoint and its question."""
-        return await _in_thread(lambda: as_json(read_fleet(self._path).get(ref)))
+
+        def read() -> dict[str, Any]:
+            agent = read_fleet(self._path).get(ref)
+            return as_json(agent, signs_of(self._path, [agent]))
+
+        return await _in_thread(read)
 
     async def history(self, ref: str, limit: int = _SHOWN) -> dict[str, Any]:
         """List the last changes of an agent that the journal retains, oldest first."""

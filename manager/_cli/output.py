@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -19,6 +19,7 @@ from _journal_console.exits import FINE, READER_GONE
 from _journal_console.refs import AmbiguousPrefixError, by_prefix
 from _journal_console.text import escaped
 
+from manager._cli.signs import Sign, worker_fields
 from manager._run.facts import exit_of
 from manager.again import attempt_of
 from manager.agent import Agent
@@ -90,9 +91,12 @@ def find_agent(fleet: FleetView, ref: str) -> Agent:
         return fleet.get(agent_id)
 
 
-def as_json(agent: Agent) -> dict[str, Any]:
-    """Return the agent's fields as a JSON object, with the exit of its command."""
+def as_json(agent: Agent, signs: Mapping[str, Sign] = {}) -> dict[str, Any]:
+    """Return the agent's fields as a JSON object, with the exit of its command and its worker.
+
+    `signs` are those of the workers that run agents.
+    """
     exit = exit_of(agent)
     known = {f.name: getattr(agent, f.name) for f in fields(agent)}
     known |= {"attempt": attempt_of(agent), "exit_code": exit.code, "signal": exit.signal}
-    return {"schema_version": 1} | known
+    return {"schema_version": 1} | known | worker_fields(agent, signs)

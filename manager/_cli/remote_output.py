@@ -5,7 +5,6 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Iterator
 
-from manager._control.client import request
 from manager._control.errors import RequestError
 from manager._run.facts import printed
 from manager.agent import Agent
@@ -60,6 +59,8 @@ class RemoteReader:
         return isinstance(total, int) and self._position >= total
 
     def _piece(self) -> tuple[int, bytes]:
+        from manager._control.client import request  # takes 20 ms
+
         agent = self.agent
         assert agent.lease is not None
         worker = agent.lease["worker"]

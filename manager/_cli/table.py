@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from _journal_console import text
 from _journal_console.text import cut, one_line, width
 
+from manager._cli.signs import Sign, worker_fields
 from manager.agent import Agent
 
 _HEAD = ("AGENT", "STATUS", "SECONDS", "NAME", "PROMPT", "REASON")
-_WORKER_AT = 3  # the place of the column of workers, if there is one
-_FLEXIBLE = ("NAME", "PROMPT", "REASON")
-_OPTIONAL = ("REASON", "PROMPT", "NAME")  # in the order in which they are left out
+_WORKER_HEAD = ("WORKER", "MACHINE", "HEARD")  # those of workers, if there are any
+_WORKER_AT = 3  # the place of these columns
+_FLEXIBLE = ("WORKER", "MACHINE", "NAME", "PROMPT", "REASON")
+_OPTIONAL = ("MACHINE", "REASON", "PROMPT", "NAME")  # in the order in which they are left out
 _CELL_WIDTH = 48
 _FOLLOWED_WIDTHS = (18, 16, 7, 16, 32, 0)
 
 
-def table(agents: Iterable[Agent]) -> Iterator[str]:
+def table(agents: Iterable[Agent], signs: Mapping[str, Sign] = {}) -> Iterator[str]:
     """Yield the lines of a table of agents. On a terminal, they fit its width.
 
-    It names the workers of agents that run, or ran last, on workers elsewhere.
+    It names the workers of agents that run, or ran last, on workers elsewhere. If there are `signs`
+    of the workers that run agents, it names their machines and the times of their last signs.
     """
     now_ms, agents = time.time() * 1000, [*agents]
     head: Sequence[str] = _HEAD
     rows: list[Sequence[str]] = [_cells(agent, now_ms) for agent in agents]
     if any(agent.lease for agent in agents):
-        workers = (agent.lease["worker"] if agent.lease else "-" for agent in agents)
-        head = _with_worker(head, "WORKER")
-        rows = [_with_worker(row, cell(name)) for row, name in zip(rows, workers, strict=True)]
+        columns = _WORKER_HEAD if signs else _WORKER_HEAD[:1]
+        head = (*head[:_WORKER_AT], *columns, *head[_WORKER_AT:])
+        rows = [
+            (*row[:_WORKER_AT], *_worker_cells(agent, signs)[: len(columns)], *row[_WORKER_AT:])
+            for row, agent in zip(rows, agents, strict=True)
+        ]
     return text.table(head, rows, flexible=_FLEXIBLE, optional=_OPTIONAL)
 
 
-def _with_worker(row: Sequence[str], worker: str) -> Sequence[str]:
-    return (*row[:_WORKER_AT], worker, *row[_WORKER_AT:])
+def _worker_cells(agent: Agent, signs: Mapping[str, Sign]) -> tuple[str, ...]:
+    known = worker_fields(agent, signs)
+    silent_s = known["worker_silent_s"]
+    heard = "-" if silent_s is None else f"{silent_s:.1f} s ago"
+    return cell(known["worker"] or "-"), cell(known["machine"] or "-"), heard
 
 
 def follow_line(agent: Agent) -> str:

@@ -15,7 +15,7 @@ from manager.elsewhere import Workers
 from manager.errors import ManagerError
 from manager.values import text
 
-READS = ("wait", "output")
+READS = ("wait", "output", "workers")
 """The requests that change nothing, so that a close need not wait for them."""
 
 WAITS_MAX = 48
@@ -169,6 +169,10 @@ class Requests:
             )
         return await workers.output(**wanted)
 
+    async def _workers(self, workers: list[str]) -> dict[str, Any]:
+        known = self._manager._workers
+        return {"workers": [] if known is None else await known.signs(workers)}
+
     def _present(self) -> Runners:
         if self.runners is None:
             raise RequestError(NOBODY)
@@ -180,7 +184,7 @@ class Requests:
 
 
 _CHANGES = ("spawn", "cancel", "retry", "pause", "resume", "answer", "prune")
-_VERBS = (*_CHANGES, "wait", "output")
+_VERBS = (*_CHANGES, *READS)
 
 
 def as_reply(agent: Agent) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Callable
 
@@ -38,6 +39,7 @@ class Courier:
         self._worker = worker
         self._is_free = is_free
         self._clock_s = clock_s
+        self._machine = socket.gethostname()
         self._journal_id = ""
         self._epoch = 0
         self.lease_s = LEASE_S
@@ -71,6 +73,7 @@ class Courier:
         """Return the manager's answer, or None if there is none that counts. Raise DispatchError as
         `ask` does."""
         seen = {"worker": self._worker, "journal": self._journal_id, "epoch": self._epoch}
+        seen["machine"] = self._machine
         data = messages.pack({**messages.versions(), **seen, **body})
         subject = subjects.to_manager(self._fleet, verb, self._worker)
         try:

@@ -33,6 +33,7 @@ ATTEMPTS_MAX = 3
 """The default number of lost leases after which an agent fails."""
 
 _WAIT_S_MAX = 60.0
+_MACHINE_CHARS_MAX = 255
 _CLOSE_S = 1.0
 _UNCONFIRMED = 1 / 3  # the share of a lease's time within which the worker must confirm it
 _TICKS = 10  # the number of checks of the deadlines within the time of a lease
@@ -166,6 +167,7 @@ class Desk:
         if is_same_journal and messages.whole(body.get("epoch")) > self._leasing.epoch:
             raise StaleError(f"worker {worker} has seen epoch {body['epoch']} of this journal")
         sender = self.roster.seen(worker, self.clock_s())
+        sender.machine = messages.text(body.get("machine", ""), "machine")[:_MACHINE_CHARS_MAX]
         match verb:
             case "next":
                 return await self._next(sender, body)

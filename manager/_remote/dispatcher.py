@@ -51,7 +51,9 @@ class Serving:
         manager of this journal has taken over, and the errors of the journal.
         """
         desk, updates = self._desk, self._manager._updates
-        inquiries = Inquiries(self._link, self._fleet, desk.roster, desk.stamped, desk.settle)
+        inquiries = Inquiries(
+            self._link, self._fleet, desk.roster, desk.stamped, desk.settle, desk.clock_s
+        )
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._begin(self._tick())
@@ -142,6 +144,9 @@ class WorkerInfo:
 
     running: tuple[str, ...]
     """The ids of the agents that it runs."""
+
+    machine: str = ""
+    """The name of its machine, or "" before it has told it."""
 
 
 @public
@@ -234,6 +239,7 @@ class Dispatcher(AsyncHandle):
                     known.slots,
                     now_s - known.seen_s,
                     tuple(running),
+                    known.machine,
                 )
                 for known, running in desk.workers()
             )

@@ -22,7 +22,7 @@ from manager._remote.link import Link, UnansweredError
 from manager._remote.messages import Body, MessageError
 from manager._remote.pieces import POSITION_MAX, Piece
 from manager._remote.roster import KnownWorker
-from manager.values import text, whole
+from manager.values import text, texts, whole
 from manager.waking import call_in_loop
 
 T = TypeVar("T")
@@ -48,13 +48,15 @@ class Inquiries:
         roster: Mapping[str, KnownWorker],
         stamped: Callable[[Body], Body],
         settle: Callable[[int], Awaitable[object]],
+        clock_s: Callable[[], float],
     ) -> None:
-        """Prepare requests. `stamped` and `settle` are those of the desk."""
+        """Prepare requests. `stamped`, `settle` and the clock are those of the desk."""
         self._link = link
         self._fleet = fleet
         self._roster = roster
         self._stamped = stamped
         self._settle = settle
+        self._clock_s = clock_s
         self._loop = asyncio.get_running_loop()
         self._asking = 0
         self._asked_s = float("-inf")
@@ -97,6 +99,10 @@ class Inquiries:
         }
         return await self._in_loop(self._output(worker, at or worker, body))
 
+    async def signs(self, workers: list[str]) -> list[tuple[str, str, float]]:
+        """Return signs of life; see `manager.elsewhere.Workers`."""
+        return await self._in_loop(self._signs(texts("workers", workers)))
+
     def forget(self, workers: Mapping[str, str], lsn: int) -> None:
         """Remove the output of removed agents; see `manager.elsewhere.Workers`."""
         call_in_loop(self._loop, partial(self._note, workers, lsn))
@@ -118,6 +124,11 @@ class Inquiries:
         if awaited.cancelled() or not awaited.done():
             raise _ended()
         return awaited.result()
+
+    async def _signs(self, workers: Collection[str]) -> list[tuple[str, str, float]]:
+        known = [self._roster[worker] for worker in workers if worker in self._roster]
+        now_s = self._clock_s()
+        return [(each.worker, each.machine, now_s - each.seen_s) for each in known]
 
     async def _output(self, worker: str, at: str, body: Body) -> dict[str, Any]:
         if self._asking >= _ASKING_MAX:

@@ -20,8 +20,8 @@ The manager's requests to a worker:
 An answer to the last two may be an error.
 
 `held` lists the leases that the worker knows, as [agent_id, epoch, lsn]. Each request has the
-worker's id, the versions that it speaks and the highest epoch that it has seen. Each answer has the
-version that both speak, and the manager's journal and epoch.
+worker's id and machine, the versions that it speaks and the highest epoch that it has seen. Each
+answer has the version that both speak, and the manager's journal and epoch.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ class KnownWorker:
     queues: list[str] = field(default_factory=list)
     """The queues that it serves."""
 
+    machine: str = ""
+    """The name of its machine, as it says."""
+
     number: int = 0
     """The number of its newest request for agents."""
 

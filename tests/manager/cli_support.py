@@ -12,6 +12,7 @@ from manager import Agent
 
 TIMEOUT_S = 60
 KEYS = {field.name for field in fields(Agent)} | {"schema_version", "exit_code", "signal"}
+KEYS |= {"worker", "machine", "worker_silent_s"}
 NASTY = "a\x1b[31m\rb\x9b\u202e\x07"  # would colour, overwrite, reverse and ring on a terminal
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager import Agent, SubAgentManager
+from manager._cli.signs import Sign
 from manager._cli.table import cell, follow_line, table
 
 
@@ -78,3 +79,28 @@ def test_a_cut_text_takes_its_width(text: str, size: int) -> None:
     """A cut text has at most the given width, and one that fits is not cut."""
     assert width(cut(text, size)) <= size
     assert cut(text, width(text)) == text
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_workers_and_machines_fit_the_terminal(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Workers, their machines and their last signs of life are shown where there is room. A
+    machine's name may be anything."""
+    worker = f"{'gpu-1' * 20}.0123456789ab"
+    leased = replace(
+        agent, lease={"worker": worker, "epoch": 1, "lsn": 1, "sequence": 0, "lost": 0}
+    )
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    for name in ("host", "\x1b[31m" + "x" * 200, ""):
+        lines = list(table([leased, agent], {worker: Sign(name, 3.14)}))
+        assert max(map(width, lines)) <= columns
+        assert "WORKER" in lines[0]
+        if columns == 200:
+            assert "3.1 s ago" in lines[1]
+            assert (name or "gpu-1gpu-1")[1:4] in lines[1]
+        assert "\x1b" not in "".join(lines)
+    lines = list(table([replace(leased, status="completed")]))
+    assert "MACHINE" not in lines[0]

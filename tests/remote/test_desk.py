@@ -350,3 +350,25 @@ def test_a_hostile_request_changes_nothing(verb: str, drawn: Any, data: st.DataO
 
 def as_bytes(drawn: bytes | Body) -> bytes:
     return drawn if isinstance(drawn, bytes) else messages.pack(drawn)
+
+
+def test_a_machine_s_name_is_bounded() -> None:
+    """A worker may tell the name of its machine, which is cut, and an older one tells none. Signs
+    of life are those of the workers that were heard."""
+
+    async def body(world: World) -> None:
+        workers = world.manager._workers
+        assert workers is not None
+        for machine in ({}, {"machine": "x" * 100_000}):
+            await ask(world, "beat", request(world, held=[], **machine))
+            await asyncio.sleep(2)
+            [(worker, name, silent_s)] = await workers.signs([WORKER, "gpu9.b1"])
+            assert (worker, name) == (WORKER, str(machine.get("machine", ""))[:255])
+            assert silent_s == pytest.approx(2, abs=0.1)
+        answer = await ask(world, "beat", request(world, held=[], machine=7))
+        assert answer["error"] == "malformed"
+        for wrong in (7, [7], "gpu1.a1"):
+            with pytest.raises((TypeError, ValueError)):
+                await workers.signs(wrong)  # type: ignore[arg-type]
+
+    run(body)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ from tests.installed import import_package
 from tests.manager.control_support import ask, meanwhile, task
 from tests.manager.runner_support import agents, run, watchdog
 from tests.remote.conftest import Start
-from tests.support import until
+from tests.support import TIMEOUT_S, until
 
 import_package("nats")
 __all__ = ["watchdog"]
@@ -39,15 +42,24 @@ def test_a_held_supply_offers_nothing() -> None:
         assert [*supply.candidates((), [DEFAULT])] == [agent.agent_id]
 
 
-def test_requests_change_a_run_on_workers(start: Start, workspace: Path, fleet_url: str) -> None:
+def test_requests_change_a_run_on_workers(
+    start: Start, workspace: Path, fleet_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A run on workers takes requests as other runs do: a paused task runs again when it is
-    resumed, a failed one when it is retried, a held run starts nothing, and a task that was
-    cancelled, or cancelled and removed, does not keep the run from ending."""
+    resumed, a failed one when it is retried, and a task that was cancelled, or cancelled and
+    removed, does not keep the run from ending. `show` and `list` name worker and machine, and the
+    time since the last sign of life."""
     folder = workspace.parent / "w"
-    start("w")
+    start("w", "--name", "gpu1")
+    shown: dict[str, Any] = {}
+    listed: list[str] = []
 
     def control() -> None:
         until((folder / "begun-long").exists, "a command runs")
+        assert run_cli(["show", "long", "--workspace", str(workspace), "-o", "json"]) == 0
+        shown.update(json.loads(capsys.readouterr().out))
+        assert run_cli(["list", "--workspace", str(workspace)]) == 0
+        listed.extend(capsys.readouterr().out.splitlines())
         assert ask(workspace, "pause") == {"paused": True}
         assert ask(workspace, "pause", ref="long")["reason"] == "paused by request"
         with pytest.raises(RefusedError, match="is queued, and not interrupted"):
@@ -84,6 +96,17 @@ def test_requests_change_a_run_on_workers(start: Start, workspace: Path, fleet_u
         "last": "completed",
     }
     assert (ended["long"].starts, ended["fails"].attempt) == (2, 2)
+    assert shown["worker"].startswith("gpu1.")
+    assert shown["machine"] == socket.gethostname()
+    assert 0 <= shown["worker_silent_s"] < TIMEOUT_S
+    assert shown["started_at_ms"] >= shown["created_at_ms"]
+    assert listed[0].split()[3:6] == ["WORKER", "MACHINE", "HEARD"]
+    [row] = [row for row in listed if " long " in row]
+    assert f" {shown['worker']}  {socket.gethostname()}  " in row
+    assert " s ago " in row
+    assert run_cli(["show", "long", "--workspace", str(workspace)]) == 0
+    lines_of_ended = capsys.readouterr().out.splitlines()
+    assert {f"worker: {shown['worker']}", "machine: gpu1"} <= {*lines_of_ended}
 
 
 def output(workspace: Path, *arguments: str) -> subprocess.Popen[bytes]:

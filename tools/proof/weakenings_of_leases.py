@@ -235,4 +235,11 @@ ALL_OF = (
         "            if False:\n",
         REQUESTS,
     ),
+    Weakening(
+        "machines_with_names_of_any_length",
+        "manager/_remote/desk.py",
+        '"machine")[:_MACHINE_CHARS_MAX]',
+        '"machine")',
+        DESK,
+    ),
 )

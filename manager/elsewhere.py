@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from manager.layouts import Record
+
 
 class Workers(Protocol):
     """The workers of a dispatcher. Any thread may call the methods, in any event loop."""
@@ -12,6 +14,9 @@ class Workers(Protocol):
     @property
     def is_read(self) -> bool:
         """True if another process has asked for output in the last second."""
+
+    def check_spawn(self, record: Record) -> None:
+        """Raise ValueError if no message can carry the agent of a spawn record to a worker."""
 
     async def output(
         self,

@@ -184,6 +184,8 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
             record[records.PARENT] = records.parent_and_depth(prefetched)
         if name is not None:
             record[records.ATTEMPT] = self._state.machine.attempt_fields(name)
+        if queued:
+            self._updates.check_spawn(record)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if only_if_new and name is not None and (found := fleet.found(name)) is not None:

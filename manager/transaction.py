@@ -103,6 +103,8 @@ class FleetTransaction(Verbs[None, str]):
             depth = parent_depth + 1
             record[records.PARENT] = [parent_id, depth]
         record[records.ATTEMPT] = self._updates.attempt_fields(name)
+        if queued:
+            self._updates.check_spawn(record)
 
         def is_due(draft: Draft) -> bool:
             if agent_id in draft.rows:

@@ -90,6 +90,11 @@ class Updates:
             self._beats.beat(get.agent_id(row))
         return row
 
+    def check_spawn(self, record: Record) -> None:
+        """Raise ValueError if the new agent is too large for the workers in other processes."""
+        if (workers := self.workers) is not None:
+            workers.check_spawn(record)
+
     def update(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Row:

@@ -51,7 +51,9 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
 
         Raise NameInUseError if a live agent has the name, BudgetError if the budget of the parent
         or of one of its ancestors is spent, and CapacityError if the agent would exceed
-        `max_depth`, `max_admitted` or, unless it is queued, `max_running`. Source: `Limits`.
+        `max_depth`, `max_admitted` or, unless it is queued, `max_running`. While the manager has an
+        open Dispatcher, raise ValueError for a queued agent that is too large for a message of the
+        servers (`max_payload`). Source: `Limits`.
         """
         record = records.spawn(
             ids.new_agent_id(),

@@ -15,7 +15,7 @@ _ASKED_MAX = 1000  # workers in one request
 
 
 class Sign(NamedTuple):
-    """What the open dispatcher knows of a worker."""
+    """A worker, as the open dispatcher knows it."""
 
     machine: str
     """The name of the machine, or "" if the worker has not told it."""

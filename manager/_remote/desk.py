@@ -16,15 +16,17 @@ from dataclasses import dataclass, field
 
 from journal import RecordError
 from manager._remote import messages
+from manager._remote.grants import grant_of, lease_of, size_of
 from manager._remote.messages import Body, Lease, MessageError, VersionError
 from manager._remote.reports import content_of, failure_of
 from manager._remote.roster import KnownWorker, Roster
 from manager._remote.supply import Supply
-from manager.agent import Agent, Row, agent_from_row, get
+from manager.agent import Agent, Row, get
 from manager.errors import BudgetError, CapacityError, TransitionError, UnknownAgentError
 from manager.layouts import Record
-from manager.leasing import Leasing, Outcome, token_of
+from manager.leasing import Leasing, Outcome
 from manager.manager import SubAgentManager
+from manager.steps import advance
 
 LEASE_S = 30.0
 """The default time, in seconds, after which the lease of a silent worker is lost."""
@@ -38,7 +40,6 @@ _CLOSE_S = 1.0
 _UNCONFIRMED = 1 / 3  # the share of a lease's time within which the worker must confirm it
 _TICKS = 10  # the number of checks of the deadlines within the time of a lease
 _OVERHEAD_BYTES = 4096  # the size of an answer without its grants, at most
-_GRANT_BYTES = 1024  # the size of a grant's lease and options, at most
 _REQUESTS_MAX = 4096  # requests being answered; more are dropped, and workers repeat them
 
 
@@ -117,7 +118,7 @@ class Desk:
         self._ticked_s = clock_s()
         for row in manager._rows():
             if (known := get.lease(row)) is not None and get.status(row) == "running":
-                held = _Held(_lease(row), known["worker"], clock_s() + lease_s)
+                held = _Held(lease_of(row), known["worker"], clock_s() + lease_s)
                 self._held[get.agent_id(row)] = held
 
     @property
@@ -207,9 +208,9 @@ class Desk:
                 await self.settle(max(get.lsn(row) for row in grants))
         finally:
             for row in grants:
-                self._renew(_lease(row))
-        going_on = [row for row in grants if self._renew(_lease(row))]
-        return {"grants": [{**_grant(row), "options": self._hooks.grant} for row in going_on]}
+                self._renew(lease_of(row))
+        going_on = [row for row in grants if self._renew(lease_of(row))]
+        return {"grants": [{**grant_of(row), "options": self._hooks.grant} for row in going_on]}
 
     async def _beat(self, sender: KnownWorker, body: Body) -> Body:
         leases = [Lease.of(item) for item in messages.items(body.get("held"), "held")]
@@ -267,7 +268,7 @@ class Desk:
         for row in rows:
             if row is None or get.status(row) != "running":
                 continue
-            if (size := _size(row)) <= room_bytes:  # else a later answer has room for it
+            if (size := size_of(row)) <= room_bytes:  # else a later answer has room for it
                 room_bytes -= size
                 grants.append(row)
         return grants, room_bytes
@@ -281,7 +282,7 @@ class Desk:
             return grants
         for agent_id in self._supply.candidates({*types}, {*sender.queues}):
             try:
-                size = _size(self._row(agent_id))
+                size = size_of(self._row(agent_id))
                 is_too_large = size > self._room_bytes
                 if size > room_bytes and not is_too_large:
                     break  # the next answer has room for it
@@ -292,7 +293,7 @@ class Desk:
                 self._supply.drop(agent_id)
                 continue
             self._supply.drop(agent_id)
-            lease = _lease(row)
+            lease = lease_of(row)
             if is_too_large:
                 self._fail(lease, f"has {size} bytes, more than the servers carry in a message")
                 continue
@@ -302,6 +303,16 @@ class Desk:
             if len(grants) == slots:
                 break
         return grants
+
+    def check_spawn(self, record: Record) -> None:
+        """Raise ValueError if no message can carry the agent of a spawn record. Any thread may call
+        this."""
+        size = size_of(advance(None, 0, record))
+        if size > self._room_bytes:
+            raise ValueError(
+                f"the agent has {size} bytes, over the {self._room_bytes} that a message of the "
+                "servers carries to its worker; shorten its prompt or metadata"
+            )
 
     def _row(self, agent_id: str) -> Row:
         return self._manager._state.read(lambda fleet: fleet.find(agent_id))
@@ -375,19 +386,3 @@ class Desk:
         """Let the requests that wait for agents look again."""
         self._ready.set()
         self._ready = asyncio.Event()
-
-
-def _lease(row: Row) -> Lease:
-    token = token_of(row)
-    assert token is not None
-    return Lease(get.agent_id(row), token)
-
-
-def _grant(row: Row) -> Body:
-    lease = _lease(row)
-    return {"agent": messages.agent_body(agent_from_row(row, "")), "lease": lease.message}
-
-
-def _size(row: Row) -> int:
-    """Return the size that a grant of the agent has at most."""
-    return len(messages.pack(messages.agent_body(agent_from_row(row, "")))) + _GRANT_BYTES

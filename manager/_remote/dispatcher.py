@@ -50,10 +50,8 @@ class Serving:
         `on_open` is called once workers can reach this manager. Raise DispatchError if a newer
         manager of this journal has taken over, and the errors of the journal.
         """
-        desk, updates = self._desk, self._manager._updates
-        inquiries = Inquiries(
-            self._link, self._fleet, desk.roster, desk.stamped, desk.settle, desk.clock_s
-        )
+        updates = self._manager._updates
+        inquiries = Inquiries(self._link, self._fleet, self._desk)
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._begin(self._tick())

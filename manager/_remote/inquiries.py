@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 from journal import JournalError
 from manager._control.errors import RequestError
 from manager._remote import messages, subjects
+from manager._remote.desk import Desk
 from manager._remote.link import Link, UnansweredError
 from manager._remote.messages import Body, MessageError
 from manager._remote.pieces import POSITION_MAX, Piece
-from manager._remote.roster import KnownWorker
+from manager.layouts import Record
 from manager.values import text, texts, whole
 from manager.waking import call_in_loop
 
@@ -33,8 +34,10 @@ _ASKING_MAX = 16  # clients that may read output at a time
 _NAMESAKES_MAX = 16  # workers of the same name that are asked for the files of one that has gone
 _TOLD_MAX = 32  # workers that are asked at a time to remove files
 _TOLD_AGENTS_MAX = 1000  # agents that one message names
+_HEARD_S = 120.0  # a worker that has been silent for longer has gone
 _READ_S = 1.0  # a client that follows asks more often
-_CALL_S = 3 * ANSWER_S + 1
+_GATHER_S = 10.0  # a worker with free places asks more often
+_CALL_S = _GATHER_S + 3 * ANSWER_S + 1
 _log = logging.getLogger("manager")
 
 
@@ -45,19 +48,13 @@ class Inquiries:
         self,
         link: Link,
         fleet: str,
-        roster: Mapping[str, KnownWorker],
-        stamped: Callable[[Body], Body],
-        settle: Callable[[int], Awaitable[object]],
-        clock_s: Callable[[], float],
+        desk: Desk,
     ) -> None:
-        """Prepare requests. `stamped`, `settle` and the clock are those of the desk."""
         self._link = link
         self._fleet = fleet
-        self._roster = roster
-        self._stamped = stamped
-        self._settle = settle
-        self._clock_s = clock_s
+        self._desk = desk
         self._loop = asyncio.get_running_loop()
+        self._opened_s = self._loop.time()
         self._asking = 0
         self._asked_s = float("-inf")
         self._forgotten: list[tuple[Mapping[str, str], int]] = []
@@ -103,6 +100,10 @@ class Inquiries:
         """Return signs of life; see `manager.elsewhere.Workers`."""
         return await self._in_loop(self._signs(texts("workers", workers)))
 
+    def check_spawn(self, record: Record) -> None:
+        """Raise ValueError for an agent that is too large; see `manager.elsewhere.Workers`."""
+        self._desk.check_spawn(record)
+
     def forget(self, workers: Mapping[str, str], lsn: int) -> None:
         """Remove the output of removed agents; see `manager.elsewhere.Workers`."""
         call_in_loop(self._loop, partial(self._note, workers, lsn))
@@ -126,8 +127,8 @@ class Inquiries:
         return awaited.result()
 
     async def _signs(self, workers: Collection[str]) -> list[tuple[str, str, float]]:
-        known = [self._roster[worker] for worker in workers if worker in self._roster]
-        now_s = self._clock_s()
+        known = [self._desk.roster[worker] for worker in workers if worker in self._desk.roster]
+        now_s = self._desk.clock_s()
         return [(each.worker, each.machine, now_s - each.seen_s) for each in known]
 
     async def _output(self, worker: str, at: str, body: Body) -> dict[str, Any]:
@@ -142,8 +143,29 @@ class Inquiries:
             self._asked_s = self._loop.time()
 
     async def _found(self, worker: str, at: str, body: Body) -> dict[str, Any]:
-        """Return a piece of the worker, or of one that was started in its directory later."""
-        problems: list[str] = []
+        """Return a piece of the worker, or of one that was started in its directory later.
+
+        A dispatcher that was just opened waits until all workers have asked for agents.
+        """
+        while True:
+            problems: list[str] = []
+            if (reply := await self._try_to_find(worker, at, body, problems)) is not None:
+                return reply
+            if problems or self._loop.time() > self._opened_s + _GATHER_S:
+                break
+            await asyncio.sleep(_GATHER_S / 20)
+        if not self._link.is_connected:
+            problems = ["the servers can't be reached from here"]
+        why = problems[-1] if problems else "it has gone, or can't be reached"
+        raise RequestError(
+            f"worker {worker} has the output, and gives none of it: {why}; the end of the output: "
+            "subagents show"
+        )
+
+    async def _try_to_find(
+        self, worker: str, at: str, body: Body, problems: list[str]
+    ) -> dict[str, Any] | None:
+        """Return a reply, or None and append what is known of the problem."""
         nothing: Piece | None = None
         for asked in dict.fromkeys((at, worker)):
             piece = await self._piece(asked, body, problems)
@@ -157,18 +179,14 @@ class Inquiries:
         for other, piece in zip(others, pieces, strict=True):
             if piece is not None and piece.is_known:
                 return _reply(other, piece)
-        if not self._link.is_connected:
-            problems = ["the servers can't be reached from here"]
-        why = problems[-1] if problems else "it has gone, or can't be reached"
-        raise RequestError(
-            f"worker {worker} has the output, and gives none of it: {why}; the end of the output: "
-            "subagents show"
-        )
+        return None
 
     def _namesakes(self, worker: str, at: str) -> list[str]:
         """Return the workers with the same name, those that were heard last first."""
         name = messages.name_of(worker)
-        known = [each for each in self._roster.values() if messages.name_of(each.worker) == name]
+        known = [
+            each for each in self._desk.roster.values() if messages.name_of(each.worker) == name
+        ]
         known.sort(key=lambda each: each.seen_s, reverse=True)
         others = (each.worker for each in known if each.worker not in (worker, at))
         return [*islice(others, _NAMESAKES_MAX)]
@@ -189,7 +207,7 @@ class Inquiries:
 
     async def _ask(self, worker: str, verb: str, body: Body) -> Body:
         subject = subjects.to_worker(self._fleet, worker, verb)
-        data = messages.pack(self._stamped(body))
+        data = messages.pack(self._desk.stamped(body))
         answer = messages.unpack(await self._link.ask(subject, data, ANSWER_S))
         messages.common_version(answer)
         return answer
@@ -206,9 +224,11 @@ class Inquiries:
         try:
             while self._forgotten:
                 workers, lsn = self._forgotten.pop(0)
-                await self._settle(lsn)
+                await self._desk.settle(lsn)
                 # An earlier start of an agent may have run on any of the workers.
-                await self._tell({*workers.values(), *self._roster}, [*workers])
+                since_s = self._desk.clock_s() - _HEARD_S
+                heard = (w.worker for w in self._desk.roster.values() if w.seen_s >= since_s)
+                await self._tell({*workers.values(), *heard}, [*workers])
         except JournalError as error:
             self._forgotten.clear()
             _log.warning("workers keep the output of removed agents: %s", error)

@@ -162,6 +162,8 @@ class RemoteRun:
             async with asyncio.timeout(_READ_S_MAX):
                 while (workers := self._manager._workers) is not None and workers.is_read:
                     await asyncio.sleep(_READ_S_MAX / 100)
+                    if self._report.signal is not None:
+                        return
 
     def _offer_all(self, dispatcher: Dispatcher) -> bool:
         """Offer all tasks that may start. Return False if nothing is left to wait for."""
@@ -193,9 +195,9 @@ class RemoteRun:
     def wake(self) -> None:
         """Start nothing while a request holds the tasks, and note tasks that one has removed."""
         self._supply.hold(self._runners.is_held)
-        for agent_id in [*self._open]:
-            if self._manager.find(agent_id) is None:
-                self._note(self._current(self._report.agents[agent_id]))
+        rows = self._manager._state.machine.rows  # a look-up needs no lock
+        for agent_id in [agent_id for agent_id in self._open if agent_id not in rows]:
+            self._note(self._current(self._report.agents[agent_id]))
         self._changed.set()
 
     async def pause(self, agent_id: str) -> Agent:

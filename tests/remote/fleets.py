@@ -36,7 +36,7 @@ class World:
 
     async def open(self, *, attempts_max: int = 3) -> None:
         """Open the manager, and serve workers."""
-        self.manager = SubAgentManager.open("/", state_dir="s", disk=self.disk, limits=ROOMY)
+        self.manager = self.opened()
         self.link = NetworkLink(self.network)
         manager = self.manager
 
@@ -57,6 +57,10 @@ class World:
         started = asyncio.Event()
         self._serving = asyncio.create_task(serving.run(started.set))
         await started.wait()
+
+    def opened(self) -> SubAgentManager:
+        """Return the manager, opened without a dispatcher."""
+        return SubAgentManager.open("/", state_dir="s", disk=self.disk, limits=ROOMY)
 
     async def kill_manager(self) -> None:
         """End the manager. Nothing that it has said is lost, and it says nothing more."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from manager import AgentResult, WorkContext
+from manager import AgentResult, FleetTransaction, WorkContext
 from tests.remote.fleets import World, echo, queue, run
 from tests.remote.network import MESSAGE_BYTES_MAX
 
@@ -53,13 +53,51 @@ def test_a_grant_that_no_message_can_carry_fails() -> None:
     """An agent that is larger than a message fails, and the agents after it run."""
 
     async def body(world: World) -> None:
+        await world.kill_manager()
+        with world.opened() as manager:  # without a dispatcher, which would refuse it
+            metadata = {"text": "x" * (1 << 20)}
+            manager.spawn("p", name="large", agent_type="t", queued=True, metadata=metadata)
+        await world.open()
         world.work({"t": echo})
-        queue(world, "large", metadata={"text": "x" * (1 << 20)})
         queue(world, "small")
         assert (await world.ended("small")).status == "completed"
         agent = world.manager.get("large")
         assert agent.status == "failed"
         assert "more than the servers carry" in str(agent.reason)
+
+    run(body)
+
+
+def test_a_spawn_that_no_message_can_carry_is_refused() -> None:
+    """While a dispatcher is open, a queued agent that is larger than a message is refused, also in
+    a transaction, and nothing is changed. One that just fits is run. An agent that runs in this
+    process, or is spawned after the dispatcher has ended, may be larger."""
+
+    async def body(world: World) -> None:
+        world.work({"t": echo})
+        size = MESSAGE_BYTES_MAX - (1 << 14)
+        prompt, metadata = "x" * (size // 8), {"text": "x" * size}
+        queue(world, "fits", metadata=metadata)
+        lsn = world.manager.stats().last_lsn
+        options: dict[str, Any] = {"agent_type": "t", "metadata": metadata}
+        with pytest.raises(ValueError, match=r"the agent has \d+ bytes, over the 1044480 that"):
+            world.manager.spawn(prompt, name="large", queued=True, **options)
+        with pytest.raises(ValueError, match="shorten its prompt"):
+            world.manager.find_or_spawn(prompt, name="large", queued=True, **options)
+
+        def both(transaction: FleetTransaction) -> None:
+            transaction.spawn("p", name="small", queued=True)
+            transaction.spawn(prompt, name="large", queued=True, **options)
+
+        with pytest.raises(ValueError, match="shorten its prompt"):
+            world.manager.transact(both)
+        assert world.manager.stats().last_lsn == lsn
+        assert (await world.ended("fits")).status == "completed"
+        world.manager.spawn(prompt, name="here", **options)
+        await world.kill_manager()
+        with world.opened() as manager:
+            manager.spawn(prompt, name="large", queued=True, **options)
+        await world.open()
 
     run(body)
 

@@ -195,9 +195,7 @@ def test_removed_agents_leave_no_output(directory: OutputDirectory) -> None:
         for ref in (kept, pruned, cleaned):
             await world.ended(ref)
         put(directory, pruned, b"of an earlier start", start=7)
-        workers = world.manager._workers
-        assert workers is not None
-        workers._settle = slowly  # type: ignore[attr-defined]
+        world.desk.settle = slowly
         world.manager.prune(pruned)
         await asyncio.sleep(30)
         assert len(directory.names()) == 4

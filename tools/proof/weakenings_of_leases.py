@@ -119,8 +119,8 @@ ALL_OF = (
     Weakening(
         "starts_named_again_exceed_a_message",
         "manager/_remote/desk.py",
-        "if (size := _size(row)) <= room_bytes:",
-        "if (size := _size(row)) > 0:",
+        "if (size := size_of(row)) <= room_bytes:",
+        "if (size := size_of(row)) > 0:",
         DESK,
     ),
     Weakening(
@@ -210,7 +210,7 @@ ALL_OF = (
     Weakening(
         "output_removed_before_its_agent",
         "manager/_remote/inquiries.py",
-        "                await self._settle(lsn)\n",
+        "                await self._desk.settle(lsn)\n",
         "",
         OUTPUTS,
     ),
@@ -241,5 +241,19 @@ ALL_OF = (
         '"machine")[:_MACHINE_CHARS_MAX]',
         '"machine")',
         DESK,
+    ),
+    Weakening(
+        "spawns_that_no_message_carries",
+        "manager/transaction.py",
+        "            self._updates.check_spawn(record)\n",
+        "            pass\n",
+        NETWORK,
+    ),
+    Weakening(
+        "large_agents_are_queued",
+        "manager/manager.py",
+        "            self._updates.check_spawn(record)\n",
+        "            pass\n",
+        NETWORK,
     ),
 )

@@ -21,13 +21,15 @@ from manager.view import read_fleet
 _LOCKED_FOR_S = 1.0  # a starting run holds the lock before it takes requests
 _POLL_S = 0.05
 _UNBOUNDED = 1 << 30
-_LIMITS = Limits(
+KEEP_ALL = Limits(
     max_admitted=_UNBOUNDED,
     max_running=_UNBOUNDED,
     max_depth=_UNBOUNDED,
     keep_ended_s=None,
     keep_ended_max=None,
 )
+"""The limits of a manager that is opened for one command. It removes nothing by itself."""
+
 _FOR_THE_LIVING = ("spawn", "pause", "resume")
 
 
@@ -99,7 +101,7 @@ def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> di
     if not os.path.lexists(path):  # an open would make it
         raise FileNotFoundError(errno.ENOENT, "no state is there", path)
     try:
-        manager = SubAgentManager.open(workspace, state_dir=state_dir, limits=_LIMITS)
+        manager = SubAgentManager.open(workspace, state_dir=state_dir, limits=KEEP_ALL)
     except MirrorError as error:
         raise RequestError(
             f"{path}: it has a mirror, which the change must reach, too; make the change while "

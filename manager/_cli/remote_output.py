@@ -4,13 +4,46 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
+import click
+
+from journal import LockedError
 from manager._control.errors import RequestError
 from manager._run.facts import printed
 from manager.agent import Agent
 from manager.outputs import Stream
 
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 30.0
+
+
+@contextmanager
+def connected(workspace: str, state_dir: str, url: str, credentials: str | None) -> Iterator[None]:
+    """Let this process answer requests for output during the block, unless another one has the
+    state open. It gives no agent to a worker, but records what workers report.
+
+    Raise UsageError for a bad URL, DispatchError, and the errors of opening a manager.
+    """
+    from manager._cli.reach import KEEP_ALL
+    from manager._remote.address import Address
+    from manager._remote.desk import Hooks
+    from manager._remote.dispatcher import open_dispatcher
+    from manager._run.remote import TaskSupply
+    from manager.manager import SubAgentManager
+
+    try:
+        Address.of(url)
+    except ValueError as error:
+        raise click.UsageError(f"--on: {error}") from error
+    with ExitStack() as stack:
+        with suppress(LockedError):
+            opened = SubAgentManager.open(
+                workspace, state_dir=state_dir, limits=KEEP_ALL, control=True
+            )
+            manager = stack.enter_context(opened)
+            hooks = Hooks(supply=TaskSupply())
+            stack.enter_context(open_dispatcher(url, manager, hooks, credentials=credentials))
+        yield
 
 
 class RemoteReader:
@@ -78,7 +111,7 @@ class RemoteReader:
         if reply is None:
             raise RequestError(
                 f"worker {worker} has the output, and no process that could ask it has the state "
-                "open; start one, such as: subagents run --on URL"
+                "open; add the --on URL of its run"
             )
         self._at = reply["at"]
         return max(reply["position"], self._position), b64decode(reply["data"])

@@ -15,7 +15,7 @@ from _journal_console.exits import READER_GONE
 from manager._cli.completion import complete_ref
 from manager._cli.options import state_dir_option, state_path, workspace_option
 from manager._cli.output import find_agent, say
-from manager._cli.remote_output import RemoteReader
+from manager._cli.remote_output import RemoteReader, connected
 from manager._control.errors import RequestError
 from manager._run.facts import printed
 from manager.agent import Agent
@@ -31,7 +31,24 @@ _READ_BYTES = 1 << 16
 @state_dir_option
 @click.option("--stderr", is_flag=True, help="Print what it wrote to stderr, not to stdout.")
 @click.option("-f", "--follow", is_flag=True, help="Continue until the command has ended.")
-def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool) -> int:
+@click.option(
+    "--on", metavar="URL", help="Ask the workers of these servers if no other process can."
+)
+@click.option(
+    "--creds",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="File with NATS credentials for --on.",
+)
+def output(
+    ref: str,
+    workspace: str,
+    state_dir: str,
+    stderr: bool,
+    follow: bool,
+    on: str | None,
+    creds: str | None,
+) -> int:
     """Print what the command of the sub-agent whose id or name is REF has printed.
 
     The bytes are printed as they are, with everything that controls a terminal. If the command has
@@ -40,7 +57,8 @@ def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool)
     it; a message says so.
 
     The output of a command that runs, or ran last, on a worker elsewhere is in the worker's
-    directory. The process that has the state open asks the worker for it.
+    directory. The process that has the state open asks the worker for it. If there is none, give
+    the --on of the run; then this process opens the state, and starts nothing.
 
     Exits with 1 if a part of the output is missing.
     """
@@ -51,6 +69,8 @@ def output(ref: str, workspace: str, state_dir: str, stderr: bool, follow: bool)
     if argv_of(agent.metadata) is None:
         say(f"{ref}: has no output, because it is not a command of `subagents run`")
         return 1
+    if on is not None and agent.lease is not None:
+        click.get_current_context().with_resource(connected(workspace, state_dir, on, creds))
     following = _Following(path, agent) if follow else None
     stream: Stream = "err" if stderr else "out"
     reader, said = _reader(path, agent, stream), set[str]()

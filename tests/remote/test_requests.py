@@ -147,9 +147,12 @@ def test_output_of_a_worker_is_followed_to_its_end(
 
 
 @pytest.mark.slow
-def test_a_worker_that_has_gone_is_named(start: Start, workspace: Path, fleet_url: str) -> None:
+def test_a_worker_that_has_gone_is_named(
+    start: Start, workspace: Path, fleet_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The output of a worker that was killed can't be read, and the error names the worker. One
-    that is started in its directory gives it."""
+    that is started in its directory gives it, also without a run, and then no task is started."""
+    monkeypatch.setattr("manager._remote.inquiries._GATHER_S", 1.0)
     worker = start("w", "--name", "gpu1")
     run(workspace, task("b", "echo of b"), on=fleet_url)
     worker.kill()
@@ -167,3 +170,9 @@ def test_a_worker_that_has_gone_is_named(start: Start, workspace: Path, fleet_ur
     start("v", "--name", "gpu1")
     with meanwhile(look):
         run(workspace, task("c", WAITS), on=fleet_url)
+    with SubAgentManager.open(workspace) as manager:
+        manager.spawn("true", name="later", metadata={"command": "true", "task": "x"}, queued=True)
+    assert output(workspace, "b", "--on", fleet_url).communicate() == (b"of b\n", b"")
+    with SubAgentManager.open(workspace) as manager:
+        assert manager.get("later").status == "queued"
+    assert run_cli(["output", "b", "--workspace", str(workspace), "--on", "http://x"]) == 2

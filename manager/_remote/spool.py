@@ -10,12 +10,13 @@ from manager._remote.messages import Body, Lease
 from manager.leasing import Token
 
 _log = logging.getLogger("manager")
+_CLOSE_S = 1.0
 
 
 class Spool:
     """The results that wait to be recorded. They survive the worker's process.
 
-    If the disk takes no more, a result waits in memory only.
+    While the disk is full, results wait in memory only. They are written when it has room.
     """
 
     def __init__(self, kept: DurableDict) -> None:
@@ -32,11 +33,10 @@ class Spool:
             agent_id, epoch, lsn = key
             yield Lease(str(agent_id), Token(int(epoch), int(lsn))), sequence, body
 
-    async def put(self, lease: Lease, sequence: int, body: Body) -> None:
-        """Keep a result and the number of its report."""
+    def put(self, lease: Lease, sequence: int, body: Body) -> None:
+        """Keep a result and the number of its report, without waiting for the disk."""
         try:
             self._kept[_key(lease)] = [sequence, body]
-            await self._kept.durable()
         except (JournalError, OSError) as error:
             _log.warning("a result of %s is kept in memory only: %s", lease.agent_id, error)
 
@@ -48,8 +48,11 @@ class Spool:
             _log.warning("a recorded result of %s is kept: %s", lease.agent_id, error)
 
     def close(self) -> None:
-        """Close the directory."""
-        self._kept.close()
+        """Close the directory. Wait only a moment for a disk that is full."""
+        try:
+            self._kept.close(timeout_s=_CLOSE_S)
+        except TimeoutError as error:
+            _log.warning("the last changes of results may be lost: %s", error)
 
 
 def _key(lease: Lease) -> tuple[str, int, int]:

@@ -193,9 +193,9 @@ class Station:
         run.is_running = False
         self._changed.set()
         answered = run.outbox.post("result", body)
+        if self._spool is not None:
+            self._spool.put(run.lease, run.outbox.sequence, body)
         with suppress(asyncio.CancelledError):
-            if self._spool is not None:
-                await self._spool.put(run.lease, run.outbox.sequence, body)
             await answered
             if self._spool is not None:
                 self._spool.drop(run.lease)

@@ -10,7 +10,7 @@ from typing import Any
 from journal.testing import SimulatedDisk
 from manager import Agent, Limits, SubAgentManager, WorkContext
 from manager._remote.desk import Desk, Hooks
-from manager._remote.dispatcher import Serving
+from manager._remote.dispatcher import Serving, _settler
 from manager._remote.serving import run_station
 from manager._remote.station import Runner, Station
 from manager._remote.supply import FleetSupply
@@ -34,15 +34,15 @@ class World:
         self._workers: dict[str, tuple[asyncio.Task[None], NetworkLink, Station]] = {}
         self._count = 0
 
-    async def open(self, *, attempts_max: int = 3) -> None:
-        """Open the manager, and serve workers."""
-        self.manager = self.opened()
+    async def open(self, *, attempts_max: int = 3, **options: Any) -> None:
+        """Open the manager with these options of `SubAgentManager.open`, and serve workers."""
+        self.manager = self.opened(**options)
         self.link = NetworkLink(self.network)
-        manager = self.manager
+        manager, settled = self.manager, _settler(self.manager)
 
         async def settle(lsn: int) -> None:
             with holding_time():
-                await manager.durable(lsn)
+                await settled(lsn)
 
         self.desk = Desk(
             manager,
@@ -58,9 +58,9 @@ class World:
         self._serving = asyncio.create_task(serving.run(started.set))
         await started.wait()
 
-    def opened(self) -> SubAgentManager:
-        """Return the manager, opened without a dispatcher."""
-        return SubAgentManager.open("/", state_dir="s", disk=self.disk, limits=ROOMY)
+    def opened(self, **options: Any) -> SubAgentManager:
+        """Return the manager, opened with these options and without a dispatcher."""
+        return SubAgentManager.open("/", state_dir="s", disk=self.disk, limits=ROOMY, **options)
 
     async def kill_manager(self) -> None:
         """End the manager. Nothing that it has said is lost, and it says nothing more."""

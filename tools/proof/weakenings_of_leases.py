@@ -9,6 +9,7 @@ DESK = ("tests/remote/test_desk.py",)
 OUTPUTS = ("tests/remote/test_outputs.py",)
 REQUESTS = ("tests/remote/test_requests.py",)
 NETWORK = ("tests/remote/test_network.py", "tests/remote/test_bad_messages.py")
+FAILURES = ("tests/remote/test_failures.py",)
 
 ALL_OF = (
     Weakening(
@@ -255,5 +256,21 @@ ALL_OF = (
         "            self._updates.check_spawn(record)\n",
         "            pass\n",
         NETWORK,
+    ),
+    Weakening(
+        "result_waits_for_the_worker_s_disk",
+        "manager/_remote/station.py",
+        "            await answered\n",
+        "            await answered\n"
+        "            if self._spool is not None:\n"
+        "                await self._spool._kept.durable()\n",
+        FAILURES,
+    ),
+    Weakening(
+        "close_waits_for_the_worker_s_disk",
+        "manager/_remote/spool.py",
+        "        except TimeoutError as error:\n",
+        "        except ConnectionError as error:\n",
+        FAILURES,
     ),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 # Put the checkout first, so that an installed copy is not examined instead.
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-NAMES = ("model", "mirror", "leases", "failover", "crashsim", "mutants", "clients")
+NAMES = ("model", "mirror", "leases", "failover", "workers", "crashsim", "mutants", "clients")
 
 
 def main(arguments: list[str]) -> int:

@@ -38,7 +38,8 @@ class Supply(Protocol):
 class FleetSupply:
     """The queued agents of a fleet, and the interrupted ones that were noted and may go on.
 
-    Interrupted agents come first. The queue is the fleet's own, so it takes no memory here.
+    Interrupted agents come first. The queue is the fleet's own, so it takes no memory here, and it
+    is read in parts, so that no hold of the manager's lock is long.
     """
 
     def __init__(self, state: DurableState[Fleet]) -> None:
@@ -57,14 +58,18 @@ class FleetSupply:
         for agent_id, (agent_type, queue) in [*self._waiting.items()]:
             if agent_type in types and queue in queues:
                 yield agent_id
-        first = self._first(types, queues, HOLD_AGENTS_MAX)
-        yield from first
-        if len(first) == HOLD_AGENTS_MAX:  # all of them were refused, or the worker has many slots
-            known = {*first}
-            rest = self._first(types, queues, None)
-            yield from (agent_id for agent_id in rest if agent_id not in known)
+        # An agent that was started has left the queue, so its first part is read again and again.
+        # Only agents that were refused are left in it, and the more of them, the longer it is.
+        refused, count = set[str](), HOLD_AGENTS_MAX
+        while True:
+            first = self._first(types, queues, count)
+            fresh = [agent_id for agent_id in first if agent_id not in refused]
+            yield from fresh
+            if len(first) < count:
+                break
+            refused.update(fresh)
+            if not fresh:
+                count *= 2
 
-    def _first(
-        self, types: Collection[str], queues: Collection[str], count: int | None
-    ) -> list[str]:
+    def _first(self, types: Collection[str], queues: Collection[str], count: int) -> list[str]:
         return self._state.read(lambda fleet: fleet.queue.first(types, count, queues))

@@ -10,6 +10,7 @@ OUTPUTS = ("tests/remote/test_outputs.py",)
 REQUESTS = ("tests/remote/test_requests.py",)
 NETWORK = ("tests/remote/test_network.py", "tests/remote/test_bad_messages.py")
 FAILURES = ("tests/remote/test_failures.py",)
+SUPPLY = ("tests/remote/test_supply.py",)
 
 ALL_OF = (
     Weakening(
@@ -272,5 +273,12 @@ ALL_OF = (
         "        except TimeoutError as error:\n",
         "        except ConnectionError as error:\n",
         FAILURES,
+    ),
+    Weakening(
+        "long_queue_is_read_in_one_hold",
+        "manager/_remote/supply.py",
+        "            if not fresh:\n",
+        "            if fresh or not fresh:\n",
+        SUPPLY,
     ),
 )

@@ -8,7 +8,7 @@ and at moments that the seed decides, and starts it again. At the end,
   the checkpoint that was acknowledged first;
 - each parent has completed after its tasks;
 - no lease of a killed worker went on for longer than its time and 10 s after the last of these:
-  the kill of its worker, the start of a manager, the start of a server;
+  the kill of its worker, the moment from which a manager serves, the start of a server;
 - no such time went by without a fault and without the end of a task.
 """
 
@@ -34,6 +34,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MARGIN_S = 10.0
 _LOOK_S = 0.5
 _SLOTS = 4
+_SERVES_S = 60.0  # the time within which a manager serves, even on a busy machine
 _DOWN_S = 1.0  # at most, of a server
 
 
@@ -70,7 +71,8 @@ class Fleet:
         self._servers: list[servers.Server] = []
         self._workers: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._dead_s: dict[str, float] = {}  # when each worker was killed
-        self._fault_s = 0.0  # when the manager or a server was started last
+        self._fault_s = 0.0  # when a manager began to serve, or a server was started last
+        self._is_serving = False
         self._ended = 0
         self._ended_s = time.monotonic()
         self._count = 0
@@ -86,7 +88,9 @@ class Fleet:
         self._start_manager()
         for number in range(self._options.workers):
             self._start_worker(number)
-        servers.wait_until((self._folder / "log").exists, "a task begins")
+        log = self._folder / "log"
+        servers.wait_until(lambda: log.stat().st_size, "a task begins")
+        self._fault_s = time.monotonic()
         strike = {"worker": self._worker, "manager": self._manager, "server": self._server}
         faults = [*strike] * self._options.kills
         self._random.shuffle(faults)
@@ -137,7 +141,7 @@ class Fleet:
         each = -(-self._options.tasks // self._options.parents)
         sizes = (str(self._options.lease_s), str(self._options.parents), str(each))
         self._running = self._start("manager", str(self._folder), self._url, *sizes)
-        self._fault_s = time.monotonic()
+        self._is_serving, self._fault_s = False, time.monotonic()
 
     def _start_worker(self, number: int) -> None:
         self._count += 1
@@ -171,6 +175,14 @@ class Fleet:
     def _look(self) -> None:
         agents, now_s = self._agents(), time.monotonic()
         bound_s = self._options.lease_s + MARGIN_S
+        if not self._is_serving:
+            serving = self._folder / "serving"
+            self._is_serving = serving.exists() and serving.read_text() == str(self._running.pid)
+            if now_s - self._fault_s > _SERVES_S:
+                raise BrokenError(f"the manager does not serve after {_SERVES_S:g} s")
+            if not self._is_serving:
+                return
+            self._fault_s = now_s
         for agent in agents:
             if agent.status != "running" or agent.lease is None:
                 continue

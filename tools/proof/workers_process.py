@@ -45,7 +45,8 @@ def result_of(name: str, epoch: int, lsn: int) -> str:
 async def manage(state: str, url: str, lease_s: str, parents: str, tasks: str) -> None:
     """Spawn the parents and their tasks that do not exist yet, and wait until all have ended.
 
-    The tasks of the last parent are spawned once the file `last` is in the directory.
+    The tasks of the last parent are spawned once the file `last` is in the directory. The file
+    `serving` gets the id of the process once workers are served.
     """
     async with (
         SubAgentManager.aopen(state, limits=LIMITS) as manager,
@@ -55,6 +56,7 @@ async def manage(state: str, url: str, lease_s: str, parents: str, tasks: str) -
             )
         ),
     ):
+        (Path(state) / "serving").write_text(str(os.getpid()))
         for number in range(int(parents)):
             while number == int(parents) - 1 and not (Path(state) / "last").exists():
                 await asyncio.sleep(_PAUSE_S)
@@ -116,7 +118,8 @@ async def _until_connected(connect: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await connect()
-        except DispatchError:  # no server can be reached
+        except DispatchError as error:  # no server can be reached
+            print(error, file=sys.stderr)
             await asyncio.sleep(_PAUSE_S)
 
 

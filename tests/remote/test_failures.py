@@ -71,8 +71,16 @@ TESTS = {
         "test_bad_messages.test_a_malformed_answer_ends_no_worker",
         "test_permissions.test_a_user_can_neither_act_as_another_nor_listen",
     ),
+    "a worker is gone, or can't be reached, when its output is wanted": (
+        "test_outputs.test_output_is_read_from_the_worker_that_has_it",
+        "test_requests.test_a_worker_that_has_gone_is_named",
+    ),
+    "a worker can't be reached when an agent is removed": (
+        "test_outputs.test_removed_agents_leave_no_output",
+    ),
     "two clocks differ": ("test_failures.test_times_of_day_decide_nothing",),
     "an agent, a checkpoint or a result is too large for a message": (
+        "test_bad_messages.test_a_spawn_that_no_message_can_carry_is_refused",
         "test_bad_messages.test_a_grant_that_no_message_can_carry_fails",
         "test_bad_messages.test_a_report_that_no_message_can_carry_is_refused",
         "test_bad_messages.test_what_a_runner_does_wrong_makes_its_agent_fail",

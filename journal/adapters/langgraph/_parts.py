@@ -48,7 +48,9 @@ def joined(saved: SaverTables, owner: Owner, first: bytes, count: int = 0) -> by
 
 
 def delete_parts(t: Transaction, saved: SaverTables, owner: Owner) -> None:
-    """Delete the parts of an owner. Most owners have none."""
+    """Delete the parts of an owner."""
+    if not saved.parts:  # most savers have none; without this, a superstep takes 14 us more
+        return
     number = 0
     while (*owner, number) in saved.parts:
         t[saved.parts].delete((*owner, number))

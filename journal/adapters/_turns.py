@@ -56,3 +56,9 @@ async def turn() -> None:
     if turns is None or turns.loop is not loop:
         turns = _of_thread.turns = _Turns(loop)
     await turns.wait()
+
+
+async def pause() -> None:
+    """Let the event loop run, and wait for a turn to continue."""
+    await asyncio.sleep(0)
+    await turn()

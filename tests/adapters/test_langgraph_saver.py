@@ -289,6 +289,32 @@ def test_large_values_are_serialized_off_the_event_loop(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_call_lets_the_event_loop_run_before_its_work(disk: SimulatedDisk) -> None:
+    """LangGraph computes before it calls a saver, and after it has read. A timer would be late by
+    the sum of that and of the saver's own work."""
+
+    async def main(saver: JournalSaver) -> None:
+        loop, seen = asyncio.get_running_loop(), list[dict[str, int]]()
+
+        def look(times: int = 1) -> None:
+            seen.append(rows_left(saver))
+            if times > 1:
+                loop.call_soon(look, times - 1)
+
+        loop.call_soon(look)
+        config = await saver.aput(place(), checkpoint({"n": 1}, {"n": "1"}), {}, {"n": "1"})
+        assert seen == [{}]
+        loop.call_soon(look)
+        await saver.aput_writes(config, [("n", 1)], "task")
+        assert "langgraph.writes" not in seen[1]
+        loop.call_soon(look, 2)
+        await saver.aget_tuple(config)
+        assert len(seen) == 4
+
+    with saver_on(disk) as saver:
+        asyncio.run(main(saver))
+
+
 def test_a_large_value_is_stored(tmp_path: Path) -> None:
     """A value may be larger than a record."""
     with JournalSaver.open(tmp_path / "journal") as saver:

@@ -10,7 +10,7 @@ import pytest
 
 from journal import Tables
 from journal.adapters._commits import durable
-from journal.adapters._turns import turn
+from journal.adapters._turns import pause, turn
 from journal.testing import SimulatedDisk
 
 WAITERS = 5
@@ -52,6 +52,19 @@ def test_waiters_continue_in_iterations_of_their_own() -> None:
     in the order in which they came. Another loop of the thread has turns of its own."""
     for _ in range(2):
         check(asyncio.run(continued(WAITERS, turn)))
+
+
+def test_paused_tasks_continue_later_in_iterations_of_their_own() -> None:
+    """A pause lets callbacks run, even if no other task waits, and ends with a turn."""
+
+    async def main() -> None:
+        ran: list[bool] = []
+        asyncio.get_running_loop().call_soon(ran.append, True)
+        await pause()
+        assert ran
+
+    asyncio.run(main())
+    check(asyncio.run(continued(WAITERS, pause)))
 
 
 def test_waiters_of_a_commit_take_turns() -> None:

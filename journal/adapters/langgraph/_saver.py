@@ -27,6 +27,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from journal import Mirror, Options, StrPath, Tables, Transaction
 from journal.adapters._size import LARGE_BYTES, is_large
+from journal.adapters._turns import pause
 from journal.adapters.langgraph._opening import SaverOpening
 from journal.adapters.langgraph._parts import owner_of_write, write_parts
 from journal.adapters.langgraph._put import NeededError, Put, RemovedError
@@ -121,11 +122,14 @@ class JournalSaver(BaseCheckpointSaver[str]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `get_tuple` does. Deserialize a large checkpoint in a thread."""
+        await pause()
         read = self._read(config)
         if read is None:
             return None
         stored = read.args[-1]
-        return await asyncio.to_thread(read) if stored.size > LARGE_BYTES else read()
+        found = await _in_thread_if(stored.size > LARGE_BYTES, read)
+        await pause()
+        return found
 
     def list(
         self,
@@ -192,6 +196,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Do what `put` does. Large values are serialized in a thread."""
+        await pause()
         put = self._new_put(config, checkpoint, metadata)
         values = checkpoint["channel_values"]
         changed = [values[channel] for channel in new_versions if channel in values]
@@ -238,6 +243,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Do what `put_writes` does. Large values are serialized in a thread."""
+        await pause()
         large = is_large([value for _, value in writes])
         typed = await _in_thread_if(large, partial(self._serialize_writes, writes))
         write = partial(self._write_writes, _place(config), config, typed, task_id, task_path)

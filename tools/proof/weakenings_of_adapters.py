@@ -192,33 +192,20 @@ ALL_OF = (
         "    await asyncio.sleep(0)\n",
         ("tests/adapters/test_turns.py",),
     ),
-    Weakening(
-        "put_without_a_pause",
-        f"{_FOLDER}/_saver.py",
-        "        await pause()\n        put = ",
-        "        put = ",
-        _SAVER,
-    ),
-    Weakening(
-        "put_writes_without_a_pause",
-        f"{_FOLDER}/_saver.py",
-        "        await pause()\n        large = ",
-        "        large = ",
-        _SAVER,
-    ),
-    Weakening(
-        "read_without_a_pause",
-        f"{_FOLDER}/_saver.py",
-        "        await pause()\n        read = ",
-        "        read = ",
-        _SAVER,
-    ),
-    Weakening(
-        "no_pause_after_a_read",
-        f"{_FOLDER}/_saver.py",
-        "        await pause()\n        return found",
-        "        return found",
-        _SAVER,
+    *(
+        Weakening(
+            name,
+            f"{_FOLDER}/_saver.py",
+            f"        await pause()\n        {after}",
+            f"        {after}",
+            _SAVER,
+        )
+        for name, after in (
+            ("put_without_a_pause", "put = "),
+            ("put_writes_without_a_pause", "large = "),
+            ("read_without_a_pause", "read = "),
+            ("no_pause_after_a_read", "return found"),
+        )
     ),
     Weakening(
         "cancelled_waiter_keeps_its_turn",

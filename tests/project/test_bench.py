@@ -27,7 +27,7 @@ from bench.figures import Quantiles, at_least, at_most, bars_table
 from bench.peers import opened
 
 from journal import Journal
-from tests.installed import import_package
+from tests.installed import find_command, import_package
 from tests.kernel.kernel_disk import SmallDisk
 from tests.support import TIMEOUT_S, until
 from tests.tiers import slow_unless
@@ -60,6 +60,7 @@ SMALL = {
         *(*QUICK, "--rows", 300, "--calls", 50, "--keys", 300, "--threads", 1, 2),
         *("--peers", "shelve", "sqlite3"),
     ),
+    "workers": ("--rounds", 1, "--workers", 1, 2, "--agents", 20, "--commands", 4, "--queued", 9),
 }
 BARS = {  # the bars that even such a small run must report
     "append": {"append to the bare loop"},
@@ -89,6 +90,7 @@ BARS = {  # the bars that even such a small run must report
         *("insert, hold p99, CPU", "insert, hold p99.9, CPU", "snapshot, 300 keys"),
         *("memory a row", "added to a full collection", "open"),
     },
+    "workers": {"memory of a dispatcher"},  # and those of taskiq, if it is installed
 }
 
 
@@ -128,6 +130,9 @@ def test_a_benchmark_prints_machine_results_and_bars(bench: str, tmp_path: Path)
     if bench == "adapters":
         for package in ("langgraph.checkpoint.sqlite", "agents"):
             import_package(package)
+    if bench == "workers":
+        find_command("nats-server")
+        import_package("nats")
     results = results_of(bench, *SMALL[bench], *at(bench, tmp_path))
     assert results["bench"] == bench
     assert {"python", "system", "cpus", "journal"} <= results.keys()

@@ -12,6 +12,10 @@ from _journal_console.exits import STOPPED_BY_SIGNAL
 from journal_inspect.exits import explain
 from journal_inspect.rendering.messages import say
 
+# The garbage collector runs after this many new objects. Records contain no cycles, and with the
+# default of 700 objects, it would take a fifth of the time to read a fleet of a million records.
+_COLLECTED_OBJECTS = 100_000
+
 
 def main() -> int:
     """Run the command line in `sys.argv`, and return the exit code."""
@@ -24,6 +28,8 @@ def main() -> int:
         gc.disable()  # imports create no garbage
         from journal_inspect.commands.cli import cli
 
+        gc.freeze()
+        gc.set_threshold(_COLLECTED_OBJECTS)
         gc.enable()
         stdout = sys.stdout
         try:

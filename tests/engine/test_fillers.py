@@ -141,6 +141,14 @@ def test_a_reader_tells_a_filler_from_a_nil(disk: SimulatedDisk) -> None:
         entries = [(entry.lsn, entry.record, entry.is_filler) for entry in reader.entries()]
         assert entries == [(10, None, True), (11, None, False)]
         assert not list(reader.verify())
+        assert _numbered(reader, None) == _numbered(reader, 10) == [(11, None)]
+        assert [first + len(found) for first, found in reader.records(11)] == []
+
+
+def _numbered(reader: JournalReader, after: int | None) -> list[tuple[int, Any]]:
+    """Return the records that `JournalReader.records` yields, with their LSNs."""
+    runs = reader.records(after)
+    return [numbered for first_lsn, found in runs for numbered in enumerate(found, first_lsn)]
 
 
 def test_a_filler_has_the_bytes_that_the_page_describes(disk: SimulatedDisk) -> None:

@@ -215,15 +215,15 @@ def test_a_compaction_during_the_read_is_followed(
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
     expected = read_fleet(tmp_path / ".subagents").agents()
-    entries, failures = JournalReader.entries, [1]
+    records, failures = JournalReader.records, [1]
 
     def compacted(reader: JournalReader, after: int | None = None) -> object:
         if failures[0]:
             failures[0] -= 1
             raise CompactedError("gone", 7)
-        return entries(reader, after)
+        return records(reader, after)
 
-    monkeypatch.setattr(JournalReader, "entries", compacted)
+    monkeypatch.setattr(JournalReader, "records", compacted)
     assert read_fleet(tmp_path / ".subagents").agents() == expected
     failures[0] = 1000
     with pytest.raises(CorruptionError) as caught:

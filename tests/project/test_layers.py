@@ -66,7 +66,7 @@ MANAGER_LAYERS = (
     ("replay", "legacy", "waking", "sources"),
     ("admission",),
     ("fleet",),
-    ("waiting",),
+    ("waiting", "bulk_replay"),
     ("watch", "cleanup", "outputs", "machine", "fleet_reader", "recovery", "draft", "tables"),
     ("updates", "view", "history", "verbs", "fleet_outputs"),
     ("transaction", "delivery", "scheduling", "retention", "importing", "_control"),

@@ -13,7 +13,7 @@ from typing import Literal
 from _journal_console.exits import CORRUPT, FINE, NEGATIVE
 from _journal_console.text import count_of, put_lines
 
-from journal import CompactedError, CorruptionError, Entry, JournalReader
+from journal import CompactedError, CorruptionError, Entry, JournalReader, LargeRecord
 from journal_inspect.commands.matching import Matcher
 from journal_inspect.commands.moments import Time, lsn_at
 from journal_inspect.diagnosis.log_end import DamagedEnd, find_end, is_large
@@ -292,6 +292,9 @@ class _Log:
         if to_lsn is not None and to_lsn <= (after or 0):
             return
         entries = self._reader.entries(after, last=last, follow=follow, wait=self._follow_wait.wait)
+        if to_lsn is None and not follow:
+            yield from filter(self._can_show, entries)
+            return
         for entry in entries:
             if to_lsn is not None and entry.lsn > to_lsn:
                 return
@@ -307,8 +310,9 @@ class _Log:
 
     def _can_show(self, entry: Entry) -> bool:
         """Return whether an entry can be shown. If it can't, say so, and note that it may match."""
-        if not report_large(self._reader, entry):
+        if type(entry.record) is not LargeRecord:  # most of a million calls end here
             return True
+        report_large(self._reader, entry)
         self.has_left_out |= self.matcher is None or self.matcher(entry)
         return False
 

@@ -12,6 +12,7 @@ from journal import CorruptionError, Entry, JournalReader, LargeRecord
 from journal_inspect.rendering.kinds import (
     FILLER_KIND,
     agent_of,
+    fields_in_line,
     fields_of,
     is_agent_id,
     is_boot,
@@ -22,7 +23,7 @@ from journal_inspect.rendering.kinds import (
     writes_of,
 )
 from journal_inspect.rendering.messages import say
-from journal_inspect.rendering.objects import JSON, dumps, versioned
+from journal_inspect.rendering.objects import JSON, dumps, encoder, plain, versioned
 from journal_inspect.rendering.renderer import Renderer, shortened
 
 if TYPE_CHECKING:
@@ -87,15 +88,30 @@ class Lines:
                 return escaped(decoded) if isinstance(decoded, str) else dumps(decoded)
         if writes := writes_of(entry.record):
             return f"{entry.record[0]:<{_KIND_WIDTH}}  {self._writes(writes)}"
-        record = self._renderer.record(entry.record)
-        fields = self._fields(record)
-        if fields is None:
-            return dumps(record)
-        agent_id = fields.pop("agent_id", "")
-        fields = {name: value for name, value in fields.items() if value is not None}
-        if "at_ms" in fields:  # the line begins with nearly the same time
-            fields["at_ms"] = fields.pop("at_ms")
-        return f"{record[0]:<{_KIND_WIDTH}}  {escaped(str(agent_id))}  {dumps(fields)}"
+        record = entry.record
+        if self._renderer.redacted:
+            record = self._renderer.record(record)
+        line = self._line(record)
+        return dumps(self._renderer.record(entry.record)) if line is None else line
+
+    def _line(self, record: Any) -> str | None:
+        """Return a manager's record as text. Return None if the record or the journal is not a
+        manager's."""
+        fields = fields_in_line(record)
+        if fields is None or not self._is_a_managers():
+            return None
+        encode, parts = encoder(), list[str]()
+        for place, key in fields:
+            value = record[place]
+            if type(value) is int:
+                parts.append(f"{key}{value}")
+            elif type(value) is str:
+                parts.append(key + encode(value))
+            elif value is not None:
+                parts.append(key + encode(plain(value)))
+        agent_id = record[1] if record[0] != "boot" else ""
+        text = escaped(f"{agent_id}  {{{', '.join(parts)}}}")
+        return f"{record[0]:<{_KIND_WIDTH}}  {text}"
 
     def _brief(self, entry: Entry) -> str:
         if entry.is_filler:
@@ -123,11 +139,12 @@ class Lines:
     def _fields(self, record: Any) -> dict[str, Any] | None:
         """Return the fields by name, or None if the record or the journal is not a manager's."""
         fields = fields_of(record)
-        if fields is None:
-            return None
+        return fields if fields is not None and self._is_a_managers() else None
+
+    def _is_a_managers(self) -> bool:
         if self._is_managers is None:
             self._is_managers = is_managers(self._reader)
-        return fields if self._is_managers else None
+        return self._is_managers
 
 
 def report_large(reader: JournalReader, entry: Entry) -> bool:

@@ -72,6 +72,25 @@ def fields_of(record: Any) -> dict[str, Any] | None:
     return dict(zip(names, record[1:], strict=False))
 
 
+def fields_in_line(record: Any) -> tuple[tuple[int, str], ...] | None:
+    """Return the place and the JSON key of each field of a manager's record but its agent, in the
+    order in which a line shows them: `at_ms` is last, because the line begins with nearly the same
+    time. Return None if it is not a known record."""
+    if type(record) is not list or len(record) < 2 or type(record[1]) is not str:
+        return None
+    kind = record[0]
+    return _fields_in_line(kind, len(record)) if type(kind) is str and field_names(kind) else None
+
+
+@cache
+def _fields_in_line(kind: str, length: int) -> tuple[tuple[int, str], ...] | None:
+    if length - 1 not in _counts_of_fields(kind):
+        return None
+    names = list(enumerate(field_names(kind)[: length - 1], 1))
+    names.sort(key=lambda field: field[1] == "at_ms")
+    return tuple((place, f'"{name}": ') for place, name in names if name != "agent_id")
+
+
 def agent_of(record: Any) -> str | None:
     """Return the id of the agent that a manager's record is about; None if it is about none."""
     if isinstance(record, LargeRecord):

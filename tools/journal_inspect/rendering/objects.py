@@ -87,13 +87,19 @@ def is_json(value: object) -> bool:
 
 def dumps(value: JSON) -> str:
     """Return one line that is safe for a terminal, in characters that stdout can encode."""
-    is_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    return escaped(_encoder(not is_unicode)(value))
+    return escaped(encoder()(value))
+
+
+def encoder() -> Callable[[JSON], str]:
+    """Return the function that makes JSON of a value, as `dumps` does, without its last step."""
+    return _encoder(sys.stdout.encoding)
 
 
 @cache
-def _encoder(ensure_ascii: bool) -> Callable[[JSON], str]:
-    return json.JSONEncoder(ensure_ascii=ensure_ascii).encode
+def _encoder(encoding: str) -> Callable[[JSON], str]:
+    is_unicode = encoding.lower().replace("-", "") == "utf8"
+    # Values are copies without cycles, and to look for some would take a tenth of the time.
+    return json.JSONEncoder(ensure_ascii=not is_unicode, check_circular=False).encode
 
 
 def put_objects(values: Iterable[JSON], form: Format) -> int:

@@ -17,7 +17,7 @@ from manager.values import INT_MAX
 IDS = [f"agent_{number:012x}" for number in range(3)]
 AGENTS = st.sampled_from([*IDS, IDS[0], IDS[0]])
 NUMBERS = st.sampled_from([0, 0, 1, 7, INT_MAX])
-WRONG = st.sampled_from([None, True, -1, 1.5, "x", []])
+WRONG: st.SearchStrategy[Any] = st.sampled_from([None, True, -1, 1.5, "x", []])
 STEPS = st.one_of(
     st.tuples(st.just("usage"), AGENTS, NUMBERS, NUMBERS, NUMBERS),
     st.tuples(st.just("checkpoint"), AGENTS, NUMBERS, st.sampled_from([None, {"a": 1}]), NUMBERS),

@@ -280,6 +280,26 @@ def test_no_record_stops_a_report(records: list[Any]) -> None:
     assert all(begin <= end for life in lives for _, begin, end in life.spans)
 
 
+NUMBERS = st.sampled_from([0, 1, True, -1, 1 << 63, 1.5, "7", None])
+COUNTING = st.tuples(
+    st.sampled_from(["usage", "checkpoint", "cancel"]),
+    st.sampled_from([agent_id(1), agent_id(2), "nobody", None]),
+    *[NUMBERS] * 3,
+)
+
+
+@given(st.lists(COUNTING.map(list), max_size=8))
+def test_frequent_kinds_are_applied_like_the_others(records: list[Any]) -> None:
+    """P9: A record of a frequent kind changes a timeline as its own method does."""
+    timelines = FleetTimeline(), FleetTimeline()
+    timelines[1]._has_only_counted = lambda record: False  # type: ignore[method-assign]
+    for record in [spawn(1, 0), spawn(2, 0, parent=1), *records]:
+        for timeline in timelines:
+            timeline.apply(record)
+    assert timelines[0].lives == timelines[1].lives
+    assert timelines[0].unknown == timelines[1].unknown
+
+
 def test_records_of_a_newer_version_are_counted(tmp_path: Path) -> None:
     """A record of an unknown kind is counted; unknown additional fields are ignored."""
     page = report(write(tmp_path / "j", BOOT, [*spawn(1, 0), "more"], ["renamed", agent_id(1)]))

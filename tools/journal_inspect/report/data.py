@@ -18,6 +18,7 @@ from journal import (
     Entry,
     Finding,
     JournalReader,
+    LargeRecord,
     SegmentInfo,
 )
 from journal_inspect.diagnosis.damage import last_good_lsn, preview_of
@@ -68,20 +69,26 @@ class Commits:
 
     def add(self, at_ms: int, kinds: Mapping[str, int]) -> None:
         """Count a commit. `kinds`: its number of records of each kind."""
-        known = self.total.kinds
-        counted: Counter[str] = Counter()
-        for kind, count in kinds.items():
-            kind = kind[:_KIND_LENGTH_MAX]
-            counted[kind if kind in known or len(known) < KINDS_MAX else OTHER] += count
-        records = counted.total()
-        commit = Step(1, records, records, counted)
         if not self._steps:
             self.first_ms = self.last_ms = at_ms
         self.first_ms, self.last_ms = min(self.first_ms, at_ms), max(self.last_ms, at_ms)
         while self.last_ms // self.step_ms - self.first_ms // self.step_ms >= STEPS_MAX:
             self._widen()
-        self._steps.setdefault(at_ms // self.step_ms, Step()).add(commit)
-        self.total.add(commit)
+        number = at_ms // self.step_ms
+        step = self._steps.get(number) or self._steps.setdefault(number, Step())
+        known = self.total.kinds
+        is_full = len(known) >= KINDS_MAX
+        for kind, count in kinds.items():
+            kind = kind[:_KIND_LENGTH_MAX]
+            kind = OTHER if is_full and kind not in known else kind
+            # A Counter that lacks a key calls a Python function, which takes as long as the rest.
+            step.kinds[kind] = step.kinds.get(kind, 0) + count
+            known[kind] = known.get(kind, 0) + count
+        records = sum(kinds.values())
+        for counted in (step, self.total):
+            counted.commits += 1
+            counted.records += records
+            counted.largest = max(counted.largest, records)
 
     def steps(self) -> list[tuple[int, Step]]:
         """Return the begin (Unix ms) and the contents of each step that has commits."""
@@ -238,29 +245,31 @@ class _Pass:
 
     def _take(self, entries: Iterator[Entry]) -> None:
         """Take the entries, and count them by commit: also those of the last one before damage."""
-        log, at_ms, kinds = self._log, 0, Counter[str]()
-        place: tuple[str | None, int | None] = (None, None)
+        log, at_ms, kinds = self._log, 0, dict[str, int]()
+        path, offset = None, None
         try:
             for entry in entries:
-                if report_large(self._reader, entry):
+                record = entry.record
+                if type(record) is LargeRecord and report_large(self._reader, entry):
                     continue
-                if place != (entry.path, entry.offset):
+                if entry.offset != offset or entry.path != path:
                     self._end_commit(at_ms, kinds)
-                    place, kinds = (entry.path, entry.offset), Counter()
+                    path, offset, kinds = entry.path, entry.offset, {}
                     at_ms = entry.written_at_ns // 1_000_000
-                    if log.fleet is None and is_boot(entry.record):
+                    if log.fleet is None and is_boot(record):
                         log.fleet = FleetTimeline()
-                kinds[kind_of(entry.record)] += 1
-                log.first_lsn = log.first_lsn or entry.lsn
-                log.last_lsn = entry.lsn
-                if log.fleet and entry.lsn > self._fleet_lsn and not entry.is_filler:
-                    log.fleet.apply(entry.record)
+                kind = kind_of(record)
+                kinds[kind] = kinds.get(kind, 0) + 1
+                log.last_lsn = lsn = entry.lsn
+                log.first_lsn = log.first_lsn or lsn
+                if log.fleet and lsn > self._fleet_lsn and not entry.is_filler:
+                    log.fleet.apply(record)
         finally:
             self._end_commit(at_ms, kinds)
 
-    def _end_commit(self, at_ms: int, kinds: Counter[str]) -> None:
+    def _end_commit(self, at_ms: int, kinds: Mapping[str, int]) -> None:
         if kinds:
-            self._progress(kinds.total())
+            self._progress(sum(kinds.values()))
             self._log.commits.add(at_ms, kinds)
             if self._log.fleet:
                 self._log.fleet.alive_ms = max(self._log.fleet.alive_ms, at_ms)

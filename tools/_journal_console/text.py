@@ -195,7 +195,7 @@ def table(
     """
     cells = [[escaped("-" if cell is None else str(cell)) for cell in row] for row in rows]
     columns = dict(zip(header, zip(*cells, strict=True), strict=False)) if cells else {}
-    widths = {name: max(map(width, (name, *columns.get(name, ()))), default=0) for name in header}
+    widths = {name: _widest((name, *columns.get(name, ()))) for name in header}
     minimums = dict.fromkeys(flexible, _CELL_MIN) | ({folded: _FOLDED_MIN} if folded else {})
     if not _fit(widths, minimums, optional):
         for row in cells:
@@ -203,6 +203,7 @@ def table(
         return
     right_aligned = {name for name in widths if all(map(_is_number, columns.get(name, ())))}
     indent = sum(widths[name] + 2 for name in widths if name != folded)
+    paint = painted if is_coloured() else str
     for line in (header, *cells):
         padded, more_lines = [], list[str]()
         for name, cell in zip(header, line, strict=True):
@@ -212,11 +213,17 @@ def table(
                 cell, *more_lines = wrapped(cell, indent=indent)
             elif name in flexible:
                 cell = cut(cell, widths[name])
-            space = " " * (widths[name] - width(cell))
-            coloured = painted(cell)
+            space = " " * (widths[name] - (len(cell) if cell.isascii() else width(cell)))
+            coloured = paint(cell)
             padded.append(space + coloured if name in right_aligned else coloured + space)
         yield "  ".join(padded).rstrip()
         yield from (f"{'':<{indent}}{part}" for part in more_lines)
+
+
+def _widest(cells: Sequence[str]) -> int:
+    """Return the width of the widest cell. Most tables are ASCII, whose width takes one call."""
+    lengths = map(len if all(map(str.isascii, cells)) else width, cells)
+    return max(lengths)
 
 
 def _is_number(cell: str) -> bool:

@@ -47,7 +47,7 @@ _whole = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("whole", _whole)
-settings.register_profile("quick", _whole, max_examples=EXAMPLES * 2 // 5)
+settings.register_profile("quick", _whole, max_examples=EXAMPLES // 5)
 settings.register_profile("thorough", _whole, max_examples=EXAMPLES * 40, derandomize=False)
 settings.load_profile("whole")
 

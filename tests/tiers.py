@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import count as count_up
 from typing import Any
 
 import pytest
@@ -17,6 +18,15 @@ def examples(count: int) -> int:
     It is smaller in the quick part, and larger in the profile `thorough`.
     """
     return max(1, count * settings().max_examples // EXAMPLES)
+
+
+def slow_but_every(step: int, cases: Iterable[Any]) -> list[Any]:
+    """Return the cases as parameters of a test, marked slow except for every `step`th.
+
+    The first is quick. Use it where each case repeats the rule, and none is special.
+    """
+    numbers = count_up()
+    return slow_unless(lambda *_: next(numbers) % step == 0, cases)
 
 
 def slow_unless(is_quick: Callable[..., object], cases: Iterable[Any]) -> list[Any]:

@@ -69,7 +69,7 @@ from tests.crash.damaged_journal import (
     places,
     recovered,
 )
-from tests.tiers import slow_unless
+from tests.tiers import slow_but_every, slow_unless
 
 LAST = SEGMENTS[-1]
 
@@ -100,6 +100,11 @@ def judge_of(variant: Variant) -> Judge:
     return Judge(journal_that_is(**variant._asdict()))
 
 
+def is_newest(name: str) -> bool:
+    """Return whether the file is the last segment or the newer checkpoint."""
+    return name in (LAST, NEWER)
+
+
 def damages(variant: Variant, name: str, kinds: Iterable[Kind], every: int) -> Iterator[Damaged]:
     """Yield the damaged journals that differ from the undamaged one."""
     undamaged = judge_of(variant).journal
@@ -125,7 +130,7 @@ def sweep(variant: Variant, damages: Iterable[Damaged]) -> Counter[str]:
 # --- one damage ---
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_unless(is_newest, NAMES))
 def test_a_flipped_bit_of_a_closed_journal_loses_nothing_in_silence(name: str) -> None:
     """P4: A flipped bit in a closed journal loses nothing in silence, and `verify` reports it.
 
@@ -136,7 +141,7 @@ def test_a_flipped_bit_of_a_closed_journal_loses_nothing_in_silence(name: str) -
     assert END not in sweep(CLOSED, damages(CLOSED, name, [flipped], every))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_unless(is_newest, NAMES))
 def test_only_a_cut_last_segment_may_lose_records_in_silence(name: str) -> None:
     """P1, P4: A cut loses records in silence only at the end of the last segment.
 
@@ -149,7 +154,7 @@ def test_only_a_cut_last_segment_may_lose_records_in_silence(name: str) -> None:
 @pytest.mark.parametrize(
     ("variant", "name"),
     slow_unless(
-        lambda variant, name: variant == "closed" or name in (LAST, NEWER),
+        lambda variant, name: name == LAST or (variant == "closed" and is_newest(name)),
         product(SMALL_VARIANTS, NAMES),
     ),
 )
@@ -164,7 +169,7 @@ def test_damaged_bytes_are_detected(variant: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("variant", "name"),
     slow_unless(
-        lambda variant, name: variant == "closed" and name in (LAST, NEWER),
+        lambda variant, name: variant == "closed" and is_newest(name),
         product(["closed", "os killed"], NAMES),
     ),
 )
@@ -181,7 +186,7 @@ def test_damaged_files_are_detected(name: str) -> None:
     assert sweep(CLOSED, damages(CLOSED, name, kinds, 1)).total() > 10
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_unless(is_newest, NAMES))
 def test_a_copy_of_a_file_removes_no_other_file(name: str) -> None:
     """P4, P5: A copy of a file under any name does not get another file removed.
 
@@ -198,7 +203,7 @@ def test_missing_files_are_detected() -> None:
     assert counts[REFUSED] > 20
 
 
-@pytest.mark.parametrize("variant", LARGE_VARIANTS)
+@pytest.mark.parametrize("variant", slow_but_every(4, LARGE_VARIANTS))
 def test_damaged_sectors_and_pages_are_detected(variant: str) -> None:
     """P4: Zeroed, garbled and stale sectors of 512 and 4096 bytes are detected, and so are cuts."""
     chosen = LARGE_VARIANTS[variant]
@@ -235,7 +240,7 @@ def changed(before: Files, after: Files) -> dict[str, bytes | None]:
     return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
 
 
-@pytest.mark.parametrize("variant", SMALL_VARIANTS)
+@pytest.mark.parametrize("variant", slow_but_every(3, SMALL_VARIANTS))
 def test_two_damages_are_detected(variant: str) -> None:
     """P4: Of two damages, open names the first that matters, and no evidence is overlooked."""
     kinds = [kind for kind in (*BYTES, removed) if kind is not deleted]

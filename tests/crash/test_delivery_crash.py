@@ -12,6 +12,7 @@ from manager.agent import LIVE, get
 from manager.fleet import Fleet
 from tests.crash.crash_support import Durability
 from tests.manager_support import ROOMY
+from tests.tiers import slow_unless
 
 PARTS = [f"part {number}" for number in range(5)]
 
@@ -70,9 +71,12 @@ def work(owner: Owner[Fleet]) -> None:
     manager.close()
 
 
-@pytest.mark.parametrize("durability", ["disk", pytest.param("os", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("durability", "rot"),
+    slow_unless(lambda _, rot: rot > 1, [("disk", 9), ("disk", 1), ("os", 1)]),
+)
 def test_no_crash_loses_or_doubles_a_delivery(
-    durability: Durability, monkeypatch: pytest.MonkeyPatch
+    durability: Durability, rot: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P1 to P6: After each crash, the lead's checkpoint has exactly the results that are taken.
 
@@ -94,5 +98,5 @@ def test_no_crash_loses_or_doubles_a_delivery(
 
     monkeypatch.setattr(History, "check", check_with_inbox)
     options = ManualOptions(durability=durability, segment_bytes=1000)
-    report = explore(Fleet, work, options=options, bounds=Bounds(outcomes_max=8, rot=1))
+    report = explore(Fleet, work, options=options, bounds=Bounds(outcomes_max=8, rot=rot))
     assert report.states > 300

@@ -27,7 +27,7 @@ from manager.agent import get
 from manager.fleet import Fleet
 from tests.crash.crash_support import Durability, drawn_by
 from tests.crash.tables_crash_support import killed_between_pieces
-from tests.tiers import examples
+from tests.tiers import examples, slow_unless
 
 # Frames are so small that a commit has several, and a crash may keep only the first of them.
 OPTIONS = ManualOptions(record_bytes_max=400, frame_bytes_max=600)
@@ -92,8 +92,13 @@ def work(owner: Owner[Fleet]) -> None:
     session(owner).close()
 
 
-@pytest.mark.parametrize("durability", ["disk", pytest.param("os", marks=pytest.mark.slow)])
-def test_every_crash_of_a_workload(durability: Durability, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("durability", "rot"),
+    slow_unless(lambda _, rot: rot > 1, [("disk", 9), ("disk", 1), ("os", 1)]),
+)
+def test_every_crash_of_a_workload(
+    durability: Durability, rot: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P1 to P6: Each crash leaves whole transactions: an agent's end with its rows, or neither."""
     check = History.check
 
@@ -108,7 +113,7 @@ def test_every_crash_of_a_workload(durability: Durability, monkeypatch: pytest.M
 
     monkeypatch.setattr(History, "check", check_with_pairs)
     options = replace(OPTIONS, durability=durability, segment_bytes=2000)
-    report = explore(Fleet, work, options=options, bounds=Bounds(outcomes_max=8, rot=1))
+    report = explore(Fleet, work, options=options, bounds=Bounds(outcomes_max=8, rot=rot))
     assert report.states > 300
 
 

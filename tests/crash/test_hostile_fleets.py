@@ -16,6 +16,7 @@ from tests.crash.fleet_forge import BASE_LSN, forged, imported, item, spawn, wri
 from tests.crash.fleet_openers import TIME_S, check_refused
 from tests.crash.hostile_fleets import BEFORE, BOOT, HALF, ITEMS, RECORDS, USAGE, A, B
 from tests.crash.hostile_support import watchdog
+from tests.tiers import slow_but_every, slow_unless
 
 # --- parents and depths ---
 
@@ -66,7 +67,7 @@ def test_a_checkpoint_with_a_cycle_of_parents_is_refused(
     check_refused(tmp_path, items, records, f"{BASE_LSN}", "checkpoint", "item ", field)
 
 
-@pytest.mark.parametrize("kind", [spawn, imported])
+@pytest.mark.parametrize("kind", slow_unless(lambda kind: kind is spawn, [spawn, imported]))
 @pytest.mark.parametrize(("line", "field"), LINES.values(), ids=LINES.keys())
 def test_a_record_that_names_a_later_parent_is_refused(
     tmp_path: Path, line: Tree, field: str, kind: Callable[..., list[Any]]
@@ -97,7 +98,7 @@ def test_checkpoint_items_may_come_in_any_order(tmp_path: Path) -> None:
 # --- the values of fields ---
 
 
-@pytest.mark.parametrize(("changes", "field"), ITEMS.values(), ids=ITEMS.keys())
+@pytest.mark.parametrize(("changes", "field"), slow_but_every(4, ITEMS.values()), ids=ITEMS.keys())
 def test_a_checkpoint_item_with_an_invalid_field_is_refused(
     tmp_path: Path, changes: dict[str, Any], field: str
 ) -> None:
@@ -115,7 +116,9 @@ def test_duplicate_ids_and_names_in_a_checkpoint_are_refused(
     check_refused(tmp_path, items, [], "item 2", "name" if "ann" in other.values() else "agent_id")
 
 
-@pytest.mark.parametrize(("record", "expected"), RECORDS.values(), ids=RECORDS.keys())
+@pytest.mark.parametrize(
+    ("record", "expected"), slow_but_every(4, RECORDS.values()), ids=RECORDS.keys()
+)
 def test_a_record_that_no_manager_would_write_is_refused(
     tmp_path: Path, record: Any, expected: str
 ) -> None:

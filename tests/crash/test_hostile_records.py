@@ -20,7 +20,7 @@ from tests.crash.hostile_sources import Files
 from tests.crash.hostile_support import Anything, dry_run, read_entries, refusal, verify, watchdog
 from tests.independent_reader import SegmentHeader
 from tests.support import PATH, options, run
-from tests.tiers import slow_unless
+from tests.tiers import slow_but_every, slow_unless
 
 MIB = 1 << 20
 OBJECTS = MIB // 32
@@ -199,7 +199,7 @@ CLAIMS = {
 }
 
 
-@pytest.mark.parametrize("payload", CLAIMS.values(), ids=CLAIMS.keys())
+@pytest.mark.parametrize("payload", slow_but_every(3, CLAIMS.values()), ids=CLAIMS.keys())
 def test_a_claimed_length_takes_no_memory(payload: bytes) -> None:
     """P9: A claimed length or depth is not believed before the bytes are there.
 
@@ -216,9 +216,7 @@ def test_a_claimed_length_takes_no_memory(payload: bytes) -> None:
 ]
 
 
-@pytest.mark.parametrize(
-    "payload", [*SMALL_CLAIMS, pytest.param(LARGE_CLAIMS, marks=pytest.mark.slow)], ids=len
-)
+@pytest.mark.parametrize("payload", slow_but_every(3, [*SMALL_CLAIMS, LARGE_CLAIMS]), ids=len)
 def test_many_lists_that_each_claim_the_whole_payload_take_bounded_memory(payload: bytes) -> None:
     """P9: A thousand lists that each claim to be as long as the payload take bounded memory.
 
@@ -231,7 +229,7 @@ def test_many_lists_that_each_claim_the_whole_payload_take_bounded_memory(payloa
 @pytest.mark.parametrize(
     ("opener", "code"),
     slow_unless(
-        lambda opener, code: opener is verify or code == 0x90,
+        lambda opener, code: opener in (open_forgetful, verify) and code == 0x90,
         product([open_journal, open_forgetful, pass_over_entries, verify], [0x80, 0x90, 0xC0]),
     ),
 )
@@ -266,11 +264,14 @@ except JournalError as error:
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
 @pytest.mark.parametrize(
     "payload",
-    [
-        b"\xc6\xff\xff\xff\xff" + b"x" * (16 * MIB),
-        b"\xdd\x01\0\0\0" + b"\x91" * (16 * MIB),
-        LARGE_CLAIMS + b"\xc0" * (12 * MIB),
-    ],
+    slow_but_every(
+        3,
+        [
+            b"\xc6\xff\xff\xff\xff" + b"x" * (16 * MIB),
+            b"\xdd\x01\0\0\0" + b"\x91" * (16 * MIB),
+            LARGE_CLAIMS + b"\xc0" * (12 * MIB),
+        ],
+    ),
     ids=["bytes", "depth", "claims"],
 )
 def test_a_large_forged_frame_is_refused_in_limited_address_space(

@@ -33,6 +33,7 @@ from tests.crash.hostile_support import (
 )
 from tests.independent_reader import MAGIC, MARK, Checkpoint, SegmentHeader, encode_checkpoint
 from tests.support import PATH, options, read_all, reopened
+from tests.tiers import slow_but_every
 
 MIB = 1 << 20
 HEADER = SegmentHeader(bytes(16), 1, 1, 0)
@@ -135,7 +136,7 @@ def check_crafted(piece: bytes, size: int, doors: Iterable[Opener]) -> None:
         assert work.bytes < 12 * size + 4 * MIB, "the same bytes are read again and again"
 
 
-@pytest.mark.parametrize("piece", CRAFTED.values(), ids=CRAFTED.keys())
+@pytest.mark.parametrize("piece", slow_but_every(3, CRAFTED.values()), ids=CRAFTED.keys())
 def test_crafted_headers_are_read_a_few_times_each(piece: bytes) -> None:
     """P9: The search for evidence reads the file a fixed number of times, whatever it contains.
 

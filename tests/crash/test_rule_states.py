@@ -390,7 +390,7 @@ def test_a_process_counts_only_the_checkpoints_that_it_saw_verify() -> None:
 
 @pytest.mark.parametrize(
     ("compactions", "commits"),
-    slow_unless(lambda compactions, commits: compactions == commits, product(range(3), range(2))),
+    slow_unless(lambda *counts: counts == (1, 1), product(range(3), range(2))),
 )
 def test_a_backup_beside_a_compaction_is_complete(compactions: int, commits: int) -> None:
     """P1, P2: A backup opens with all that was durable at its beginning.

@@ -14,6 +14,7 @@ from journal import ConflictError, DurableDict, Tables, Transaction
 from journal._tables.machine import TablesMachine
 from journal.testing import Bounds, Owner, explore
 from journal.testing.owner import ManualOptions
+from tests.tiers import slow_unless
 
 OPTIONS = ManualOptions(record_bytes_max=192)
 LARGE = "large " * 40  # takes three pieces
@@ -80,7 +81,10 @@ def dict_calls(owner: Owner[TablesMachine]) -> None:
     owner.reopen()
 
 
-@pytest.mark.parametrize(("work", "states"), [(transactions, 1400), (dict_calls, 800)])
+@pytest.mark.parametrize(
+    ("work", "states"),
+    slow_unless(lambda work, states: work is dict_calls, [(transactions, 1400), (dict_calls, 800)]),
+)
 def test_every_crash_of_a_program(
     work: Callable[[Owner[TablesMachine]], None], states: int
 ) -> None:

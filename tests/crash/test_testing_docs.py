@@ -16,6 +16,7 @@ import journal.testing
 import journal.testing.explorer
 import journal.testing.fixtures
 import journal.testing.machine
+from tests.tiers import slow_unless
 
 HEAD = """
 import errno
@@ -60,7 +61,12 @@ def test_an_example_runs(documented: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("documented", "tests"), [(journal.testing.machine, 1), (journal.testing.fixtures, 3)], ids=str
+    ("documented", "tests"),
+    slow_unless(
+        lambda documented, tests: documented is journal.testing.fixtures,
+        [(journal.testing.machine, 1), (journal.testing.fixtures, 3)],
+    ),
+    ids=str,
 )
 def test_an_example_for_pytest_runs(documented: Any, tests: int, tmp_path: Path) -> None:
     """pytest finds the tests of the example, and they pass in a directory of their own."""

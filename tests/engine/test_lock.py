@@ -155,6 +155,7 @@ def test_an_interrupt_during_a_wait_loses_no_waiter(pool: ThreadPoolExecutor) ->
             where = struck(partial(lock.run, int, 0), nth)
             may_release.set()
             other.result(TIMEOUT_S)
+            timer.cancel()
             timer.join()
         in_other_thread(partial(lock.run, int, 0))
         if not where:

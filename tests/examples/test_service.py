@@ -29,7 +29,6 @@ from aiohttp.test_utils import TestClient, TestServer  # noqa: E402
 
 from journal.docs.examples.service import Payments, Service  # noqa: E402
 
-KILLS = 4
 CLIENTS = 8
 PAYMENTS = 400
 
@@ -64,10 +63,11 @@ def pay_until_refused(port: int, numbers: list[int], enough: Callable[[int], Non
     return made
 
 
-def test_the_service_survives_sigkill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_service_survives_sigkill(tmp_path: Path, kills: int) -> None:
     """P2: However often the process is killed, each payment that got a reply is there once."""
     left, made = {*range(1, PAYMENTS + 1)}, 0
-    for kill in range(KILLS):
+    for kill in range(kills):
         with started("service.py", tmp_path, "payments.d", 0) as process:
             port, struck = port_of(process), Event()
 

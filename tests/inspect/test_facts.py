@@ -283,12 +283,12 @@ CASES: dict[str, Callable[[Path], Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    cases, folder = {}, tmp_path_factory.mktemp("cases")
-    for number, (name, put) in enumerate(CASES.items()):
+def make_cases(folder: Path, step: int) -> dict[str, dict[str, Any]]:
+    """Make every `step`th of the directories."""
+    cases = {}
+    for number, (name, put) in list(enumerate(CASES.items()))[::step]:
         path = folder / str(number) / "j"
-        path.parent.mkdir()
+        path.parent.mkdir(parents=True)
         put(path)
         lines = {"reads": len(READ), "lines": READ + WRITE}
         cases[name] = {"path": str(path), "live": False, **lines}
@@ -342,14 +342,12 @@ def test_every_command_that_takes_a_journal_is_compared() -> None:
 
 
 @pytest.mark.parametrize("step", [16, pytest.param(1, marks=pytest.mark.slow)])
-def test_no_decision_depends_on_the_words_of_the_engine(
-    cases: dict[str, Any], tmp_path: Path, step: int
-) -> None:
+def test_no_decision_depends_on_the_words_of_the_engine(tmp_path: Path, step: int) -> None:
     """Without a writer, scrambled words change no decision of any command.
 
     The quick test takes every sixteenth directory.
     """
-    compare(dict(list(cases.items())[::step]), tmp_path)
+    compare(make_cases(tmp_path / "cases", step), tmp_path)
 
 
 @pytest.mark.slow

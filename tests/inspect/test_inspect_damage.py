@@ -29,6 +29,7 @@ from tests.inspect.inspect_support import (
     put,
     segments,
 )
+from tests.tiers import slow_but_every
 
 
 def opened(path: Path) -> tuple[int, list[int]]:
@@ -37,7 +38,7 @@ def opened(path: Path) -> tuple[int, list[int]]:
         return journal.last_lsn, [entry.lsn for entry in journal.replay()]
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", slow_but_every(3, REFUSED))
 def test_verify_info_repair_and_open_agree_on_damage(tmp_path: Path, case: str) -> None:
     """P1, P4: verify, info and a dry repair agree on the last LSN and the loss, and change nothing.
 

@@ -286,7 +286,7 @@ def test_fields_are_redacted(story: Path) -> None:
 # --- size ---
 
 
-@pytest.mark.parametrize("count", [1000, 5000])
+@pytest.mark.parametrize("count", [1000, pytest.param(5000, marks=pytest.mark.slow)])
 def test_a_large_fleet_is_a_small_file(tmp_path: Path, count: int) -> None:
     """A page takes well under a kilobyte for each of thousands of agents."""
     page = report(big_fleet(tmp_path / "j", count))

@@ -173,7 +173,7 @@ def test_an_error_leads_to_its_agent(browser: Browser, page: Path) -> None:
     assert "it broke" in browser.one("#details").text
 
 
-@pytest.mark.parametrize("count", [1000, 5000])
+@pytest.mark.parametrize("count", [1000, pytest.param(5000, marks=pytest.mark.slow)])
 def test_thousands_of_agents_are_redrawn_when_visible(
     browser: Browser, tmp_path: Path, count: int
 ) -> None:

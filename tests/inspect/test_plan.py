@@ -35,6 +35,7 @@ from tests.inspect.inspect_support import (
     put,
     segments,
 )
+from tests.tiers import slow_but_every
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ UNFORESEEN = (
 )
 
 
-@pytest.mark.parametrize("case", DAMAGE)
+@pytest.mark.parametrize("case", slow_but_every(3, DAMAGE))
 def test_previews_and_reports_agree_with_an_open(path: Path, case: str) -> None:
     """P4: A preview has the refusal of the open, field for field; info and a report agree.
 

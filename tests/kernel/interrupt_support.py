@@ -22,6 +22,7 @@ import pytest
 
 import journal.testing
 import manager
+from tests.tiers import slow_unless
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -160,11 +161,7 @@ class NoFilesError(OSError):
 KINDS = (KeyboardInterrupt, Exception, RuntimeError, TimeoutError, ValueError, NoFilesError)
 
 
-_IN_THE_QUICK_PART = (KeyboardInterrupt, RuntimeError, NoFilesError)
-_PARAMS = [
-    pytest.param(kind, marks=() if kind in _IN_THE_QUICK_PART else pytest.mark.slow)
-    for kind in KINDS
-]
+_PARAMS = slow_unless(lambda kind: kind is KeyboardInterrupt, KINDS)
 
 
 @pytest.fixture(params=_PARAMS)

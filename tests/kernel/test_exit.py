@@ -11,6 +11,7 @@ from tests.support import (
     logged,
     run,
 )
+from tests.tiers import slow_but_every
 
 FOUR_JOURNALS = """
 import errno, logging, sys, threading, time
@@ -65,7 +66,7 @@ EXITS = {
 }
 
 
-@pytest.mark.parametrize("ending", EXITS.values(), ids=EXITS.keys())
+@pytest.mark.parametrize("ending", slow_but_every(3, EXITS.values()), ids=EXITS.keys())
 def test_buffered_records_are_committed_at_exit(tmp_path: Path, ending: str) -> None:
     """Appended records are committed and marked, however the interpreter exits in good order."""
     process = run(EXIT.format(ending), tmp_path / "j")

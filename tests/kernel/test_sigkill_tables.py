@@ -12,6 +12,7 @@ import pytest
 from journal import Tables
 from tests.kernel.tables_child import AFTER, BEFORE, OPTIONS, PIECES, Rows, rows
 from tests.support import TIMEOUT_S, logged
+from tests.tiers import slow_but_every
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD: tuple[Rows, Rows] = {"large": BEFORE}, {}
@@ -20,7 +21,7 @@ POINTS = PIECES + 3  # of which the last is after the transaction was acknowledg
 QUICK = (0, 1, PIECES // 2, PIECES, PIECES + 1, PIECES + 2)
 
 
-@pytest.mark.parametrize("syncs", [True, False], ids=["synced", "unsynced"])
+@pytest.mark.parametrize("syncs", slow_but_every(2, [True, False]), ids=["synced", "unsynced"])
 @pytest.mark.parametrize(
     "point",
     [

@@ -190,6 +190,7 @@ AGENTS: dict[str, Callable[[SubAgentManager], object]] = {
 }
 
 
+@SPARSE
 @pytest.mark.parametrize("handler", AGENTS.values(), ids=AGENTS.keys())
 def test_a_manager_called_in_a_handler_continues(
     handler: Callable[[SubAgentManager], object], point_numbers: range

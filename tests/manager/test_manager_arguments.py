@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from journal.testing import SimulatedDisk
 from manager import (
     AgentResult,
     Limits,
@@ -137,9 +138,9 @@ def state(manager: SubAgentManager) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("argument", CALLS)
-def test_a_strange_argument_is_named_or_accepted(tmp_path: Path, argument: str) -> None:
+def test_a_strange_argument_is_named_or_accepted(disk: SimulatedDisk, argument: str) -> None:
     """A refused argument is named and changes nothing, and the fleet survives a restart."""
-    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+    with SubAgentManager.open("/w", limits=ROOMY, disk=disk) as manager:
         manager.spawn("ask", name="asker")
         for call in CALLS[argument]:
             for value in STRANGE:
@@ -153,7 +154,7 @@ def test_a_strange_argument_is_named_or_accepted(tmp_path: Path, argument: str) 
                 assert message is None or state(manager) == before
         manager.compact()
         accepted = {agent.agent_id for agent in manager.agents()}
-    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+    with SubAgentManager.open("/w", limits=ROOMY, disk=disk) as manager:
         assert {agent.agent_id for agent in manager.agents(include_archived=True)} == accepted
 
 

@@ -30,6 +30,7 @@ from tests.manager.runner_support import (
     watchdog,
 )
 from tests.soak import soak_runner
+from tests.tiers import slow_but_every
 
 __all__ = ["watchdog"]  # a fixture for every test here
 
@@ -39,7 +40,7 @@ SLEEPERS = tuple(f"sleep 1000 & echo $! >>pids; echo $$ >>pids; wait # {n}" for 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
-@pytest.mark.parametrize(("number", "code"), STOPS)
+@pytest.mark.parametrize(("number", "code"), slow_but_every(3, STOPS))
 def test_a_signal_interrupts_the_commands(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -226,13 +227,14 @@ def starts(state: Path) -> Counter[str]:
         )
 
 
-def test_each_command_completes_once_whatever_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.slow)])
+def test_each_command_completes_once_whatever_is_killed(tmp_path: Path, count: int) -> None:
     """P1, P2: A run killed at random completes each command exactly once in the state.
 
     No command ran without a start in the journal.
     """
-    count, rounds_max = 30, 60
-    lines = [f"echo $SUBAGENT_ID >>ran; sleep 0.03; echo {n}" for n in range(count)]
+    rounds_max = 2 * count
+    lines = [f"echo $SUBAGENT_ID >>ran; sleep {0.9 / count}; echo {n}" for n in range(count)]
     dice = random.Random(7)
     rounds = 0
     while True:

@@ -15,6 +15,7 @@ from journal import __version__
 from manager import AgentResult, SubAgentManager
 from manager._cli import cli as cli_module
 from tests.manager.cli_support import KEYS, NASTY, TIMEOUT_S, assert_harmless, subagents
+from tests.tiers import slow_but_every, slow_unless
 
 # --- list, show ---
 
@@ -165,20 +166,23 @@ def test_a_closed_pipe_is_quiet(fleet: Path) -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [
-        ["--no-such-option"],
-        ["no-such-verb"],
-        ["run", "no-such-file"],
-        ["run", "."],
-        ["run", "-", "--jobs", "0"],
-        ["run", "-", "--timeout-s", "0"],
-        ["run", "-", "--timeout-s", "nan"],
-        ["run", "-", "--timeout-s", "inf"],
-        ["run", "-", "--workspace", "no-such-dir"],
-        ["list", "--status", "done"],
-        ["list", "-o", "xml"],
-        ["show"],
-    ],
+    slow_but_every(
+        4,
+        [
+            ["--no-such-option"],
+            ["no-such-verb"],
+            ["run", "no-such-file"],
+            ["run", "."],
+            ["run", "-", "--jobs", "0"],
+            ["run", "-", "--timeout-s", "0"],
+            ["run", "-", "--timeout-s", "nan"],
+            ["run", "-", "--timeout-s", "inf"],
+            ["run", "-", "--workspace", "no-such-dir"],
+            ["list", "--status", "done"],
+            ["list", "-o", "xml"],
+            ["show"],
+        ],
+    ),
 )
 def test_wrong_usage_gives_exit_code_2(tmp_path: Path, args: list[str]) -> None:
     """Wrong usage gives exit code 2 with a message, and creates nothing."""
@@ -208,7 +212,9 @@ def put_symlink(workspace: Path) -> None:
     (workspace / ".subagents").symlink_to("elsewhere")
 
 
-@pytest.mark.parametrize("args", [["run"], ["list"], ["show", "a"]])
+@pytest.mark.parametrize(
+    "args", slow_unless(lambda args: args != ["show", "a"], [["run"], ["list"], ["show", "a"]])
+)
 @pytest.mark.parametrize(
     ("prepare", "code"),
     [(damage, 3), (put_other_files, 4), (put_symlink, 4), (lambda path: None, 4)],

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiers import slow_unless
+from tests.tiers import slow_but_every, slow_unless
 
 TIMEOUT_S = 60
 
@@ -35,7 +35,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("closed", "verb"),
     slow_unless(
-        lambda closed, verb: verb == QUICK[closed] or verb == "list",
+        lambda closed, verb: verb == QUICK[closed],
         product(QUICK, ["run tasks.txt", "run -", "list", "show one", "list -o json"]),
     ),
 )
@@ -84,13 +84,16 @@ def test_output_is_written_in_large_blocks(tmp_path: Path, program: str) -> None
 @pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "program",
-    [
-        "manager list",
-        "manager --help",
-        "manager demo",
-        "journal_inspect --help",
-        "journal_inspect --version",
-    ],
+    slow_but_every(
+        3,
+        [
+            "manager list",
+            "manager --help",
+            "manager demo",
+            "journal_inspect --help",
+            "journal_inspect --version",
+        ],
+    ),
 )
 def test_a_failed_write_to_stdout_is_reported_once(
     tmp_path: Path, finished_run: Path, program: str, unbuffered: str

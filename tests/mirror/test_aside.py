@@ -19,6 +19,7 @@ from tests.mirror.test_attaching import attached
 from tests.mirror.test_claiming import new_nonce
 from tests.mirror.test_comparing import COMMITS, Case, differ, rolled_back_and_written
 from tests.mirror.world import STATEMENT
+from tests.tiers import slow_unless
 
 EPOCH = 2  # of the writer that made the fork
 
@@ -146,7 +147,11 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert segments_in(tmp_path / f"journal.aside-{EPOCH}-2") == before
 
 
-@pytest.mark.parametrize("outcome", [keep, lose, seeded(1)], ids=["kept", "lost", "some"])
+@pytest.mark.parametrize(
+    "outcome",
+    slow_unless(lambda outcome: outcome not in (keep, lose), [keep, lose, seeded(1)]),
+    ids=["kept", "lost", "some"],
+)
 def test_each_step_may_be_interrupted(outcome: Outcome, tmp_path: Path) -> None:
     """After a power cut at any step, the next opening has the mirror's records, and those that only
     the directory had are in it or aside, in one complete directory."""

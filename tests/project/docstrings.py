@@ -72,9 +72,17 @@ def field_docstrings(node: ast.AST) -> Iterator[tuple[str, str, int]]:
                     yield ast.unparse(target), text, after.lineno
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and the statements in it. No definition is inside an expression."""
+    yield node
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(node, field, ()):
+            yield from statements(child)
+
+
 def docstrings(tree: ast.Module) -> Iterator[tuple[str, str, int, bool]]:
     """Yield the name, docstring and line of each definition, and whether a noun is due."""
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             is_noun_due = isinstance(node, ast.ClassDef) or is_property(node)
             yield node.name, ast.get_docstring(node) or "", node.body[0].lineno, is_noun_due

@@ -28,7 +28,11 @@ NEEDS_3_RECORDS = {
     Weakening.NO_NEW_EPOCH,
     Weakening.DROP_BELOW_NEWEST,
 }
-LONG_SEARCHES = {Weakening.DENSE_FROM_OLDER_CHECKPOINT, Weakening.DROP_BEFORE_PUBLISHED}
+LONG_SEARCHES = {
+    Weakening.DENSE_FROM_OLDER_CHECKPOINT,
+    Weakening.DROP_BEFORE_PUBLISHED,
+    Weakening.DROP_BELOW_NEWEST,
+}
 
 
 @pytest.mark.parametrize(

@@ -260,14 +260,22 @@ class Interrupted(Exception):  # noqa: N818 stands for KeyboardInterrupt
 
 @contextmanager
 def interrupt_after(seconds: float) -> Iterator[None]:
-    """Raise Interrupted once, after `seconds`, in this thread, which must be the main one."""
+    """Raise Interrupted once, after `seconds`, in this thread, which must be the main one.
+
+    CPython runs no handler of a signal that comes just before a blocking call begins, until the
+    next signal. So the timer repeats.
+    """
+    has_struck = False
 
     def strike(*_: object) -> None:
-        raise Interrupted
+        nonlocal has_struck
+        if not has_struck:
+            has_struck = True
+            raise Interrupted
 
     before = signal.signal(signal.SIGALRM, strike)
     gc.disable()  # an exception that is raised inside a finalizer reaches nobody
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
     try:
         yield
     finally:

@@ -31,7 +31,7 @@ from journal._mirror.restoring import restore_into
 from journal._mirror.store import UnreachableError
 from manager import SubAgentManager
 from tests.mirror.stores import TIMEOUT_S, SilentStore, crash, mirror_of, opened, write
-from tests.support import until
+from tests.support import Interrupted, interrupt_after, until
 
 SOON_S = 0.02
 
@@ -208,23 +208,14 @@ def test_compactions_do_not_wait_for_the_mirror(tmp_path: Path, store: SilentSto
 def test_an_interrupt_ends_a_wait(tmp_path: Path, store: SilentStore) -> None:
     """Ctrl-C ends a wait for a silent mirror at once, with one waiter and with several, and loses
     nothing."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with remote(tmp_path / "a", store) as journal:
-            store.fall_silent(hangs=True)
-            for timeout_s in (None, TIMEOUT_S):
-                lsn = journal.append("x")
-                signal.setitimer(signal.ITIMER_REAL, SOON_S)
-                with pytest.raises(KeyboardInterrupt):
-                    journal.wait_durable(lsn, timeout_s=timeout_s)
-            store.answer()
-            journal.wait_durable(timeout_s=TIMEOUT_S)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with remote(tmp_path / "a", store) as journal:
+        store.fall_silent(hangs=True)
+        for timeout_s in (None, TIMEOUT_S):
+            lsn = journal.append("x")
+            with pytest.raises(Interrupted), interrupt_after(SOON_S):
+                journal.wait_durable(lsn, timeout_s=timeout_s)
+        store.answer()
+        journal.wait_durable(timeout_s=TIMEOUT_S)
     assert restore_into(store, tmp_path / "r").lsn == 2
 
 

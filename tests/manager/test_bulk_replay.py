@@ -80,6 +80,7 @@ def _replayed(records: list[Record], cuts: int) -> tuple[Any, ...]:
 
 @given(st.lists(STEPS, max_size=30), st.integers(1, 40))
 def test_a_bulk_replay_makes_the_fleet_that_apply_makes(steps: list[Record], cuts: int) -> None:
+    """P9: A bulk replay makes the same rows, counts and session as the fleet's own `apply`."""
     records: list[Record] = [*BEGINNING]
     for step in steps:  # leave out those that the fleet refuses
         if isinstance(_applied([*records, step])[0], list):
@@ -89,11 +90,13 @@ def test_a_bulk_replay_makes_the_fleet_that_apply_makes(steps: list[Record], cut
 
 @given(st.lists(STEPS, max_size=6), MISTAKES)
 def test_a_bulk_replay_refuses_what_apply_refuses(steps: list[Record], wrong: Record) -> None:
+    """P9: A record that `apply` refuses is refused with the same LSN and the same words."""
     records = [*BEGINNING, *steps, wrong]
     assert _replayed(records, 3) == _applied(records)
 
 
 def test_a_first_record_is_checked_with_the_items_before_it() -> None:
+    """P9: An item with a higher LSN than its checkpoint is refused before a record is applied."""
     fleet = Fleet()
     fleet.load({**_item(), "lsn": 9})
     replay = BulkReplay(fleet, lambda lsn, error: error)

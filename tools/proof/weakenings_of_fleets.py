@@ -64,20 +64,6 @@ ALL_OF = (
         FLEETS,
     ),
     Weakening(
-        "bulk_replay_of_agents_not_running",
-        "manager/bulk_replay.py",
-        "if row is not None and row[STATUS] in _STATUSES:",
-        "if row is not None:",
-        ("tests/manager/test_bulk_replay.py",),
-    ),
-    Weakening(
-        "bulk_replay_of_items_unchecked",
-        "manager/bulk_replay.py",
-        "if row is None or not self._has_begun:",
-        "if row is None:",
-        ("tests/manager/test_bulk_replay.py",),
-    ),
-    Weakening(
         "application_of_a_fleet_unchecked",
         "manager/fleet_reader.py",
         "if checkpoint.application not in",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal import FormatVersionError
@@ -88,6 +88,7 @@ def test_a_bulk_replay_makes_the_fleet_that_apply_makes(steps: list[Record], cut
     assert _replayed(records, cuts) == _applied(records)
 
 
+@example([["cancel", IDS[0], 1, None]], ["checkpoint", IDS[0], 1, None, 1])
 @given(st.lists(STEPS, max_size=6), MISTAKES)
 def test_a_bulk_replay_refuses_what_apply_refuses(steps: list[Record], wrong: Record) -> None:
     """P9: A record that `apply` refuses is refused with the same LSN and the same words."""

@@ -51,6 +51,7 @@ SMALL = {
         *(*QUICK, "--threads", 1, 2, "--static-kb", 1, "--static-threads", 8, "--delay-ms", 0),
         *("--conversations", 32, "--sessions", 1, 2, "--live-mb", 1),
     ),
+    "growth": (*QUICK, "--items", 100, 200),
     "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
     "legacy": ("--rounds", 1, "--agents", 10),
     "mirror": (*QUICK, "--threads", 2, "--delay-ms", 1),
@@ -79,6 +80,10 @@ BARS = {  # the bars that even such a small run must report
             "session turn, 1 coroutines, +0 ms: per_s",
         ),
         *("memory, 1 MB of values", "worst stall of a thread in compaction", "reopen, 1 MB"),
+    },
+    "growth": {
+        *("tables, 200 items: hold, growing, longest", "tuples, 200 items: hold, growing, longest"),
+        *("tables, 200 items: disk under them", "tuples, 200 items: disk under them"),
     },
     "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
     "legacy": {"subagents import of 10 agents"},

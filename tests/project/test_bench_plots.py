@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import plot, plots
+from bench import growth, plot, plots
 
 from tests.installed import import_package
 from tests.project.test_bench import SMALL, mark_slow
@@ -65,6 +65,14 @@ RESULTS: dict[str, dict[str, Any]] = {
         ],
     },
     "flushes": {"file_system": "xfs", "rows": [{"threads": 8, "record_bytes": 9, "flushes": 1}]},
+    "growth": {
+        "rows": [
+            {"state": state, "items": items, "what": what, "median": 2}
+            for state in ("tables", "tuples")
+            for items in (10, 100)
+            for what in growth.FIGURES
+        ]
+    },
     "imports": {"rows": [{"what": "bare", "wall_ms": 10}]},
     "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
     "legacy": {"rows": [{"what": "read as JSON", "wall_ms": 10}]},

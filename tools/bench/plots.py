@@ -273,6 +273,26 @@ def _tables(results: Results) -> Any:
     return figure
 
 
+def _growth(results: Results) -> Any:
+    """Draw a panel for each figure, with a line for each state."""
+    figures = {
+        "item_bytes": "memory an item, B",
+        "update_us": "update, us of CPU",
+        "freeze_us": "snapshot, us",
+        "hold_max_ms": "longest hold while it grows, ms",
+        "collection_ms": "added to a full collection, ms",
+        "checkpoint_s": "checkpoint while idle, s",
+        "open_cpu_s": "open, s of CPU",
+        "disk_mib": "disk under busy threads, MiB",
+    }
+    figure, axes = panels(2, len(figures) // 2)
+    for axis, (what, title) in zip(axes.flat, figures.items(), strict=True):
+        rows = [row for row in results["rows"] if row["what"] == what]
+        against(axis, columns_of(rows, "state", "items", "median"), "items", title)
+    legends(axes[0][0])
+    return figure
+
+
 def _adapters(results: Results) -> Any:
     """Draw a row for each delay of syncs, and a column for each kind of call."""
     delays = unique(row["delay_ms"] for row in results["rows"])
@@ -302,6 +322,7 @@ DRAWN: dict[str, Callable[[Results], Any]] = {
     "imports": _imports,
     **dict.fromkeys(("inspector", "legacy"), _imports),
     "tables": _tables,
+    "growth": _growth,
     "adapters": _adapters,
 }
 

@@ -1,0 +1,158 @@
+"""Measure how each cost grows with the number of items, for tables and for rows of plain tuples.
+
+Items have some 270 bytes. For each size, and in each round, processes of their own measure a state
+that grows from nothing, its updates, snapshots and collections of garbage, a checkpoint while it is
+idle, the open, and the disk space under 8 threads that never wait. Rounds of the two states
+alternate. The results are the medians of the rounds, and the least and the most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench import growing
+from bench.figures import Bar, at_most
+from bench.machine import about
+from bench.output import parsed, show
+
+ROOT = Path(__file__).resolve().parents[2]
+MILLION = 1_000_000
+KINDS = tuple(growing.SUBJECTS)
+FIGURES = {  # what each figure is, in the order of the table
+    "line_bytes": "a line of a checkpoint, B",
+    "item_bytes": "memory an item, grown, B",
+    "open_item_bytes": "memory an item, opened, B",
+    "insert_us": "insert, CPU, us",
+    "update_us": "update, CPU, us",
+    "freeze_us": "snapshot, us",
+    "hold_p50_us": "hold, growing, p50, CPU, us",
+    "hold_p99_us": "hold, growing, p99, CPU, us",
+    "hold_max_ms": "hold, growing, longest, CPU, ms",
+    "host_hold_max_ms": "the same beside 400,000 objects, ms",
+    "collection_max_ms": "collection, growing, longest, CPU, ms",
+    "process_collection_ms": "full collection without items, CPU, ms",
+    "collection_ms": "added to a full collection, CPU, ms",
+    "checkpoint_s": "checkpoint while idle, s",
+    "checkpoint_cpu_us": "checkpoint, CPU an item, us",
+    "open_s": "open, s",
+    "open_cpu_s": "open, CPU, s",
+    "busy_per_s": "8 threads that never wait, updates/s",
+    "busy_stall_ms": "their longest update, ms",
+    "disk_mib": "disk under them, MiB",
+    "disk_to_bound": "disk under them to its bound",
+}
+# The most that a state of a million items may take.
+OF_A_MILLION = {
+    "tables": {"item_bytes": 450.0, "checkpoint_s": 10.0, "open_cpu_s": 1.1},
+    "tuples": {"item_bytes": 550.0, "checkpoint_s": 10.0, "open_cpu_s": 2.5},
+}
+OF_ANY_SIZE = {"hold_max_ms": 2.0, "host_hold_max_ms": 2.0, "disk_to_bound": 1.0}
+
+Cell = tuple[int, str]  # items, kind
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of a state with `items` items: the median of the rounds, the least, the most."""
+
+    state: str
+    items: int
+    what: str
+    median: float
+    least: float
+    most: float
+
+
+def run(what: str, cell: Cell, directory: Path, seed: int, extent: float) -> dict[str, float]:
+    items, kind = cell
+    command = [sys.executable, "-P", growing.__file__, what, kind, str(directory)]
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tools")))
+    done = subprocess.run(
+        [*command, str(items), str(seed), str(extent)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def round_of(cell: Cell, options: argparse.Namespace, seed: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(dir=options.dir) as name:
+        folder = Path(name)
+        figures = run("grown", cell, folder / "grown", seed, 0)
+        figures |= run("opened", cell, folder / "grown", seed, 0)
+        figures |= run("busy", cell, folder / "grown", seed, options.seconds)
+        figures |= run("held", cell, folder / "held", seed, 0)
+        figures |= run("held", cell, folder / "beside", seed, growing.HOST_OBJECTS)
+    return figures
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    cells = [(items, kind) for items in sorted(options.items) for kind in options.states]
+    rounds: dict[Cell, list[dict[str, float]]] = {cell: [] for cell in cells}
+    for number in range(options.rounds):
+        for cell, measured in rounds.items():
+            measured.append(round_of(cell, options, options.seed + number))
+    return [
+        Row(kind, items, what, statistics.median(values), min(values), max(values))
+        for (items, kind), measured in rounds.items()
+        for what in FIGURES
+        for values in [[figures[what] for figures in measured]]
+    ]
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    sizes = list(dict.fromkeys(row.items for row in rows))
+    for state in dict.fromkeys(row.state for row in rows):
+        yield f"{state}, items:".ljust(40) + "".join(f"{size:>26,}" for size in sizes)
+        for what, title in FIGURES.items():
+            cells = [row for row in rows if (row.state, row.what) == (state, what)]
+            texts = (f"{short(c.median)} ({short(c.least)}-{short(c.most)})" for c in cells)
+            yield title.ljust(40) + "".join(f"{text:>26}" for text in texts)
+
+
+def short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def bars(rows: list[Row]) -> Iterator[Bar]:
+    """Yield bars for the largest size. Some of them are of a million items only."""
+    largest = max(row.items for row in rows)
+    for row in rows:
+        if row.items == largest:
+            of_size = OF_A_MILLION[row.state] if largest == MILLION else {}
+            most = (OF_ANY_SIZE | of_size).get(row.what)
+            if most is not None:
+                name = f"{row.state}, {largest:,} items: {FIGURES[row.what]}"
+                yield at_most(name, row.median, most, "")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python tools/bench growth",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument(
+        "--items", type=int, nargs="+", default=[10**power for power in range(3, 7)]
+    )
+    parser.add_argument("--states", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20, help="of threads that never wait")
+    parser.add_argument("--seed", type=int, default=0, help="of the items that are updated")
+    options = parsed(parser, arguments)
+    rows = measure(options)
+    environment = {**about(), "seed": options.seed, "load": round(os.getloadavg()[0])}
+    results = {"rows": [asdict(row) for row in rows]}
+    return show("growth", options, environment, results, table(rows), bars(rows))

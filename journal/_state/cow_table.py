@@ -1,10 +1,13 @@
 """CowTable: a mapping whose snapshots take constant time, whatever its size.
 
-Each value is in a cell, and the cells are in a dense list. A snapshot is the list's length at that
+Each value has a place in a dense list. A snapshot is the list's length at that
 moment, plus the *before-images* of the places that were written since. A writer saves a place's
 value there before it changes the place. So a reader that reads the place first and the
 before-images second gets the value as of the snapshot. Writers save only into the newest snapshot;
 a reader of an older one continues in the newer ones.
+
+The first _CELLS values are in cells, each a small list, which is fastest. The values after them are
+in ManyRows, where the garbage collector need not visit each.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any, Generic, TypeVar, overload
 
 from journal._public import public
+from journal._state.many_rows import _BITS, ManyRows, Row
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -21,17 +25,19 @@ T = TypeVar("T")
 
 _Cell = list[Any]  # [key, value, place]
 _MISSING: Any = object()
+_CELLS = 8192  # a full collection takes 1 ms longer for as many cells
 
 
 @public
 class Snapshot(Generic[V]):
     """The values of a CowTable at one moment. Any thread may iterate it, at any later time."""
 
-    __slots__ = ("__weakref__", "_cells", "_count", "_images", "_newer")
+    __slots__ = ("__weakref__", "_cells", "_count", "_images", "_many", "_newer")
 
-    def __init__(self, cells: list[_Cell]) -> None:
+    def __init__(self, cells: list[_Cell], many: ManyRows[Any, V] | None) -> None:
         self._cells = cells
-        self._count = len(cells)
+        self._many = many
+        self._count = len(cells) + (len(many) if many else 0)
         self._images: dict[int, V] = {}
         self._newer: Snapshot[V] | None = None
 
@@ -39,23 +45,34 @@ class Snapshot(Generic[V]):
         return self._count
 
     def __iter__(self) -> Iterator[V]:
-        for place in range(self._count):
+        for place in range(min(self._count, _CELLS)):
             try:
                 value = self._cells[place][1]
             except IndexError:  # the table has shrunk, so the place has a before-image
                 value = _MISSING
-            snapshot: Snapshot[V] | None = self
-            while snapshot is not None:
-                if place in snapshot._images:
-                    value = snapshot._images[place]
-                    break
-                snapshot = snapshot._newer
-            yield value
+            yield self._as_of_now(place, value)
+        many = self._many
+        if many is None:
+            return
+        for first in range(_CELLS, self._count, 1 << _BITS):
+            values = many.values_of((first - _CELLS) >> _BITS)
+            size = min(1 << _BITS, self._count - first)
+            for at in range(size):
+                yield self._as_of_now(first + at, values[at] if at < len(values) else _MISSING)
 
-    def _save(self, cell: _Cell) -> None:
-        """Save the cell's value before its place changes. A value that was saved earlier stays."""
-        if cell[2] < self._count:
-            self._images.setdefault(cell[2], cell[1])
+    def _as_of_now(self, place: int, value: V) -> V:
+        """Return the place's value as of the snapshot. `value` was read from the place before."""
+        snapshot: Snapshot[V] | None = self
+        while snapshot is not None:
+            if place in snapshot._images:
+                return snapshot._images[place]
+            snapshot = snapshot._newer
+        return value
+
+    def _save(self, place: int, value: V) -> None:
+        """Save a value before its place changes. A value that was saved earlier stays."""
+        if place < self._count:
+            self._images.setdefault(place, value)
 
 
 @public
@@ -70,12 +87,14 @@ class CowTable(MutableMapping[K, V]):
     def __init__(self) -> None:
         self._by_key: dict[K, _Cell] = {}
         self._cells: list[_Cell] = []
+        self._many: ManyRows[K, V] | None = None  # the rows that have no cells
+        self._moves = 0  # from `_many` to the cells
         # A weak reference, so that a snapshot that is no longer used costs writers nothing.
         self._newest: weakref.ref[Snapshot[V]] | None = None
 
     def freeze(self) -> Snapshot[V]:
         """Return a snapshot of the values. Takes constant time, and copies nothing."""
-        snapshot: Snapshot[V] = Snapshot(self._cells)
+        snapshot: Snapshot[V] = Snapshot(self._cells, self._many)
         older = self._newest() if self._newest else None
         if older is not None:
             older._newer = snapshot
@@ -83,7 +102,13 @@ class CowTable(MutableMapping[K, V]):
         return snapshot
 
     def __getitem__(self, key: K) -> V:
-        value: V = self._by_key[key][1]
+        try:
+            value: V = self._by_key[key][1]
+        except KeyError:
+            row = self._find(key)
+            if row is None:
+                raise
+            value = row[1]
         return value
 
     @overload
@@ -93,44 +118,82 @@ class CowTable(MutableMapping[K, V]):
     def get(self, key: K, default: Any = None, /) -> Any:
         """Return the key's value, or `default`. One step, so another thread may write meanwhile."""
         cell = self._by_key.get(key)
-        return default if cell is None else cell[1]
+        if cell is None:
+            row = self._find(key)
+            return default if row is None else row[1]
+        return cell[1]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._by_key
+        return key in self._by_key or self._find(key) is not None
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._cells) + (len(self._many) if self._many else 0)
 
     def __iter__(self) -> Iterator[K]:
-        return iter([cell[0] for cell in self._cells.copy()])
+        while True:
+            moves, cells = self._moves, self._cells.copy()
+            keys = self._many.keys() if self._many else []
+            if moves == self._moves:  # no key was moved from the second list to the first
+                return iter([*(cell[0] for cell in cells), *keys])
 
     def __setitem__(self, key: K, value: V) -> None:
         cell = self._by_key.get(key)
         if cell is None:
+            if len(self._cells) == _CELLS:
+                self._set_row(key, value)
+                return
             cell = [key, value, len(self._cells)]
             self._cells.append(cell)
             self._by_key[key] = cell
             return
         if self._newest is not None:
-            self._save(cell)
+            self._save(cell[2], cell[1])
         cell[1] = value
 
     def __delitem__(self, key: K) -> None:
-        cell = self._by_key[key]
+        cell = self._by_key.get(key)
+        if self._many:
+            self._remove_from_many(key, cell, self._many)
+            return
+        if cell is None:
+            raise KeyError(key)
         last = self._cells[-1]
         if self._newest is not None:
-            self._save(cell)
-            self._save(last)
+            self._save(cell[2], cell[1])
+            self._save(last[2], last[1])
         del self._by_key[key]
         self._cells[cell[2]] = last
         last[2] = cell[2]
         self._cells.pop()
 
+    def _remove_from_many(self, key: K, cell: _Cell | None, many: ManyRows[K, V]) -> None:
+        """Remove a key. The last key moves to its place, and gets its cell if there is one."""
+        last = many.last()
+        self._save_row(last)
+        if cell is None:
+            row = many.find(key)
+            if row is None:
+                raise KeyError(key)
+            self._save_row(row)
+            many.remove(row)
+            return
+        self._save(cell[2], cell[1])
+        moved = [last[0], last[1], cell[2]]
+        del self._by_key[key]
+        self._cells[cell[2]] = moved
+        # A key that moves is found at each moment: here first, then no longer there.
+        self._by_key[last[0]] = moved
+        self._moves += 1
+        many.remove(last)
+
     def popitem(self) -> tuple[K, V]:
         """Remove and return the last key and its value. Takes constant time."""
-        if not self._cells:
+        if self._many:
+            key, value, _ = self._many.last()
+        elif self._cells:
+            key, value, _ = self._cells[-1]
+        else:
             raise KeyError("the table is empty")
-        key, value, _ = self._cells[-1]
         del self[key]
         return key, value
 
@@ -139,12 +202,38 @@ class CowTable(MutableMapping[K, V]):
         # change the snapshots of this one.
         return type(self), (), None, None, iter(list(self.items()))
 
-    def _save(self, cell: _Cell) -> None:
+    def _find(self, key: Any) -> _Cell | Row[K, V] | None:
+        """Return the row of a key that had no cell, or its cell if the row was moved meanwhile."""
+        many = self._many
+        while many is not None:
+            moves = self._moves
+            row = self._by_key.get(key) or many.find(key)
+            if row is not None or moves == self._moves:
+                return row
+        return None
+
+    def _set_row(self, key: K, value: V) -> None:
+        """Set the value of a key that has no cell."""
+        many = self._many
+        if many is None:
+            many = self._many = ManyRows()
+        row = many.find(key)
+        if row is None:
+            many.append(key, value)
+            return
+        if self._newest is not None:
+            self._save_row(row)
+        many.replace(row[2], value)
+
+    def _save_row(self, row: Row[K, V]) -> None:
+        self._save(_CELLS + row[2], row[1])
+
+    def _save(self, place: int, value: V) -> None:
         newest = self._newest() if self._newest else None
         if newest is None:
             self._newest = None
         else:
-            newest._save(cell)
+            newest._save(place, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({dict(self)!r})"

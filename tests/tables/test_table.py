@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from journal import CowTable
+from journal._state import cow_table, many_rows
 from tests.support import TIMEOUT_S
 
 KEYS = st.integers(0, 9)
@@ -29,12 +30,23 @@ def table_of(count: int) -> CowTable[int, int]:
     return table
 
 
+def set_sizes(cells: int, bits: int) -> None:
+    """Keep so many values of a table in cells, and the others in chunks of 2 ** bits."""
+    cow_table._CELLS = cells
+    for module in (cow_table, many_rows):
+        vars(module)["_BITS"] = bits
+    many_rows._MASK = (2 << bits) - 1
+
+
 class TableMachine(RuleBasedStateMachine):
     """P6, P7: A table compared with a plain dict, with any number of snapshots open at once. Each
     is read in pieces, or only in part, while the table changes."""
 
+    cells, bits = cow_table._CELLS, many_rows._BITS
+
     def __init__(self) -> None:
         super().__init__()
+        set_sizes(self.cells, self.bits)
         self.table: CowTable[int, int] = CowTable()
         self.model: dict[int, int] = {}
         # Snapshots that are not read yet, and iterators of others, each with the values that
@@ -134,9 +146,17 @@ class TableMachine(RuleBasedStateMachine):
             assert sorted(snapshot) == values
         for reading, remaining in self.reading:
             assert sorted(reading) == sorted(remaining)
+        set_sizes(TableMachine.cells, TableMachine.bits)
+
+
+class LargeTableMachine(TableMachine):
+    """A table that has rows past its cells, in several chunks."""
+
+    cells, bits = 2, 1
 
 
 TestTable = TableMachine.TestCase
+TestLargeTable = LargeTableMachine.TestCase
 
 
 def test_keys_are_in_insertion_order() -> None:
@@ -266,6 +286,36 @@ def test_clearing_takes_one_step_per_key() -> None:
     assert (len(table), sum(snapshot)) == (0, 499_500)
 
 
+def test_collections_do_not_visit_each_row_of_a_large_table() -> None:
+    """A large table of flat tuples adds a bounded number of objects to a full collection, also when
+    its rows are replaced. No dict of it has more than a small part of the keys."""
+
+    def visited() -> int:
+        for _ in range(3):  # a tuple is no longer tracked once all that it contains is not
+            gc.collect()
+        return len(gc.get_objects())
+
+    before = visited()
+    table: CowTable[str, tuple[str, int]] = CowTable()
+    for n in range(4 * cow_table._CELLS):
+        table[str(n)] = (f"row {n}", n)
+    for n in range(0, len(table), 7):
+        table[str(n)] = (f"row {n}", -n)
+    assert visited() - before < cow_table._CELLS + 1000
+    assert table._many is not None
+    assert max(map(len, table._many._buckets)) < len(table) / 100
+
+
+@pytest.fixture(params=["cells", "rows"])
+def kept_as(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep most values of small tables in cells, or past them."""
+    before = cow_table._CELLS, many_rows._BITS
+    if request.param == "rows":
+        set_sizes(20, 3)
+    yield
+    set_sizes(*before)
+
+
 @pytest.fixture
 def frequent_switches() -> Iterator[None]:
     """Switch threads far more often than by default."""
@@ -275,7 +325,7 @@ def frequent_switches() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-@pytest.mark.usefixtures("frequent_switches")
+@pytest.mark.usefixtures("frequent_switches", "kept_as")
 def test_snapshots_are_consistent_across_threads() -> None:
     """P6, P7: Without a lock between them, a snapshot keeps its values while the table changes, and
     any key can be looked up.
@@ -296,8 +346,9 @@ def test_snapshots_are_consistent_across_threads() -> None:
             keys, numbers = zip(*snapshot, strict=True)
             assert len(keys) == len(set(keys)) == size
             assert sum(numbers) == expected
-            value = table.get(count % 250)
-            assert value is None or value[0] == count % 250
+            for key in range(count % 10, 250, 10):
+                value = table.get(key)
+                assert value is None or value[0] == key
 
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(read) for _ in range(3)]

@@ -1,0 +1,121 @@
+"""ManyRows: the rows of a large CowTable, in containers that the garbage collector does not visit.
+
+A collection visits each list, and each dict that holds other containers. It visits a new tuple, and
+never again if the tuple contains nothing that it has to visit. So rows are kept in chunks, which
+are tuples (key, value, key, value, ...). Only the last chunk, which grows, is a list. To replace a
+value, its chunk is copied. The places of the keys are numbers in many small dicts, of which each
+takes little time to resize, and which no collection visits if the keys are strings or numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+# A chunk has 2 ** _BITS rows. Larger ones take longer to copy, smaller ones to visit. With 8, 16,
+# 32 and 64 of a million rows, an update takes 5.2, 5.6, 7.8 and 12 us, and a full collection 11,
+# 8.8, 6.6 and 6.4 ms.
+_BITS = 4
+_MASK = (2 << _BITS) - 1
+# A prime, because the hashes of the keys of one dict must not have their low bits in common.
+_BUCKETS = 251
+
+
+Row = tuple[K, V, int]  # a key, its value and its place, in the order of a CowTable's cells
+
+
+class ManyRows(Generic[K, V]):
+    """A dense list of rows with an index of their keys.
+
+    One thread at a time may write. Any thread may call the methods that only read.
+    """
+
+    __slots__ = ("_buckets", "_chunks", "_count")
+
+    def __init__(self) -> None:
+        self._chunks: list[Sequence[Any]] = []
+        self._buckets: list[dict[K, int]] = [{} for _ in range(_BUCKETS)]
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def find(self, key: K) -> Row[K, V] | None:
+        """Return the key's row, or None.
+
+        The place may be out of date once it is read, because a removal moves the last row. So its
+        key is compared, and the place is read again if the row there is another one.
+        """
+        bucket = self._buckets[hash(key) % _BUCKETS]
+        while (place := bucket.get(key)) is not None:
+            try:
+                chunk = self._chunks[place >> _BITS]
+                at = 2 * place & _MASK
+                found, value = chunk[at], chunk[at + 1]
+            except IndexError:  # the row has just been moved, and its old place removed
+                continue
+            if found is key or found == key:
+                return found, value, place
+        return None
+
+    def append(self, key: K, value: V) -> None:
+        """Add a row at the end. The key is found once the whole row is there."""
+        place = self._count
+        if not 2 * place & _MASK:
+            self._chunks.append([])
+        chunk: Any = self._chunks[-1]
+        chunk += (key, value)
+        self._count = place + 1
+        self._buckets[hash(key) % _BUCKETS][key] = place
+        if len(chunk) > _MASK:
+            self._chunks[-1] = tuple(chunk)
+
+    def replace(self, place: int, value: V) -> None:
+        """Set the value at a place."""
+        chunk, at = self._chunks[place >> _BITS], (2 * place & _MASK) + 1
+        if type(chunk) is list:
+            chunk[at] = value
+        else:
+            self._chunks[place >> _BITS] = (*chunk[:at], value, *chunk[at + 1 :])
+
+    def remove(self, row: Row[K, V]) -> None:
+        """Remove a row. The last row moves to its place.
+
+        In this order, a key that stays is found at each moment, and a search for it ends.
+        """
+        key, _, place = row
+        last_key, last_value, last_place = self.last()
+        del self._buckets[hash(key) % _BUCKETS][key]
+        if last_place != place:
+            chunk, at = self._chunks[place >> _BITS], 2 * place & _MASK
+            # A new one, also of a list: a reader must not combine a key with another's value.
+            kind: Any = type(chunk)
+            moved = kind((*chunk[:at], last_key, last_value, *chunk[at + 2 :]))
+            self._chunks[place >> _BITS] = moved
+            self._buckets[hash(last_key) % _BUCKETS][last_key] = place
+        self._count = last_place
+        chunk = self._chunks[-1]
+        if len(chunk) == 2:
+            self._chunks.pop()
+        else:
+            self._chunks[-1] = list(chunk[:-2])
+
+    def last(self) -> Row[K, V]:
+        """Return the last row. There must be one."""
+        chunk = self._chunks[-1]
+        return chunk[-2], chunk[-1], self._count - 1
+
+    def keys(self) -> list[K]:
+        """Return the keys as of now, in the order of their places."""
+        return list(chain.from_iterable([chunk[::2] for chunk in self._chunks.copy()]))
+
+    def values_of(self, number: int) -> Sequence[V]:
+        """Return the values of a chunk as of now: none if the rows have shrunk."""
+        try:
+            return self._chunks[number][1::2]
+        except IndexError:
+            return ()

@@ -1,0 +1,122 @@
+"""ManyRows, and a CowTable that has them: what a reader finds while a removal moves a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from journal import CowTable
+from journal._state import cow_table, many_rows
+from journal._state.many_rows import ManyRows, Row
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep two values in cells, and the others in chunks of two."""
+    monkeypatch.setattr(cow_table, "_CELLS", 2)
+    monkeypatch.setattr(many_rows, "_MASK", 3)
+    for module in (cow_table, many_rows):
+        monkeypatch.setattr(module, "_BITS", 1)
+
+
+class Once:
+    """A call that is made once."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._calls = [call]
+
+    def __call__(self) -> None:
+        if self._calls:
+            self._calls.pop()()
+
+
+class InterruptedList(list[Any]):
+    """A list. Another thread gets its turn just before an item is read for the first time."""
+
+    before: Once
+
+    def __getitem__(self, index: Any) -> Any:
+        self.before()
+        return super().__getitem__(index)
+
+
+def rows_of(count: int) -> ManyRows[str, int]:
+    rows: ManyRows[str, int] = ManyRows()
+    for number in range(count):
+        rows.append(str(number), number)
+    return rows
+
+
+def remove(rows: ManyRows[str, int], key: str) -> None:
+    row = rows.find(key)
+    assert row is not None
+    rows.remove(row)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+def test_a_row_that_is_removed_meanwhile_is_not_mixed_up(count: int) -> None:
+    """A search whose row is removed, or moved, after its place was read finds nothing, or that row;
+    never the value of another key."""
+    for sought in map(str, range(count)):
+        for removed in map(str, range(count)):
+            rows = rows_of(count)
+            chunks = InterruptedList(rows._chunks)
+            chunks.before = Once(lambda rows=rows, removed=removed: remove(rows, removed))  # type: ignore[misc]
+            rows._chunks = chunks
+            row = rows.find(sought)
+            assert row is None if sought == removed else row is not None and row[1] == int(sought)
+
+
+class InterruptedRows(ManyRows[str, int]):
+    """Rows. Another thread gets its turn just before the first search or list of keys."""
+
+    before: Once
+
+    def find(self, key: str) -> Row[str, int] | None:
+        self.before()
+        return super().find(key)
+
+    def keys(self) -> list[str]:
+        self.before()
+        return super().keys()
+
+
+def test_a_snapshot_keeps_rows_that_change() -> None:
+    """P6: A snapshot has the values of rows that were replaced, removed or moved after it."""
+    table: CowTable[str, int] = CowTable()
+    for number in range(8):
+        table[str(number)] = number
+    snapshot = table.freeze()
+    table["3"] = 30
+    del table["4"]  # the last row moves to its place
+    del table["0"]  # another one moves to its cell
+    assert list(snapshot) == list(range(8))
+    assert dict(table) == {"6": 6, "1": 1, "2": 2, "3": 30, "7": 7, "5": 5}
+
+
+@pytest.fixture
+def table() -> Iterator[CowTable[str, int]]:
+    """Return a table of which a cell is removed while its rows are searched, so that the last row
+    moves to the cell."""
+    table: CowTable[str, int] = CowTable()
+    rows = InterruptedRows()
+    rows.before = Once(lambda: None)
+    table._many = rows
+    for number in range(5):
+        table[str(number)] = number
+    rows.before = Once(lambda: table.pop("0"))
+    yield table
+    assert sorted(table.items()) == [(str(number), number) for number in range(1, 5)]
+
+
+def test_a_row_that_gets_a_cell_meanwhile_is_found(table: CowTable[str, int]) -> None:
+    """A search finds a key whose row moves to a cell after the cells were searched."""
+    assert table.get("4") == 4
+
+
+def test_a_key_that_moves_meanwhile_is_iterated(table: CowTable[str, int]) -> None:
+    """An iteration has each key that was there all the time once, also one whose row moves to a
+    cell after the cells were copied."""
+    assert sorted(table) == ["1", "2", "3", "4"]

@@ -43,7 +43,7 @@ SMALL = {
         *("--peers", "sqlite", "sqlite-upserts", "aiosqlite-batched"),
     ),
     "compact": (*QUICK, "--agents", 10, "--threads", 2, "--updates", 640),
-    "fanout": ("--seconds", 0.05, "--agents", 10, "--threads", 1, 2, "--coroutines", 3),
+    "fanout": ("--seconds", 0.05, "--agents", 10, "--threads", 2, "--coroutines", 3),
     "burn": (*QUICK, "--burners", 0, 1, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),
     "flushes": ("--updates", 100),
     "imports": ("--rounds", 1),

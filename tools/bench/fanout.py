@@ -6,6 +6,8 @@ per second are measured at full speed. The ways to persist, behind the same mana
 
     rewrite    the whole fleet as JSON, serialized and rewritten under the lock
     thread     a copy of the fleet under the lock, a thread for each write
+    debounced  the same, but steps are written once in 1.5 s; spawns and ends at once
+    writer     one thread that writes the newest constant-time snapshot, again and again
     journal    records appended under the lock, committed within 10 ms, compaction on
     durable    the same, but each call waits until its record is on stable storage
 
@@ -27,15 +29,16 @@ from itertools import product
 from pathlib import Path
 
 from bench import fanout_versions, load
-from bench.before import RewriteUnderLock, ThreadAWrite
+from bench.before import KINDS
 from bench.figures import Bar, Quantiles, at_least, at_most, human
 from bench.fleet_load import Worker, reopened, whole_fleet
+from bench.losses import CommitTimes, longest_ns, rising
 from bench.machine import about
 from bench.output import parsed, show
 from journal import Options
 
-WAYS = ("rewrite", "thread", "journal", "durable")
 OURS = ("journal", "durable")
+WAYS = (*KINDS, *OURS)
 OPTIONS = Options(checkpoint_min_bytes=1 << 20)
 FULL_AGENTS, FULL_THREADS = 100_000, 256
 
@@ -45,7 +48,9 @@ class Row:
     """The result of one way, fleet size and number of threads. Times are in ns.
 
     hold, wait: how long calls held the lock, and waited for it. due: the latency from due.
-    stale_over_newer: how often an older snapshot replaced a newer one on disk.
+    lost_ns: the age of the oldest change that a killed process would have lost, at the fixed rate.
+    bytes_written: at the fixed rate. stale_over_newer: how often an older snapshot replaced a newer
+    one on disk.
     """
 
     way: str
@@ -57,6 +62,7 @@ class Row:
     wait: Quantiles
     due: Quantiles
     updates_per_s: float
+    lost_ns: float
     bytes_written: int
     compactions: int
     stale_over_newer: int
@@ -95,25 +101,37 @@ def measure(cell: Cell, rate: float, seconds: float, at: Path | None) -> Row:
         directory = Path(name)
         if way in OURS:
             return measure_journal(cell, rate, seconds, directory)
-        kind = RewriteUnderLock if way == "rewrite" else ThreadAWrite
-        with whole_fleet(directory, kind, agents) as (manager, state):
+        with whole_fleet(directory, KINDS[way], agents) as (manager, state):
             workers = [Worker(manager, waits=False) for _ in range(threads)]
             due = load.at_rate([worker.call for worker in workers], rate, seconds)
             hold, wait = Quantiles.of(state.hold_ns), Quantiles.of(state.wait_ns)
+            state.settle()
+            written, lost = sum(state.sizes), longest_ns(acknowledged(workers), state.kept)
             speed = load.at_full_speed([worker.update for worker in workers], seconds)
-        written, stale = state.bytes_written, state.stale
-    calls = len(due)
+    at_due = Quantiles.of(due)
+    calls, stale = len(due), state.stale
     return Row(
-        way, agents, threads, rate, calls, hold, wait, Quantiles.of(due), speed, written, 0, stale
+        way, agents, threads, rate, calls, hold, wait, at_due, speed, lost, written, 0, stale
     )
+
+
+def acknowledged(workers: list[Worker]) -> list[tuple[int, int]]:
+    return [event for worker in workers for event in worker.acknowledged]
 
 
 def measure_journal(cell: Cell, rate: float, seconds: float, directory: Path) -> Row:
     agents, threads, way = cell
     with reopened(directory, agents, OPTIONS) as manager:
+        commits = CommitTimes(manager._state.journal)
         workers = [Worker(manager, waits=way == "durable") for _ in range(threads)]
+        before = manager.stats()
         due = load.at_rate([worker.call for worker in workers], rate, seconds)
         lock = manager.lock_stats()
+        manager.wait_durable()
+        after = manager.stats()
+        acks = acknowledged(workers)
+        # The observer is called shortly after a commit. A call that waits for it may end before.
+        lost = longest_ns(acks, rising([*commits.kept, *(acks if way == "durable" else ())]))
         speed = load.at_full_speed([worker.update for worker in workers], seconds)
         stats = manager.stats()
     return Row(
@@ -126,7 +144,8 @@ def measure_journal(cell: Cell, rate: float, seconds: float, directory: Path) ->
         Quantiles.of_histogram(lock.wait),
         Quantiles.of(due),
         speed,
-        stats.bytes + stats.checkpoint_bytes,
+        lost,
+        after.bytes + after.checkpoint_bytes - before.bytes - before.checkpoint_bytes,
         stats.compactions,
         0,
     )
@@ -155,7 +174,10 @@ def measure_loop(
 
 
 def merged(rounds: list[Row]) -> Row:
-    """Return the medians of the times and speeds of a cell's rounds, and the sums of its counts."""
+    """Return the medians of the times and speeds of a cell's rounds, and the sums of its counts.
+
+    Only `lost_ns` is the most of the rounds, because a crash may come in any of them.
+    """
     first = rounds[0]
     return Row(
         first.way,
@@ -167,6 +189,7 @@ def merged(rounds: list[Row]) -> Row:
         Quantiles.median(row.wait for row in rounds),
         Quantiles.median(row.due for row in rounds),
         statistics.median(row.updates_per_s for row in rounds),
+        max(row.lost_ns for row in rounds),
         sum(row.bytes_written for row in rounds),
         sum(row.compactions for row in rounds),
         sum(row.stale_over_newer for row in rounds),
@@ -178,11 +201,12 @@ def table(rows: list[Row]) -> Iterator[str]:
     head = ["way", "agents", "threads"]
     for figure in ("hold", "wait", "due"):
         head += [f"{figure} {quantiles[0]}", *quantiles[1:]]
-    yield "".join(f"{title:>10}" for title in (*head, "updates/s", "MB", "stale"))
+    yield "".join(f"{title:>10}" for title in (*head, "updates/s", "lost", "MB", "stale"))
     for row in rows:
         times = [human(ns) for figure in (row.hold, row.wait, row.due) for ns in astuple(figure)]
-        speed, written = f"{row.updates_per_s:.0f}", f"{row.bytes_written / 1e6:.1f}"
-        cells = (row.way, row.agents, row.threads, *times, speed, written, row.stale_over_newer)
+        times += [f"{row.updates_per_s:.0f}", human(row.lost_ns)]
+        written = f"{row.bytes_written / 1e6:.3g}"
+        cells = (row.way, row.agents, row.threads, *times, written, row.stale_over_newer)
         yield "".join(f"{cell:>10}" for cell in cells)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from bench.before import ThreadAWrite, WholeFleet
+from bench.before import WholeFleet
 from journal import DurableState, Options
 from manager import Agent, AgentResult, Limits, SubAgentManager
 from manager.fleet import Fleet
@@ -22,7 +23,10 @@ RESULT = "src/service/client.py:214 passes none; the other eleven do, all of the
 
 
 class Worker:
-    """One caller, which spawns agents, steps them and ends them, one agent after the other."""
+    """One caller, which spawns agents, steps them and ends them, one agent after the other.
+
+    `acknowledged` has the LSN of each update of `call`, and the time in ns when it returned.
+    """
 
     def __init__(self, manager: SubAgentManager, *, waits: bool, lists: bool = True) -> None:
         self._manager = manager
@@ -31,18 +35,21 @@ class Worker:
         self._calls = itertools.count(1)
         self._updates = itertools.count(1)
         self._ref = ""
+        self.acknowledged: list[tuple[int, int]] = []
 
     def call(self) -> None:
         """Update an agent, or list the running agents in every LIST_EVERY-th call."""
         if self._lists and next(self._calls) % LIST_EVERY == 0:
             self._manager.agents(status="running")
         else:
-            self.update()
+            self.acknowledged.append((self.update(), time.perf_counter_ns()))
 
-    def update(self) -> None:
+    def update(self) -> int:
+        """Update an agent, and return the LSN of the change."""
         agent = self._step()
         if self._waits:
             self._manager.wait_durable(agent.lsn)
+        return agent.lsn
 
     async def update_async(self) -> None:
         agent = self._step()
@@ -97,5 +104,4 @@ def whole_fleet(
     state.hold_ns.clear()
     state.wait_ns.clear()
     yield manager, state
-    if isinstance(state, ThreadAWrite):
-        state.join()
+    state.settle()

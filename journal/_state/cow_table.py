@@ -1,10 +1,10 @@
 """CowTable: a mapping whose snapshots take constant time, whatever its size.
 
-Each value has a place in a dense list. A snapshot is the list's length at that
-moment, plus the *before-images* of the places that were written since. A writer saves a place's
-value there before it changes the place. So a reader that reads the place first and the
-before-images second gets the value as of the snapshot. Writers save only into the newest snapshot;
-a reader of an older one continues in the newer ones.
+Each value has a place in a dense list. A snapshot is the list's length at that moment, plus the
+*before-images* of the places that were written since. A writer saves a place's value there before
+it changes the place. So a reader that reads the place first and the before-images second gets the
+value as of the snapshot. Writers save only into the newest snapshot; a reader of an older one
+continues in the newer ones.
 
 The first _CELLS values are in cells, each a small list, which is fastest. The values after them are
 in ManyRows, where the garbage collector need not visit each.
@@ -50,7 +50,7 @@ class Snapshot(Generic[V]):
                 value = self._cells[place][1]
             except IndexError:  # the table has shrunk, so the place has a before-image
                 value = _MISSING
-            yield self._as_of_now(place, value)
+            yield self._frozen(place, value)
         many = self._many
         if many is None:
             return
@@ -58,9 +58,9 @@ class Snapshot(Generic[V]):
             values = many.values_of((first - _CELLS) >> _BITS)
             size = min(1 << _BITS, self._count - first)
             for at in range(size):
-                yield self._as_of_now(first + at, values[at] if at < len(values) else _MISSING)
+                yield self._frozen(first + at, values[at] if at < len(values) else _MISSING)
 
-    def _as_of_now(self, place: int, value: V) -> V:
+    def _frozen(self, place: int, value: V) -> V:
         """Return the place's value as of the snapshot. `value` was read from the place before."""
         snapshot: Snapshot[V] | None = self
         while snapshot is not None:

@@ -31,7 +31,7 @@ from pathlib import Path
 from bench import fanout_versions, load
 from bench.before import KINDS
 from bench.figures import Bar, Quantiles, at_least, at_most, human
-from bench.fleet_load import Worker, reopened, whole_fleet
+from bench.fleet_load import NotingWorker, Worker, reopened, whole_fleet
 from bench.losses import CommitTimes, longest_ns, rising
 from bench.machine import about
 from bench.output import parsed, show
@@ -102,11 +102,12 @@ def measure(cell: Cell, rate: float, seconds: float, at: Path | None) -> Row:
         if way in OURS:
             return measure_journal(cell, rate, seconds, directory)
         with whole_fleet(directory, KINDS[way], agents) as (manager, state):
-            workers = [Worker(manager, waits=False) for _ in range(threads)]
-            due = load.at_rate([worker.call for worker in workers], rate, seconds)
+            noting = [NotingWorker(manager, waits=False) for _ in range(threads)]
+            due = load.at_rate([worker.call for worker in noting], rate, seconds)
             hold, wait = Quantiles.of(state.hold_ns), Quantiles.of(state.wait_ns)
             state.settle()
-            written, lost = sum(state.sizes), longest_ns(acknowledged(workers), state.kept)
+            written, lost = sum(state.sizes), longest_ns(acknowledged(noting), state.kept)
+            workers = [Worker(manager, waits=False) for _ in range(threads)]
             speed = load.at_full_speed([worker.update for worker in workers], seconds)
     at_due = Quantiles.of(due)
     calls, stale = len(due), state.stale
@@ -115,25 +116,36 @@ def measure(cell: Cell, rate: float, seconds: float, at: Path | None) -> Row:
     )
 
 
-def acknowledged(workers: list[Worker]) -> list[tuple[int, int]]:
+def acknowledged(workers: list[NotingWorker]) -> list[tuple[int, int]]:
     return [event for worker in workers for event in worker.acknowledged]
+
+
+def lost_ns(cell: Cell, rate: float, seconds: float, directory: Path) -> int:
+    """Return the age of the oldest change that a crash could have lost. It is measured apart, since
+    an observer of each commit takes time of the callers."""
+    agents, threads, way = cell
+    with reopened(directory, agents, OPTIONS) as manager:
+        commits = CommitTimes(manager._state.journal)
+        workers = [NotingWorker(manager, waits=way == "durable") for _ in range(threads)]
+        load.at_rate([worker.call for worker in workers], rate, seconds)
+        manager.wait_durable()
+        acks = acknowledged(workers)
+        # The observer is called shortly after a commit. A call that waits for it may end before.
+        return longest_ns(acks, rising([*commits.kept, *(acks if way == "durable" else ())]))
 
 
 def measure_journal(cell: Cell, rate: float, seconds: float, directory: Path) -> Row:
     agents, threads, way = cell
-    with reopened(directory, agents, OPTIONS) as manager:
-        commits = CommitTimes(manager._state.journal)
+    with reopened(directory / "speed", agents, OPTIONS) as manager:
         workers = [Worker(manager, waits=way == "durable") for _ in range(threads)]
         before = manager.stats()
         due = load.at_rate([worker.call for worker in workers], rate, seconds)
         lock = manager.lock_stats()
         manager.wait_durable()
         after = manager.stats()
-        acks = acknowledged(workers)
-        # The observer is called shortly after a commit. A call that waits for it may end before.
-        lost = longest_ns(acks, rising([*commits.kept, *(acks if way == "durable" else ())]))
         speed = load.at_full_speed([worker.update for worker in workers], seconds)
         stats = manager.stats()
+    lost = lost_ns(cell, rate, seconds, directory / "lost")
     return Row(
         way,
         agents,

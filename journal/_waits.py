@@ -90,7 +90,7 @@ def join(thread: threading.Thread, timeout_s: float | None = None) -> bool:
     threads has both.
     """
     until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-    if thread.ident is not None:
+    if thread.is_alive():  # not before it can be joined, unlike its ident
         thread.join(timeout_s)
     while thread in threading.enumerate():
         if time.monotonic() >= until_s:

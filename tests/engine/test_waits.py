@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -223,3 +224,27 @@ def test_waiting_for_an_agent_in_an_event_loop_warns(disk: SimulatedDisk) -> Non
         assert in_loop(lambda: wait(0)) == []
         (warning,) = in_loop(lambda: wait(0.001))
     assert "`await ended(...)`" in str(warning.message)
+
+
+def test_a_thread_that_begins_is_waited_for() -> None:
+    """An exception in Thread.start may leave a thread that has an ident, and can't be joined yet.
+    A wait for its end is a wait like any other."""
+    has_ident, may_go_on = threading.Event(), threading.Event()
+
+    class Beginning(threading.Thread):
+        def _set_native_id(self) -> None:  # called before the thread counts as started
+            has_ident.set()
+            may_go_on.wait(TIMEOUT_S)
+
+    thread = Beginning(daemon=True)
+    starter = threading.Thread(target=thread.start)
+    starter.start()
+    try:
+        assert has_ident.wait(TIMEOUT_S)
+        assert thread.ident is not None
+        assert not waits.join(thread, 0)
+    finally:
+        may_go_on.set()
+        starter.join(TIMEOUT_S)
+    assert waits.join(thread, TIMEOUT_S)
+    assert not thread.is_alive()

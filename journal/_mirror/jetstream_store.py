@@ -57,6 +57,7 @@ class JetStreamStore:
         self._stream = stream
         self._timeout_s = timeout_s
         self._loop = asyncio.new_event_loop()
+        self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
         self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
         self._is_closed = False
         self._client: Any = None
@@ -173,11 +174,11 @@ class JetStreamStore:
                 self._call(f"delete blob {name}", partial(self._bucket.delete, name))
 
     def close(self) -> None:
-        if not self._is_closed:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._is_closed = True
-        if join(self._thread, self._timeout_s):
-            self._loop.close()
+        self._is_closed = True
+        if not self._loop.is_closed():  # an earlier call may have been cut off
+            self._loop.call_soon_threadsafe(self._closing.set)
+            if join(self._thread, self._timeout_s):
+                self._loop.close()
 
     # --- internal ---
 
@@ -191,11 +192,11 @@ class JetStreamStore:
 
     def _run(self) -> None:
         """Run the event loop until the store is closed."""
-        self._loop.run_forever()
         self._loop.run_until_complete(self._end())
 
     async def _end(self) -> None:
-        """Close the connection, and cancel the requests under way."""
+        """Wait for the close. Then close the connection, and cancel the requests under way."""
+        await self._closing.wait()
         if self._client is not None:
             with suppress(Exception):  # it is gone nevertheless
                 await asyncio.wait_for(self._client.close(), self._timeout_s)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -231,4 +231,54 @@ def test_a_request_to_nats_raises_the_error_of_a_signal_handler(
         with pytest.raises(UnreachableError):
             other.result(LONG_S / 2)
     store.close()
+    assert not _threads()
+
+
+def test_a_close_of_nats_that_was_cut_off_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a close that was cut off when the thread had begun to close the connection, the next
+    one lets it finish: no request waits forever, and no later one is begun."""
+    monkeypatch.setitem(sys.modules, "nats", ModuleType("nats"))
+    has_begun, is_closing, may_close = (threading.Event() for _ in range(3))
+
+    async def close() -> None:
+        is_closing.set()
+        while not may_close.is_set():
+            await asyncio.sleep(0)
+
+    async def done(_: object, *arguments: object) -> Any:
+        return SimpleNamespace(jetstream=lambda timeout: None, close=close)
+
+    for name in ("_connect", "_check_stream", "_open_bucket"):
+        monkeypatch.setattr(JetStreamStore, name, done)
+    errors = SimpleNamespace(NotFoundError=LookupError, AuthorizationError=PermissionError)
+    store = JetStreamStore("nats://host/STREAM", ["nats://host"], "STREAM", LONG_S)
+    store._nats = SimpleNamespace(errors=errors, js=SimpleNamespace(errors=errors))
+    call = store._loop.call_soon_threadsafe
+
+    def interrupted(*arguments: Any) -> Any:
+        call(*arguments)
+        raise Interrupted
+
+    def closed(*arguments: Any) -> Any:
+        handle = call(*arguments)
+        call(may_close.set)
+        return handle
+
+    async def hang() -> None:
+        has_begun.set()
+        await asyncio.sleep(LONG_S)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(store._call, "hang", hang)
+        assert has_begun.wait(LONG_S)
+        monkeypatch.setattr(store._loop, "call_soon_threadsafe", interrupted)
+        with pytest.raises(Interrupted):
+            store.close()
+        assert is_closing.wait(LONG_S)
+        with pytest.raises(UnreachableError, match="the store is closed"):
+            store._call("begin", hang)
+        monkeypatch.setattr(store._loop, "call_soon_threadsafe", closed)
+        store.close()
+        with pytest.raises(UnreachableError):
+            other.result(LONG_S / 2)
     assert not _threads()

@@ -7,8 +7,8 @@ raises an error is answered with the error's message.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from journal import __version__
@@ -39,7 +39,7 @@ class Tools:
         self._path = state_path(workspace, state_dir)
         # The threads of waits are their own, so that many waits hold up no other tool.
         self._waits = ThreadPoolExecutor(WAITS_MAX, thread_name_prefix="subagents-wait")
-        self._waiting = 0
+        self._waiting: set[Future[dict[str, Any]]] = set()
 
     async def list(self, status: str | None = None, limit: int = _SHOWN) -> dict[str, Any]:
         """List the newest agents, oldest first, or those with a status: queued, running,
@@ -83,13 +83,13 @@ class Tools:
             except TimeoutError:
                 return as_reply(read_fleet(self._path).get(ref))
 
-        if self._waiting >= WAITS_MAX:
+        # A request that was cancelled leaves its thread, which waits on.
+        self._waiting = {wait for wait in self._waiting if not wait.done()}
+        if len(self._waiting) >= WAITS_MAX:
             raise _tool_error(f"{WAITS_MAX} others wait already; try again later")
-        self._waiting += 1
-        try:
-            return await _in_thread(read, self._waits)
-        finally:
-            self._waiting -= 1
+        waiting = self._waits.submit(read)
+        self._waiting.add(waiting)
+        return await _shown(asyncio.wrap_future(waiting))
 
     async def spawn(
         self,
@@ -180,12 +180,15 @@ def serve(workspace: str, state_dir: str, *, read_only: bool) -> None:
     server_of(workspace, state_dir, read_only=read_only).run()
 
 
-async def _in_thread(
-    function: Callable[[], dict[str, Any]], threads: Executor | None = None
-) -> dict[str, Any]:
-    """Call `function` in a thread. Raise its expected errors as errors that the client is shown."""
+async def _in_thread(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Call `function` in a thread. Raise its errors as `_shown` does."""
+    return await _shown(asyncio.to_thread(function))
+
+
+async def _shown(call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """Await a call. Raise its expected errors as errors that the client is shown."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(threads, function)
+        return await call
     except (*EXPECTED, OSError) as error:
         raise _tool_error(str(error)) from error
 

@@ -14,11 +14,12 @@ import pytest
 
 from manager import SubAgentManager, WorkContext, run_workers
 from manager._cli.cli import run_cli
-from manager._cli.mcp_tools import server_of
+from manager._cli.mcp_tools import Tools, server_of
+from manager._control.requests import WAITS_MAX
 from tests.installed import import_package
 from tests.manager.control_support import controlled
 from tests.manager.runner_support import put_in_state
-from tests.support import TIMEOUT_S
+from tests.support import TIMEOUT_S, until
 
 mcp = import_package("mcp")
 
@@ -155,6 +156,40 @@ def test_waits_hold_up_no_other_tool(tmp_path: Path, monkeypatch: pytest.MonkeyP
             is_over.set()
             ends = await asyncio.gather(*waits)
             assert sum(end == {"status": "completed"} for end in ends) == 48
+
+    try:
+        asyncio.run(main())
+    finally:
+        is_over.set()
+
+
+def test_a_cancelled_wait_counts_until_its_thread_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait that no thread is free for is refused, even if the clients of the others have gone."""
+    is_over, begun = threading.Event(), threading.Semaphore(0)
+
+    def waited(*_: object) -> dict[str, Any]:
+        begun.release()
+        assert is_over.wait(TIMEOUT_S)
+        return {"status": "completed"}
+
+    monkeypatch.setattr("manager._cli.mcp_tools.waited", waited)
+    tools = Tools(str(tmp_path), ".subagents")
+
+    async def main() -> None:
+        waits = [asyncio.create_task(tools.wait("a")) for _ in range(WAITS_MAX)]
+        await asyncio.sleep(0)
+        for _ in waits:
+            assert begun.acquire(timeout=TIMEOUT_S)
+        for each in waits:
+            each.cancel()
+        await asyncio.wait(waits)
+        with pytest.raises(Exception, match="48 others wait already"):
+            await asyncio.wait_for(tools.wait("a"), TIMEOUT_S)
+        is_over.set()
+        until(lambda: all(wait.done() for wait in tools._waiting), "the ends of the waits")
+        assert await tools.wait("a") == {"status": "completed"}
 
     try:
         asyncio.run(main())

@@ -29,7 +29,7 @@ _ENTRY_NAME = re.compile(r"[0-9]{20}")
 _STATUS = re.compile(r"status code: ([0-9]{3})\b")
 _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20
-_OF_BOTO3 = ("obstore", "boto3", "botocore", "dateutil", "jmespath", "urllib3")
+_OF_BOTO3 = ("obstore", "boto3", "botocore", "dateutil", "jmespath", "six", "urllib3")
 _PROFILES = (*sys.stdlib_module_names, *_OF_BOTO3)  # the packages that read a profile
 
 

@@ -7,11 +7,12 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -170,11 +171,22 @@ def test_a_profile_needs_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
         open_store("s3://bucket/prefix")
 
 
-def test_a_profile_that_can_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def _raised_by(package: str) -> Callable[[], object]:
+    """Return a function of this package that raises an error."""
+    names: dict[str, Any] = {"__name__": package}
+    exec("def refuse(): raise ValueError('wrong time')", names)
+    refuse: Callable[[], object] = names["refuse"]
+    return refuse
+
+
+@pytest.mark.parametrize("read", [partial(json.loads, ""), _raised_by("six")])  # used by dateutil
+def test_a_profile_that_can_not_be_read_is_refused(
+    read: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A profile is refused if boto3 can't read it, whichever library notices that."""
     import_package("obstore")
     auth = ModuleType("obstore.auth.boto3")
-    auth.Boto3CredentialProvider = partial(json.loads, "")  # type: ignore[attr-defined]
+    auth.Boto3CredentialProvider = read  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "obstore.auth.boto3", auth)
     monkeypatch.setenv("AWS_PROFILE", "work")
     with pytest.raises(RefusedError, match="the credentials of the profile 'work' can't be read"):

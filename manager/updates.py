@@ -239,10 +239,10 @@ class Updates:
 
     def forget(self, rows: Iterable[Row]) -> None:
         """Let workers remove what the commands of removed agents have printed there."""
-        if self.workers is not None:
+        if (workers := self.workers) is not None:  # a dispatcher may end meanwhile
             ran = {get.agent_id(row): lease["worker"] for row in rows if (lease := get.lease(row))}
             if gone := {ref: worker for ref, worker in ran.items() if ref not in self._fleet.rows}:
-                self.workers.forget(gone, self._state.journal.last_lsn)
+                workers.forget(gone, self._state.journal.last_lsn)
 
     def find(self, ref: str) -> tuple[str, int]:
         """Return the id and the depth of an agent, for a transaction."""

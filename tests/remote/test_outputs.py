@@ -21,6 +21,7 @@ from manager._remote.messages import Body, MessageError
 from manager._remote.pieces import PIECE_BYTES_MAX, Wanted, read_piece
 from manager._remote.shelf import Shelf
 from manager._run.streams import OutputFiles
+from manager.agent import Row
 from manager.outputs import OutputDirectory, Part
 from tests.remote.fleets import World, queue, run
 
@@ -206,6 +207,30 @@ def test_removed_agents_leave_no_output(directory: OutputDirectory) -> None:
         await asyncio.sleep(30)
         assert {part.owner for part in directory.parts()} == {kept}  # the other worker shares them
         await world.kill(worker)
+
+    run(body)
+
+
+def test_a_removal_outlives_the_dispatcher(directory: OutputDirectory) -> None:
+    """A dispatcher that ends while agents are removed makes no removal fail."""
+
+    async def body(world: World) -> None:
+        world.work(printing(directory, b"x"), shelf=HeldShelf(directory))
+        ref = queue(world, "a")
+        await world.ended(ref)
+        updates = world.manager._updates
+        row = world.manager._state.read(lambda fleet: fleet.find(ref))
+        workers, updates.workers = updates.workers, None
+        world.manager.prune(ref)
+
+        def ending() -> Iterator[Row]:
+            updates.workers = None
+            yield row
+
+        updates.workers = workers
+        updates.forget(ending())
+        await asyncio.sleep(30)
+        assert directory.names() == []
 
     run(body)
 

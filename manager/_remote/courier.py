@@ -39,7 +39,8 @@ class Courier:
         self._worker = worker
         self._is_free = is_free
         self._clock_s = clock_s
-        self._machine = socket.gethostname()
+        # The name may be any bytes, and a message carries only UTF-8.
+        self._machine = socket.gethostname().encode(errors="replace").decode()
         self._journal_id = ""
         self._epoch = 0
         self.lease_s = LEASE_S

@@ -77,7 +77,9 @@ def read_piece(directory: OutputDirectory, wanted: Wanted, bytes_max: int) -> Pi
         if not parts:
             break
         with suppress(FileNotFoundError):
-            return _read(directory, parts, wanted.position, bytes_max)
+            piece = _read(directory, parts, wanted.position, bytes_max)
+            if piece.position < POSITION_MAX:  # else a command has made these files
+                return piece
     return Piece(False, wanted.position, b"")
 
 

@@ -36,7 +36,8 @@ class Shelf:
             bytes_max = min(PIECE_BYTES_MAX, max(1, message_bytes_max - _OVERHEAD_BYTES))
             return read_piece(self._directory, Wanted.of(body), bytes_max)._asdict()
         except (MessageError, UnsafePathError) as error:
-            return {"error": str(error)[:_OVERHEAD_BYTES]}
+            text = str(error).encode(errors="replace").decode()  # a path may be any bytes
+            return {"error": text[:_OVERHEAD_BYTES]}
         except OSError as error:
             return {"error": str(error.strerror)}
 

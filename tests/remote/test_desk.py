@@ -348,6 +348,19 @@ def test_a_hostile_request_changes_nothing(verb: str, drawn: Any, data: st.DataO
     run(body)
 
 
+def test_a_machine_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker on a machine whose name is not UTF-8 runs agents."""
+    monkeypatch.setattr("socket.gethostname", lambda: "gpu\udcff")
+
+    async def body(world: World) -> None:
+        worker = world.work({"t": echo})
+        queue(world, "a")
+        assert (await world.ended("a", 60)).status == "completed"
+        assert world.desk.roster[worker].machine == "gpu?"
+
+    run(body)
+
+
 def as_bytes(drawn: bytes | Body) -> bytes:
     return drawn if isinstance(drawn, bytes) else messages.pack(drawn)
 

@@ -27,6 +27,7 @@ from tests.remote.fleets import World, queue, run
 
 ID = "agent_0123456789ab"
 FIRST = Part(ID, 1, "out", 0)
+NOTHING = {"is_known": False, "data": b""}
 
 
 class HeldShelf(Shelf):
@@ -110,6 +111,24 @@ def test_a_file_that_no_runner_writes_is_no_piece(directory: OutputDirectory) ->
     os.symlink("/etc/passwd", Path(directory.path, FIRST.name))
     answer = asyncio.run(Shelf(directory).answer("output", wanted(), 1 << 20))
     assert "not a regular file" in answer["error"]
+
+
+def test_each_answer_of_a_shelf_fits_into_a_message(tmp_path: Path) -> None:
+    """Neither files that a command has made nor the name of the directory lead to an answer that
+    can't be packed, which the manager would take for that of a worker that has gone."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    with closing(OutputDirectory.open(str(folder), write=True)) as directory:
+        path = Path(directory.path, FIRST._replace(number=(1 << 40) - 1).name)
+        path.touch()
+        os.truncate(path, 1 << 30)  # so that it would begin at 2**70
+        shelf = Shelf(directory)
+        answer = asyncio.run(shelf.answer("output", wanted(), 1 << 20))
+        assert messages.unpack(messages.pack(answer)) == {**NOTHING, "position": 0}
+        path.unlink()
+        os.mkfifo(path)
+        answer = asyncio.run(shelf.answer("output", wanted(), 1 << 20))
+        assert "not a regular file" in messages.unpack(messages.pack(answer))["error"]
 
 
 def wanted(**fields: object) -> Body:

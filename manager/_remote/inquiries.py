@@ -34,6 +34,7 @@ _ASKING_MAX = 16  # clients that may read output at a time
 _NAMESAKES_MAX = 16  # workers of the same name that are asked for the files of one that has gone
 _TOLD_MAX = 32  # workers that are asked at a time to remove files
 _TOLD_AGENTS_MAX = 1000  # agents that one message names
+_FORGOTTEN_MAX = 100_000  # removed agents that wait; the files of further ones are kept
 _HEARD_S = 120.0  # a worker that has been silent for longer has gone
 _READ_S = 1.0  # a client that follows asks more often
 _GATHER_S = 10.0  # a worker with free places asks more often
@@ -57,7 +58,8 @@ class Inquiries:
         self._opened_s = self._loop.time()
         self._asking = 0
         self._asked_s = float("-inf")
-        self._forgotten: list[tuple[Mapping[str, str], int]] = []
+        self._forgotten: dict[str, str] = {}  # the workers of removed agents that wait
+        self._forgotten_lsn = 0
         self._forgetting: asyncio.Task[None] | None = None
         self._is_over = False
 
@@ -215,15 +217,26 @@ class Inquiries:
     # --- removals ---
 
     def _note(self, workers: Mapping[str, str], lsn: int) -> None:
-        if not self._is_over:
-            self._forgotten.append((workers, lsn))
-            if self._forgetting is None:
-                self._forgetting = self._loop.create_task(self._forget_all())
+        if self._is_over:
+            return
+        if len(self._forgotten) >= _FORGOTTEN_MAX:
+            _log.warning(
+                "workers keep the output of %d removed agents: over %d removals already wait for "
+                "the disk, the mirror or slow workers",
+                len(workers),
+                _FORGOTTEN_MAX,
+            )
+            return
+        self._forgotten.update(workers)
+        self._forgotten_lsn = max(self._forgotten_lsn, lsn)
+        if self._forgetting is None:
+            self._forgetting = self._loop.create_task(self._forget_all())
 
     async def _forget_all(self) -> None:
         try:
             while self._forgotten:
-                workers, lsn = self._forgotten.pop(0)
+                workers, lsn = self._forgotten, self._forgotten_lsn
+                self._forgotten = {}
                 await self._desk.settle(lsn)
                 # An earlier start of an agent may have run on any of the workers.
                 since_s = self._desk.clock_s() - _HEARD_S

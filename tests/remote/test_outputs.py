@@ -254,6 +254,40 @@ def test_a_removal_outlives_the_dispatcher(directory: OutputDirectory) -> None:
     run(body)
 
 
+def test_removals_that_wait_are_bounded(
+    directory: OutputDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While removals can't become durable or reach the mirror, a bounded number of them waits.
+    Later ones leave the files where they are, and are reported."""
+    monkeypatch.setattr("manager._remote.inquiries._FORGOTTEN_MAX", 2)
+
+    async def body(world: World) -> None:
+        settled, asked = asyncio.Event(), list[list[str]]()
+
+        class Asked(Shelf):
+            async def answer(self, verb: str, body: Body, message_bytes_max: int) -> Body:
+                asked.append(body["agent_ids"])
+                return {}
+
+        async def slowly(lsn: int) -> None:
+            await settled.wait()
+
+        world.work({}, shelf=Asked(directory))
+        await asyncio.sleep(10)
+        world.desk.settle = slowly
+        workers = world.manager._workers
+        assert workers is not None
+        for ref in "abcde":
+            workers.forget({ref: "gone.1"}, 1)
+            await asyncio.sleep(1)
+        settled.set()
+        await asyncio.sleep(30)
+        assert asked == [["a"], ["b", "c"]]
+        assert caplog.text.count("workers keep the output of 1 removed agents") == 2
+
+    run(body)
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [

@@ -122,26 +122,38 @@ def test_output_of_a_worker_is_followed_to_its_end(
     worker."""
     folder = workspace.parent / "w"
     start("w", "--name", "gpu1")
-    ended: list[tuple[bytes, bytes]] = []
+    codes: list[int] = []
+    printed: list[str] = []
+
+    def show(*options: str) -> int:
+        return run_cli(["output", "b", "--workspace", str(workspace), *options])
+
+    def has_warned() -> bool:
+        return show("--stderr") == 0 and capsys.readouterr().out == "why\n"
+
+    def has_begun() -> bool:
+        printed.append(capsys.readouterr().out)
+        return "".join(printed) == "begun\n"
 
     def control() -> None:
         until((folder / "begun-b").exists, "a command runs")
         ask(workspace, "wait", ref="a")
         ask(workspace, "prune", ref="a")
-        readers = [output(workspace, "b", "-f"), output(workspace, "b", "-f", "--stderr")]
-        assert readers[0].stdout is not None
-        assert os.read(readers[0].stdout.fileno(), 99) == b"begun\n"
-        (folder / "go").touch()
-        ended.extend(reader.communicate() for reader in readers)
+        until(has_warned, "stderr was printed")
+        with meanwhile(lambda: codes.append(show("-f"))):
+            until(has_begun, "the beginning was printed")
+            (folder / "go").touch()
 
     line = f"echo begun; echo why >&2; {WAITS}; head -c 300000 /dev/zero; echo end"
     with meanwhile(control):
         report = run(workspace, task("a", "echo a"), task("b", line), on=fleet_url)
-    assert ended == [(bytes(300_000) + b"end\n", b""), (b"why\n", b"")]
+    printed.append(capsys.readouterr().out)
+    assert codes == [0]
+    assert "".join(printed) == "begun\n" + "\0" * 300_000 + "end\n"
     files = os.listdir(folder / STATE_DIR / "output")
     [agent] = [agent for agent in agents(report) if agent.name == "b"]
     assert sorted(files) == [f"{agent.agent_id}.1.{stream}.0" for stream in ("err", "out")]
-    assert run_cli(["output", "b", "--workspace", str(workspace)]) == 1
+    assert show() == 1
     assert "worker gpu1." in (message := capsys.readouterr().err)
     assert "no process that could ask it has the state open" in message
 

@@ -33,6 +33,20 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def check_servers(url: str | None, credentials: str | None) -> None:
+    """Check the values of --on and --creds. Raise UsageError."""
+    if url is None:
+        if credentials is not None:
+            raise click.UsageError("--creds is for the servers of --on; add --on URL")
+        return
+    from manager._remote.address import Address
+
+    try:
+        Address.of(url)
+    except ValueError as error:
+        raise click.UsageError(f"--on: {error}") from error
+
+
 def state_path(workspace: str, state_dir: str) -> str:
     """Return the path of the state directory."""
     return os.path.join(os.path.realpath(workspace), state_dir)

@@ -6,8 +6,6 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-import click
-
 from journal import LockedError
 from manager._control.errors import RequestError
 from manager._run.facts import printed
@@ -22,19 +20,14 @@ def connected(workspace: str, state_dir: str, url: str, credentials: str | None)
     """Let this process answer requests for output during the block, unless another one has the
     state open. It gives no agent to a worker, but records what workers report.
 
-    Raise UsageError for a bad URL, DispatchError, and the errors of opening a manager.
+    Raise DispatchError and the errors of opening a manager.
     """
     from manager._cli.reach import KEEP_ALL
-    from manager._remote.address import Address
     from manager._remote.desk import Hooks
     from manager._remote.dispatcher import open_dispatcher
     from manager._run.remote import TaskSupply
     from manager.manager import SubAgentManager
 
-    try:
-        Address.of(url)
-    except ValueError as error:
-        raise click.UsageError(f"--on: {error}") from error
     with ExitStack() as stack:
         with suppress(LockedError):
             opened = SubAgentManager.open(

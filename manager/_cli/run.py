@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manager._cli.options import finite, state_dir_option, workspace_option
+from manager._cli.options import check_servers, finite, state_dir_option, workspace_option
 from manager._cli.output import show_warnings
 from manager._cli.trust import doubt_of, hint_at_continued_lines, may_run
 
@@ -159,7 +159,9 @@ def run(
 
     on = others["on"]
     _check_takeover(others["takeover"], others["mirror"])
-    _check_on(on, others["credentials"], prints=prints or tag)
+    check_servers(on, others["credentials"])
+    if on is not None and (prints or tag):
+        raise click.UsageError("--print and --tag show commands that run here, not those of --on")
     _check_joblog(others["joblog"], tasks)
     show_warnings()
     _pause_collector()
@@ -199,21 +201,6 @@ def run(
 def _check_takeover(takeover: bool, mirror: str | None) -> None:
     if takeover and mirror is None:
         raise click.UsageError("--takeover takes a mirror over; add --mirror URL")
-
-
-def _check_on(on: str | None, creds: str | None, *, prints: bool) -> None:
-    if on is None:
-        if creds is not None:
-            raise click.UsageError("--creds is for the servers of --on; add --on URL")
-        return
-    if prints:
-        raise click.UsageError("--print and --tag show commands that run here, not those of --on")
-    from manager._remote.address import Address
-
-    try:
-        Address.of(on)
-    except ValueError as error:
-        raise click.UsageError(f"--on: {error}") from error
 
 
 def _check_joblog(path: str | None, tasks: str | None) -> None:

@@ -13,7 +13,7 @@ from _journal_console import release_stdout
 from _journal_console.exits import READER_GONE
 
 from manager._cli.completion import complete_ref
-from manager._cli.options import state_dir_option, state_path, workspace_option
+from manager._cli.options import check_servers, state_dir_option, state_path, workspace_option
 from manager._cli.output import find_agent, say
 from manager._cli.remote_output import RemoteReader, connected
 from manager._control.errors import RequestError
@@ -64,6 +64,7 @@ def output(
     """
     from manager._run.tasks import argv_of
 
+    check_servers(on, creds)
     path = state_path(workspace, state_dir)
     agent = find_agent(read_fleet(path), ref)
     if argv_of(agent.metadata) is None:

@@ -170,16 +170,18 @@ def test_a_run_without_workers_takes_its_tasks_back(
         (("run", "-", "--on", "http://x"), "--on: http://x: is not the address of a server"),
         (("run", "-", "--creds", __file__), "--creds is for the servers of --on"),
         (("run", "-", "--on", "nats://x", "--tag"), "show commands that run here"),
+        (("output", "x", "--creds", __file__), "--creds is for the servers of --on"),
+        (("output", "x", "--on", "http://x"), "--on: http://x"),
         (("worker", "nats://x/a.b"), "the fleet's name has only letters"),
         (("worker", "nats://x", "--name", "a.b"), "the name of a worker has only letters"),
     ],
-    ids=["address", "creds", "tag", "fleet", "name"],
+    ids=["address", "creds", "tag", "creds of output", "address of output", "fleet", "name"],
 )
 def test_wrong_arguments_are_usage_errors(
     arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A wrong address, name or combination of options exits with 2 before anything starts."""
-    folder = "--workspace" if arguments[0] == "run" else "--dir"
+    folder = "--dir" if arguments[0] == "worker" else "--workspace"
     assert run_cli([*arguments, folder, str(tmp_path)]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert [*tmp_path.iterdir()] == []

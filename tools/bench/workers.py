@@ -81,7 +81,7 @@ def printed(*command: str, env: dict[str, str]) -> dict[str, Any]:
 
 
 def of_ours(directory: Path, address: str, role: str, workers: int, count: int) -> dict[str, Any]:
-    """Return what a manager with so many workers prints."""
+    """Return what a manager with `workers` worker processes prints."""
     url, env = f"nats://{address}/{directory.name}", environment()
     command = (*_MODULE, "bench.workers_fleet", "work", "", url)
     with processes(*((*command, f"w{number}") for number in range(workers)), env=env):
@@ -89,7 +89,7 @@ def of_ours(directory: Path, address: str, role: str, workers: int, count: int) 
 
 
 def of_taskiq(directory: Path, fsync: str, workers: int, count: int) -> dict[str, Any]:
-    """Return what a client of taskiq with so many workers prints."""
+    """Return what a client of taskiq with `workers` worker processes prints."""
     [port] = free_ports(1)
     settings = f"--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync {fsync} --save"
     server = Server(["redis-server", *settings.split(), ""], directory)

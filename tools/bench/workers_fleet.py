@@ -37,7 +37,7 @@ def spawn(manager: SubAgentManager, count: int) -> None:
 
 
 async def completed(manager: SubAgentManager, count: int) -> None:
-    """Wait until so many agents have completed, durably."""
+    """Wait until `count` agents have completed, and until that is durable."""
     while manager.counts().get("completed", 0) < count:
         await asyncio.sleep(_POLL_S)
     await manager.durable()

@@ -217,10 +217,24 @@ ALL_OF = (
         OUTPUTS,
     ),
     Weakening(
+        "removals_wait_without_bound",
+        "manager/_remote/inquiries.py",
+        "        if len(self._forgotten) >= _FORGOTTEN_MAX:\n",
+        "        if False:\n",
+        OUTPUTS,
+    ),
+    Weakening(
         "huge_pieces_are_taken",
         "manager/_remote/pieces.py",
         "        if len(data) > PIECE_BYTES_MAX:\n",
         "        if False:\n",
+        OUTPUTS,
+    ),
+    Weakening(
+        "pieces_beyond_any_position",
+        "manager/_remote/pieces.py",
+        "            if piece.position < POSITION_MAX:",
+        "            if True:",
         OUTPUTS,
     ),
     Weakening(

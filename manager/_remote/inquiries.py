@@ -22,6 +22,7 @@ from manager._remote.desk import Desk
 from manager._remote.link import Link, UnansweredError
 from manager._remote.messages import Body, MessageError
 from manager._remote.pieces import POSITION_MAX, Piece
+from manager._remote.shelf import READS_MAX
 from manager.layouts import Record
 from manager.values import text, texts, whole
 from manager.waking import call_in_loop
@@ -30,7 +31,6 @@ T = TypeVar("T")
 ANSWER_S = 3.0
 """The time for which the answer of a worker is awaited, in seconds."""
 
-_ASKING_MAX = 16  # clients that may read output at a time
 _NAMESAKES_MAX = 16  # workers of the same name that are asked for the files of one that has gone
 _TOLD_MAX = 32  # workers that are asked at a time to remove files
 _TOLD_AGENTS_MAX = 1000  # agents that one message names
@@ -134,8 +134,8 @@ class Inquiries:
         return [(each.worker, each.machine, now_s - each.seen_s) for each in known]
 
     async def _output(self, worker: str, at: str, body: Body) -> dict[str, Any]:
-        if self._asking >= _ASKING_MAX:
-            raise RequestError(f"{_ASKING_MAX} others read output already; try again later")
+        if self._asking >= READS_MAX:
+            raise RequestError(f"{READS_MAX} others read output already; try again later")
         self._asking += 1
         self._asked_s = self._loop.time()
         try:

@@ -14,14 +14,12 @@ from manager._remote.address import Address
 from manager._remote.courier import Courier
 from manager._remote.link import Answer, Link, NatsLink
 from manager._remote.messages import Body, MessageError
-from manager._remote.shelf import VERBS, Shelf
+from manager._remote.shelf import READS_MAX, VERBS, Shelf
 from manager._remote.station import ORPHAN_S, Station
 from manager.arguments import seconds
 from manager.queue import DEFAULT
 from manager.values import texts, whole
 from manager.worker import Worker
-
-_READS_MAX = 8  # requests for output that are answered at a time; more get no answer
 
 
 @public
@@ -112,7 +110,7 @@ class _Receiver:
                 return
             if verb == "stop":
                 self._station.stop(message)
-            elif self._shelf is not None and len(self._tasks) < _READS_MAX:
+            elif self._shelf is not None and len(self._tasks) < READS_MAX:
                 task = asyncio.create_task(self._answer(self._shelf, verb, message, answer))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

@@ -14,6 +14,11 @@ from manager.outputs import OutputDirectory, owner_of, part_named
 VERBS = ("output", "forget")
 """The requests of a manager to a worker with a shelf."""
 
+READS_MAX = 8
+"""The number of requests that a worker answers at a time. Further ones get no answer. A manager
+lets no more clients read, so that a worker with many readers does not look like one that has gone.
+"""
+
 _OVERHEAD_BYTES = 1024  # of an answer, beside its data
 
 

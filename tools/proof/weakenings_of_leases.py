@@ -198,14 +198,14 @@ ALL_OF = (
     Weakening(
         "output_read_without_bound",
         "manager/_remote/serving.py",
-        "self._shelf is not None and len(self._tasks) < _READS_MAX",
+        "self._shelf is not None and len(self._tasks) < READS_MAX",
         "self._shelf is not None",
         OUTPUTS,
     ),
     Weakening(
         "clients_read_output_without_bound",
         "manager/_remote/inquiries.py",
-        "        if self._asking >= _ASKING_MAX:\n",
+        "        if self._asking >= READS_MAX:\n",
         "        if False:\n",
         OUTPUTS,
     ),

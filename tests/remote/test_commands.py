@@ -109,8 +109,12 @@ def test_a_signal_ends_the_run_and_not_its_commands(
     assert (only(report).result, only(report).starts) == ("first", 1)
 
     (workspace.parent / "w1" / "go").unlink()
-    second_task = f"{command} #2"
-    run(workspace, second_task, on=fleet_url, tell=stop_when_running)
+    second_task = f"touch begun; {command}"
+    # A worker hands back only what it has got. It begins once the manager has confirmed that.
+    stopping = threading.Thread(target=stop_once_there(workspace.parent / "w1" / "begun"))
+    stopping.start()
+    run(workspace, second_task, on=fleet_url)
+    stopping.join()
     first.send_signal(signal.SIGTERM)
     (workspace.parent / "w2").mkdir()
     (workspace.parent / "w2" / "go").write_text("second")

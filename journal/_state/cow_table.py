@@ -24,6 +24,8 @@ V = TypeVar("V")
 T = TypeVar("T")
 
 _Cell = list[Any]  # [key, value, place]
+# The key to remove and its cell, if it has one; the row to remove, and the last row.
+_Removal = tuple[Any, _Cell | None, Row[Any, Any], Row[Any, Any]]
 _MISSING: Any = object()
 _CELLS = 8192  # a full collection takes 1 ms longer for as many cells
 
@@ -88,12 +90,17 @@ class CowTable(MutableMapping[K, V]):
         self._by_key: dict[K, _Cell] = {}
         self._cells: list[_Cell] = []
         self._many: ManyRows[K, V] | None = None  # the rows that have no cells
-        self._moves = 0  # from `_many` to the cells
+        # The removal that changes `_many` now. If an exception interrupts it, the next write
+        # finishes it.
+        self._removal: _Removal | None = None
+        self._finished_removals = 0
         # A weak reference, so that a snapshot that is no longer used costs writers nothing.
         self._newest: weakref.ref[Snapshot[V]] | None = None
 
     def freeze(self) -> Snapshot[V]:
         """Return a snapshot of the values. Takes constant time, and copies nothing."""
+        if self._removal is not None:
+            self._end_removal(self._removal)
         snapshot: Snapshot[V] = Snapshot(self._cells, self._many)
         older = self._newest() if self._newest else None
         if older is not None:
@@ -102,13 +109,10 @@ class CowTable(MutableMapping[K, V]):
         return snapshot
 
     def __getitem__(self, key: K) -> V:
-        try:
-            value: V = self._by_key[key][1]
-        except KeyError:
-            row = self._find(key)
-            if row is None:
-                raise
-            value = row[1]
+        cell = self._by_key.get(key) or self._find(key)
+        if cell is None:
+            raise KeyError(key)
+        value: V = cell[1]
         return value
 
     @overload
@@ -117,11 +121,8 @@ class CowTable(MutableMapping[K, V]):
     def get(self, key: K, default: V | T, /) -> V | T: ...
     def get(self, key: K, default: Any = None, /) -> Any:
         """Return the key's value, or `default`. One step, so another thread may write meanwhile."""
-        cell = self._by_key.get(key)
-        if cell is None:
-            row = self._find(key)
-            return default if row is None else row[1]
-        return cell[1]
+        cell = self._by_key.get(key) or self._find(key)
+        return default if cell is None else cell[1]
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_key or self._find(key) is not None
@@ -130,13 +131,17 @@ class CowTable(MutableMapping[K, V]):
         return len(self._cells) + (len(self._many) if self._many else 0)
 
     def __iter__(self) -> Iterator[K]:
-        while True:
-            moves, cells = self._moves, self._cells.copy()
-            keys = self._many.keys() if self._many else []
-            if moves == self._moves:  # no key was moved from the second list to the first
-                return iter([*(cell[0] for cell in cells), *keys])
+        finished = self._finished_removals
+        # In this order, a key that moves from a row to a cell meanwhile is in one list or in both.
+        keys = self._many.keys() if self._many else []
+        keys[:0] = [cell[0] for cell in self._cells.copy()]
+        if self._removal is None and finished == self._finished_removals:
+            return iter(keys)
+        return iter(dict.fromkeys(keys))  # a key that was moved may be there twice
 
     def __setitem__(self, key: K, value: V) -> None:
+        if self._removal is not None:
+            self._end_removal(self._removal)
         cell = self._by_key.get(key)
         if cell is None:
             if len(self._cells) == _CELLS:
@@ -151,6 +156,8 @@ class CowTable(MutableMapping[K, V]):
         cell[1] = value
 
     def __delitem__(self, key: K) -> None:
+        if self._removal is not None:
+            self._end_removal(self._removal)
         cell = self._by_key.get(key)
         if self._many:
             self._remove_from_many(key, cell, self._many)
@@ -169,25 +176,44 @@ class CowTable(MutableMapping[K, V]):
     def _remove_from_many(self, key: K, cell: _Cell | None, many: ManyRows[K, V]) -> None:
         """Remove a key. The last key moves to its place, and gets its cell if there is one."""
         last = many.last()
-        self._save_row(last)
+        row: Row[K, V] | None
         if cell is None:
             row = many.find(key)
             if row is None:
                 raise KeyError(key)
             self._save_row(row)
-            many.remove(row)
-            return
-        self._save(cell[2], cell[1])
-        moved = [last[0], last[1], cell[2]]
-        del self._by_key[key]
-        self._cells[cell[2]] = moved
-        # A key that moves is found at each moment: here first, then no longer there.
-        self._by_key[last[0]] = moved
-        self._moves += 1
-        many.remove(last)
+        else:
+            row = last
+            self._save(cell[2], cell[1])
+        self._save_row(last)
+        self._removal = key, cell, row, last
+        self._remove(self._removal)
+
+    def _end_removal(self, removal: _Removal) -> None:
+        """Finish a removal that an exception has interrupted, unless the key is still there."""
+        if CowTable.__contains__(self, removal[0]):
+            self._removal = None
+        else:
+            self._remove(removal)
+
+    def _remove(self, removal: _Removal) -> None:
+        """Remove a key whose value is saved. Each step can be repeated after an interrupt."""
+        key, cell, row, last = removal
+        many: Any = self._many
+        if cell is not None:
+            moved = [last[0], last[1], cell[2]]
+            self._by_key.pop(key, None)
+            self._cells[cell[2]] = moved
+            # A key that moves is found at each moment: here first, then no longer there.
+            self._by_key[last[0]] = moved
+        many.remove(row, last)
+        self._finished_removals += 1
+        self._removal = None
 
     def popitem(self) -> tuple[K, V]:
         """Remove and return the last key and its value. Takes constant time."""
+        if self._removal is not None:
+            self._end_removal(self._removal)
         if self._many:
             key, value, _ = self._many.last()
         elif self._cells:
@@ -205,12 +231,7 @@ class CowTable(MutableMapping[K, V]):
     def _find(self, key: Any) -> _Cell | Row[K, V] | None:
         """Return the row of a key that had no cell, or its cell if the row was moved meanwhile."""
         many = self._many
-        while many is not None:
-            moves = self._moves
-            row = self._by_key.get(key) or many.find(key)
-            if row is not None or moves == self._moves:
-                return row
-        return None
+        return None if many is None else many.find(key) or self._by_key.get(key)
 
     def _set_row(self, key: K, value: V) -> None:
         """Set the value of a key that has no cell."""

@@ -48,31 +48,35 @@ class ManyRows(Generic[K, V]):
         """Return the key's row, or None.
 
         The place may be out of date once it is read, because a removal moves the last row. So its
-        key is compared, and the place is read again if the row there is another one.
+        key is compared, and the place is read again if the row there is another one. If it is then
+        the same place, the key had no row for a moment.
         """
         bucket = self._buckets[hash(key) % _BUCKETS]
-        while (place := bucket.get(key)) is not None:
+        place, before = bucket.get(key), None
+        while place is not None and place != before:
             try:
                 chunk = self._chunks[place >> _BITS]
                 at = 2 * place & _MASK
                 found, value = chunk[at], chunk[at + 1]
             except IndexError:  # the row has just been moved, and its old place removed
-                continue
-            if found is key or found == key:
-                return found, value, place
+                pass
+            else:
+                if found is key or found == key:
+                    return found, value, place
+            place, before = bucket.get(key), place
         return None
 
     def append(self, key: K, value: V) -> None:
-        """Add a row at the end. The key is found once the whole row is there."""
+        """Add a row at the end. The last step adds it; those before can be repeated."""
         place = self._count
-        if not 2 * place & _MASK:
-            self._chunks.append([])
-        chunk: Any = self._chunks[-1]
+        number, at = place >> _BITS, 2 * place & _MASK
+        chunk: Any = self._chunks[number] if at else []
+        if len(chunk) != at:  # an interrupted write has left a row
+            chunk = list(chunk[:at])
         chunk += (key, value)
-        self._count = place + 1
-        self._buckets[hash(key) % _BUCKETS][key] = place
-        if len(chunk) > _MASK:
-            self._chunks[-1] = tuple(chunk)
+        self._chunks[number:] = [tuple(chunk) if len(chunk) > _MASK else chunk]
+        # One statement, because no signal handler runs between its two stores.
+        self._buckets[hash(key) % _BUCKETS][key], self._count = place, place + 1
 
     def replace(self, place: int, value: V) -> None:
         """Set the value at a place."""
@@ -82,36 +86,39 @@ class ManyRows(Generic[K, V]):
         else:
             self._chunks[place >> _BITS] = (*chunk[:at], value, *chunk[at + 1 :])
 
-    def remove(self, row: Row[K, V]) -> None:
+    def remove(self, row: Row[K, V], last: Row[K, V]) -> None:
         """Remove a row. The last row moves to its place.
 
-        In this order, a key that stays is found at each moment, and a search for it ends.
+        In this order, a key that stays is found at each moment, and a search for it ends. After an
+        interrupt, the same call finishes the removal.
         """
         key, _, place = row
-        last_key, last_value, last_place = self.last()
-        del self._buckets[hash(key) % _BUCKETS][key]
+        last_key, last_value, last_place = last
+        last_bucket = self._buckets[hash(last_key) % _BUCKETS]
+        self._buckets[hash(key) % _BUCKETS].pop(key, None)
         if last_place != place:
             chunk, at = self._chunks[place >> _BITS], 2 * place & _MASK
             # A new one, also of a list: a reader must not combine a key with another's value.
             kind: Any = type(chunk)
             moved = kind((*chunk[:at], last_key, last_value, *chunk[at + 2 :]))
             self._chunks[place >> _BITS] = moved
-            self._buckets[hash(last_key) % _BUCKETS][last_key] = place
+            last_bucket[last_key] = place
         self._count = last_place
-        chunk = self._chunks[-1]
-        if len(chunk) == 2:
-            self._chunks.pop()
-        else:
-            self._chunks[-1] = list(chunk[:-2])
+        number, at = last_place >> _BITS, 2 * last_place & _MASK
+        self._chunks[number:] = [list(self._chunks[number][:at])] if at else []
 
     def last(self) -> Row[K, V]:
         """Return the last row. There must be one."""
-        chunk = self._chunks[-1]
-        return chunk[-2], chunk[-1], self._count - 1
+        place = self._count - 1
+        chunk, at = self._chunks[place >> _BITS], 2 * place & _MASK
+        return chunk[at], chunk[at + 1], place
 
     def keys(self) -> list[K]:
         """Return the keys as of now, in the order of their places."""
-        return list(chain.from_iterable([chunk[::2] for chunk in self._chunks.copy()]))
+        count = self._count
+        keys: list[K] = list(chain.from_iterable([chunk[::2] for chunk in self._chunks.copy()]))
+        del keys[count:]  # a row is written before it counts
+        return keys
 
     def values_of(self, number: int) -> Sequence[V]:
         """Return the values of a chunk as of now: none if the rows have shrunk."""

@@ -52,7 +52,7 @@ def rows_of(count: int) -> ManyRows[str, int]:
 def remove(rows: ManyRows[str, int], key: str) -> None:
     row = rows.find(key)
     assert row is not None
-    rows.remove(row)
+    rows.remove(row, rows.last())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
@@ -70,9 +70,11 @@ def test_a_row_that_is_removed_meanwhile_is_not_mixed_up(count: int) -> None:
 
 
 class InterruptedRows(ManyRows[str, int]):
-    """Rows. Another thread gets its turn just before the first search or list of keys."""
+    """Rows. Another thread gets its turn just before the first search or list of keys, or just
+    after that list."""
 
     before: Once
+    after = Once(lambda: None)
 
     def find(self, key: str) -> Row[str, int] | None:
         self.before()
@@ -80,7 +82,9 @@ class InterruptedRows(ManyRows[str, int]):
 
     def keys(self) -> list[str]:
         self.before()
-        return super().keys()
+        keys = super().keys()
+        self.after()
+        return keys
 
 
 def test_a_snapshot_keeps_rows_that_change() -> None:
@@ -116,7 +120,12 @@ def test_a_row_that_gets_a_cell_meanwhile_is_found(table: CowTable[str, int]) ->
     assert table.get("4") == 4
 
 
-def test_a_key_that_moves_meanwhile_is_iterated(table: CowTable[str, int]) -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_key_that_moves_meanwhile_is_iterated(table: CowTable[str, int], when: str) -> None:
     """An iteration has each key that was there all the time once, also one whose row moves to a
-    cell after the cells were copied."""
+    cell before or after the rows are copied."""
+    rows = table._many
+    assert isinstance(rows, InterruptedRows)
+    call, rows.before = rows.before, Once(lambda: None)
+    setattr(rows, when, call)
     assert sorted(table) == ["1", "2", "3", "4"]

@@ -6,35 +6,66 @@ from proof.weakenings import Weakening
 
 TABLE, ROWS = "journal/_state/cow_table.py", "journal/_state/many_rows.py"
 ON_TABLES = ("tests/tables/test_many_rows.py", "tests/tables/test_table.py")
+ON_INTERRUPTS = ("tests/kernel/test_interrupt_cow_table.py",)
 
 ALL_OF = (
     Weakening(
         "row_of_another_key_returned",
         ROWS,
-        "            if found is key or found == key:\n",
-        "            if True:\n",
+        "                if found is key or found == key:\n",
+        "                if True:\n",
         ON_TABLES,
     ),
     Weakening(
         "place_not_read_again",
         ROWS,
-        "its old place removed\n                continue\n",
-        "its old place removed\n                return None\n",
+        "            place, before = bucket.get(key), place\n",
+        "            place = None\n",
         ON_TABLES,
     ),
     Weakening(
         "search_between_two_places_missed",
         TABLE,
-        "            if row is not None or moves == self._moves:\n",
-        "            if True:\n",
+        "many.find(key) or self._by_key.get(key)\n",
+        "many.find(key)\n",
         ON_TABLES,
     ),
     Weakening(
         "keys_between_two_places_missed",
         TABLE,
-        "            if moves == self._moves:  # no key",
-        "            if True:  # no key",
+        "        keys = self._many.keys() if self._many else []\n"
+        "        keys[:0] = [cell[0] for cell in self._cells.copy()]\n",
+        "        keys = [cell[0] for cell in self._cells.copy()]\n"
+        "        keys += self._many.keys() if self._many else []\n",
         ON_TABLES,
+    ),
+    Weakening(
+        "moved_key_iterated_twice",
+        TABLE,
+        "        if self._removal is None and finished == self._finished_removals:\n",
+        "        if self._removal is None:\n",
+        ON_TABLES,
+    ),
+    Weakening(
+        "key_iterated_twice_during_its_move",
+        TABLE,
+        "        if self._removal is None and finished == self._finished_removals:\n",
+        "        if finished == self._finished_removals:\n",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
+        "interrupted_removal_not_finished",
+        TABLE,
+        "        if CowTable.__contains__(self, removal[0]):\n",
+        "        if True:\n",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
+        "removal_finished_that_had_not_begun",
+        TABLE,
+        "        if CowTable.__contains__(self, removal[0]):\n",
+        "        if False:\n",
+        ON_INTERRUPTS,
     ),
     Weakening(
         "replaced_row_not_saved",
@@ -53,8 +84,22 @@ ALL_OF = (
     Weakening(
         "full_chunk_stays_a_list",
         ROWS,
-        "        if len(chunk) > _MASK:\n",
-        "        if False:\n",
+        "[tuple(chunk) if len(chunk) > _MASK else chunk]\n",
+        "[chunk]\n",
         ON_TABLES,
+    ),
+    Weakening(
+        "row_of_an_interrupted_write_kept",
+        ROWS,
+        "        if len(chunk) != at:",
+        "        if False:",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
+        "key_listed_before_it_counts",
+        ROWS,
+        "        del keys[count:]",
+        "        del keys[len(keys) :]",
+        ON_INTERRUPTS,
     ),
 )

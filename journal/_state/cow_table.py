@@ -7,11 +7,13 @@ value as of the snapshot. Writers save only into the newest snapshot; a reader o
 continues in the newer ones.
 
 The first _CELLS values are in cells, each a small list, which is fastest. The values after them are
-in ManyRows, where the garbage collector need not visit each.
+in ManyRows, where the garbage collector need not visit each. If it has to visit the values anyway,
+that would gain nothing, and all of them are in cells.
 """
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Generic, TypeVar, overload
@@ -27,6 +29,7 @@ _Cell = list[Any]  # [key, value, place]
 # The key to remove and its cell, if it has one; the row to remove, and the last row.
 _Removal = tuple[Any, _Cell | None, Row[Any, Any], Row[Any, Any]]
 _MISSING: Any = object()
+_FLAT = frozenset((type(None), bool, int, float, str, bytes))
 _CELLS = 16384  # a full collection takes 2.7 ms longer for as many cells
 
 
@@ -47,7 +50,8 @@ class Snapshot(Generic[V]):
         return self._count
 
     def __iter__(self) -> Iterator[V]:
-        for place in range(min(self._count, _CELLS)):
+        in_cells = self._count if self._many is None else min(self._count, _CELLS)
+        for place in range(in_cells):
             try:
                 value = self._cells[place][1]
             except IndexError:  # the table has shrunk, so the place has a before-image
@@ -89,6 +93,7 @@ class CowTable(MutableMapping[K, V]):
     def __init__(self) -> None:
         self._by_key: dict[K, _Cell] = {}
         self._cells: list[_Cell] = []
+        self._cells_max = _CELLS
         self._many: ManyRows[K, V] | None = None  # the rows that have no cells
         # The removal that changes `_many` now. If an exception interrupts it, the next write
         # finishes it.
@@ -144,9 +149,11 @@ class CowTable(MutableMapping[K, V]):
             self._end_removal(self._removal)
         cell = self._by_key.get(key)
         if cell is None:
-            if len(self._cells) == _CELLS:
-                self._set_row(key, value)
-                return
+            if len(self._cells) == self._cells_max:
+                if self._many is not None or _is_flat(value):
+                    self._set_row(key, value)
+                    return
+                self._cells_max = sys.maxsize
             cell = [key, value, len(self._cells)]
             self._cells.append(cell)
             self._by_key[key] = cell
@@ -258,3 +265,10 @@ class CowTable(MutableMapping[K, V]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({dict(self)!r})"
+
+
+def _is_flat(value: object) -> bool:
+    """Return whether a value is a string, bytes, a number or None, or a tuple of these."""
+    if type(value) is tuple:
+        return all(type(element) in _FLAT for element in value)
+    return type(value) in _FLAT

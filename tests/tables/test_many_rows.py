@@ -129,3 +129,18 @@ def test_a_key_that_moves_meanwhile_is_iterated(table: CowTable[str, int], when:
     call, rows.before = rows.before, Once(lambda: None)
     setattr(rows, when, call)
     assert sorted(table) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("value", [{}, [1], (1, [2])])
+def test_values_that_hold_containers_stay_in_cells(value: object) -> None:
+    """The collector visits such values anyway, so in chunks they would only take longer. Snapshots
+    of such a table have all values, too."""
+    table: CowTable[int, object] = CowTable()
+    for number in range(10):
+        table[number] = value
+    snapshot = table.freeze()
+    for number in range(10):
+        table[number] = 0
+    assert table._many is None
+    assert [*snapshot] == 10 * [value]
+    assert [*table.freeze()] == 10 * [0]

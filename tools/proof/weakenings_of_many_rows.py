@@ -102,4 +102,18 @@ ALL_OF = (
         "        del keys[len(keys) :]",
         ON_INTERRUPTS,
     ),
+    Weakening(
+        "containers_in_chunks",
+        TABLE,
+        "if self._many is not None or _is_flat(value):",
+        "if True:",
+        ON_TABLES,
+    ),
+    Weakening(
+        "snapshot_without_later_cells",
+        TABLE,
+        "self._count if self._many is None else min(self._count, _CELLS)",
+        "min(self._count, _CELLS)",
+        ON_TABLES,
+    ),
 )

@@ -199,7 +199,7 @@ class _Log:
         if wanted.reverse or (is_bounded and (wanted.follow or wanted.count is not None)):
             self._last_lsn = reader.last_lsn
         if is_filtered:
-            self.matcher = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines.body)
+            self.matcher = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines)
         self._narrow(renderer.utc)
         self.end = self._find_end()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from journal import CorruptionError, Entry, JournalReader, LargeRecord
+from journal_inspect.commands.quick_test import quick_test
+from journal_inspect.rendering.entries import Lines
 from journal_inspect.rendering.kinds import agent_of, is_agent_id, kind_of, name_of
 
 
@@ -28,11 +30,12 @@ class Matcher:
         agents: Collection[str],
         kinds: Collection[str],
         grep: re.Pattern[str] | None,
-        body: Callable[[Entry], str],
+        lines: Lines,
     ) -> None:
         self._kinds = frozenset(kinds)
         self._grep = grep
-        self._body = body
+        self._body = lines.body
+        self._may_match = quick_test(grep) if grep and lines.shows_all else None
         self._names = frozenset(agents)
         self._ids, self.unknown_agents = _find_ids(reader, agents) if agents else (set(), [])
         self.kinds_seen = set()
@@ -54,6 +57,8 @@ class Matcher:
                 return False
         if self._grep is None or isinstance(record, LargeRecord):
             return True
+        if self._may_match is not None and not self._may_match(record):
+            return False
         return self._grep.search(self._body(entry)) is not None
 
 

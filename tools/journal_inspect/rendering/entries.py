@@ -44,6 +44,9 @@ class Lines:
     full elsewhere.
     """
 
+    shows_all: bool
+    """True if `body` shows each record itself: nothing is redacted, and no decoder is asked."""
+
     def __init__(self, reader: JournalReader, renderer: Renderer, payload: str | None) -> None:
         self._reader = reader
         self._renderer = renderer
@@ -53,6 +56,7 @@ class Lines:
             width = width or SHORT_CHARS
         self._width = None if self._payload == "full" else width
         renderer.hides_bytes = bool(renderer.redacted) and has_tables(reader)
+        self.shows_all = not renderer.redacted and renderer.decode is None
         self._is_managers: bool | None = None
         self._time = (0, renderer.time(0))
 

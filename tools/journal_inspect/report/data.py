@@ -67,28 +67,34 @@ class Commits:
         self.first_ms = self.last_ms = 0
         self._steps: dict[int, Step] = {}
 
-    def add(self, at_ms: int, kinds: Mapping[str, int]) -> None:
-        """Count a commit. `kinds`: its number of records of each kind."""
+    def add(self, at_ms: int, kinds: Mapping[str, int]) -> int:
+        """Count a commit, and return its number of records. `kinds`: those of each kind."""
         if not self._steps:
             self.first_ms = self.last_ms = at_ms
-        self.first_ms, self.last_ms = min(self.first_ms, at_ms), max(self.last_ms, at_ms)
-        while self.last_ms // self.step_ms - self.first_ms // self.step_ms >= STEPS_MAX:
-            self._widen()
+        if not self.first_ms <= at_ms <= self.last_ms:
+            self.first_ms, self.last_ms = min(self.first_ms, at_ms), max(self.last_ms, at_ms)
+            while self.last_ms // self.step_ms - self.first_ms // self.step_ms >= STEPS_MAX:
+                self._widen()
         number = at_ms // self.step_ms
-        step = self._steps.get(number) or self._steps.setdefault(number, Step())
-        known = self.total.kinds
+        step, total = self._steps.get(number) or self._steps.setdefault(number, Step()), self.total
+        known, of_step, records = total.kinds, step.kinds, 0
         is_full = len(known) >= KINDS_MAX
         for kind, count in kinds.items():
-            kind = kind[:_KIND_LENGTH_MAX]
-            kind = OTHER if is_full and kind not in known else kind
+            if kind not in known:
+                kind = kind[:_KIND_LENGTH_MAX]
+                kind = OTHER if is_full and kind not in known else kind
             # A Counter that lacks a key calls a Python function, which takes as long as the rest.
-            step.kinds[kind] = step.kinds.get(kind, 0) + count
+            of_step[kind] = of_step.get(kind, 0) + count
             known[kind] = known.get(kind, 0) + count
-        records = sum(kinds.values())
-        for counted in (step, self.total):
-            counted.commits += 1
-            counted.records += records
-            counted.largest = max(counted.largest, records)
+            records += count
+        step.commits += 1
+        step.records += records
+        total.commits += 1
+        total.records += records
+        if records > step.largest:
+            step.largest = records
+            total.largest = max(total.largest, records)
+        return records
 
     def steps(self) -> list[tuple[int, Step]]:
         """Return the begin (Unix ms) and the contents of each step that has commits."""
@@ -246,7 +252,7 @@ class _Pass:
     def _take(self, entries: Iterator[Entry]) -> None:
         """Take the entries, and count them by commit: also those of the last one before damage."""
         log, at_ms, kinds = self._log, 0, dict[str, int]()
-        path, offset = None, None
+        path, offset, lsn = None, None, log.last_lsn
         try:
             for entry in entries:
                 record = entry.record
@@ -256,23 +262,26 @@ class _Pass:
                     self._end_commit(at_ms, kinds)
                     path, offset, kinds = entry.path, entry.offset, {}
                     at_ms = entry.written_at_ns // 1_000_000
+                    log.first_lsn = log.first_lsn or entry.lsn
                     if log.fleet is None and is_boot(record):
                         log.fleet = FleetTimeline()
-                kind = kind_of(record)
+                kind = record[0] if type(record) is list and record else None
+                if type(kind) is not str or not kind:
+                    kind = kind_of(record)
                 kinds[kind] = kinds.get(kind, 0) + 1
-                log.last_lsn = lsn = entry.lsn
-                log.first_lsn = log.first_lsn or lsn
+                lsn = entry.lsn
                 if log.fleet and lsn > self._fleet_lsn and not entry.is_filler:
                     log.fleet.apply(record)
         finally:
+            log.last_lsn = lsn
             self._end_commit(at_ms, kinds)
 
     def _end_commit(self, at_ms: int, kinds: Mapping[str, int]) -> None:
         if kinds:
-            self._progress(sum(kinds.values()))
-            self._log.commits.add(at_ms, kinds)
-            if self._log.fleet:
-                self._log.fleet.alive_ms = max(self._log.fleet.alive_ms, at_ms)
+            self._progress(self._log.commits.add(at_ms, kinds))
+            fleet = self._log.fleet
+            if fleet and at_ms > fleet.alive_ms:
+                fleet.alive_ms = at_ms
 
 
 def _verify(reader: JournalReader) -> Findings:

@@ -114,13 +114,17 @@ class FleetTimeline:
         life = self.lives.get(agent_id)
         if life is None or not (type(at_ms) is type(second) is int and 0 <= at_ms < _TIME_MAX_MS):
             return False
+        agent = life.agent
         if kind == "checkpoint":
-            life.agent["steps_taken"] = second
+            agent["steps_taken"] = second
         elif kind == "usage" and type(first) is int:
-            self._add_tokens(agent_id, first + second)
+            if agent["parent_id"] is not None:
+                self._add_tokens(agent_id, first + second)
+            elif tokens := first + second:
+                agent["tokens_used"] += tokens
         else:
             return False
-        life.agent["updated_at_ms"] = at_ms
+        agent["updated_at_ms"] = at_ms
         return True
 
     def load(self, items: Iterable[Any]) -> None:

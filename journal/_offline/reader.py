@@ -355,17 +355,23 @@ class JournalReader(OpenHandle):
         return RecoveryDryRun(self._directory).preview_recovery()
 
     def verify(
-        self, *, from_lsn: int = 1, progress: Callable[[int], object] | None = None
+        self,
+        *,
+        from_lsn: int = 1,
+        progress: Callable[[int], object] | None = None,
+        segments: list[SegmentInfo] | None = None,
     ) -> Iterator[Finding]:
         """Check every segment, record and checkpoint, whether recovery needs it or not, and yield
         the problems.
 
         `from_lsn`: leave out the segments that end before this LSN. `progress` is called with the
-        number of bytes that were checked since its last call.
+        number of bytes that were checked since its last call. `segments`: a list, to which the
+        report on each segment that was read is appended, as `segments` would return it.
         """
         from journal._offline.verify import verify
 
-        return verify(self._directory, from_lsn, progress or _ignore)
+        into = [] if segments is None else segments
+        return verify(self._directory, from_lsn, progress or _ignore, into)
 
 
 def _close(checkpoints: Sequence[Checkpoint]) -> None:

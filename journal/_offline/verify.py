@@ -46,9 +46,11 @@ from journal.errors import (
 Progress = Callable[[int], object]  # called with the bytes read since the last call
 
 
-def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[Finding]:
+def verify(
+    directory: Directory, from_lsn: int, progress: Progress, segments_read: list[SegmentInfo]
+) -> Iterator[Finding]:
     """Yield the problems of a journal: first the stray segments, which may cause others, then those
-    of the other segments.
+    of the other segments. Append the report on each of them to `segments_read`.
 
     This takes no lock, and the journal may be live.
     """
@@ -56,6 +58,7 @@ def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[
     for stray, error in strays.items():
         yield _corruption(error, file_size(directory, str(stray)))
     for info, findings in check_segments(directory, from_lsn, progress):
+        segments_read.append(info)
         if info.state != "stray":
             yield from findings
     names = directory.names()

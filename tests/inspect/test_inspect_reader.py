@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from journal import CorruptionError, Entry, Journal, JournalReader, Options
+from journal import CorruptionError, Entry, Journal, JournalReader, Options, SegmentInfo
+from tests.inspect.damage_support import add_foreign, damage_frame, history, segment
 from tests.inspect.inspect_support import flip, make, open_journal, put, segments
 
 SEGMENT_BYTES = 16 << 20
@@ -92,6 +93,18 @@ def test_the_last_entries_are_read_without_those_before(tmp_path: Path) -> None:
         with pytest.raises(CorruptionError) as caught:
             drain(reader.entries(last=2), good_records)
         assert ([record[0] for record in good_records], caught.value.lsn) == ([28, 29], 30)
+
+
+def test_verify_reports_on_each_segment_that_it_reads(tmp_path: Path) -> None:
+    """The reports of `verify` are those of `segments`: of whole, damaged and stray ones."""
+    path = history(tmp_path / "j")
+    damage_frame(path, 25)
+    add_foreign(segment(path, 31), lambda other: segment(other, 31))
+    with JournalReader.open(path) as reader:
+        infos: list[SegmentInfo] = []
+        assert list(reader.verify(segments=infos)) == list(reader.verify())
+        assert infos == reader.segments()
+        assert {"sealed", "damaged", "stray"} <= {info.state for info in infos}
 
 
 def test_log_and_verify_import_no_writer(tmp_path: Path) -> None:

@@ -34,15 +34,21 @@ def list_files(reader: JournalReader) -> tuple[list[SegmentInfo], list[Checkpoin
     may belong to a part of the log that the listed segments do not contain.
     """
     for _ in range(_ATTEMPTS):
-        checkpoints = reader.checkpoints()
-        for checkpoint in checkpoints:
-            checkpoint.close()
+        checkpoints = list_checkpoints(reader)
         segments = reader.segments()
         refusal = preview_recovery(segments, checkpoints).refusal
         is_overtaken = refusal and refusal.reason is DamageReason.BEGINNING_MISSING
         if not (is_overtaken and reader.live):
             break
     return segments, checkpoints
+
+
+def list_checkpoints(reader: JournalReader) -> list[Checkpoint]:
+    """Return the checkpoints, newest first and closed."""
+    checkpoints = reader.checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    return checkpoints
 
 
 def describe_beginning(reader: JournalReader) -> str | None:

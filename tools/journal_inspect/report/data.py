@@ -23,7 +23,7 @@ from journal import (
 )
 from journal_inspect.diagnosis.damage import last_good_lsn, preview_of
 from journal_inspect.diagnosis.recovery import Recovery, recovery_of
-from journal_inspect.diagnosis.retention import list_files
+from journal_inspect.diagnosis.retention import list_checkpoints, list_files
 from journal_inspect.rendering.entries import report_large
 from journal_inspect.rendering.kinds import is_boot, is_managers_application, kind_of
 from journal_inspect.report.fleet import FleetTimeline
@@ -160,8 +160,12 @@ def observe(reader: JournalReader, progress: Callable[[int], object] | None = No
         last_ms = max((life.agent["updated_at_ms"] for life in log.fleet.lives.values()), default=0)
         end_ms = max(last_ms, log.fleet.alive_ms, 0 if writer_pid is None else now_ms)
         log.fleet.finish(end_ms, is_live=writer_pid is not None)
-    findings = _verify(reader)
-    segments, checkpoints = list_files(reader)
+    # Without a writer, the files do not change, and the pass over them serves both. The checkpoints
+    # are listed first, as by `list_files`.
+    checkpoints, segments = list_checkpoints(reader), list[SegmentInfo]()
+    findings = _verify(reader, segments)
+    if writer_pid is not None or reader.live:
+        segments, checkpoints = list_files(reader)
     return Observed(
         path=reader.path,
         observed_at_ms=now_ms,
@@ -284,11 +288,12 @@ class _Pass:
                 fleet.alive_ms = at_ms
 
 
-def _verify(reader: JournalReader) -> Findings:
+def _verify(reader: JournalReader, segments: list[SegmentInfo]) -> Findings:
+    """Return the findings. Append the report on each segment to `segments`."""
     first: list[Finding] = []
     counts: Counter[str] = Counter()
     lost_lsn: int | None = None
-    for finding in reader.verify():
+    for finding in reader.verify(segments=segments):
         counts[finding.kind] += 1
         if len(first) < FINDINGS_MAX:
             first.append(finding)

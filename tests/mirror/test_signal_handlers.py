@@ -93,7 +93,16 @@ def _lines(call: Callable[[], object]) -> list[Line]:
 
 
 def _interrupted(call: Callable[[], object], line: Line) -> str:
-    """Make a call, and raise in it at the first run of a line. Return what became of that."""
+    """Make a call, and raise in it at the first run of a line. Return what became of that.
+
+    An exception of a trace function at the end of an `except` block leaves the thread with
+    an exception that it still handles (CPython 3.11). So each call has a thread of its own.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_interrupted_here, call, line).result()
+
+
+def _interrupted_here(call: Callable[[], object], line: Line) -> str:
     raised: list[HandlerError] = []
 
     def at_line(reached: Line) -> None:

@@ -35,11 +35,13 @@ SCRIPTS = {
     "parallel --joblog": _PARALLEL,
     "parallel --joblog --results": f"{_PARALLEL} --results results",
     "xargs -P": "exec xargs -a tasks -d '\\n' -P {jobs} -I{{}} sh -c {{}}",
-    # A client only enqueues its command. The last commands to start are waited for.
+    # A client only enqueues its command. The last commands to start are waited for, and then what
+    # an earlier one still prints.
     "tsp": """
         tsp -S {jobs}
         while read -r line; do tsp sh -c "$line"; done <tasks
         for back in $(seq {jobs}); do tsp -w $(({tasks} - back)); done
+        while [ "$(wc -l <done)" -lt {tasks} ]; do sleep 0.01; done
         tsp -K
     """,
 }

@@ -304,7 +304,7 @@ class Batching(Store):
 
 
 class Sqlite(Batching):
-    """sqlite3 with msgpack, WAL and synchronous=FULL."""
+    """sqlite3 with msgpack, WAL, synchronous=FULL and a page cache of 64 MiB."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -314,6 +314,7 @@ class Sqlite(Batching):
         execute = self._execute = self._connection.execute
         execute("PRAGMA journal_mode=WAL")
         execute("PRAGMA synchronous=FULL")
+        execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
         self._pack = msgpack.Packer().pack
 
@@ -339,14 +340,6 @@ class Sqlite(Batching):
     def close(self) -> None:
         self.settle()
         self._connection.close()
-
-
-class CachedSqlite(Sqlite):
-    """The same, with a page cache that holds all rows."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
 
 
 class Lmdb(Batching):
@@ -397,7 +390,6 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "diskcache": DiskCache,
     "persist-queue": PersistQueue,
     "sqlite3": Sqlite,
-    "sqlite-cached": CachedSqlite,
     "lmdb": Lmdb,
 }
 

@@ -239,13 +239,12 @@ def main(arguments: list[str]) -> int:
         table_bounds.child(arguments[1], Path(arguments[2]), int(arguments[3]))
         return 0
     others = [name for name in STORES if name != "journal"]
-    usual = [name for name in others if name != "sqlite-cached"]
     parser = argparse.ArgumentParser(prog="python tools/bench tables", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000], help="numbers of rows")
     parser.add_argument(
         "--keys", type=int, default=0, help="also measure bounds with this many keys"
     )
-    parser.add_argument("--peers", nargs="*", choices=others, default=usual)
+    parser.add_argument("--peers", nargs="*", choices=others, default=others)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 64], help="that wait")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--calls", type=int, default=5_000, help="sets or gets per round")

@@ -331,11 +331,13 @@ def test_steps_divide_one_another() -> None:
     assert all(not b % a for a, b in pairwise(STEPS_MS))
 
 
-def test_kinds_are_bounded() -> None:
+@pytest.mark.parametrize("in_commit", [1, 1000])
+def test_kinds_are_bounded(in_commit: int) -> None:
     """P8: The first kinds of records are counted separately, and all others together."""
     counted = Commits()
-    for number in range(1000):
-        counted.add(number, {f"kind {number}": 1})
+    for first in range(0, 1000, in_commit):
+        kinds = (f"kind {number}" for number in range(first, first + in_commit))
+        counted.add(first, dict.fromkeys(kinds, 1))
     assert len(counted.total.kinds) == report_data.KINDS_MAX + 1
     assert counted.total.kinds[report_data.OTHER] == 1000 - report_data.KINDS_MAX
 

@@ -78,11 +78,10 @@ class Commits:
         number = at_ms // self.step_ms
         step, total = self._steps.get(number) or self._steps.setdefault(number, Step()), self.total
         known, of_step, records = total.kinds, step.kinds, 0
-        is_full = len(known) >= KINDS_MAX
         for kind, count in kinds.items():
             if kind not in known:
                 kind = kind[:_KIND_LENGTH_MAX]
-                kind = OTHER if is_full and kind not in known else kind
+                kind = kind if kind in known or len(known) < KINDS_MAX else OTHER
             # A Counter that lacks a key calls a Python function, which takes as long as the rest.
             of_step[kind] = of_step.get(kind, 0) + count
             known[kind] = known.get(kind, 0) + count

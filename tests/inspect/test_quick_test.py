@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journal_inspect.commands.quick_test import quick_test
 from journal_inspect.rendering.entries import Lines
+from journal_inspect.rendering.kinds import fields_of
 from journal_inspect.rendering.renderer import Renderer
 from msgpack import ExtType, Timestamp
 
@@ -109,3 +111,20 @@ def test_a_quick_test_finds_letters_in_names_of_fields() -> None:
     for _ in range(sys.getrecursionlimit()):
         deep = [deep]
     assert may_match(deep)
+
+
+def test_kinds_of_other_programs_take_no_memory() -> None:
+    """A search through records that begin with strings of their own keeps none of the strings."""
+    may_match = quick_test(re.compile("zoom"))
+    assert may_match is not None
+    may_match(BOOT)  # imports the manager
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            record = [f"key {number}", "text"]
+            assert not may_match(record)
+            assert fields_of(record) is None
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 10_000

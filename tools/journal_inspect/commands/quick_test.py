@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from journal_inspect.rendering.kinds import field_names
@@ -33,7 +32,7 @@ def quick_test(pattern: re.Pattern[str]) -> Callable[[Any], bool] | None:
             kind, second = record[0], record[1]
             if type(second) is list:  # maybe of tables, whose values are packed
                 return True
-            if type(kind) is str and type(second) is str and _is_in_name(needle, kind):
+            if type(kind) is type(second) is str and needle in " ".join(field_names(kind)):
                 return True
         try:
             text = repr(record)
@@ -58,8 +57,3 @@ def _needles(pattern: re.Pattern[str]) -> list[str]:
         if needle and needle not in _WORDS:
             found.append(needle)
     return found
-
-
-@cache
-def _is_in_name(needle: str, kind: str) -> bool:
-    return any(needle in name for name in field_names(kind))

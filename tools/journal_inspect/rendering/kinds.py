@@ -7,6 +7,7 @@ record of any other program: another program, or a newer manager, wrote it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -40,14 +41,22 @@ def kind_of(record: Any) -> str:
 
 
 @cache
-def field_names(kind: str) -> tuple[str, ...]:
-    """Return the names of the fields of a manager's record of this kind; () if no such kind exists.
+def _names_by_kind() -> Mapping[str, tuple[str, ...]]:
+    """Return the names of the fields of a manager's records.
 
     The import of the manager is here, because most journals do not need it.
     """
     from manager import RECORD_FIELDS
 
-    return RECORD_FIELDS.get(kind, ())
+    return RECORD_FIELDS
+
+
+def field_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the fields of a manager's record of this kind; () if no such kind exists.
+
+    The results are not cached: each record of another program may be of a kind of its own.
+    """
+    return _names_by_kind().get(kind, ())
 
 
 @cache
@@ -67,7 +76,7 @@ def fields_of(record: Any) -> dict[str, Any] | None:
     if not _may_be_a_managers(record):
         return None
     names = field_names(record[0])
-    if len(record) - 1 not in _counts_of_fields(record[0]):
+    if not names or len(record) - 1 not in _counts_of_fields(record[0]):
         return None
     return dict(zip(names, record[1:], strict=False))
 

@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.append import resident_bytes
 from bench.figures import Bar, Quantiles, at_most, human
+from bench.growing import least_cpu_s
 from journal import DurableState, Tables
 
 GROUP = 100  # the number of keys with the same prefix
@@ -112,14 +113,14 @@ def _fill(directory: Path, keys: int) -> None:
 
 
 def _measure(directory: Path, keys: int) -> dict[str, float]:
-    collected_before_s = _least_cpu_s(gc.collect)
+    collected_before_s = least_cpu_s(gc.collect)
     resident_before = resident_bytes()
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     with Tables.open(directory) as tables:
         open_s, open_cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
         row_bytes = (resident_bytes() - resident_before) / keys
         gc.collect()  # the first collection stops tracking tuples of bytes
-        collected_s = _least_cpu_s(gc.collect)
+        collected_s = least_cpu_s(gc.collect)
         table = tables.table("rows")
         snapshots = []
         for _ in range(_SNAPSHOTS):
@@ -130,7 +131,7 @@ def _measure(directory: Path, keys: int) -> dict[str, float]:
         chosen = random.Random()
         for number in range(_SETS_BEFORE_COLLECTION):
             table[key_of(chosen.randrange(keys))] = value_of(number)
-        young_s = _least_cpu_s(lambda: gc.collect(0), times=1)
+        young_s = least_cpu_s(lambda: gc.collect(0), times=1)
     with Tables.open(directory) as tables:
         cpu = Quantiles.of(_insert(tables, min(INSERTS, keys), keys))
         hold = Quantiles.of_histogram(tables.lock_stats().hold)
@@ -178,12 +179,3 @@ def _insert(tables: Tables, count: int, keys: int) -> list[int]:
     return [
         ns for (ns, now), before in zip(later, switches, strict=False) if now == before
     ] or times
-
-
-def _least_cpu_s(call: Callable[[], object], times: int = 5) -> float:
-    costs = []
-    for _ in range(times):
-        began = time.thread_time()
-        call()
-        costs.append(time.thread_time() - began)
-    return min(costs)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any, Literal
 
 from hypothesis import strategies as st
 
 from journal.testing import Bounds, Change, Medium, Outcome, SimulatedDisk, drawn
+from journal.testing.disk import Operation
 from journal.testing.outcomes import Image, outcomes
 
 PATH = "/journal"
@@ -29,6 +31,19 @@ def image(contents: dict[str, bytes], path: str = PATH) -> SimulatedDisk:
 def drawn_by(data: st.DataObject, *, damage: bool = False) -> Outcome:
     """Return an outcome of a power cut that Hypothesis draws."""
     return drawn(lambda most: data.draw(st.integers(0, most)), damage=damage)
+
+
+def fail_at(disk: SimulatedDisk, number: int, code: int) -> count[int]:
+    """Let the call of the disk with that number fail, counted from 0. Return the counter of
+    calls."""
+    calls = count()
+
+    def fail(operation: Operation, path: str) -> None:
+        if next(calls) == number:
+            raise OSError(code, f"fault at call {number}", path)
+
+    disk.before = fail
+    return calls
 
 
 # --- every outcome of a crash ---

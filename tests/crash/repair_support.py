@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +14,7 @@ from journal import (
     repair,
 )
 from journal.testing import SimulatedDisk
-from journal.testing.disk import Operation
-from tests.crash.crash_support import image
+from tests.crash.crash_support import fail_at, image
 from tests.support import (
     PATH,
     logged,
@@ -79,25 +79,14 @@ def repaired_again(damaged: dict[str, bytes]) -> Iterator[SimulatedDisk]:
     more. Yield each disk after that."""
     for failing in itertools.count():
         disk = image(damaged)
-        counter = itertools.count()
-
-        def fail(
-            operation: Operation,
-            path: str,
-            counter: itertools.count[int] = counter,
-            failing: int = failing,
-        ) -> None:
-            if next(counter) == failing:
-                raise OSError(5, f"fault at call {failing}", path)
-
-        disk.before = fail
+        calls = fail_at(disk, failing, errno.EIO)
         try:
             repair(PATH, apply=True, disk=disk)
             is_complete = True
         except (OSError, FailedError):
             is_complete = False
         disk.before = None
-        if is_complete and next(counter) <= failing:
+        if is_complete and next(calls) <= failing:
             break
         repair(PATH, apply=True, disk=disk)
         yield disk

@@ -25,6 +25,7 @@ from journal import (
 )
 from journal.testing import Outcome, SimulatedDisk, keep, lose
 from journal.testing.disk import Operation
+from tests.crash.crash_support import fail_at
 from tests.support import (
     PATH,
     TIMEOUT_S,
@@ -113,18 +114,8 @@ def test_a_fault_at_any_call_loses_nothing_acknowledged(
     calls = count_calls(durability)
     assert calls > 100
     for failing in range(random.randrange(step), calls, step):
-        disk, acknowledged, counter = SimulatedDisk(), Acknowledged(), itertools.count()
-
-        def fail(
-            operation: Operation,
-            path: str,
-            counter: itertools.count[int] = counter,
-            failing: int = failing,
-        ) -> None:
-            if next(counter) == failing:
-                raise OSError(code, f"fault at call {failing}", path)
-
-        disk.before = fail
+        disk, acknowledged = SimulatedDisk(), Acknowledged()
+        fail_at(disk, failing, code)
         with suppress(OSError):
             workload(disk, acknowledged, durability)
         disk.before = None

@@ -111,7 +111,7 @@ def test_a_cancelled_waiter_gives_its_turn_away() -> None:
 
 
 def test_an_interrupt_does_not_end_the_turns() -> None:
-    """All waiters continue, even if a signal handler raises where one of them gets its turn."""
+    """All waiters continue, even if a signal handler raises while one of them is given its turn."""
 
     class HandlerError(Exception):
         pass

@@ -354,6 +354,13 @@ def test_colour_is_for_terminals_only(path: Path) -> None:
     assert "\x1b" not in ask("verify", path).out
 
 
+def test_words_of_a_plain_table_are_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of whole ASCII cells has colours, too."""
+    monkeypatch.setattr(text, "is_coloured", lambda: True)
+    lines = list(text.table(("STATUS", "N"), [("failed", 7)]))
+    assert lines == ["STATUS  N", "\x1b[31mfailed\x1b[0m  7"]
+
+
 def test_columns_align_with_any_content() -> None:
     """Wide characters take two columns; numbers are aligned right, and all else left."""
     lines = list(text.table(("NAME", "N"), [("日本", 7), ("a\x1b", None), ("abcdefghij", 1234)]))

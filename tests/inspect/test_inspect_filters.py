@@ -108,6 +108,7 @@ def test_log_filters_by_content(managed: Path) -> None:
     assert lsns(managed, "-g", "it br.ke") == [8]
     assert lsns(managed, "-g", '"status": "queued"') == [4, 9]
     assert lsns(managed, "-g", "it broke", "--redact", "reason") == []
+    assert 8 in lsns(managed, "-g", "redacted", "--redact", "reason")
     assert lsns(managed, "-k", "spawn", "-g", "lead") == [2]
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from journal_inspect.commands.report import write_report
 from journal_inspect.exits import RefusedError
+from journal_inspect.report import data as report_data
 from journal_inspect.report import fleet as report_fleet
 
-from journal import Journal
+from journal import Journal, JournalReader
 from manager import SubAgentManager
 from tests.inspect.inspect_support import (
     contents,
@@ -131,6 +132,25 @@ def test_a_report_of_a_live_journal_shows_running_agents(tmp_path: Path) -> None
     assert page.agents[0]["agent_id"] == agent.agent_id
     assert f"Process {os.getpid()} has the journal open" in page.words
     assert "It interrupts 1 agent that is running now." in page.words
+
+
+def test_a_report_lists_the_files_after_it_has_verified_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The segments and checkpoints of a page with a live writer are those of the same moment."""
+    verify = report_data._verify
+    with SubAgentManager.open(tmp_path) as manager, JournalReader.open(manager.path) as reader:
+
+        def verify_and_compact(*arguments: Any) -> Any:
+            findings = verify(*arguments)
+            manager.spawn("work")
+            manager.compact()
+            return findings
+
+        monkeypatch.setattr(report_data, "_verify", verify_and_compact)
+        observed = report_data.observe(reader)
+        assert [each.lsn for each in observed.checkpoints][:1] == [manager.stats().last_lsn]
+        assert observed.segments == reader.segments()
 
 
 def test_a_report_changes_no_file(tmp_path: Path, story: Path) -> None:

@@ -17,6 +17,7 @@ from manager._remote.messages import Body, MessageError
 from manager._remote.shelf import READS_MAX, VERBS, Shelf
 from manager._remote.station import ORPHAN_S, Station
 from manager.arguments import seconds
+from manager.errors import DispatchError
 from manager.queue import DEFAULT
 from manager.values import texts, whole
 from manager.worker import Worker
@@ -114,8 +115,8 @@ class _Receiver:
                 task = asyncio.create_task(self._answer(self._shelf, verb, message, answer))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-        except MessageError:
-            return
+        except (MessageError, DispatchError):
+            return  # A manager of another version: the worker's next request ends the worker.
 
     def end(self) -> None:
         """Answer nothing more."""

@@ -150,6 +150,8 @@ class _Commands:
             return AgentResult(None, status="failed", reason="it has no command")
         if agent.metadata.get("timeout_s") is None:
             agent.metadata["timeout_s"] = context.options.get("timeout_s")
+        if agent.checkpoint:
+            await context.checkpoint({}, steps_taken=0)  # the facts of its last start are over
         stop = Stop()
         self._stops.add(stop)
         execution = asyncio.create_task(self._executor.run(agent, stop))

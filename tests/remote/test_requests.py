@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 
 from journal.testing import SimulatedDisk
-from manager import SubAgentManager
+from manager import AgentResult, SubAgentManager
 from manager._cli.cli import run_cli
 from manager._control.errors import RefusedError
+from manager._run.facts import exit_of
 from manager._run.remote import TaskSupply
+from manager._run.tasks import AGENT_TYPE
 from manager._run.worker import STATE_DIR
 from manager.queue import DEFAULT
 from tests.installed import import_package
 from tests.manager.control_support import ask, meanwhile, task
-from tests.manager.runner_support import agents, run, watchdog
+from tests.manager.runner_support import agents, only, run, watchdog
 from tests.remote.conftest import Start
 from tests.support import TIMEOUT_S, until
 
@@ -156,6 +158,30 @@ def test_output_of_a_worker_is_followed_to_its_end(
     assert show() == 1
     assert "worker gpu1." in (message := capsys.readouterr().err)
     assert "no process that could ask it has the state open" in message
+
+
+def test_a_worker_forgets_the_facts_of_an_earlier_start(
+    start: Start, workspace: Path, fleet_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An interrupted command that begins again on a worker has no exit and no length of its output
+    until its end, also if a request ends it."""
+    start("w")
+    known = {"exit_code": None, "signal": 15, "stdout": {"bytes": 100, "cut_bytes": 0}}
+    metadata = {"task": "name:a", "command": f"echo begun; {WAITS}"}
+    with SubAgentManager.open(workspace) as manager:
+        manager.spawn("p", name="a", agent_type=AGENT_TYPE, metadata=metadata)
+        manager.update_from_result("a", AgentResult("", status="interrupted", checkpoint=known))
+    codes: list[int] = []
+
+    def control() -> None:
+        until((workspace.parent / "w" / "begun-a").exists, "the command runs")
+        codes.append(run_cli(["output", "a", "--workspace", str(workspace)]))
+        ask(workspace, "cancel", ref="a")
+
+    with meanwhile(control):
+        report = run(workspace, on=fleet_url)
+    assert exit_of(only(report)) == (None, None)
+    assert (codes, capsys.readouterr()) == ([0], ("begun\n", ""))
 
 
 @pytest.mark.slow

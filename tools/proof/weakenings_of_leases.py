@@ -252,6 +252,13 @@ ALL_OF = (
         REQUESTS,
     ),
     Weakening(
+        "facts_of_an_earlier_start_are_kept",
+        "manager/_run/worker.py",
+        "        if agent.checkpoint:\n",
+        "        if False:\n",
+        REQUESTS,
+    ),
+    Weakening(
         "machines_with_names_of_any_length",
         "manager/_remote/desk.py",
         '"machine")[:_MACHINE_CHARS_MAX]',

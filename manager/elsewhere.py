@@ -1,4 +1,4 @@
-"""Elsewhere: what a manager asks of its workers in other processes while it has a dispatcher."""
+"""Elsewhere: the calls that a manager makes to its workers in other processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remote output: what a command on a worker elsewhere has printed, as its manager gets it there."""
+"""Remote output: reads the output of a command on a worker elsewhere through its manager."""
 
 from __future__ import annotations
 

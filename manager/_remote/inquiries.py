@@ -1,7 +1,7 @@
-"""Inquiries: the requests of a manager to its workers, about what their commands have printed.
+"""Inquiries: the requests of a manager to its workers about the output of their commands.
 
 A worker may be gone, answer late, or answer anything. Each request has a time limit and each answer
-a bound, and only the one who asked learns of a failure.
+a bound, and a failure is reported only to the caller.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class Inquiries:
         return None
 
     def _namesakes(self, worker: str, at: str) -> list[str]:
-        """Return the workers with the same name, those that were heard last first."""
+        """Return the workers with the same name, the one that was heard last first."""
         name = messages.name_of(worker)
         known = [
             each for each in self._desk.roster.values() if messages.name_of(each.worker) == name

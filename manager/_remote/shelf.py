@@ -1,4 +1,4 @@
-"""Shelf: what the commands of a worker have printed, which its manager may read and remove."""
+"""Shelf: the output of a worker's commands, which its manager may read and remove."""
 
 from __future__ import annotations
 

@@ -124,8 +124,8 @@ def test_a_report_that_no_message_can_carry_is_refused() -> None:
 
 
 def test_only_the_last_events_of_progress_wait_for_a_silent_manager() -> None:
-    """Of the events that a worker could not report, it keeps the last ones, and the first, which
-    may have been recorded."""
+    """A worker keeps the last of the events that it could not report, and the first one, which may
+    have been recorded."""
     began, cut_off = asyncio.Event(), asyncio.Event()
 
     async def work(context: WorkContext) -> str:

@@ -291,8 +291,8 @@ def test_a_manager_that_heard_nobody_ends_no_lease() -> None:
 
 
 def test_versions_without_overlap_are_refused() -> None:
-    """Where both sides speak no version in common, the request is refused, and the worker ends with
-    an error that names both. Otherwise they speak the lower one."""
+    """A request is refused if both sides speak no version in common, and the worker ends with an
+    error that names the versions of both. Otherwise they speak the lower one."""
 
     async def body(world: World) -> None:
         newer = request(world, held=[], version=9, version_min=1)

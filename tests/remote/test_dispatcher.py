@@ -75,7 +75,7 @@ def test_an_interrupted_open_leaves_no_dispatcher() -> None:
 
 
 def test_a_handler_s_error_is_not_swallowed() -> None:
-    """What a signal handler raises while `workers` waits for the dispatcher's thread is raised."""
+    """`workers` raises the error of a signal handler that runs while it waits for the thread."""
     release = threading.Event()
     with made() as dispatcher:
         dispatcher._begin(dispatcher._connect)

@@ -94,7 +94,7 @@ def test_manager_and_worker_need_no_other_subjects(tmp_path: Path, address: str)
 
 
 def test_output_needs_no_other_subjects(tmp_path: Path, address: str) -> None:
-    """With the page's configuration, the manager reads and removes the output on a worker."""
+    """The page's configuration lets the manager read and remove the output on a worker."""
     part = Part("agent_0123456789ab", 1, "out", 0)
 
     async def body() -> None:

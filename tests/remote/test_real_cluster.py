@@ -40,8 +40,8 @@ def cluster(tmp_path: Path) -> Iterator[tuple[list[Server], str]]:
 def test_killed_servers_lose_nothing(
     at_once: int, tmp_path: Path, cluster: tuple[list[Server], str]
 ) -> None:
-    """Whether servers are killed one after the other or all at once, each agent runs once, and its
-    result is recorded."""
+    """Each agent runs once, and its result is recorded, whether servers are killed one after the
+    other or all at once."""
     servers, url = cluster
     killed = 0
 

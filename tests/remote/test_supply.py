@@ -18,8 +18,8 @@ AGENTS = 4 * HOLD_AGENTS_MAX
 def test_each_queued_agent_is_a_candidate_once(
     refused: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All queued agents are candidates, once each and in order, if the first ones can't be started
-    and stay in the queue. One hold of the lock looks at no more agents than twice the refused ones,
+    """Each queued agent is a candidate once, in order, even if the first ones can't be started and
+    stay in the queue. One hold of the lock looks at no more agents than twice the refused ones,
     and some more."""
     counts: list[int | None] = []
     first = Queue.first

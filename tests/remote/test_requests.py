@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ import pytest
 from journal.testing import SimulatedDisk
 from manager import AgentResult, SubAgentManager
 from manager._cli.cli import run_cli
+from manager._cli.remote_output import RemoteReader
 from manager._control.errors import RefusedError
 from manager._run.facts import exit_of
 from manager._run.remote import TaskSupply
 from manager._run.tasks import AGENT_TYPE
 from manager._run.worker import STATE_DIR
+from manager.agent import Lease
 from manager.queue import DEFAULT
 from tests.installed import import_package
 from tests.manager.control_support import ask, meanwhile, task
@@ -182,6 +186,29 @@ def test_a_worker_forgets_the_facts_of_an_earlier_start(
         report = run(workspace, on=fleet_url)
     assert exit_of(only(report)) == (None, None)
     assert (codes, capsys.readouterr()) == ([0], ("begun\n", ""))
+
+
+def test_the_output_of_a_new_start_is_read_from_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader that gets the state of a new start reads all of its output, and forgets that a part
+    of the earlier output was not kept."""
+    kept = {1: (3, b"of the first start"), 2: (0, b"of the second")}
+
+    def reply(path: str, verb: str, *, start: int, position: int, **_: Any) -> dict[str, Any]:
+        first, data = kept[start]
+        position = max(position, first)
+        return {"at": "w.1", "position": position, "data": b64encode(data[position:]).decode()}
+
+    monkeypatch.setattr("manager._control.client.request", reply)
+    with SubAgentManager.open("/", state_dir="s", disk=SimulatedDisk()) as manager:
+        lease: Lease = {"worker": "w.1", "epoch": 1, "lsn": 2, "sequence": 0, "lost": 0}
+        agent = replace(manager.spawn("p"), lease=lease)
+    reader = RemoteReader("s", agent, "out")
+    assert (b"".join(reader.read()), reader.has_gap) == (b"the first start", True)
+    reader.agent = replace(agent, starts=2)
+    assert (b"".join(reader.read()), reader.has_gap) == (b"of the second", False)
+    assert reader.bytes == len(b"of the second")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from manager import Agent, AgentResult, SubAgentManager
 from manager._cli.output import as_json
 from manager._run import joblog as joblog_module
 from manager._run import schedule as schedule_module
+from manager._run.joblog import JobLog
+from manager._run.report import RunReport
 from manager.view import read_fleet
 from tests.manager.runner_support import Runner, agents, run, until, watchdog
 
@@ -107,6 +110,18 @@ def test_a_job_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> Non
     with SubAgentManager.open(tmp_path), pytest.raises(LockedError):
         run(tmp_path, "true", joblog=str(log))
     assert log.read_text() == "older"
+
+
+def test_a_job_log_may_be_a_pipe() -> None:
+    """A job log that can't be emptied, because it is a pipe, gets its lines and is complete."""
+    reader, writer = os.pipe()
+    report = RunReport()
+    with closing(JobLog(f"/dev/fd/{writer}")) as log:
+        log.begin(report, ())
+    os.close(writer)
+    with open(reader) as lines:
+        assert lines.read().split() == HEAD
+    assert report.joblog_error is None
 
 
 def test_a_job_log_is_complete_after_a_kill(tmp_path: Path) -> None:

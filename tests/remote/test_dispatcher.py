@@ -12,6 +12,7 @@ import pytest
 
 from journal.testing import SimulatedDisk
 from manager import SubAgentManager
+from manager._control.errors import RequestError
 from manager._remote.address import Address
 from manager._remote.desk import Desk, Hooks
 from manager._remote.dispatcher import Dispatcher
@@ -99,3 +100,15 @@ def test_workers_are_none_if_the_dispatcher_ends_meanwhile(
         monkeypatch.setattr("manager._remote.dispatcher.call_in_loop", end)
         assert dispatcher.workers() == []
         assert dispatcher.closed
+
+
+def test_a_dispatcher_that_has_ended_asks_no_worker() -> None:
+    """A question to workers that comes after the end of the dispatcher is refused, and a removal
+    does nothing."""
+    with made() as dispatcher:
+        dispatcher._begin(dispatcher._connect)
+        workers = dispatcher._manager._workers
+    assert workers is not None
+    with pytest.raises(RequestError, match="has just ended"):
+        asyncio.run(workers.signs([]))
+    workers.forget({"agent": "w.1"}, 1)

@@ -116,6 +116,17 @@ def test_a_file_that_no_runner_writes_is_no_piece(directory: OutputDirectory) ->
     assert "not a regular file" in answer["error"]
 
 
+def test_files_are_looked_up_again_if_one_is_removed(
+    directory: OutputDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that its command removes while a piece is read does not make the stream unknown."""
+    Path(directory.path, FIRST._replace(number=1).name).write_bytes(b"ab")
+    names = directory.names
+    stale = iter([[FIRST.name, *names()]])
+    monkeypatch.setattr(directory, "names", lambda: next(stale, None) or names())
+    assert read_piece(directory, Wanted(FIRST, 0), 9) == (True, 2, b"ab")
+
+
 def test_each_answer_of_a_shelf_fits_into_a_message(tmp_path: Path) -> None:
     """Neither files that a command has made nor the name of the directory lead to an answer that
     can't be packed, which the manager would take for that of a worker that has gone."""

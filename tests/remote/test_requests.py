@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
 from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,15 @@ from journal.testing import SimulatedDisk
 from manager import AgentResult, SubAgentManager
 from manager._cli.cli import run_cli
 from manager._cli.remote_output import RemoteReader
-from manager._control.errors import RefusedError
+from manager._control.errors import RefusedError, RequestError
 from manager._run.facts import exit_of
-from manager._run.remote import TaskSupply
+from manager._run.joblog import JobLog
+from manager._run.options import RunOptions
+from manager._run.remote import RemoteRun, TaskSupply
+from manager._run.report import RunReport
 from manager._run.tasks import AGENT_TYPE
 from manager._run.worker import STATE_DIR
-from manager.agent import Lease
+from manager.agent import Agent, Lease
 from manager.queue import DEFAULT
 from tests.installed import import_package
 from tests.manager.control_support import ask, meanwhile, task
@@ -46,6 +52,75 @@ def test_a_held_supply_offers_nothing() -> None:
         assert [*supply.candidates((), [DEFAULT])] == []
         supply.hold(False)
         assert [*supply.candidates((), [DEFAULT])] == [agent.agent_id]
+
+
+@contextmanager
+def run_of_a_failure(
+    **options: Any,
+) -> Iterator[tuple[RemoteRun, SubAgentManager, RunReport, Agent]]:
+    """Yield a run on workers, its manager, its report and its only agent, which has failed."""
+    with SubAgentManager.open("/", state_dir="s", disk=SimulatedDisk()) as manager:
+        manager.spawn("p", name="a", metadata={"task": "name:a", "command": "false"})
+        agent = manager.update_failed("a", "exit 1")
+        report = RunReport()
+        report.put(agent)
+        yield (
+            RemoteRun(manager, report, JobLog(None), RunOptions(**options), lambda report: None),
+            manager,
+            report,
+            agent,
+        )
+
+
+def test_a_task_with_a_newer_attempt_is_not_retried() -> None:
+    """A request to retry a failed task is refused once the run has queued its next try, and once
+    the run has another agent for the task."""
+    with run_of_a_failure() as (remote, manager, report, agent):
+        remote._retries[agent.agent_id] = "agent_2"
+        with pytest.raises(RequestError, match="has a newer attempt"):
+            asyncio.run(remote.retry(agent.agent_id))
+        remote._retries.clear()
+        report.replace(agent, replace(agent, agent_id="agent_2"))
+        with pytest.raises(RequestError, match="has a newer attempt"):
+            asyncio.run(remote.retry(agent.agent_id))
+        assert len(manager.agents()) == 1
+
+
+def test_an_agent_that_a_retry_has_replaced_is_not_reported() -> None:
+    """A change that becomes durable only after a retry has replaced its agent leaves the report as
+    it is."""
+    with run_of_a_failure() as (remote, manager, report, agent):
+        newer = replace(agent, agent_id="agent_2", status="queued")
+
+        async def durable(lsn: int | None = None) -> None:
+            report.replace(agent, newer)
+
+        async def changes() -> AsyncIterator[Agent]:
+            yield agent
+
+        async def follow() -> None:
+            remote._changed = asyncio.Event()
+            await remote._follow(changes())  # type: ignore[arg-type]
+
+        manager.durable = durable  # type: ignore[method-assign]
+        asyncio.run(follow())
+        assert (report.agents, +report.counts) == ({"agent_2": newer}, {"queued": 1})
+
+
+def test_a_failure_that_halts_a_run_withdraws_the_tasks_that_wait() -> None:
+    """With `halt="soon"`, no worker gets a task that was offered before another one failed."""
+    with run_of_a_failure(halt="soon") as (remote, manager, report, agent):
+        waiting = manager.spawn("p", queued=True)
+        remote._open.add(agent.agent_id)
+        remote._supply.offer(waiting)
+
+        async def note() -> None:
+            remote._changed = asyncio.Event()
+            remote._note(agent)
+
+        asyncio.run(note())
+        assert report.halted_by == agent
+        assert [*remote._supply.candidates((), [DEFAULT])] == []
 
 
 def test_requests_change_a_run_on_workers(

@@ -78,6 +78,7 @@ def _replayed(records: list[Record], cuts: int) -> tuple[Any, ...]:
     return [*fleet.rows.items()], fleet.counts, fleet.boot_id
 
 
+@example([["usage", IDS[0], 1, 7, 0], *([["usage", IDS[1], 1, INT_MAX, 1]] * 2)], 40)
 @given(st.lists(STEPS, max_size=30), st.integers(1, 40))
 def test_a_bulk_replay_makes_the_fleet_that_apply_makes(steps: list[Record], cuts: int) -> None:
     """P9: A bulk replay makes the same rows, counts and session as the fleet's own `apply`."""

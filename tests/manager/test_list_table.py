@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager import Agent, SubAgentManager
-from manager._cli.signs import Sign
+from manager._cli.signs import Sign, signs_of
 from manager._cli.table import cell, follow_line, table
+from manager.agent import Lease
 
 
 @pytest.fixture
@@ -35,6 +36,25 @@ def test_a_running_agent_shows_how_long_it_has_run(agent: Agent) -> None:
     started_at_ms = int(time.time() * 1000) - 90_000
     head, line = table([replace(agent, started_at_ms=started_at_ms, updated_at_ms=started_at_ms)])
     assert 90 <= float(line[head.index("SECONDS") :].split()[0]) < 120
+
+
+def test_the_signs_of_many_workers_are_asked_for_in_parts(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request names a bounded number of workers, and each worker is in one of the requests."""
+    asked: list[list[str]] = []
+
+    def reply(path: str, verb: str, *, workers: list[str], **_: object) -> dict[str, object]:
+        asked.append(workers)
+        return {"workers": [[worker, "m", 1.5] for worker in workers]}
+
+    monkeypatch.setattr("manager._control.client.request", reply)
+    monkeypatch.setattr("manager._cli.signs._ASKED_MAX", 2)
+    ids = [f"w.{number}" for number in range(5)]
+    leases = [Lease(worker=each, epoch=1, lsn=2, sequence=0, lost=0) for each in ids]
+    signs = signs_of("s", [replace(agent, lease=lease) for lease in leases])
+    assert asked == [ids[:2], ids[2:4], ids[4:]]
+    assert signs == dict.fromkeys(ids, Sign("m", 1.5))
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from manager import AgentResult, FleetTransaction, WorkContext
+from manager._remote.messages import MessageError
+from manager._remote.pieces import Piece
 from tests.remote.fleets import World, echo, queue, run
 from tests.remote.network import MESSAGE_BYTES_MAX
 
@@ -148,6 +150,13 @@ def test_only_the_last_events_of_progress_wait_for_a_silent_manager() -> None:
         assert texts == ["0", *map(str, range(500 - 64, 500))]
 
     run(body)
+
+
+def test_a_piece_before_the_wanted_one_is_refused() -> None:
+    """A piece that begins before the wanted position is malformed, because a client that takes its
+    data for later ones would print them twice."""
+    with pytest.raises(MessageError):
+        Piece.of({"is_known": True, "position": 2, "data": b"x"}, 3)
 
 
 def test_a_malformed_answer_ends_no_worker() -> None:

@@ -204,6 +204,11 @@ def test_an_answer_is_never_larger_than_a_message() -> None:
             if len(held) == 90:
                 break
         assert world.manager.counts()["running"] == len(held) == 90
+        answer = await world.desk.answer(
+            "next", WORKER, messages.pack(asked | {"number": 100, "held": []})
+        )
+        assert answer is not None
+        assert len(answer) <= world.link.message_bytes_max
 
     run(body)
 

@@ -267,7 +267,7 @@ def test_the_output_of_a_new_start_is_read_from_its_beginning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A reader that gets the state of a new start reads all of its output, and forgets that a part
-    of the earlier output was not kept."""
+    of the earlier output was not kept. Once it has the whole output, it asks for no more."""
     kept = {1: (3, b"of the first start"), 2: (0, b"of the second")}
 
     def reply(path: str, verb: str, *, start: int, position: int, **_: Any) -> dict[str, Any]:
@@ -283,7 +283,10 @@ def test_the_output_of_a_new_start_is_read_from_its_beginning(
     assert (b"".join(reader.read()), reader.has_gap) == (b"the first start", True)
     reader.agent = replace(agent, starts=2)
     assert (b"".join(reader.read()), reader.has_gap) == (b"of the second", False)
-    assert reader.bytes == len(b"of the second")
+    assert reader.bytes == 13
+    kept.clear()
+    reader.agent = replace(reader.agent, checkpoint={"stdout": {"bytes": 13}})
+    assert [*reader.read()] == []
 
 
 @pytest.mark.slow

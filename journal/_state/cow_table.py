@@ -133,6 +133,9 @@ class CowTable(MutableMapping[K, V]):
         return key in self._by_key or self._find(key) is not None
 
     def __len__(self) -> int:
+        unfinished = self._unfinished()
+        if unfinished is not None:
+            return len(self._cells) + unfinished[3][2]  # the place of the last row, which moves
         return len(self._cells) + (len(self._many) if self._many else 0)
 
     def __iter__(self) -> Iterator[K]:
@@ -142,7 +145,11 @@ class CowTable(MutableMapping[K, V]):
         keys[:0] = [cell[0] for cell in self._cells.copy()]
         if self._removal is None and finished == self._finished_removals:
             return iter(keys)
-        return iter(dict.fromkeys(keys))  # a key that was moved may be there twice
+        unique = dict.fromkeys(keys)  # a key that was moved may be there twice
+        unfinished = self._unfinished()
+        if unfinished is not None:
+            unique.pop(unfinished[0], None)
+        return iter(unique)
 
     def __setitem__(self, key: K, value: V) -> None:
         if self._removal is not None:
@@ -195,6 +202,13 @@ class CowTable(MutableMapping[K, V]):
         self._save_row(last)
         self._removal = key, cell, row, last
         self._remove(self._removal)
+
+    def _unfinished(self) -> _Removal | None:
+        """Return the removal that has begun and not ended, if there is one."""
+        removal = self._removal
+        if removal is None or CowTable.__contains__(self, removal[0]):
+            return None
+        return removal
 
     def _end_removal(self, removal: _Removal) -> None:
         """Finish a removal that an exception has interrupted, unless the key is still there."""

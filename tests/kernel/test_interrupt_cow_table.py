@@ -105,6 +105,42 @@ def test_a_table_survives_an_interrupted_write(size: int) -> None:
             assert sorted(snapshot) == sorted(before.values())
 
 
+def set_again(table: Table, model: dict[object, int], removed: str) -> None:
+    table[removed] = model[removed] = 100
+
+
+def set_other(table: Table, model: dict[object, int], _: str) -> None:
+    table["other"] = model["other"] = 100
+
+
+def remove_other(table: Table, model: dict[object, int], _: str) -> None:
+    del table["1"], model["1"]
+
+
+def remove_last(table: Table, model: dict[object, int], _: str) -> None:
+    key, value = table.popitem()
+    assert model.pop(key) == value
+
+
+@pytest.mark.usefixtures("monitored")
+@pytest.mark.parametrize("size", ROWS)
+@pytest.mark.parametrize("next_write", [set_again, set_other, remove_other, remove_last])
+def test_a_table_is_right_before_and_after_the_next_write(
+    size: int, next_write: Callable[[Table, dict[object, int], str], None]
+) -> None:
+    """P6: After an interrupted removal, a key that can't be found is neither iterated nor counted,
+    and the next write, of any kind, changes only its own key."""
+    for removed in ("0", "2", str(size - 1)):
+        for nth in range(MANY):
+            table, before = filled(size, str)
+            if not struck(partial(table.__delitem__, removed), nth):
+                break
+            model = {key: value for key in before if (value := table.get(key)) is not None}
+            assert (len(table), dict(table)) == (len(model), model)
+            next_write(table, model, removed)
+            check_usable(table, model, model)
+
+
 @pytest.mark.usefixtures("monitored")
 @pytest.mark.parametrize("size", ROWS)
 def test_a_table_can_be_read_at_every_point_of_a_write(size: int) -> None:

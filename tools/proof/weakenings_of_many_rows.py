@@ -7,6 +7,9 @@ from proof.weakenings import Weakening
 TABLE, ROWS = "journal/_state/cow_table.py", "journal/_state/many_rows.py"
 ON_TABLES = ("tests/tables/test_many_rows.py", "tests/tables/test_table.py")
 ON_INTERRUPTS = ("tests/kernel/test_interrupt_cow_table.py",)
+_END_REMOVAL = (
+    "        if self._removal is not None:\n            self._end_removal(self._removal)\n"
+)
 
 ALL_OF = (
     Weakening(
@@ -66,6 +69,38 @@ ALL_OF = (
         "        if CowTable.__contains__(self, removal[0]):\n",
         "        if False:\n",
         ON_INTERRUPTS,
+    ),
+    Weakening(
+        "key_iterated_whose_removal_was_interrupted",
+        TABLE,
+        "            unique.pop(unfinished[0], None)\n",
+        "            pass\n",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
+        "key_counted_whose_removal_was_interrupted",
+        TABLE,
+        "        if unfinished is not None:\n            return len(self._cells)",
+        "        if False:\n            return len(self._cells)",
+        ON_INTERRUPTS,
+    ),
+    *(
+        Weakening(
+            f"{name}_before_an_interrupted_removal_is_finished",
+            TABLE,
+            f"{_END_REMOVAL}{after}",
+            after,
+            ON_INTERRUPTS,
+        )
+        for name, after in (
+            ("freeze", "        snapshot: "),
+            (
+                "set",
+                "        cell = self._by_key.get(key)\n        if cell is None:\n            if ",
+            ),
+            ("removal", "        cell = self._by_key.get(key)\n        if self._many:\n"),
+            ("popitem", "        if self._many:\n            key, value"),
+        )
     ),
     Weakening(
         "replaced_row_not_saved",

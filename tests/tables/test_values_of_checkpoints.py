@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,8 @@ def test_a_large_value_with_bytes_takes_no_more_memory_after_an_open(value: Any)
 @settings(max_examples=examples(30))
 @example(value={"$bytes": "\x1e"})
 @example(value=(1,))
+@example(value=math.nan)
+@example(value="\ud800")
 def test_a_large_item_has_the_line_of_any_other(value: Any) -> None:
     """P6: Large bytes are encoded apart from the rest of their item, with the same result."""
     item = [value, b"x" * 5000, {"k": b"y" * 6000}]

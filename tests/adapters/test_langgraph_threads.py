@@ -40,7 +40,7 @@ def put_one(saver: Any) -> None:
 
 
 def before_commit(
-    monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]
+    monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]
 ) -> list[int]:
     """Call `act` before the commit of this number. Return a list that gets that number then."""
     commit, begun, acted = SaverTables.commit, [0], list[int]()
@@ -69,6 +69,43 @@ def test_a_put_during_a_removal_leaves_a_whole_checkpoint_or_none(
         assert acted or number == 7  # a removal has six commits
         assert steps(saver) == ([] if number in (1, 7) else [7])
         assert rows_left(saver) == ({} if number in (1, 7) else WHOLE)
+
+
+@pytest.mark.parametrize("number", range(2, 7))
+def test_a_late_end_of_a_removal_does_not_end_the_next_one(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """P2: a thread that is put and removed again stays removed, even if the first removal was not
+    over in its own thread."""
+
+    def begin_next() -> None:
+        put_one(saver)
+        saver._saved.commit(lambda t: doom_thread(t, saver._saved, "t"))
+
+    with saver_on(disk) as saver:
+        put_steps(saver, 3)
+        acted = before_commit(monkeypatch, number, begin_next)
+        saver.delete_thread("t")
+        assert acted
+        drop(saver._saved, ("t",))
+        assert rows_left(saver) == {}
+
+
+@pytest.mark.parametrize("number", range(2, 7))
+def test_a_removal_that_another_joins_returns_when_all_is_removed(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """P2: a removal ends as it began, even if another call dooms the thread once more."""
+    with saver_on(disk) as saver:
+        put_steps(saver, 3)
+        doomed_again = before_commit(
+            monkeypatch,
+            number,
+            lambda: saver._saved.commit(lambda t: doom_thread(t, saver._saved, "t")),
+        )
+        saver.delete_thread("t")
+        assert doomed_again
+        assert rows_left(saver) == {}
 
 
 def test_an_async_put_finishes_a_removal(disk: SimulatedDisk) -> None:

@@ -59,19 +59,14 @@ ALL_OF = (
         "            if False:\n",
         _THREADS,
     ),
-    Weakening(
-        "removals_go_on_after_their_end",
-        f"{_FOLDER}/_retention.py",
-        "    if prefix in t[saved.doomed]:\n",
-        "    if True:\n",
-        _THREADS,
-    ),
-    Weakening(
-        "threads_that_were_put_again_expire",
-        f"{_FOLDER}/_retention.py",
-        "    if now is not None and not has_expired(deadline, now):\n",
-        "    if False:\n",
-        _THREADS,
+    *(
+        Weakening(name, f"{_FOLDER}/_retention.py", old, new, _THREADS)
+        for name, old, new in (
+            ("removals_go_on_after_their_end", "if prefix in t[saved.doomed] and", "if True or"),
+            ("late_removals_end_the_next_one", "t[saved.doomed].get(prefix) == mark:", "True:"),
+            ("removals_stop_when_another_joins", "if prefix not in t[saved.doomed]:", "if True:"),
+            ("threads_that_were_put_again_expire", "not has_expired(deadline, now):", "False:"),
+        )
     ),
     Weakening(
         "subgraphs_of_removed_checkpoints_stay",

@@ -67,7 +67,7 @@ def remove(
         for child, _ in pairs(saved.children.prefix((place[0], victim))):
             t[saved.children].delete(child)
             prefix = (place[0], child[2])
-            t[saved.doomed][prefix] = None
+            doom(t, saved, prefix)
             doomed.append(prefix)
         changed += 1 + len(writes) + len(gone[-1].refs)
     used = {pair for row in rows.values() for pair in row.refs.items()}
@@ -78,27 +78,39 @@ def remove(
     return doomed
 
 
+def doom(t: Transaction, saved: SaverTables, prefix: tuple[str, ...]) -> None:
+    """Mark a thread or a namespace as doomed in a transaction, unless it is marked already."""
+    if prefix not in t[saved.doomed]:
+        t[saved.doomed][prefix] = saved.tables.journal.last_lsn
+
+
 def drop(saved: SaverTables, prefix: tuple[str, ...]) -> int | None:
     """Remove everything of a doomed thread or namespace, in slices. Return the last LSN.
 
     Checkpoints go first, the oldest first, so a reader never sees one without its values. A put
-    into it waits until it is not doomed any more. Another call may end the removal meanwhile, and
-    then what is there is new and stays.
+    into it waits until it is not doomed any more. Another call may end the removal meanwhile. Then
+    what is there is new, and stays until the call that dooms it again removes it.
     """
+    mark = saved.doomed.get(prefix)
     first = (saved.checkpoints, saved.heads, saved.children)
     for table in (*first, saved.values, saved.writes, saved.parts):
         if table is saved.children and len(prefix) > 1:
             continue  # these rows name the children of a checkpoint, not of a namespace
         keys = (key for key, _ in table.prefix(prefix))
         while some := list(islice(keys, KEYS_A_SLICE)):
-            saved.commit(partial(_drop_rows, saved, prefix, table, some))
-    return saved.commit(lambda t: delete_existing(t, saved.doomed, prefix))
+            saved.commit(partial(_drop_rows, saved, prefix, mark, table, some))
+    return saved.commit(partial(_drop_rows, saved, prefix, mark, saved.doomed, [prefix]))
 
 
 def _drop_rows(
-    saved: SaverTables, prefix: tuple[str, ...], table: Any, keys: list[Key], t: Transaction
+    saved: SaverTables,
+    prefix: tuple[str, ...],
+    mark: int | None,
+    table: Any,
+    keys: list[Key],
+    t: Transaction,
 ) -> None:
-    if prefix in t[saved.doomed]:
+    if prefix in t[saved.doomed] and t[saved.doomed].get(prefix) == mark:
         for key in keys:
             delete_existing(t, table, key)
 
@@ -115,7 +127,7 @@ def doom_thread(t: Transaction, saved: SaverTables, thread: str, now: float | No
     deadline = t[saved.deadlines].get(thread)
     if now is not None and not has_expired(deadline, now):
         return
-    t[saved.doomed][(thread,)] = None
+    doom(t, saved, (thread,))
     if deadline is not None:
         t[saved.deadlines].delete(thread)
         delete_existing(t, saved.expiring, (ms(deadline), thread))

@@ -6,7 +6,7 @@
     parts        (thread, namespace, *owner, number)         bytes: see `_parts.py`
     heads        (thread, namespace)                         numbers: [checkpoints, ancestors]
     children     (thread, checkpoint, namespace)             None
-    doomed       (thread,) or (thread, namespace)            None
+    doomed       (thread,) or (thread, namespace)            the LSN before it was doomed
     deadlines    thread                                      Unix seconds
     expiring     (Unix milliseconds, thread)                 None
 

@@ -19,6 +19,7 @@ class _Turns:
         self.loop = loop
         self._is_taken = False  # True if a caller has continued in this iteration of the loop
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._has_run = False  # True between a call of `_next` and the `_repeat` after it
 
     async def wait(self) -> None:
         if self._is_taken:
@@ -26,14 +27,25 @@ class _Turns:
             self._waiting.append(waiter)
             await waiter
         else:
-            self.loop.call_soon(self._next)  # first, because an interrupt may strike
+            self._schedule()  # first, because an interrupt may strike
             self._is_taken = True
+
+    def _schedule(self) -> None:
+        """Call `_next` in the next iteration, and again if an interrupt ends it too early."""
+        self.loop.call_soon(self._next)
+        self.loop.call_soon(self._repeat)
+
+    def _repeat(self) -> None:
+        if not self._has_run:
+            self._next()
+        self._has_run = False
 
     def _next(self) -> None:
         """Let the next waiter continue in the next iteration. Cancelled ones are passed over."""
         self._is_taken = bool(self._waiting)
         if self._is_taken:
-            self.loop.call_soon(self._next)  # first: an interrupt must not end the turns
+            self._schedule()  # first: an interrupt must not end the turns
+        self._has_run = True
         is_given = False
         while self._waiting and not is_given:
             waiter = self._waiting[0]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from journal import Tables
 from journal.adapters._commits import durable
-from journal.adapters._turns import pause, turn
+from journal.adapters._turns import _Turns, pause, turn
 from journal.testing import SimulatedDisk
 
 WAITERS = 5
@@ -110,33 +112,38 @@ def test_a_cancelled_waiter_gives_its_turn_away() -> None:
     asyncio.run(main())
 
 
-def test_an_interrupt_does_not_end_the_turns() -> None:
-    """All waiters continue, even if a signal handler raises while one of them is given its turn."""
+@pytest.mark.parametrize("nth", range(1, 40))
+def test_an_interrupt_does_not_end_the_turns(nth: int) -> None:
+    """All waiters continue, even if a signal handler raises at any line of the callback that gives
+    turns, or as it begins."""
 
     class HandlerError(Exception):
         pass
-
-    class Handled(asyncio.Future[None]):
-        """A future during whose resolution a signal handler raises once."""
-
-        was_raised = False
-
-        def set_result(self, result: None) -> None:
-            if not self.was_raised:
-                self.was_raised = True
-                raise HandlerError
-            super().set_result(result)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         caught: list[object] = []
         loop.set_exception_handler(lambda _, context: caught.append(context["exception"]))
-        tasks = [asyncio.create_task(turn()) for _ in range(2)]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "create_future", partial(Handled, loop=loop))
-            await asyncio.sleep(0)
-        tasks += [asyncio.create_task(turn()) for _ in range(WAITERS)]
-        await asyncio.wait_for(asyncio.gather(*tasks), 5)
-        assert [type(each) for each in caught] == [HandlerError]
+        reached = 0
+
+        def trace(frame: FrameType, *_: object) -> Any:
+            nonlocal reached
+            if frame.f_code is not _Turns._next.__code__:
+                return None
+            reached += 1
+            if reached == nth:
+                raise HandlerError
+            return trace
+
+        tasks = [asyncio.create_task(turn()) for _ in range(WAITERS)]
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            await asyncio.wait_for(asyncio.gather(*tasks), 5)
+        finally:
+            sys.settrace(before)
+        assert len(caught) == (reached >= nth)
+        assert all(isinstance(each, HandlerError) for each in caught)
+        await asyncio.wait_for(asyncio.gather(*(turn() for _ in range(WAITERS))), 5)
 
     asyncio.run(main())

@@ -174,6 +174,13 @@ ALL_OF = (
         ("tests/adapters/test_turns.py",),
     ),
     Weakening(
+        "interrupt_ends_the_turns",
+        "journal/adapters/_turns.py",
+        "        if not self._has_run:\n            self._next()\n",
+        "",
+        ("tests/adapters/test_turns.py",),
+    ),
+    Weakening(
         "paused_task_continues_at_once",
         "journal/adapters/_turns.py",
         "    await asyncio.sleep(0)\n",

@@ -164,9 +164,9 @@ class Compactor:
 
     def _run_job(self, job: Job) -> Done | None:
         with self._lock.checked():
-            self._is_compacting = True
             began_ns = time.perf_counter_ns()
-            try:
+            self._is_compacting = True
+            try:  # no call before it: a signal handler that raises there would leave the flag set
                 self._check()
                 published = job()
                 if not published:

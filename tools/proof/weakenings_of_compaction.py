@@ -18,6 +18,13 @@ ALL_OF = (
         VISIBLE,
     ),
     Weakening(
+        "interrupted_compaction_never_ends",
+        "journal/_engine/compactor.py",
+        "            began_ns = time.perf_counter_ns()\n            self._is_compacting = True\n",
+        "            self._is_compacting = True\n            began_ns = time.perf_counter_ns()\n",
+        ("tests/kernel/test_processes_interrupts.py",),
+    ),
+    Weakening(
         "failed_compaction_unlogged",
         "journal/_engine/compactor.py",
         "        post(\n            logging.WARNING,\n",

@@ -41,6 +41,7 @@ _CONSUMER_S = 60.0  # the time after which the server removes a consumer that wa
 _WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the server
 _ANSWER_S = 2.0  # a leader that was lost never answers, and a publish may be repeated
 _BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable
+_CANCEL_S = 0.1  # from one attempt to cancel a request to the next
 _DEFAULT: Any = object()
 
 
@@ -320,10 +321,7 @@ class JetStreamStore:
         if self._is_closed:
             raise UnreachableError(f"{where}: the store is closed")
 
-        async def run() -> T:
-            return await asyncio.wait_for(call(), limit_s)
-
-        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        future = asyncio.run_coroutine_threadsafe(_within(limit_s, call()), self._loop)
         error = _error_of(future)
         if error is None:
             return future.result()
@@ -344,6 +342,25 @@ _MAKE_STREAM = (
     "Make it: nats stream add NAME --subjects NAME.log --storage file --replicas 3 --discard new "
     "--retention limits --defaults"
 )
+
+
+async def _within(timeout_s: float | None, call: Coroutine[Any, Any, T]) -> T:
+    """Return what `call` returns. Raise TimeoutError after `timeout_s` seconds (None: never).
+
+    It is cancelled until it ends: in Python 3.11, `asyncio.wait_for`, which nats-py uses, loses a
+    cancellation at the moment at which its future ends, and nats-py would try to connect for ever.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait((task,), timeout=timeout_s)
+        is_late = not task.done()
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=_CANCEL_S)
+    if is_late and task.cancelled():
+        raise TimeoutError
+    return task.result()
 
 
 def _error_of(future: Future[Any]) -> BaseException | None:

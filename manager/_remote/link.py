@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ it. It must not block."""
 _SERVICE_VERSION = "1.0.0"
 _CONNECT_S = 3.0
 _RECONNECT_S = 0.2
+_CANCEL_S = 0.1  # from one attempt to cancel a connection to the next
 _REFUSALS_MAX = 4
 
 
@@ -87,19 +88,19 @@ class NatsLink:
         link = cls(client)
         try:
             # Once connected, the client tries forever to connect again.
-            async with asyncio.timeout(_CONNECT_S):
-                await client.connect(
-                    [*address.servers],
-                    **{name: value for name, value in login.items() if value is not None},
-                    user_credentials=credentials,
-                    inbox_prefix=f"_INBOX.{inbox}",
-                    connect_timeout=max(1, int(_CONNECT_S)),
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT_S,
-                    ping_interval=5,
-                    max_outstanding_pings=2,
-                    error_cb=note,
-                )
+            connecting = client.connect(
+                [*address.servers],
+                **{name: value for name, value in login.items() if value is not None},
+                user_credentials=credentials,
+                inbox_prefix=f"_INBOX.{inbox}",
+                connect_timeout=max(1, int(_CONNECT_S)),
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RECONNECT_S,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                error_cb=note,
+            )
+            await _within(_CONNECT_S, connecting)
         except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:
             await link.close()
             text = "; ".join(refusals) or str(error) or "no answer"
@@ -167,3 +168,22 @@ class NatsLink:
     async def close(self) -> None:
         with suppress(Exception):  # the connection has ended
             await self._client.close()
+
+
+async def _within(timeout_s: float, call: Coroutine[Any, Any, object]) -> None:
+    """Wait for `call`. Raise TimeoutError if it has not ended after `timeout_s` seconds.
+
+    It is cancelled until it ends: in Python 3.11, nats-py may lose a cancellation, and would try to
+    connect for ever.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait((task,), timeout=timeout_s)
+        is_late = not task.done()
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=_CANCEL_S)
+    if is_late and task.cancelled():
+        raise TimeoutError
+    task.result()

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -237,6 +238,22 @@ def test_no_nats_server_is_unreachable() -> None:
     one, two = free_ports(2)
     with pytest.raises(UnreachableError, match="connect"):
         open_store(f"nats://127.0.0.1:{one},127.0.0.1:{two}/STREAM", timeout_s=1)
+
+
+def test_a_connection_that_loses_a_cancellation_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A timeout ends a client that goes on connecting after it was cancelled once."""
+    nats = import_package("nats")
+
+    async def connect(*_: object, **__: object) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(nats, "connect", connect)
+    with pytest.raises(UnreachableError, match="connect: TimeoutError"):
+        open_store("nats://127.0.0.1:1/STREAM", timeout_s=0.05)
 
 
 def test_a_stream_that_does_not_exist_is_refused(nats_address: str) -> None:

@@ -51,12 +51,15 @@ class Snapshot(Generic[V]):
 
     def __iter__(self) -> Iterator[V]:
         in_cells = self._count if self._many is None else min(self._count, _CELLS)
+        cells, images = self._cells, self._images
         for place in range(in_cells):
             try:
-                value = self._cells[place][1]
+                value = cells[place][1]
             except IndexError:  # the table has shrunk, so the place has a before-image
                 value = _MISSING
-            yield self._frozen(place, value)
+            # Without before-images, a call of `_frozen` would take half of the time.
+            is_unchanged = not images and self._newer is None
+            yield value if is_unchanged else self._frozen(place, value)
         many = self._many
         if many is None:
             return

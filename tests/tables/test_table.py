@@ -38,6 +38,15 @@ def set_sizes(cells: int, bits: int) -> None:
     many_rows._MASK = (2 << bits) - 1
 
 
+def test_a_snapshot_without_images_reads_those_of_a_newer_one() -> None:
+    """P6: A change after a second snapshot does not change the first one."""
+    table: CowTable[int, str] = CowTable()
+    table[0] = "old"
+    first, second = table.freeze(), table.freeze()
+    table[0] = "new"
+    assert [*first] == [*second] == ["old"]
+
+
 class TableMachine(RuleBasedStateMachine):
     """P6, P7: A table compared with a plain dict, with any number of snapshots open at once. Each
     is read in pieces, or only in part, while the table changes."""

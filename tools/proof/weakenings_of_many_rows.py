@@ -27,6 +27,13 @@ ALL_OF = (
         ON_TABLES,
     ),
     Weakening(
+        "images_in_newer_snapshots_missed",
+        TABLE,
+        "is_unchanged = not images and self._newer is None\n",
+        "is_unchanged = not images\n",
+        ("tests/tables/test_table.py",),
+    ),
+    Weakening(
         "search_between_two_places_missed",
         TABLE,
         "many.find(key) or self._by_key.get(key)\n",

@@ -129,8 +129,11 @@ def check_progress(row: Row) -> None:
     """Raise TypeError or ValueError if a field that a runner reports has a value that no manager
     accepts.
     """
-    check_whole("steps_taken", get.steps_taken(row))
-    check_whole("updated_at_ms", get.updated_at_ms(row))
+    steps_taken, updated_at_ms = get.steps_taken(row), get.updated_at_ms(row)
+    # No int of a record has over 64 bits, and those of an item were checked before.
+    if not (type(steps_taken) is type(updated_at_ms) is int and steps_taken >= 0 <= updated_at_ms):
+        check_whole("steps_taken", steps_taken)
+        check_whole("updated_at_ms", updated_at_ms)
     checkpoint, needs_input = get.checkpoint(row), get.needs_input(row)
     if checkpoint is not None and not _is_plain(checkpoint):
         json_value("checkpoint", checkpoint)
@@ -145,7 +148,7 @@ def check_progress(row: Row) -> None:
 
 def check_texts(row: Row) -> None:
     """Raise ValueError for half a surrogate pair, which JSON can express and msgpack can't."""
-    if not all(map(str.isascii, filter(None, _texts(row)))):
+    if not "".join(filter(None, _texts(row))).isascii():
         for at in _TEXTS:
             if row[at] is not None:
                 text(FIELDS[at], row[at])
@@ -162,7 +165,7 @@ def check_whole(field: str, value: object, *, low: int = 0) -> None:
 def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
     """Return True if JSON can carry `value`. False means that only `json_value` can tell.
 
-    This takes a third of the time of `json_value`, which copies and tracks the path to each value.
+    This takes a fifth of the time of `json_value`, which copies and tracks the path to each value.
     """
     kind = type(value)
     if kind is str:
@@ -171,7 +174,13 @@ def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
         return not value >> 63
     if kind is dict and levels:
         for key, item in value.items():
-            if type(key) is not str or not key.isascii() or not _is_plain(item, levels - 1):
+            if type(key) is not str or not key.isascii():
+                return False
+            kind = type(item)
+            if kind is int or kind is str:  # a call for each would double the time
+                if item >> 63 if kind is int else not item.isascii():
+                    return False
+            elif item is not None and not _is_plain(item, levels - 1):
                 return False
         return True
     if kind is list and levels:

@@ -9,7 +9,7 @@ from manager.agent import Row
 from manager.family import Family
 from manager.fleet import Fleet
 from manager.names import Names
-from manager.queue import Queue
+from manager.queue import NoQueue
 from manager.sources import Sources
 
 K = TypeVar("K")
@@ -29,7 +29,7 @@ class Draft(Fleet):
         self.by_name = _DraftNames(rows, fleet.by_name)
         self.counts = fleet.counts.copy()
         self.family = _NoFamily({})
-        self.queue = _NoQueue({})
+        self.queue = NoQueue({})
         self.boot_id = fleet.boot_id
         self.feed = None
         self.sources = _DraftSources(fleet.sources)
@@ -87,16 +87,6 @@ class _DraftSources(Sources):
 
     def has(self, agent_id: str, source_id: str) -> bool:
         return super().has(agent_id, source_id) or self._under.has(agent_id, source_id)
-
-
-class _NoQueue(Queue):
-    """A queue that stores nothing, because no check of a draft reads it."""
-
-    def add(self, row: Row) -> None:
-        pass
-
-    def remove(self, row: Row) -> None:
-        pass
 
 
 class _NoFamily(Family):

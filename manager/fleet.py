@@ -27,7 +27,7 @@ from manager.family import Family
 from manager.items import item_of, row_of
 from manager.layouts import Boot, Record
 from manager.names import Names
-from manager.queue import Queue
+from manager.queue import NoQueue, Queue
 from manager.replay import Replay, is_boot
 from manager.sources import Sources
 from manager.steps import STEPS, Step, advance, count_tokens
@@ -52,7 +52,8 @@ class Fleet(Admission):
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         self.family = Family(self.rows)
         self.by_name = Names(self.rows)
-        self.queue = Queue(self.rows)
+        # Nothing is started before the end of replay, which then fills a queue in less time.
+        self.queue: Queue = NoQueue(self.rows)
         self.sources = Sources()
         # The latest session, or "" if it is unknown. In a checkpoint, the agents of the latest
         # session are marked.
@@ -245,16 +246,19 @@ class Fleet(Admission):
         """
         if self._replay is None:
             return
-        ids = self.rows if agent_ids is None else agent_ids
-        self._replay.check_progress(row for row in map(self.rows.get, ids) if row is not None)
+        rows = self.rows.freeze() if agent_ids is None else map(self.rows.get, agent_ids)
+        self._replay.check_progress(row for row in rows if row is not None)
 
     def end_replay(self) -> None:
         """Stop checking records, because from now on this process checks each before appending it.
 
-        Raise FormatVersionError as `check_replayed` does.
+        Raise FormatVersionError as `check_replayed` does. A second call does nothing.
         """
+        if self._replay is None:
+            return
         self.check_replayed()
-        self.queue.sort()
+        self.queue = Queue(self.rows)
+        self.queue.fill(row for row in self.rows.freeze() if row[STATUS] == "queued")
         self._replay, self._steps = None, self._with_effects()
 
     def find(self, ref: str) -> Row:

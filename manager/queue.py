@@ -43,12 +43,9 @@ class Queue:
             if not queues:
                 del self._by_type[agent_type]
 
-    def sort(self) -> None:
-        """Sort the agents by age, because they may be loaded in any order."""
-        rows = sorted(map(self._rows.__getitem__, self._all), key=_age)
-        self._all.clear()
-        self._by_type.clear()
-        for row in rows:
+    def fill(self, rows: Iterable[Row]) -> None:
+        """Add these agents by age, because they may have been loaded in any order."""
+        for row in sorted(rows, key=_age):
             self.add(row)
 
     def first(
@@ -71,6 +68,16 @@ class Queue:
         ids = [agent_id for agents in chosen for agent_id in islice(agents, count)]
         ids.sort(key=lambda agent_id: _age(self._rows[agent_id]))
         return ids[:count]
+
+
+class NoQueue(Queue):
+    """A queue that stores nothing, of a fleet that starts no agents."""
+
+    def add(self, row: Row) -> None:
+        """Add nothing."""
+
+    def remove(self, row: Row) -> None:
+        """Remove nothing."""
 
 
 def _age(row: Row) -> tuple[int, int]:

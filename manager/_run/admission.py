@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from manager._run.report import RunReport
 from manager._run.schedule import Entry, Schedule, after_of
@@ -17,28 +19,31 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
     """Find the agent of each task in the state, or spawn a queued one. Return a report of them."""
     known = newest_agents(manager.agents(include_archived=True))
     if tasks is None:
-        report = RunReport()
-        for agent in known.values():
-            again = retry_failed and agent.status == "failed"
-            report.put(manager.spawn(**again_as(agent)) if again else agent)
-        return _with_ended(report)
+        return _report(
+            manager.spawn(**again_as(agent)) if retry_failed and agent.status == "failed" else agent
+            for agent in known.values()
+        )
     admitted: dict[str, Agent] = {}
     ids: dict[str, str] = {}
     edited: list[str] = []
     for task in parents_first(tasks):
         parent_id = None if task.parent is None else ids[task.parent]
-        earlier = known.pop(task.key, None)
-        if earlier is not None and earlier.status == "completed" and is_edited(task, earlier):
-            edited.append(earlier.name)
-        agent = _admit(manager, task, earlier, parent_id, retry_failed)
+        agent = known.pop(task.key, None)
+        if agent is None:
+            agent = _spawn(manager, task, parent_id, task.metadata)
+        elif needs_new_agent(task, agent, retry_failed=retry_failed):
+            manager.cancel(agent.agent_id)  # has no effect on an agent that has ended
+            metadata = task.metadata | number_after(agent)
+            agent = _spawn(manager, task, parent_id, metadata)
+        elif agent.status == "completed" and is_edited(task, agent):
+            edited.append(agent.name)
         admitted[task.key] = agent
         if task.name is not None:
             ids[task.name] = agent.agent_id
-    others = sum(agent.status in LIVE for agent in known.values())
-    report = RunReport(others=others, edited=tuple(edited))
-    for task in tasks:
-        report.put(admitted[task.key])
-    return _with_ended(report)
+    report = _report(admitted[task.key] for task in tasks)
+    report.others = sum(agent.status in LIVE for agent in known.values())
+    report.edited = tuple(edited)
+    return report
 
 
 def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
@@ -96,20 +101,10 @@ def planned_commands(
     return [command for key, _, command in due if key in starting]
 
 
-def _admit(
-    manager: SubAgentManager, task: Task, agent: Agent | None, parent_id: str | None, retry: bool
+def _spawn(
+    manager: SubAgentManager, task: Task, parent_id: str | None, metadata: dict[str, Any]
 ) -> Agent:
-    """Return the task's `agent`, or spawn a new one if it has none.
-
-    Also spawn a new one to retry a failed agent, and if the task's line was edited and the agent
-    has not completed. An edited task is recognized by its name.
-    """
-    metadata = task.metadata
-    if agent is not None:
-        if not needs_new_agent(task, agent, retry_failed=retry):
-            return agent
-        manager.cancel(agent.agent_id)  # has no effect on an agent that has ended
-        metadata |= number_after(agent)
+    """Spawn a queued agent for a task. Raise TasksError if its name is taken."""
     try:
         return manager.spawn(
             task.prompt,
@@ -129,6 +124,8 @@ def tries_of(agent: Agent) -> int:
     return tries if type(tries) is int else 0
 
 
-def _with_ended(report: RunReport) -> RunReport:
-    report.ended_before = sum(agent.status in ENDED for agent in report.agents.values())
-    return report
+def _report(agents: Iterable[Agent]) -> RunReport:
+    """Return the report of a run of the tasks of these agents, before any of them is run."""
+    by_id = {agent.agent_id: agent for agent in agents}
+    counts: Counter[str] = Counter([agent.status for agent in by_id.values()])
+    return RunReport(by_id, counts, ended_before=sum(counts[status] for status in ENDED))

@@ -96,7 +96,7 @@ def run_tasks(
             tasks=len(report.agents),
         )
         on_start()
-        log.begin(report, manager.agents(include_archived=True))
+        log.begin(report, partial(manager.agents, include_archived=True))
         run = Run(manager, executor, report, log, options, on_change)
         asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
     return report
@@ -121,7 +121,7 @@ def _run_elsewhere(
     ):
         report = admit(manager, tasks, retry_failed=options.retry_failed)
         on_start()
-        log.begin(report, manager.agents(include_archived=True))
+        log.begin(report, partial(manager.agents, include_archived=True))
         run = RemoteRun(manager, report, log, options, on_change)
         asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
     return report

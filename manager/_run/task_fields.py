@@ -14,14 +14,14 @@ _TIMEOUT_S_MAX = 1e9
 def command(value: object) -> str | list[str]:
     """Return a command: a text for /bin/sh, or an array of arguments."""
     if isinstance(value, str) and value.strip():
-        words = [value]
+        has_nul = "\0" in value
     elif isinstance(value, list) and value and value[0] and all(isinstance(w, str) for w in value):
-        words = value
+        has_nul = any("\0" in word for word in value)
     else:
         raise ValueError(
             f"command must be a string or an array of strings, not {short_repr(value)}"
         )
-    if any("\0" in word for word in words):
+    if has_nul:
         raise ValueError("command contains a NUL")
     return value
 

@@ -15,9 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
@@ -34,8 +32,7 @@ _KEYS = ("name", "prompt", "command", "parent", "after", "timeout_s", "cwd", "en
 _PROMPT_BYTES_MAX = Limits().prompt_bytes_max
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A task, which is one line of the file. `where` is its `file:line`, `parent` a task's name.
 
     `key` identifies the task in the state across runs. It consists of the name, or else of the
@@ -52,15 +49,17 @@ class Task:
     timeout_s: float | None
     after: tuple[str, ...] = ()
     cwd: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] | None = None
     queue: str | None = None
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The metadata of the task's agent, from which the task can be run again."""
         known = {"task": self.key, "command": self.command, "timeout_s": self.timeout_s}
-        more = {"after": list(self.after), "cwd": self.cwd, "env": self.env, "queue": self.queue}
         # Only those that are set: the metadata of older versions, which lacks them, is the same.
+        if not (self.after or self.cwd or self.env or self.queue):
+            return known
+        more = {"after": list(self.after), "cwd": self.cwd, "env": self.env, "queue": self.queue}
         return known | {key: value for key, value in more.items() if value}
 
 
@@ -109,7 +108,7 @@ def read_tasks(data: bytes, source: str) -> list[Task]:
     """
     tasks: list[Task] = []
     named: dict[str, Task] = {}
-    occurrences: Counter[str] = Counter()
+    occurrences: dict[str, int] = {}
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         where = f"{source}:{number}"
         try:
@@ -137,6 +136,11 @@ def parents_first(tasks: Iterable[Task]) -> Iterator[Task]:
     named = {task.name: task for task in tasks if task.name is not None}
     done: set[str] = set()
     for task in tasks:
+        if task.parent is None:
+            if task.key not in done:
+                done.add(task.key)
+                yield task
+            continue
         lineage: list[Task] = []
         ancestor: Task | None = task
         while ancestor is not None and ancestor.key not in done:
@@ -148,7 +152,7 @@ def parents_first(tasks: Iterable[Task]) -> Iterator[Task]:
 
 def _check_parents(tasks: list[Task], named: Mapping[str, Task]) -> None:
     depths: dict[str, int] = {}
-    for task in tasks:
+    for task in [task for task in tasks if task.parent is not None]:
         lineage: dict[str, Task] = {}  # the task, its parent, the parent's parent, ...
         while task.key not in depths:
             lineage[task.key] = task
@@ -185,7 +189,7 @@ def _check_order(tasks: list[Task], named: Mapping[str, Task]) -> None:
         raise TasksError(f"{where}: waits for itself: {' after '.join(cycle[::-1])}") from None
 
 
-def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
+def _task(where: str, line: str, occurrences: dict[str, int]) -> Task | None:
     """Return the task of a line, or None for a blank line or a comment.
 
     Raise TypeError or ValueError, which says what is wrong with the line.
@@ -218,9 +222,9 @@ def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
     return task
 
 
-def _line_key(line: str, occurrences: Counter[str]) -> str:
-    occurrences[line] += 1
-    return f"line:{hashlib.sha256(line.encode()).hexdigest()[:32]}:{occurrences[line]}"
+def _line_key(line: str, occurrences: dict[str, int]) -> str:
+    occurrences[line] = number = occurrences.get(line, 0) + 1
+    return f"line:{hashlib.sha256(line.encode()).hexdigest()[:32]}:{number}"
 
 
 def _settings(fields: Mapping[str, Any]) -> dict[str, Any]:

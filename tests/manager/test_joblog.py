@@ -112,12 +112,21 @@ def test_a_job_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> Non
     assert log.read_text() == "older"
 
 
+def test_a_run_without_a_job_log_reads_no_agents_for_one() -> None:
+    """Agents are not copied for a job log that is not written, which takes long for many."""
+
+    def agents() -> list[Agent]:
+        raise AssertionError
+
+    JobLog(None).begin(RunReport(), agents)
+
+
 def test_a_job_log_may_be_a_pipe() -> None:
     """A job log that can't be emptied, because it is a pipe, gets its lines and is complete."""
     reader, writer = os.pipe()
     report = RunReport()
     with closing(JobLog(f"/dev/fd/{writer}")) as log:
-        log.begin(report, ())
+        log.begin(report, list)
     os.close(writer)
     with open(reader) as lines:
         assert lines.read().split() == HEAD

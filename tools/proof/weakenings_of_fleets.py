@@ -170,9 +170,9 @@ ALL_OF = (
     ),
     Weakening(
         "queue_in_the_order_of_the_table",
-        "manager/fleet.py",
-        "        self.queue.sort()\n",
-        "",
+        "manager/queue.py",
+        "in sorted(rows, key=_age):",
+        "in rows:",
         ("tests/manager/test_manager_scheduling.py",),
     ),
     Weakening(

@@ -71,14 +71,14 @@ ALL_OF = (
     Weakening(
         "job_log_without_earlier_runs",
         "manager/_run/joblog.py",
-        "sorted(agents, key=lambda agent: agent.lsn)",
+        "sorted(agents(), key=lambda agent: agent.lsn)",
         "[]",
         JOBLOG,
     ),
     Weakening(
         "job_log_has_the_last_attempts_only",
         "manager/_run/joblog.py",
-        "sorted(agents, key=lambda agent: agent.lsn)",
+        "sorted(agents(), key=lambda agent: agent.lsn)",
         "report.agents.values()",
         JOBLOG,
     ),

@@ -13,7 +13,9 @@ from typing import Any, Self
 class StopSignals:
     """A handler of SIGINT, SIGTERM and SIGHUP. They raise SystemExit, except within `delivered_to`.
 
-    A SIGHUP that was ignored before stays ignored, so that a run under `nohup` goes on.
+    A SIGHUP that was ignored before stays ignored, so that a run under `nohup` goes on. A SIGCHLD
+    that was ignored gets its default: otherwise the system would reap each command, its exit code
+    would be lost, and a signal could reach a stranger of the same number.
     """
 
     def __init__(self) -> None:
@@ -21,6 +23,8 @@ class StopSignals:
         self._old_handlers: dict[Signals, Any] = {}
 
     def __enter__(self) -> Self:
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+            self._old_handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue

@@ -93,6 +93,17 @@ def test_a_command_that_cannot_be_started_has_failed(tmp_path: Path) -> None:
     assert third.status == "completed"
 
 
+def test_an_exit_code_is_known_although_sigchld_was_ignored(tmp_path: Path) -> None:
+    """A parent that ignores SIGCHLD does not hide how commands end; it is ignored again later."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        agent = only(run(tmp_path, "exit 3"))
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert (agent.status, agent.checkpoint["exit_code"]) == ("failed", 3)
+
+
 def test_a_long_output_keeps_its_tail(tmp_path: Path) -> None:
     """P8: The result is bounded, whatever a command prints, and says that it was cut."""
     agent = only(run(tmp_path, "yes 0123456789 | head -n 100000; echo the end"))

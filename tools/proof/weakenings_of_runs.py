@@ -144,6 +144,13 @@ ALL_OF = (
         ("tests/manager/test_runner_killed.py",),
     ),
     Weakening(
+        "exit_codes_lost_to_an_ignored_sigchld",
+        "manager/_run/signals.py",
+        "signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN",
+        "False",
+        RUNNER,
+    ),
+    Weakening(
         "foreign_state_runs_unasked",
         "manager/_cli/trust.py",
         "if mode & _OTHERS_ACCESS:",

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from manager.result import AgentResult
     from manager.transaction import FleetTransaction, FleetTransactionContext
     from manager.values import AGENT_ID_PATTERN
-    from manager.view import FleetView, follow_fleet, read_fleet
+    from manager.view import FleetView, follow_fleet, read_fleet, read_fleets
     from manager.worker import WorkContext, Worker, run_workers
     from manager.workspace import StrPath
 
@@ -93,6 +93,7 @@ __all__ = [
     "fleet_machine",
     "follow_fleet",
     "read_fleet",
+    "read_fleets",
     "read_history",
     "run_workers",
     "serve",
@@ -109,14 +110,12 @@ _MODULES = {
     "Changes": "manager.changes",
     **dict.fromkeys(("Dispatcher", "WorkerInfo"), "manager._remote.dispatcher"),
     **dict.fromkeys(("FleetTransaction", "FleetTransactionContext"), "manager.transaction"),
-    "FleetView": "manager.view",
     "Limits": "manager.limits",
     "StrPath": "manager.workspace",
     "SubAgentManager": "manager.manager",
     **dict.fromkeys(("WorkContext", "Worker", "run_workers"), "manager.worker"),
     "fleet_machine": "manager.machine",
-    "follow_fleet": "manager.view",
-    "read_fleet": "manager.view",
+    **dict.fromkeys(("FleetView", "follow_fleet", "read_fleet", "read_fleets"), "manager.view"),
     "read_history": "manager.history",
     "serve": "manager._remote.serving",
 }

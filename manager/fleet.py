@@ -311,6 +311,15 @@ class Fleet(Admission):
         attempt = 1 if name is None else self.next_attempt(name)
         return [attempt] if attempt > 1 else []
 
+    def copied(self) -> Fleet:
+        """Return a copy of the agents for a reader. Its rows are shared, because rows are never
+        mutated, and it has neither tables nor sources."""
+        copy = Fleet(with_tables=False)
+        for row in self.rows.values():
+            copy._put(None, row)
+        copy.boot_id = self.boot_id
+        return copy
+
     def _put(self, old: Row | None, new: Row) -> None:
         """Store a row, and update the counters, the family and the index of names."""
         agent_id, status = new[AGENT_ID], new[STATUS]

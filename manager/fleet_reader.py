@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TypeVar
 
 from journal import (
@@ -85,13 +85,19 @@ def initial_fleet(reader: JournalReader, at: int | None, *, oldest: bool) -> tup
     """Return a fleet from which replay can reach `at`, and its LSN. It is the newest such fleet, or
     the oldest if `oldest` is true.
     """
-    fleet, lsn, is_session_known = Fleet(with_tables=False), 0, True
-    if base := reader.base(at, oldest=oldest):
-        with closing(base):
-            lsn, is_session_known = base.lsn, _load(fleet, base)
-    if not is_session_known:
+    base = reader.base(at, oldest=oldest)
+    with closing(base) if base else nullcontext():
+        return _fleet_at(base)
+
+
+def _fleet_at(base: Checkpoint | None) -> tuple[Fleet, int]:
+    """Return the fleet that `base` holds, or an empty one, and its LSN."""
+    fleet = Fleet(with_tables=False)
+    if base is None:
+        return fleet, 0
+    if not _load(fleet, base):
         fleet.begin_session(_guessed_boot(fleet))
-    return fleet, lsn
+    return fleet, base.lsn
 
 
 def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
@@ -198,6 +204,35 @@ def fleet_as_of(
 ) -> tuple[Fleet, int]:
     """Return the fleet as of the LSN `at` (None: the end of the log), and its LSN."""
     fleet, lsn = initial_fleet(reader, at, oldest=False)
+    return fleet, _replay(reader, fleet, lsn, at, progress)
+
+
+def fleets_as_of(
+    reader: JournalReader, ats: Sequence[int], progress: Progress | None = None
+) -> list[tuple[Fleet, int]]:
+    """Return the fleet as of each LSN of `ats`, which ascend, and its LSN.
+
+    Each fleet is made from the one before it, unless a checkpoint lies between the two. Then the
+    later one is made from the checkpoint, so damage between the earlier one and the checkpoint does
+    not matter.
+    """
+    fleets: list[tuple[Fleet, int]] = []
+    for at in ats:
+        base = reader.base(at)
+        with closing(base) if base else nullcontext():
+            if not fleets or (base is not None and base.lsn > fleets[-1][1]):
+                fleet, lsn = _fleet_at(base)
+            else:
+                fleet, lsn = fleets.pop()
+                fleets.append((fleet.copied(), lsn))
+        fleets.append((fleet, _replay(reader, fleet, lsn, at, progress)))
+    return fleets
+
+
+def _replay(
+    reader: JournalReader, fleet: Fleet, lsn: int, at: int | None, progress: Progress | None
+) -> int:
+    """Apply the records after `lsn`, the LSN of `fleet`, up to `at`. Return the LSN of the last."""
 
     def refuse(lsn: int, error: Exception) -> Exception:
         return refusal(fleet, next(reader.entries(lsn - 1)), error)
@@ -210,7 +245,7 @@ def fleet_as_of(
             progress(len(records_read))
     replay.finish()
     check_agents(reader, fleet)  # only the last state of each: callers see no other
-    return fleet, lsn
+    return lsn
 
 
 def _records_up_to(

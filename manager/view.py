@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 
 from journal import CompactedError, JournalReader
@@ -28,6 +28,7 @@ from manager.fleet_reader import (
     current_fleet,
     end_session,
     fleet_as_of,
+    fleets_as_of,
     open_reader,
     retry,
 )
@@ -108,6 +109,24 @@ def read_fleet(
         if at is None:
             return FleetView(*current_fleet(reader, progress))
         return FleetView(*retry(reader, at, lambda: fleet_as_of(reader, at, progress)))
+
+
+@public
+def read_fleets(
+    path: StrPath, ats: Iterable[int], *, progress: Callable[[int], object] | None = None
+) -> list[FleetView]:
+    """Return the fleet as of each of the LSNs `ats`, in their order, as `read_fleet` does for one.
+
+    It takes one pass over the log, up to the highest of the LSNs. Raise the errors of `read_fleet`.
+    """
+    lsns = [arguments.lsn("ats", at) for at in ats]
+    ascending = sorted(set(lsns))
+    with closing(open_reader(path)) as reader:
+        fleets = retry(
+            reader, min(lsns, default=None), lambda: fleets_as_of(reader, ascending, progress)
+        )
+    views = {at: FleetView(*found) for at, found in zip(ascending, fleets, strict=True)}
+    return [views[at] for at in lsns]
 
 
 @public

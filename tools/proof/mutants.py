@@ -39,6 +39,7 @@ from proof import (
     weakenings_of_many_rows,
     weakenings_of_mirrored_journals,
     weakenings_of_mirrors,
+    weakenings_of_moments,
     weakenings_of_order,
     weakenings_of_parts,
     weakenings_of_runs,
@@ -91,6 +92,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_following.ALL_OF,
     *weakenings_of_leases.ALL_OF,
     *weakenings_of_mirrors.ALL_OF,
+    *weakenings_of_moments.ALL_OF,
     *weakenings_of_checkpointing.ALL_OF,
     *weakenings_outside.ALL_OF,
 )

@@ -170,7 +170,8 @@ MODULES = (
             "Workers on other machines": ("Dispatcher", "serve", "WorkerInfo"),
             "Agents": ("Agent", "Status", "Progress", "Lease", "JSON", "StrPath"),
             "Reading from outside": (
-                *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),
+                *("read_fleet", "read_fleets", "FleetView", "read_history", "AgentChange"),
+                "follow_fleet",
                 *(
                     "RECORD_FIELDS",
                     "OPTIONAL_RECORD_FIELDS",

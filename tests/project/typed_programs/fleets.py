@@ -58,6 +58,7 @@ from manager import (
     Worker,
     follow_fleet,
     read_fleet,
+    read_fleets,
     read_history,
     run_workers,
 )
@@ -150,4 +151,6 @@ async def use_manager(workspace: Path) -> None:
             pass
     fleet: FleetView = read_fleet(workspace / ".subagents")
     history: list[AgentChange] = read_history(workspace / ".subagents", agent.agent_id)
-    print(fleet, history, follow_fleet(workspace))
+    views: list[FleetView] = read_fleets(workspace / ".subagents", (0, fleet.lsn))
+    read_fleets(workspace, [None])  # type: ignore[list-item]
+    print(fleet, views, history, follow_fleet(workspace))

@@ -8,7 +8,7 @@ from _journal_console.exits import FINE, NEGATIVE
 from _journal_console.text import count_of, put_lines, table
 
 from journal_inspect.commands.changes import changed_fields, describe_changes
-from journal_inspect.commands.fleets import Moment, open_fleet
+from journal_inspect.commands.fleets import Moment, open_fleets
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import JSON, dumps, put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer
@@ -19,7 +19,7 @@ _HEADER = ("CHANGE", "AGENT", "NAME", "FIELDS")
 
 def show_diff(path: str, renderer: Renderer, from_at: Moment, to_at: Moment) -> int:
     """Print the differences and return the exit code: 1 if there are any."""
-    before, after = open_fleet(path, renderer, from_at), open_fleet(path, renderer, to_at)
+    before, after = open_fleets(path, renderer, (from_at, to_at))
     differences = list(_differences(before, after, renderer))
     if renderer.form == "json":
         print(dumps(versioned(from_lsn=before.lsn, to_lsn=after.lsn, agents=differences)))

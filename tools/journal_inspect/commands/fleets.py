@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -18,7 +18,14 @@ from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import command
 from journal_inspect.rendering.progress import counted
 from journal_inspect.rendering.renderer import Renderer
-from manager import Agent, FleetView, ManagerError, UnknownAgentError, read_fleet
+from manager import (
+    Agent,
+    FleetView,
+    ManagerError,
+    UnknownAgentError,
+    read_fleet,
+    read_fleets,
+)
 
 T = TypeVar("T")
 Moment = int | Time
@@ -30,12 +37,20 @@ def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
     Raise NothingFoundError for a moment outside the log, RefusedError for a journal that is not a
     manager's.
     """
-    lsn = None if at is None else find_lsn(path, renderer, at)
+    if at is not None:
+        return open_fleets(path, renderer, [at])[0]
     with _refusing_other_journals(path), counted("reading", path) as progress:
-        fleet = read_fleet(path, at=lsn, progress=progress)
-    if lsn is not None:
+        return read_fleet(path, progress=progress)
+
+
+def open_fleets(path: str, renderer: Renderer, ats: Sequence[Moment]) -> list[FleetView]:
+    """Return the fleet as of each of the moments, in one pass. Raise the errors of `open_fleet`."""
+    lsns = [find_lsn(path, renderer, at) for at in ats]
+    with _refusing_other_journals(path), counted("reading", path) as progress:
+        fleets = read_fleets(path, lsns, progress=progress)
+    for lsn, fleet in zip(lsns, fleets, strict=True):
         check_end(path, lsn, fleet.lsn)
-    return fleet
+    return fleets
 
 
 def check_end(path: str, at_lsn: int, last_lsn: int) -> None:

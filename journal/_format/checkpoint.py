@@ -240,7 +240,7 @@ def _verified(file: ReadableFile, lsn: int) -> Checkpoint:
         lines += chunk.count(b"\n")
     count = lines - 3
     if count < 0 or last_line != _last_line(count, crc):
-        problem = f"the last line, {last_line!r}, does not match the content"
+        problem = "the count and the checksum in the last line do not match the content"
         raise BadCheckpointError(file.path, problem)
     header = _read_header(file, size)
     if header["lsn"] != lsn:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import SegmentName, segments_after
+from journal._recovery.walk import describe_lsns
 from journal.errors import CorruptionError, DamageReason
 
 if TYPE_CHECKING:
@@ -122,9 +123,10 @@ def missing_before(path: str, segments: Sequence[S], base_lsn: int) -> Corruptio
     if not needed or needed[0].first_lsn <= base_lsn + 1:
         return None
     first = SegmentName(needed[0].first_lsn, needed[0].epoch)
-    problem = f"the log begins here, but what follows LSN {base_lsn} is missing"
+    place, last_lsn = (f"{path}/{first}", 0, base_lsn + 1), first.first_lsn - 1
+    problem = f"the log begins here, so {describe_lsns(base_lsn + 1, last_lsn)} can't be read"
     reason = DamageReason.BEGINNING_MISSING
-    return CorruptionError(f"{path}/{first}", 0, base_lsn + 1, problem, reason=reason)
+    return CorruptionError(*place, problem, reason=reason, last_lsn=last_lsn)
 
 
 def foreign_to(journal_id: str | None, checkpoints: Sequence[Checkpoint]) -> CorruptionError | None:

@@ -34,7 +34,7 @@ from journal._log import report
 from journal._recovery.covered_damage import Hole
 from journal._recovery.plan import Plan
 from journal._recovery.stray_segments import blamed
-from journal._recovery.walk import Reading, ReplayBatch, Walk
+from journal._recovery.walk import Reading, ReplayBatch, Walk, describe_lsns
 from journal.errors import CorruptionError, FormatReason, FormatVersionError
 
 
@@ -187,11 +187,10 @@ class Recovery:
         for hole in walk.holes:
             report(
                 logging.WARNING,
-                "%s: LSN %d to %d can't be read, because the segment is damaged at offset %d; no "
-                "state is lost, because the checkpoint at LSN %d holds it",
+                "%s: %s can't be read, because the segment is damaged at offset %d; no state is "
+                "lost, because the checkpoint at LSN %d holds it",
                 hole.path,
-                hole.first_lsn,
-                hole.last_lsn,
+                describe_lsns(hole.first_lsn, hole.last_lsn),
                 hole.offset,
                 walk.covered_lsn,
             )

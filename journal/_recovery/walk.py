@@ -315,6 +315,13 @@ class Walk:
 
     def leave(self, after: SegmentName) -> None:
         """Raise CorruptionError unless `after` continues the log where this segment ends."""
+        if self.next_lsn > after.first_lsn:
+            # A frame spans that LSN, and every cut lies between two frames. So `after` is a copy,
+            # or has a wrong name.
+            directory, _, name = self.path.rpartition("/")
+            problem = f"the file does not belong here: LSN {after.first_lsn} is in {name}"
+            place = f"{directory}/{after}", 0, after.first_lsn
+            raise CorruptionError(*place, problem, reason=DamageReason.OUT_OF_PLACE)
         if self.next_lsn != after.first_lsn:
             # A whole frame after the damage may have been cut off, so that `after` begins earlier.
             last_lsn = min(self.resumes_lsn or after.first_lsn, after.first_lsn) - 1

@@ -297,7 +297,7 @@ def test_without_a_good_checkpoint_the_whole_log_is_replayed(disk: SimulatedDisk
     for name in names(disk, ".json"):
         disk.open_directory(PATH, write=True).open(name, "update").write(b"?", 30)
     before = disk.contents(PATH)
-    with pytest.raises(CorruptionError, match="what follows LSN 0 is missing"):
+    with pytest.raises(CorruptionError, match="begins here, so LSN 1 "):
         open_on(disk)
     assert disk.contents(PATH) == before
 

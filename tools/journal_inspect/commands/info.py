@@ -39,7 +39,9 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
     facts = _facts(reader, segments, checkpoints, sum(sizes[path] for path in bad))
     unreadable = merged(_unreadable(segments, facts["durable_lsn"]))
     if renderer.form == "text":
-        lines = [*_describe_facts(facts, unreadable, len(segments), len(checkpoints))]
+        # Nothing says how far the log went in a segment whose damage has no end.
+        is_open_ended = any(not last for file in segments for _, last in file.unreadable)
+        lines = _describe_facts(facts, unreadable, len(checkpoints), is_open_ended=is_open_ended)
         lines.append(("recovery", recovery))
         if recovery.refused and (preview := preview_of(reader)):
             lines.append(("repair", _describe_repair(preview)))
@@ -109,7 +111,7 @@ def _facts(
 
 
 def _describe_facts(
-    facts: dict[str, JSON], unreadable: list[Range], segments: int, checkpoints: int
+    facts: dict[str, JSON], unreadable: list[Range], checkpoints: int, *, is_open_ended: bool
 ) -> list[tuple[str, JSON]]:
     epochs, first_lsn, pid = facts["epochs"], facts["first_lsn"], facts["writer_pid"]
     kept = "none" if first_lsn is None else f"{first_lsn} to {facts['last_lsn']}"
@@ -117,6 +119,7 @@ def _describe_facts(
     empty = "; the journal is empty: it has no segment" * is_empty
     if unreadable:
         kept += f", unreadable: {describe_ranges(unreadable).removeprefix('LSN ')}"
+        kept += " and any records after it" * is_open_ended
     return [
         ("path", facts["path"]),
         ("format", facts["format_version"]),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from _journal_console.exits import CORRUPT, FINE, NEGATIVE
 from _journal_console.text import count_of, escaped, painted, put_lines, wrapped
 
-from journal import Finding, JournalReader, RecoveryPreview, preview_recovery
+from journal import Finding, JournalReader, RecoveryPreview, SegmentInfo, preview_recovery
 from journal_inspect.commands.next_steps import advice_on, next_steps
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, read_after_damage
@@ -30,9 +30,10 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     """Print a verdict, the findings and what they mean, or each finding as a line of JSON as soon
     as it is found. Return the exit code."""
     by_kind: dict[str, list[Finding]] = {}
+    segments: list[SegmentInfo] = []
 
     def findings() -> Iterator[Finding]:
-        for finding in _verified(reader, from_lsn):
+        for finding in _verified(reader, from_lsn, segments):
             by_kind.setdefault(finding.kind, []).append(finding)
             yield finding
 
@@ -63,7 +64,8 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         if preview and preview.fixes:
             fixable = f"{count_of(preview.fixes, 'file')} by a repair, without any loss"
             put_lines(_row("fixable", fixable))
-        if covered := _covered(corruptions, preview.checkpoint_lsn if preview else last_good_lsn):
+        checkpoint_lsn = preview.checkpoint_lsn if preview else last_good_lsn
+        if covered := _covered(corruptions, segments, checkpoint_lsn):
             put_lines(_row("history", _describe_covered(covered, preview)))
         put_lines(_fallback_lines(reader, covered))
     else:
@@ -96,13 +98,17 @@ def _first_checked_lsn(reader: JournalReader, from_lsn: int) -> int:
     return max(begun, default=min(first_lsns, default=from_lsn))
 
 
-def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:
+def _verified(
+    reader: JournalReader, from_lsn: int, segments: list[SegmentInfo]
+) -> Iterable[Finding]:
+    """Return the findings, and append the report on each segment to `segments`."""
     with bar("verify", reader) as progress:
         if progress is None:
-            yield from reader.verify(from_lsn=from_lsn)
+            yield from reader.verify(from_lsn=from_lsn, segments=segments)
             return
         # A progress bar and lines would overwrite each other on a terminal, so the lines wait.
-        findings = list(reader.verify(from_lsn=from_lsn, progress=progress))
+        found = reader.verify(from_lsn=from_lsn, progress=progress, segments=segments)
+        findings = list(found)
     yield from findings
 
 
@@ -161,13 +167,19 @@ def _after_damage_lines(reader: JournalReader, after_damage: AfterDamage | None)
         yield from _row("after a cut", f"{cut}, not part of the log")
 
 
-def _covered(corruptions: list[Finding], checkpoint_lsn: int) -> list[damage.Range]:
+def _covered(
+    corruptions: list[Finding], segments: list[SegmentInfo], checkpoint_lsn: int
+) -> list[damage.Range]:
     """Return the ranges of LSNs that can't be read, but that the checkpoint covers."""
-    return damage.merged(
-        (finding.lsn, min(finding.last_lsn or finding.lsn, checkpoint_lsn))
-        for finding in corruptions
-        if 0 < finding.lsn <= checkpoint_lsn
-    )
+    # The ends of ranges that a finding lacks, because it has no frame after the damage.
+    ends = {(s.path, first_lsn): last_lsn for s in segments for first_lsn, last_lsn in s.unreadable}
+    ranges = []
+    for finding in corruptions:
+        if 0 < finding.lsn <= checkpoint_lsn:
+            last_lsn = finding.last_lsn or ends.get((finding.path, finding.lsn))
+            last_lsn = last_lsn or finding.durable_lsn or finding.lsn
+            ranges.append((finding.lsn, min(last_lsn, checkpoint_lsn)))
+    return damage.merged(ranges)
 
 
 def _describe_covered(covered: list[damage.Range], preview: RecoveryPreview | None) -> str:

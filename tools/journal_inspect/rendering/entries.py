@@ -90,9 +90,9 @@ class Lines:
             decoded = self._renderer.decoded(entry.record)
             if decoded is not None:
                 return escaped(decoded) if isinstance(decoded, str) else dumps(decoded)
-        if writes := writes_of(entry.record):
-            return f"{entry.record[0]:<{_KIND_WIDTH}}  {self._writes(writes)}"
         record = entry.record
+        if writes := writes_of(record):
+            return f"{record[0]:<{_KIND_WIDTH}}  {self._writes(writes)}"
         if self._renderer.redacted:
             record = self._renderer.record(record)
         line = self._line(record)

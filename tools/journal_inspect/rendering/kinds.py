@@ -87,11 +87,19 @@ def fields_in_line(record: Any) -> tuple[tuple[int, str], ...] | None:
     time. Return None if it is not a known record."""
     if type(record) is not list or len(record) < 2 or type(record[1]) is not str:
         return None
-    kind = record[0]
-    return _fields_in_line(kind, len(record)) if type(kind) is str and field_names(kind) else None
+    kind, length = record[0], len(record)
+    if type(kind) is not str:
+        return None
+    found = _LINES.get((kind, length))  # of nearly every record of a manager's log
+    if found is None and field_names(kind) and (found := _fields_in_line(kind, length)):
+        _LINES[kind, length] = found
+    return found
 
 
-@cache
+# What `fields_in_line` returns for the kinds and lengths of records that it has met.
+_LINES: dict[tuple[str, int], tuple[tuple[int, str], ...]] = {}
+
+
 def _fields_in_line(kind: str, length: int) -> tuple[tuple[int, str], ...] | None:
     if length - 1 not in _counts_of_fields(kind):
         return None

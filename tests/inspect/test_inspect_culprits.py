@@ -1,0 +1,119 @@
+"""Damage is described with its file, its whole range and no Python."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _journal_console.text import local_time
+from hypothesis import example, given
+from hypothesis import strategies as st
+from journal_inspect.rendering.objects import encoder
+from journal_inspect.rendering.renderer import Renderer
+
+from journal import CorruptionError, DamageReason, Journal
+from tests.inspect.damage_support import copy_as, damage_frame, history, segment
+from tests.inspect.inspect_support import ask, checkpoints, flip, segments
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a journal whose checkpoints are at LSN 8 and 20."""
+    return history(tmp_path_factory.mktemp("whole") / "j")
+
+
+@pytest.fixture
+def path(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "j"))
+
+
+def test_a_copy_that_begins_inside_a_frame_is_the_culprit(path: Path) -> None:
+    """P1: A frame spans the LSN at which the copy claims to begin. No verb blames the segment that
+    holds the frame, and no range ends before it begins."""
+    culprit = copy_as(segment(path, 37), 44, 3)
+    with pytest.raises(CorruptionError) as caught:
+        Journal.open(path)
+    assert (caught.value.path, caught.value.reason) == (str(culprit), DamageReason.OUT_OF_PLACE)
+    words = f"does not belong here: LSN 44 is in {segment(path, 37).name}"
+    assert words in str(caught.value)
+    assert f"{culprit}: offset 0, LSN 44: the file {words}" in ask("repair", path).out
+    assert f"refuses: {culprit} does not belong to this log" in ask("info", path).out
+    assert ask("verify", path).lines[1].startswith(f"  corruption      {culprit.name} at 0: ")
+
+
+# Each damage below the checkpoint at LSN 20, with the records that can't be read.
+COVERED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a header": (lambda p: flip(segment(p, 7), 30), "LSN 7 to 15 (9 records)"),
+    "a removed segment": (lambda p: segment(p, 7).unlink(), "LSN 9 to 15 (7 records)"),
+    "all segments": (lambda p: [*map(Path.unlink, segments(p))], "LSN 1 to 20 (20 records)"),
+    "a frame": (lambda p: damage_frame(p, 18), "LSN 18 (1 record)"),
+}
+
+
+@pytest.mark.parametrize("case", COVERED)
+def test_verify_names_all_records_that_a_checkpoint_covers(path: Path, case: str) -> None:
+    """The line `history` has the whole range, also if damage hides where it ends."""
+    damage, lsns = COVERED[case]
+    damage(path)
+    [line] = [line for line in ask("verify", path).lines if line.startswith("  history ")]
+    assert line.split(None, 1)[1].startswith(f"{lsns} can't be read. No state is lost")
+
+
+def test_info_says_that_records_may_follow_damage_without_an_end(path: Path) -> None:
+    """Nothing says how many records the last segment held if its header is damaged."""
+    file = segment(path, 37)
+    flip(file, 30)
+    os.truncate(file, 100)
+    assert "unreadable: 37 (1 record) and any records after it, durable" in ask("info", path).out
+    shutil.copy(segment(path, 31), file)
+    flip(file, 30)
+    flip(segment(path, 22), 30)
+    assert "unreadable: 22 to 30, 37 (10 records) and any" in ask("info", path).out
+
+
+def test_a_bad_checkpoint_is_described_without_its_bytes(path: Path) -> None:
+    """A message says what is wrong with the last line, and quotes no Python."""
+    flip(checkpoints(path)[-1], 30)
+    out = ask("verify", path).out
+    assert "the count and the checksum in the last line do not match the content" in out
+    assert "b'" not in out
+
+
+def test_a_warning_names_one_record_as_one(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An open that passes over the damage of one record does not name a range."""
+    damage_frame(path, 18)
+    with caplog.at_level(logging.WARNING):
+        Journal.open(path).close()
+    assert "LSN 18 can't be read, because the segment is damaged" in caplog.text
+
+
+@example([0, 999_999_999, -1, 10**30, 0])
+@given(st.lists(st.integers(-(10**18), 10**20), min_size=1, max_size=5))
+def test_a_time_does_not_depend_on_those_before_it(times_ns: list[int]) -> None:
+    """A renderer gives each time the text that `local_time` does."""
+    renderer = Renderer(utc=True)
+    for unix_ns in (each for time_ns in times_ns for each in (time_ns, time_ns + 10**7)):
+        assert renderer.time(unix_ns) == local_time(unix_ns, utc=True)
+
+
+def test_the_encoder_writes_what_json_does() -> None:
+    """JSON of any value equals the standard library's, with the same separators."""
+    values: list[Any] = [
+        '\u2028\x7f"\\ü',
+        1e300,
+        True,
+        None,
+        [],
+        {},
+        [{"a": [1, "b", 2.5]}, {"": None}],
+    ]
+    for value in [*values, values, {1: 2, None: 3}]:
+        assert encoder()(value) in (json.dumps(value), json.dumps(value, ensure_ascii=False))
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        encoder()([b"x"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _journal_console import text
 from _journal_console.text import local_time
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -91,6 +92,30 @@ def test_a_warning_names_one_record_as_one(path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         Journal.open(path).close()
     assert "LSN 18 can't be read, because the segment is damaged" in caplog.text
+
+
+def test_messages_fit_a_terminal_and_leave_commands_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, a message is wrapped between words and commands, and the purpose of a command
+    is above it if both do not fit on a line. Elsewhere, each is one line."""
+    damage_frame(path, 30)
+    plain = ask("verify", path).err
+    assert f"  cp -a {path} {path}.damaged " in plain
+    monkeypatch.setattr("_journal_console.text.terminal_width", lambda stream=None: 60)
+    monkeypatch.setattr("journal_inspect.rendering.messages.terminal_width", lambda stream: 60)
+    lines = ask("verify", path).err.splitlines()
+    assert f"  cp -a {path} {path}.damaged" in lines
+    assert "  # keep it as it is" in lines
+    lines = ask("repair", path).err.splitlines()
+    assert f"  journal-inspect repair {path} --apply" in lines
+    assert all(len(line) <= 60 or str(path) in line for line in lines)
+    message = f"{path}: gone; the newest: journal-inspect agents 'a  b'; for one: journal-inspect x"
+    assert text._message_lines(message, 30)[-2:] == [
+        "  journal-inspect agents 'a  b';",
+        "  for one: journal-inspect x",
+    ]
+    assert text._message_lines(message, None) == [message]
 
 
 @example([0, 999_999_999, -1, 10**30, 0])

@@ -279,7 +279,7 @@ def test_a_damaged_segment_header_costs_nothing(tmp_path: Path, lsn: int) -> Non
     assert f"journal-inspect repair {path}  " in verify.err
     with pytest.raises(CorruptionError):
         open_journal(path)
-    assert f"rebuilt      the header of {segment(path, lsn).name}" in ask("repair", path).lines
+    assert f"rebuild      the header of {segment(path, lsn).name}" in ask("repair", path).lines
     assert ask("repair", path, "--apply").code == 0
     assert {name: data for name, (data, *_) in contents(path).items()} == before
     assert ask("verify", path).code == 0

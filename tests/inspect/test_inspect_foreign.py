@@ -78,6 +78,7 @@ def test_every_verb_names_a_segment_of_another_journal(tmp_path: Path, where: st
     assert verify.lines[1].startswith(f"  corruption      {culprit.name} at 16: ")
     assert "segment of another journal" in verify.lines[1]
     assert not any("a checkpoint of another journal" in each for each in verify.lines)
+    assert sum(line.startswith("  corruption ") for line in verify.lines) == 1
     if not is_needed:
         assert (verify.code, dry.code, info.code, agents.code) == (1, 0, 1, 0)
         assert len(agents.json) == AGENTS

@@ -30,7 +30,7 @@ def test_a_repair_restores_swapped_names(tmp_path: Path, lsns: tuple[int, ...]) 
     assert f"journal-inspect repair '{path}'".replace("'s", "'\"'\"'s") in verify.err
     dry = ask("repair", path)
     assert dry.code == 3
-    assert sum(line.startswith("renamed") for line in dry.lines) == fixes
+    assert sum(line.startswith("rename ") for line in dry.lines) == fixes
     assert "lost         none" in dry.lines
     done = ask("repair", path, "--apply", "-o", "json")
     assert (done.code, len(done.json["renamed"])) == (0, fixes)

@@ -23,6 +23,7 @@ _INVISIBLE = re.compile(
     r"\U000e0100-\U000e01ef]"
 )
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_COMMAND = re.compile(r"(?<=: )((?:journal-inspect|subagents) (?:(?!; ).)+)")  # in a message
 _CELL_MIN = 12
 _FOLDED_MIN = 32  # room for the longest usual word, a time
 _COLOURS = {
@@ -38,7 +39,33 @@ def say(program: str, message: str) -> None:
     with suppress(OSError):  # a closed pipe is reported where data is written
         sys.stdout.flush()
     with suppress(OSError):  # the reader or the terminal has gone
-        print(f"{program}: {escaped(message)}", file=sys.stderr)
+        for line in _message_lines(f"{program}: {escaped(message)}", terminal_width(sys.stderr)):
+            print(line, file=sys.stderr)
+
+
+def _message_lines(text: str, columns: int | None) -> list[str]:
+    """Return a message in lines that fit `columns` (None: one line), with words and commands
+    whole, so that a command can be copied."""
+    if columns is None or width(text) <= columns:
+        return [text]
+    units: list[str] = []
+    for number, part in enumerate(_COMMAND.split(text)):
+        if number % 2:
+            units.append(part)
+            continue
+        if number and part.startswith(";"):
+            units[-1] += ";"
+            part = part[1:]
+        if part := part.strip(" "):
+            units += part.split(" ")
+    lines, line = list[str](), ""
+    for unit in units:
+        if line and width(line) + 1 + width(unit) > columns:
+            lines.append(line)
+            line = f"  {unit}"
+        else:
+            line = f"{line} {unit}" if line else unit
+    return [*lines, line]
 
 
 @contextmanager

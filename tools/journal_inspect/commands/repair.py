@@ -171,8 +171,17 @@ def _put(
         ("problem", _problem(report)),
         ("kept", f"up to LSN {report.last_lsn}{', from its checkpoint' * bool(is_state)}"),
         ("lost", lost),
-        *[("rebuilt", f"the header of {', '.join(report.rebuilt)}")] * bool(report.rebuilt),
-        *[("renamed", f"{old} to {new}") for old, new in report.renamed],
+        *[
+            (
+                "rebuilt" if report.applied else "rebuild",
+                f"the header of {', '.join(report.rebuilt)}",
+            )
+        ]
+        * bool(report.rebuilt),
+        *[
+            ("renamed" if report.applied else "rename", f"{old} to {new}")
+            for old, new in report.renamed
+        ],
         *[("set aside", ", ".join(aside))] * bool(aside),
         ("cut away", ", ".join(cut_away) or "no file"),
         ("salvageable", damage.describe_ranges(damage.merged(report.salvaged))),

@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator
 from _journal_console.exits import CORRUPT, FINE, NEGATIVE
 from _journal_console.text import count_of, escaped, painted, put_lines, wrapped
 
-from journal import Finding, JournalReader, RecoveryPreview, SegmentInfo, preview_recovery
+from journal import (
+    DamageReason,
+    Finding,
+    JournalReader,
+    RecoveryPreview,
+    SegmentInfo,
+    preview_recovery,
+)
 from journal_inspect.commands.next_steps import advice_on, next_steps
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, read_after_damage
@@ -23,6 +30,7 @@ from journal_inspect.rendering.renderer import Renderer
 _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}
 
 
+_GAPS = (DamageReason.GAP, DamageReason.BEGINNING_MISSING)
 _NAME_WIDTH = 14
 
 
@@ -133,10 +141,23 @@ def _row(name: str, value: str) -> Iterator[str]:
 
 
 def _lines(by_kind: dict[str, list[Finding]]) -> Iterator[str]:
-    for finding in (finding for group in by_kind.values() for finding in group):
+    findings = [finding for group in by_kind.values() for finding in group]
+    foreign = {each.file.lsn for each in findings if each.reason is DamageReason.FOREIGN}
+    # A file of another journal leaves a gap. The gap is no damage of the segment beside it.
+    gaps = {
+        each.lsn: each
+        for each in findings
+        if each.reason in _GAPS and each.last_lsn and each.lsn in foreign
+    }
+    for finding in findings:
+        if finding in gaps.values():
+            continue
         name = finding.path.rpartition("/")[2]
         at = f" at {finding.offset}" if finding.kind != "stray" else ""
-        yield from _row(finding.kind, f"{name}{at}: {finding.message}")
+        gap = gaps.get(finding.file.lsn) if finding.reason is DamageReason.FOREIGN else None
+        lost = "" if gap is None else damage.describe_ranges([(gap.lsn, gap.last_lsn or gap.lsn)])
+        beside = lost and f"; {lost} can't be read"
+        yield from _row(finding.kind, f"{name}{at}: {finding.message}{beside}")
 
 
 def _fallback_lines(reader: JournalReader, covered: list[damage.Range]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 
 from _journal_console import text
-from _journal_console.text import escaped
+from _journal_console.text import escaped, terminal_width
 
 PROGRAM = "journal-inspect"
 
@@ -23,11 +23,19 @@ def showing_log_messages() -> AbstractContextManager[None]:
 
 
 def say_commands(steps: Sequence[tuple[str, str]]) -> None:
-    """Print commands to stderr, each in a line of its own with what it does."""
+    """Print commands to stderr, each in a line of its own with what it does, or below what it does
+    if that is too wide for a terminal."""
     width = max((len(line) for line, _ in steps), default=0)
-    with suppress(OSError):
+    rows = [
+        f"  {line:<{width}}  # {purpose}" if purpose else f"  {line}" for line, purpose in steps
+    ]
+    columns = terminal_width(sys.stderr)
+    if columns is not None and max(map(len, rows), default=0) > columns:
+        rows = []
         for line, purpose in steps:
-            row = f"  {line:<{width}}  # {purpose}" if purpose else f"  {line}"
+            rows += [f"  # {purpose}"] * bool(purpose) + [f"  {line}"]
+    with suppress(OSError):
+        for row in rows:
             print(escaped(row), file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, Protocol
 
-from journal import DurableState, pack
+from journal import DurableState
 from manager import clock, records
 from manager.agent import Lease, Row, get
 from manager.draft import Draft
@@ -18,9 +18,8 @@ from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
 from manager.layouts import Record, Result
 from manager.limits import Limits
-from manager.steps import advance
 from manager.transaction import FleetTransactionContext
-from manager.updates import RecordsByRow, Updates, check_checkpoint
+from manager.updates import RecordsByRow, Updates
 
 Outcome = Literal["recorded", "over"]
 STATUS = Result._fields.index("status")
@@ -90,33 +89,23 @@ class Leasing:
         and RecordError.
         """
         content[records.AGENT_ID] = agent_id
-        check_checkpoint(content, pack(content), self._limits)
         reported = records.report(agent_id, clock.now_ms(), sequence)
-        outcome: Outcome = "over"
+        # The report is judged before the lock is taken, and again only if the row has changed.
+        known = self._state.machine.rows.get(agent_id)
+        outcome, is_due = _judged(known, token, sequence, worker_name)
         lsn = 0
 
-        def decide(fleet: Fleet) -> RecordsByRow:
-            nonlocal outcome, lsn
-            row = fleet.rows.get(agent_id)
-            lease = None if row is None else get.lease(row)
-            if row is None or lease is None:
-                lsn = self._state.journal.last_lsn
-                return []
-            lsn = get.lsn(row)
-            if token_of(row) != token or not _is_of(lease, worker_name):
-                return []
-            if sequence <= lease["sequence"]:
-                outcome = "recorded"
-                return []
-            if get.status(row) != "running":
-                return []
-            outcome = "recorded"
-            if steps_at := records.steps_index(content):
-                content[steps_at] = max(content[steps_at], get.steps_taken(row))
-            return [(row, reported), (advance(row, lsn, reported), content)]
+        def decide(fleet: Fleet) -> Row | None:
+            nonlocal outcome, is_due, lsn
+            if (row := fleet.rows.get(agent_id)) is not known:
+                outcome, is_due = _judged(row, token, sequence, worker_name)
+            if not is_due:
+                has_lease = row is not None and get.lease(row) is not None
+                lsn = get.lsn(row) if row and has_lease else self._state.journal.last_lsn
+            return row if is_due else None
 
-        rows = self._updates.update_many(decide, urgent=True)
-        return outcome, get.lsn(rows[-1]) if rows else lsn
+        recorded_at = self._updates.report(reported, content, decide)
+        return outcome, recorded_at or lsn
 
     def end_in_transaction(
         self,
@@ -188,18 +177,39 @@ class Leasing:
         """Return whether each of these leases of a worker with this name (None: any name) goes on,
         and the LSN to wait for before that may be reported. Each is given with its agent's id."""
 
-        def check(fleet: Fleet) -> tuple[list[bool], int]:
-            goes_on, newest, last_lsn = [], 0, self._state.journal.last_lsn
-            for agent_id, token in tokens:
-                row = fleet.rows.get(agent_id)
-                lease = None if row is None else get.lease(row)
-                is_ours = lease is not None and _is_of(lease, worker_name)
-                goes_on.append(is_ours and row is not None and _is_held(row, token))
-                if not goes_on[-1]:
-                    newest = max(newest, last_lsn if row is None else get.lsn(row))
-            return goes_on, newest
+        self._state.check()
+        goes_on, newest, rows = list[bool](), 0, self._state.machine.rows
+        for agent_id, token in tokens:
+            # A look-up needs no lock, so a request of many leases holds it for none of them.
+            row = rows.get(agent_id)
+            lease = None if row is None else get.lease(row)
+            is_ours = lease is not None and _is_of(lease, worker_name)
+            goes_on.append(is_ours and row is not None and _is_held(row, token))
+            if not goes_on[-1]:
+                newest = max(newest, self._changed_at(agent_id))
+        return goes_on, newest
 
-        return self._state.read(check)
+    def _changed_at(self, agent_id: str) -> int:
+        """Return the LSN of an agent's last change, or the last one if there is no such agent."""
+
+        def lsn(fleet: Fleet) -> int:
+            row = fleet.rows.get(agent_id)
+            return self._state.journal.last_lsn if row is None else get.lsn(row)
+
+        return self._state.read(lsn)
+
+
+def _judged(
+    row: Row | None, token: Token, sequence: int, worker_name: str | None
+) -> tuple[Outcome, bool]:
+    """Return the outcome of a report, and whether it is to be recorded now."""
+    lease = None if row is None else get.lease(row)
+    if row is None or lease is None or token_of(row) != token or not _is_of(lease, worker_name):
+        return "over", False
+    if sequence <= lease["sequence"]:
+        return "recorded", False
+    is_due = get.status(row) == "running"
+    return ("recorded" if is_due else "over"), is_due
 
 
 def _is_of(lease: Lease, worker_name: str | None) -> bool:

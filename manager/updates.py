@@ -209,6 +209,35 @@ class Updates:
             self._beats.beat(progress[records.AGENT_ID])
         return advance(taken, last_lsn - (progress is not None), record)
 
+    def report(
+        self, reported: Record, content: Record, decide: Callable[[Fleet], Row | None]
+    ) -> int | None:
+        """Record a report of a worker elsewhere, and its content, in one batch. Return the last
+        LSN.
+
+        `decide` runs under the lock, and returns the row of the agent. If it returns None, nothing
+        is recorded, and None is returned. Raise ValueError for a checkpoint that is too large.
+        """
+        steps_at, agent_id = records.steps_index(content), content[records.AGENT_ID]
+        if steps_at and (prefetched := self._fleet.rows.get(agent_id)) is not None:
+            content[steps_at] = max(content[steps_at], get.steps_taken(prefetched))
+        packed: list[Change] = [pack(reported), of_content := pack(content)]
+        check_checkpoint(content, of_content, self._limits)
+
+        def batch(fleet: Fleet) -> list[Change]:
+            if (row := decide(fleet)) is None:
+                return []
+            if steps_at and content[steps_at] < get.steps_taken(row):  # it never falls
+                content[steps_at] = get.steps_taken(row)
+                return [packed[0], content]
+            return packed
+
+        with self.releasing():
+            last_lsn = self._state.update_batch(batch, urgent=True)
+        if last_lsn is not None and self._fleet.feed is not None:
+            self._watch.changed(last_lsn, [agent_id])
+        return last_lsn
+
     def update_many(
         self, decide: Callable[[Fleet], RecordsByRow], *, urgent: bool = False
     ) -> list[Row]:

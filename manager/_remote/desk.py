@@ -260,9 +260,7 @@ class Desk:
         one message can carry, and the bytes that it has left for more agents."""
         held = [held for held in self._held.values() if held.worker == worker]
         missing = [held.lease for held in held if held.lease not in known]
-        rows = self._manager._state.read(
-            lambda fleet: [fleet.rows.get(lease.agent_id) for lease in missing]
-        )
+        rows = [self._manager._state.machine.rows.get(lease.agent_id) for lease in missing]
         grants: list[Row] = []
         room_bytes = self._room_bytes
         for row in rows:

@@ -9,8 +9,9 @@ from journal import DurableState
 from manager import records
 from manager.agent import Agent
 from manager.fleet import Fleet
-from manager.limits import HOLD_AGENTS_MAX
 from manager.queue import queue_of
+
+_FIRST = 16  # queued agents that are read in one hold of the lock, while none is refused
 
 # The reasons of agents that a dispatcher gives to another worker by itself.
 _RESUMABLE = (records.RESTARTED, records.STOPPED, records.WORKER_LOST, records.HANDED_BACK)
@@ -60,7 +61,7 @@ class FleetSupply:
                 yield agent_id
         # An agent that was started has left the queue, so its first part is read again and again.
         # Only agents that were refused are left in it, and the more of them, the longer it is.
-        refused, count = set[str](), HOLD_AGENTS_MAX
+        refused, count = set[str](), _FIRST
         while True:
             first = self._first(types, queues, count)
             fresh = [agent_id for agent_id in first if agent_id not in refused]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,3 +164,47 @@ def test_leased_agents_run_on_while_no_manager_lives(tmp_path: Path) -> None:
         assert leasing.held([(leased, token)])[0] == [True]
         assert leasing.report(leased, token, 1, a_result("done"))[0] == "recorded"
     assert read_fleet(path).get(leased).result == "done"
+
+
+@pytest.mark.parametrize("change", ["cancel", "checkpoint"])
+def test_a_report_is_judged_by_the_row_under_the_lock(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report that another change overtakes, before it has the lock, is judged after that
+    change."""
+    with open_on(SimulatedDisk()) as manager:
+        leasing, ref, token = begin(manager)
+        report = manager._updates.report
+
+        def overtaken(*arguments: Any) -> int | None:
+            monkeypatch.undo()
+            if change == "cancel":
+                manager.cancel(ref)
+            else:
+                leasing.report(ref, token, 2, records.checkpoint(1, {"at": 9}, 9))
+            return report(*arguments)
+
+        monkeypatch.setattr(manager._updates, "report", overtaken)
+        outcome, lsn = leasing.report(ref, token, 1, records.checkpoint(1, {"at": 1}, 4))
+        agent = manager.get(ref)
+        assert outcome == ("over" if change == "cancel" else "recorded")
+        assert lsn == agent.lsn == manager._state.journal.last_lsn
+        assert agent.steps_taken == (0 if change == "cancel" else 9)
+
+
+def test_steps_never_fall_with_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report with fewer steps than the agent has taken keeps these, also if they were counted
+    just before it got the lock."""
+    with open_on(SimulatedDisk()) as manager:
+        leasing, ref, token = begin(manager)
+        update_batch = manager._state.update_batch
+
+        def overtaken(*arguments: Any, **options: Any) -> int | None:
+            monkeypatch.undo()
+            manager.update_checkpoint(ref, {"at": 7}, steps_taken=7)
+            return update_batch(*arguments, **options)
+
+        for sequence in (1, 2):
+            leasing.report(ref, token, sequence, records.checkpoint(1, {"at": 1}, 4))
+            assert manager.get(ref).steps_taken == (4, 7)[sequence - 1]
+            monkeypatch.setattr(manager._state, "update_batch", overtaken)

@@ -165,10 +165,10 @@ class Station:
         The manager hears first that they have come: it knows then that an agent whose lease was
         never confirmed has not begun.
         """
-        if all(run.task is not None for run in self._runs.values()):
+        come = [run.lease.message for run in self._runs.values() if run.task is None]
+        if not come:
             return True
-        held = {"held": self._held()}
-        answer = await self._courier.try_to_ask("beat", held, self._courier.answer_s)
+        answer = await self._courier.try_to_ask("beat", {"held": come}, self._courier.answer_s)
         if answer is None:
             return False
         try:

@@ -155,6 +155,9 @@ class Attachment:
                 aside.path,
             )
             comparison = compare(store, self._directory)
+        if comparison.known.place.number < appender.claimed.number:
+            comparison.staging.drop()
+            raise UnreachableError(f"{store.url}: it does not show the claim that it has taken")
         comparison.fetch()
         write_note(self._directory, comparison.known)
         self._note_standing(appender)

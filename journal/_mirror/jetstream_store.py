@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -40,6 +41,7 @@ _FEW, _FETCHED = 3, 1000  # entries to get one by one; entries to get at a time,
 _CONSUMER_S = 60.0  # the time after which the server removes a consumer that was left
 _WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the server
 _ANSWER_S = 2.0  # a leader that was lost never answers, and a publish may be repeated
+_FORMER_LEADER_S = 15.0  # a leader that has lost its replicas steps down within 10 s
 _BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable
 _CANCEL_S = 0.1  # from one attempt to cancel a request to the next
 _DEFAULT: Any = object()
@@ -63,6 +65,7 @@ class JetStreamStore:
         self._is_closed = False
         self._client: Any = None
         self._message_bytes_max = _MESSAGE_BYTES_MAX
+        self._behind_since: float | None = None  # when a publish first found the stream too short
         try:
             self._start_thread()
             self._client = self._call("connect", lambda: self._connect(servers))
@@ -100,9 +103,10 @@ class JetStreamStore:
             last = self._last()
             if last >= number:
                 raise TakenError(f"{self.url}: entry {number} exists") from error
-            raise self._went_back(number, last) from error
+            raise self._refused(number, last) from error
         if ack.seq != number:
             raise self._went_back(number, ack.seq)
+        self._behind_since = None
 
     def entry(self, number: int) -> bytes:
         message = self._call(f"get entry {number}", lambda: self._js.get_msg(self._stream, number))
@@ -300,6 +304,24 @@ class JetStreamStore:
         info = self._call("ask for the last sequence", lambda: self._js.stream_info(self._stream))
         last: int = info.state.last_seq
         return last
+
+    def _refused(self, number: int, last: int) -> StoreError:
+        """Return the error for a publish that was refused, although nothing has its number.
+
+        A leader refuses a number that it has proposed to its replicas, as after a publish whose
+        answer was lost. A former leader that was stopped does not know the last entries when it
+        goes on. Only a stream that stays behind was emptied or made anew.
+        """
+        now = time.monotonic()
+        if last >= number - 1:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+        elif now >= self._behind_since + _FORMER_LEADER_S:
+            return self._went_back(number, last)
+        return UnreachableError(
+            f"{self.url}: publish entry {number}: refused by a leader whose last sequence is {last}"
+        )
 
     def _went_back(self, number: int, last: int) -> LostError:
         return LostError(

@@ -72,6 +72,32 @@ def test_a_directory_that_was_rolled_back_loses_nothing(tmp_path: Path) -> None:
         assert journal.last_lsn == COMMITS
 
 
+def test_a_store_that_does_not_show_the_claim_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entries that a server shows before it knows of the claim are not compared: a former
+    leader of a cluster lacks the last ones."""
+    monkeypatch.setattr(attaching, "_RETRY_S", 0.01)
+    case, looks = Case(tmp_path), 0
+    case.roll_back()
+    numbers = case.store.numbers
+    last = case.store.last(0)
+
+    def numbers_of_a_former_leader(after: int) -> list[int]:
+        nonlocal looks
+        found = numbers(after)
+        if found[-1:] <= [last] or looks == 3:
+            return found
+        looks += 1
+        return [number for number in found if number < last - 1]
+
+    monkeypatch.setattr(case.store, "numbers", numbers_of_a_former_leader)
+    found = attached(case.store, case.path)
+    assert (looks, found.known.place.number) == (3, last + 1)
+    with Journal.open(case.path, options=SMALL, mirror=False) as journal:
+        assert journal.last_lsn == COMMITS
+
+
 def test_a_held_mirror_is_refused(tmp_path: Path) -> None:
     """While another writer holds the mirror, nothing is changed on either side. With a takeover,
     that writer is refused from then on."""

@@ -20,6 +20,7 @@ import pytest
 from journal._disk import mounts
 from journal._mirror import directory_store
 from journal._mirror.directory_store import DirectoryStore
+from journal._mirror.jetstream_store import JetStreamStore
 from journal._mirror.store import LostError, RefusedError, TakenError, UnreachableError
 from journal._mirror.urls import open_store, shown_url
 from journal.testing import SimulatedDisk, seeded
@@ -313,14 +314,48 @@ def test_entries_fit_the_streams_messages(nats_address: str, fresh_name: str) ->
         store.close()
 
 
-def test_a_stream_that_went_back_is_no_fence(nats_address: str, fresh_name: str) -> None:
-    """A stream that ends before the number that is due was emptied. That is no other writer, and no
-    outage."""
+def test_a_stream_that_went_back_is_no_fence(
+    nats_address: str, fresh_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that stays behind the number that is due was emptied. That is no other writer, and
+    no outage. Before that is sure, it may be a former leader that answers."""
     import_package("nats")
     make_stream(nats_address, fresh_name)
     store = open_store(f"nats://{nats_address}/{fresh_name}")
     try:
+        with pytest.raises(UnreachableError, match="whose last sequence is 0"):
+            store.append(3, b"x")
+        monkeypatch.setattr("journal._mirror.jetstream_store._FORMER_LEADER_S", 0.0)
         with pytest.raises(LostError, match="emptied or made anew"):
             store.append(3, b"x")
+        store.append(1, b"x")
+        with pytest.raises(UnreachableError):
+            store.append(3, b"x")
+    finally:
+        store.close()
+
+
+def test_a_number_that_is_refused_and_not_taken_stays_due(
+    nats_address: str, fresh_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader refuses a publish while an earlier try of it is not stored by its replicas. The
+    outcome is unknown then, however long that lasts."""
+    api = import_package("nats.js.errors")
+    make_stream(nats_address, fresh_name)
+    store = open_store(f"nats://{nats_address}/{fresh_name}")
+    assert isinstance(store, JetStreamStore)
+    monkeypatch.setattr("journal._mirror.jetstream_store._FORMER_LEADER_S", 0.0)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise api.APIError(code=400, err_code=10071, description="wrong last sequence: 2")
+
+    try:
+        store.append(1, b"x")
+        with monkeypatch.context() as patched:
+            patched.setattr(store._js, "publish", refuse)
+            for _ in range(2):
+                with pytest.raises(UnreachableError, match="whose last sequence is 1"):
+                    store.append(2, b"x")
+        store.append(2, b"x")
     finally:
         store.close()

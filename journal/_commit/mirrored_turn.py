@@ -17,6 +17,9 @@ from journal._commit.batch import CommitBatch
 from journal._commit.commit_turn import CommitTurn
 from journal._commit.gate import Gate, open_gates
 
+# An upload waits at least for this part of the time that the last one took.
+_GATHER, _GATHER_S_MAX = 0.25, 0.05
+
 
 @dataclass(slots=True)
 class Held:
@@ -133,13 +136,17 @@ class MirroredTurn(CommitTurn):
             self._expected_waiters = self.wake_policy.expected_waiters + self.waiting
         open_gates(*(held.gate for held in done), room_gate)
 
-    def gather_s(self, limit_s: float) -> float:
-        """Return the seconds for which to wait for the waiters that the mirror released last. Each
-        of them comes back with another record. The wait ends at most `limit_s` seconds after that
-        release."""
-        if self.waiting >= self._expected_waiters:
+    def gather_s(self) -> float:
+        """Return the seconds for which to wait for the waiters that the mirror released last.
+
+        Each of them comes back with another record. One that comes too late waits for a whole
+        upload more, so waiting is worth the part of an upload that the missing ones are of all.
+        """
+        expected, waiting = self._expected_waiters, self.waiting
+        if waiting >= expected:
             return 0
-        return limit_s - self.wake_policy.since_release_s()
+        part = max(_GATHER, 1 - waiting / expected)
+        return min(self._upload_s * part, _GATHER_S_MAX) - self.wake_policy.since_release_s()
 
     @property
     def waiting(self) -> int:

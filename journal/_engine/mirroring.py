@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from journal._commit.mirrored_turn import MirroredTurn
 
 CLOSE_LIMIT_S = 10.0  # a close with ack="local" ships for at most this time
-# With ack="remote", an upload waits for the waiters that the last one released, for this part of
-# the time that the last one took.
-_GATHER, _GATHER_S_MAX = 0.25, 0.05
 _kept: list[object] = []  # a forked child closes none of its parent's connections
 
 
@@ -310,9 +307,7 @@ class Mirroring:
     def due_s(self) -> float:
         """Return the seconds until the next upload is due. With ack="remote", it waits for the
         threads that the last one released, so that they share it."""
-        if self._turn is None:
-            return 0
-        return self._turn.gather_s(min(self._shipper.append_s * _GATHER, _GATHER_S_MAX))
+        return 0 if self._turn is None else self._turn.gather_s()
 
     def mirrored(self, lsn: int) -> None:
         """Acknowledge the records up to `lsn`."""

@@ -26,6 +26,24 @@ def test_a_lone_waiter_is_expected_once(tmp_path: Path) -> None:
             assert turn._expected_waiters == turn.wake_policy.expected_waiters == 1
 
 
+def test_an_upload_waits_for_as_long_as_the_missing_waiters_are_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: after a release, an upload waits for the part of the last one that the missing waiters
+    are of all, at least a quarter, and for no one if all are there."""
+    with opened(tmp_path / "a", MemoryStore(), ack="remote") as journal:
+        turn = journal._turn
+        assert isinstance(turn, MirroredTurn)
+        monkeypatch.setattr(turn.wake_policy, "since_release_s", lambda: 0.001)
+        monkeypatch.setattr(turn, "_expected_waiters", 10)
+        for waiting, upload_s, limit_s in ((4, 0.03, 0.018), (9, 0.03, 0.0075), (1, 9.0, 0.05)):
+            monkeypatch.setattr(turn, "_upload_s", upload_s)
+            monkeypatch.setattr(MirroredTurn, "waiting", waiting)
+            assert turn.gather_s() == pytest.approx(limit_s - 0.001)
+        monkeypatch.setattr(MirroredTurn, "waiting", 10)
+        assert turn.gather_s() == 0
+
+
 def test_a_waiter_that_comes_as_a_commit_ends_learns_of_a_failure(
     tmp_path: Path, store: SilentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

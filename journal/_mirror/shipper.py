@@ -249,12 +249,12 @@ class Shipper:
         began = time.monotonic()
         self._until_answered(lambda: appender.append(pieces, lsn), appender.retry)
         self.append_s = time.monotonic() - began
+        size = sum(len(piece.data) for piece in pieces)
+        self.shipped_bytes += size
+        self._note_mirrored(lsn)  # the waiters append more records during what follows
         unshipped.advance(pieces)
         self._note(appender.last)
         upkeep.add(appender.last)
-        size = sum(len(piece.data) for piece in pieces)
-        self.shipped_bytes += size
-        self._note_mirrored(lsn)
         self._events.shipped(size, self.append_s)
 
     def _note_mirrored(self, lsn: int) -> None:

@@ -3,8 +3,9 @@
 Threads append records, and each waits for its own. With ack="local", rounds with a mirror and
 without alternate; CPU time is that of the whole process, the shipper's thread included. With
 ack="remote", each request to the store takes `--delay-ms` longer. The rate is compared with the
-highest possible one, at which all threads share each upload: their number, divided by the time of
-one upload.
+highest possible one, at which all threads share each upload, and the next one leaves as it is
+answered: their number, divided by the time of an upload. Just before and after each round, uploads
+of that size are measured while nothing else runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, TakenError
 
 MEMORY = "memory:"
-_UPLOADS = 20  # that are measured one by one
+_UPLOADS = 10  # that are measured one by one, before and after a round
 
 
 class DelayedStore:
@@ -57,18 +58,22 @@ class DelayedMirror(Mirror):
     delay_s: float = field(default=0.0, kw_only=True)
 
     def _open_store(self) -> Store:
-        store: Any = MemoryStore() if self.url == MEMORY else super()._open_store()
+        store: Any = MemoryStore() if self.url == MEMORY else Mirror._open_store(self)
         delayed: Store = DelayedStore(store, self.delay_s) if self.delay_s else store
         return delayed
 
 
 @dataclass(frozen=True)
 class Round:
-    """The records per second, the CPU time of the process for each, and the uploads per second."""
+    """The records per second, the CPU time of the process for each, and the requests per second.
+
+    bound: the highest possible number of records per second, 0 if no upload bounds it.
+    """
 
     rate: float
     cpu_us: float
     uploads: float
+    bound: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Row:
     cpu_us: float
     cpu_ratio: float
     uploads: float
+    records_an_upload: float
 
 
 def measured(path: Path, mirror: Mirror | None, threads: int, seconds: float) -> Round:
@@ -101,8 +107,8 @@ def measured(path: Path, mirror: Mirror | None, threads: int, seconds: float) ->
     return Round(records / took_s, cpu_s / records * 1e6, requests / took_s)
 
 
-def upload_s(url: str, delay_s: float, size: int) -> float:
-    """Return the median time of one upload of `size` bytes, in seconds."""
+def uploads_s(url: str, delay_s: float, size: int) -> list[float]:
+    """Return the times of some uploads of `size` bytes, in seconds."""
     store = DelayedMirror(url, delay_s=delay_s)._open_store()
     times, number = list[float](), 0
     while len(times) < _UPLOADS:
@@ -112,7 +118,7 @@ def upload_s(url: str, delay_s: float, size: int) -> float:
             store.append(number, bytes(size))
             times.append(time.perf_counter() - began)
     store.close()
-    return statistics.median(times)
+    return times
 
 
 def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
@@ -128,38 +134,43 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
         mirror = DelayedMirror(url, **choices) if is_mirrored else None
         return measured(path, mirror, options.threads, options.seconds)
 
+    def alone() -> list[float]:
+        return uploads_s(fresh()[1], delay_s, options.threads * 200)
+
     plain, local, remote = list[Round](), list[Round](), list[Round]()
     delay_s = options.delay_ms / 1e3
     for _ in range(options.rounds):
         plain.append(run(is_mirrored=False))
         local.append(run())
-        remote.append(run(delay_s=delay_s, ack="remote"))
-    _, url = fresh()
-    bound = options.threads / upload_s(url, delay_s, options.threads * 200)
-    yield _row("no mirror", plain, [each.rate for each in plain], plain)
-    yield _row('ack="local"', local, [each.rate for each in plain], plain)
-    what = f'ack="remote", +{options.delay_ms:g} ms'
-    yield _row(what, remote, [bound] * len(remote), plain)
+        before_s = alone()
+        measured_round = run(delay_s=delay_s, ack="remote")
+        upload_s = statistics.fmean([*before_s, *alone()])  # a mean, as a rate is one
+        remote.append(replace(measured_round, bound=options.threads / upload_s))
+    yield _row("no mirror", plain, plain)
+    yield _row('ack="local"', local, plain)
+    yield _row(f'ack="remote", +{options.delay_ms:g} ms', remote, plain)
 
 
-def _row(what: str, rounds: list[Round], bounds: list[float], plain: list[Round]) -> Row:
-    pairs = list(zip(rounds, bounds, plain, strict=True))
+def _row(what: str, rounds: list[Round], plain: list[Round]) -> Row:
+    pairs = list(zip(rounds, plain, strict=True))
     return Row(
         what,
         statistics.median(each.rate for each in rounds),
-        statistics.median(each.rate / bound for each, bound, _ in pairs),
+        statistics.median(each.rate / (each.bound or other.rate) for each, other in pairs),
         statistics.median(each.cpu_us for each in rounds),
-        statistics.median(each.cpu_us / other.cpu_us for each, _, other in pairs),
+        statistics.median(each.cpu_us / other.cpu_us for each, other in pairs),
         statistics.median(each.uploads for each in rounds),
+        statistics.median(each.rate / each.uploads if each.uploads else 0.0 for each in rounds),
     )
 
 
 def lines(results: list[Row]) -> Iterator[str]:
     for row in results:
+        each = f" of {row.records_an_upload:,.1f} records" if row.uploads else ""
         yield (
             f"{row.what:26}{row.rate:10,.0f} records/s ({row.rate_ratio:.2f} x) "
             f"{row.cpu_us:8.1f} us of CPU each ({row.cpu_ratio:.2f} x) "
-            f"{row.uploads:6.1f} requests/s"
+            f"{row.uploads:6.1f} requests/s{each}"
         )
 
 
@@ -181,7 +192,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--threads", type=int, default=64)
     parser.add_argument("--delay-ms", type=float, default=30, help="of each request; default: 30")
     parser.add_argument("--seconds", type=float, default=3, help="per round; default: 3")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parsed(parser, arguments)
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         results = list(rows(options, Path(name)))

@@ -19,6 +19,7 @@ NEEDED = {"s3": ("weed", "obstore"), "nats": ("nats-server", "nats")}
         ("s3", "local", "kill"),
         ("s3", "remote", "stop"),
         ("s3", "remote", "server"),
+        ("s3", "remote", "answers"),
         ("nats", "remote", "kill"),
         ("nats", "local", "stop"),
         ("nats", "remote", "server"),

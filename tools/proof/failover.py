@@ -9,7 +9,9 @@ directory, in the same one, or in an older copy of it. What was acknowledged has
 
 `--fault kill` kills the writer. `stop` stops it, lets another one take over, and wakes it: it has
 to be refused, and may acknowledge nothing with ack="remote". `server` kills or stops the server
-while the writer works: the leader of a JetStream cluster of three, or the S3 server.
+while the writer works: the leader of a JetStream cluster of three, or the S3 server. `answers` lets
+the S3 server do what it is asked for, and drops its answers; every other writer is killed
+meanwhile.
 """
 
 from __future__ import annotations
@@ -25,16 +27,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from proof import servers
+from proof.dropping_proxy import DroppingProxy
 from proof.servers import Server, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-FAULTS = ("kill", "stop", "server")
+FAULTS = ("kill", "stop", "server", "answers")
 _TIMEOUT_S = 90.0
 _WORK_S = 0.5  # at most, between two faults
 _STREAM = "FAILOVER"
@@ -51,6 +54,7 @@ class Store:
     url: str
     servers: list[Server] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    proxy: DroppingProxy | None = None
 
     def leader(self) -> Server:
         """Return the server to strike. In a cluster, wait until each replica is up to date."""
@@ -73,6 +77,8 @@ class Report:
     """The faults and what came of them."""
 
     faults: int = 0
+    server_kills: int = 0
+    answers_dropped: int = 0
     acknowledged: int = 0
     refused: int = 0
     within_lag: int = 0
@@ -81,7 +87,8 @@ class Report:
     def __str__(self) -> str:
         text = (
             f"{self.faults} faults, {self.acknowledged:,} records acknowledged, "
-            f"{self.refused} writers refused, 0 lost, {self.within_lag} within the lag"
+            f"{self.refused} writers refused, 0 lost, {self.within_lag} within the lag, "
+            f"{self.server_kills} servers killed, {self.answers_dropped} answers dropped"
         )
         if stalls := sorted(self.stalls_s):
             text += f", stall p50 {stalls[len(stalls) // 2]:.1f} s, max {stalls[-1]:.1f} s"
@@ -207,6 +214,7 @@ class Failover:
         began_s = time.monotonic()
         if is_killed := self._random.random() < 0.7:
             victim.kill()
+            self.report.server_kills += 1
         else:
             victim.send(signal.SIGSTOP)
         time.sleep(self._random.random() * 2)
@@ -216,6 +224,24 @@ class Failover:
             victim.send(signal.SIGCONT)
         wait_until(lambda: writer.mirrored_s > began_s, "the mirror goes on", _TIMEOUT_S)
         self.report.stalls_s.append(time.monotonic() - began_s)
+        self.report.faults += 1
+
+    def answers(self) -> None:
+        """Drop answers of the server while the writer works, or while another one opens."""
+        writer, proxy = self._last or self._open(), self._store.proxy
+        assert proxy is not None
+        time.sleep(self._random.random() * _WORK_S)
+        began_s, dropped = time.monotonic(), proxy.dropped
+        with proxy.dropping(self._random.choice((0.1, 0.5, 1.0))):
+            time.sleep(self._random.random() * 2)
+        if self._random.random() < 0.5:
+            with proxy.dropping(0.1):
+                writer.send(signal.SIGKILL)
+                writer.join()
+                writer = self._open()
+        wait_until(lambda: writer.mirrored_s > began_s, "the mirror goes on", _TIMEOUT_S)
+        self.report.stalls_s.append(time.monotonic() - began_s)
+        self.report.answers_dropped += proxy.dropped - dropped
         self.report.faults += 1
 
     def finish(self) -> None:
@@ -284,13 +310,16 @@ class Failover:
 
 
 @contextmanager
-def open_store(name: str, folder: Path) -> Iterator[Store]:
-    """Run the servers of a store."""
+def open_store(name: str, folder: Path, generator: random.Random) -> Iterator[Store]:
+    """Run the servers of a store, the S3 server behind a proxy."""
     if name == "directory":
         yield Store(f"file://{folder}/mirror")
     elif name == "s3":
         with servers.s3_server(folder) as (server, environment):
-            yield Store(f"s3://{servers.BUCKET}/failover", [server], environment)
+            proxy = DroppingProxy(int(environment["AWS_ENDPOINT"].rpartition(":")[2]), generator)
+            environment = {**environment, "AWS_ENDPOINT": f"http://127.0.0.1:{proxy.port}"}
+            with closing(proxy):
+                yield Store(f"s3://{servers.BUCKET}/failover", [server], environment, proxy)
     else:
         with servers.nats_servers(folder, 3) as (nodes, addresses):
 
@@ -315,18 +344,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--times", type=int, default=100, help="faults; default: 100")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     options = parser.parse_args(arguments)
-    if options.times < 1 or (options.fault == "server" and options.store == "directory"):
-        parser.error("--times must be 1 or more, and --fault server needs s3 or nats")
+    needed = {"server": ("s3", "nats"), "answers": ("s3",)}.get(options.fault, (options.store,))
+    if options.times < 1 or options.store not in needed:
+        parser.error(f"--times must be 1 or more, and --fault {options.fault} needs {needed}")
     what = f"{options.store}, ack={options.ack}, {options.fault}, seed {options.seed}"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "store").mkdir()
-        store = stack.enter_context(open_store(options.store, folder / "store"))
+        chances = random.Random(options.seed)
+        store = stack.enter_context(open_store(options.store, folder / "store", chances))
         failover = Failover(folder, store, options.ack, options.seed)
-        strike = {"kill": failover.kill, "stop": failover.stop, "server": failover.server}
+        strike = getattr(failover, options.fault)
         try:
             for _ in range(options.times):
-                strike[options.fault]()
+                strike()
             failover.finish()
         except LostError as error:
             print(f"{what}: {error}")

@@ -7,8 +7,9 @@ file:///directory                                                   a mounted di
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from journal._mirror.store import Store
 
@@ -21,10 +22,11 @@ REQUEST_TIMEOUT_S = 10.0
 def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Store:
     """Open the store at `url`. `timeout_s`: the time limit of each request, in seconds.
 
-    Raises ValueError for an address that names no store, RefusedError for one that can't be used,
-    UnreachableError, and ImportError if the package that the address needs is not installed.
+    Raises TypeError and ValueError for an address that names no store, RefusedError for one that
+    can't be used, UnreachableError, and ImportError if the package that the address needs is not
+    installed.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme in _OBJECTS:
         _check(url, parts.netloc, "bucket")
         from journal._mirror.object_store import ObjectStore
@@ -53,9 +55,24 @@ def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Store:
 
 def shown_url(url: str) -> str:
     """Return the address without a user, a password, a query and a fragment, for messages."""
-    parts = urlsplit(url)
+    parts = _split(url)
     hosts = (host.rpartition("@")[2] for host in parts.netloc.split(","))
     return f"{parts.scheme}://{','.join(hosts)}{parts.path}" if parts.scheme else parts.path
+
+
+def is_within(url: str, path: str) -> bool:
+    """Return whether the mirror at `url` is the directory `path`, or in it."""
+    parts = _split(url)
+    if parts.scheme != "file":
+        return False
+    place, path = os.path.realpath(unquote(parts.path)), os.path.realpath(path)
+    return os.path.commonpath((place, path)) == path
+
+
+def _split(url: str) -> SplitResult:
+    if not isinstance(url, str):
+        raise TypeError(f"the address of a mirror must be text, not {url!r:.80}")
+    return urlsplit(url)
 
 
 def _check(url: str, part: str, what: str) -> None:

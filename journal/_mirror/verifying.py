@@ -65,8 +65,9 @@ def verify_mirror(
     needs the right to write. `progress` is called with the number of bytes that were checked since
     its last call.
 
-    Raises MirrorError if the store can't be read, ValueError for another address, and ImportError
-    if the package that the address needs is missing.
+    Raises FileNotFoundError if there is no mirror at `url`, MirrorError if the store can't be read,
+    ValueError for another address, and ImportError if the package that the address needs is
+    missing.
     """
     try:
         store = open_store(url)
@@ -81,8 +82,11 @@ def verify_mirror(
 def findings(
     store: Store, *, probe: bool, progress: Callable[[int], object] = lambda _: None
 ) -> Iterator[MirrorFinding]:
-    """Yield the problems of a mirror. Raises what the store raises."""
+    """Yield the problems of a mirror. Raises FileNotFoundError if nothing is there, and what the
+    store raises."""
     names = store.blob_names()
+    if not names and not store.numbers(0):
+        raise FileNotFoundError(f"{store.url}: there is no mirror of a journal here")
     yield from _strays(names)
     found = set[tuple[int, str]]()
     for error in (*_damaged_blobs(store, names, progress), *_damaged_entries(store, progress)):

@@ -226,7 +226,9 @@ def test_a_mirror_is_listed(tmp_path: Path) -> None:
     with Journal.open(tmp_path / "j", mirror=mirror_at(tmp_path)):
         text = ask("mirror", "list", url, "--utc")
     assert (text.code, "yes: another writer has to take over" in text.out) == (0, True)
-    assert ask("mirror", "list", f"file://{tmp_path}/none").code == 4
+    for verb in ("list", "verify"):
+        missing = ask("mirror", verb, f"file://{tmp_path}/none")
+        check_refused(missing, 4, "no mirror of a journal here; check the address")
     assert ask("mirror", "list", "ftp://x/y").code == 2
 
 

@@ -268,6 +268,18 @@ def test_an_open_that_is_cut_off_twice_leaves_no_lock(
         assert journal.append(1) == 1
 
 
+@pytest.mark.parametrize("where", ["", "/m", "/../a/m"])
+def test_a_mirror_in_the_journals_own_directory_is_refused(where: str, tmp_path: Path) -> None:
+    """A mirror that would be lost with the directory is refused, however it is named, and nothing
+    is put there."""
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for path in (tmp_path / "a", tmp_path / "link"):
+        with pytest.raises(ValueError, match="journal's own directory"):
+            Journal.open(tmp_path / "a", mirror=f"file://{path}{where}")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == []
+    Journal.open(tmp_path / "a", mirror=f"file://{tmp_path}/a2").close()
+
+
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     """A takeover needs a mirror, and a mirror is an address or Mirror(...)."""
     with pytest.raises(ValueError, match="takeover=True takes over a mirror"):

@@ -89,6 +89,7 @@ def test_a_restore_to_an_earlier_lsn_needs_a_new_mirror(tmp_path: Path) -> None:
         ({"at": float("nan")}, ValueError, "a datetime"),
         ({"lsn": 9}, CompactedError, "it ends at LSN 3"),
         ({"url": "ftp://x/y"}, ValueError, "ftp"),
+        ({"url": Mirror("file:///m")}, TypeError, "must be text, not Mirror"),
         ({"url": "file:///no/such/directory"}, MirrorError, "can't be opened"),
         ({"path": "a"}, FileExistsError, "is not empty"),
     ],

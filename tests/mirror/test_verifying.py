@@ -130,3 +130,5 @@ def test_a_mirror_is_verified_at_its_address(tmp_path: Path) -> None:
         list(verify_mirror("file:///no/such/directory"))
     with pytest.raises(ValueError, match="ftp"):
         list(verify_mirror("ftp://host/x"))
+    with pytest.raises(FileNotFoundError, match="no mirror of a journal here"):
+        list(verify_mirror(f"file://{tmp_path}/empty"))

@@ -142,6 +142,8 @@ def _explain_manager(error: BaseException) -> tuple[int, str] | None:
 def _explain_system(error: BaseException) -> tuple[int, str] | None:
     if not isinstance(error, OSError):
         return None
+    if type(error) is FileNotFoundError and error.errno is None:  # a mirror's: it has no path
+        return CANT_OPEN, f"{error}; check the address"
     steps = (step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind))
     step = next(steps, "nothing was changed; fix that, then try again")
     return CANT_OPEN, f"{describe_system(error)}; {step}"

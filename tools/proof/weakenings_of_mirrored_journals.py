@@ -19,6 +19,13 @@ ALL_OF = (
         TURN,
     ),
     Weakening(
+        "mirror_within_the_journals_directory",
+        "journal/_engine/mirroring.py",
+        "if is_within(mirror.url, directory.path):",
+        "if False:",
+        OPENING,
+    ),
+    Weakening(
         "mirror_is_compared_before_it_shows_the_claim",
         "journal/_mirror/attaching.py",
         "if comparison.known.place.number < appender.claimed.number:",

@@ -235,7 +235,7 @@ class Failover:
         with proxy.dropping(self._random.choice((0.1, 0.5, 1.0))):
             time.sleep(self._random.random() * 2)
         if self._random.random() < 0.5:
-            with proxy.dropping(0.1):
+            with proxy.dropping(0.02):  # an open has 30 s for all its requests together
                 writer.send(signal.SIGKILL)
                 writer.join()
                 writer = self._open()

@@ -106,5 +106,5 @@ def _advise(report: ReappendReport) -> None:
         say(
             f"{path}: nothing was changed; see the records with: "
             f"{command('log', path, '--from-lsn', report.first_lsn)}; to append them to the "
-            f"journal, stop its program, then: {command('mirror reappend', path, '--apply')}"
+            f"journal, stop its program, then: {command('mirror', 'reappend', path, '--apply')}"
         )

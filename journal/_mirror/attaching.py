@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from journal._disk.disk import Directory, Disk
 from journal._format.segment import segment_names
@@ -26,6 +26,7 @@ from journal._mirror.comparing import Comparison, compare
 from journal._mirror.entry import Claim
 from journal._mirror.errors import MirrorReason
 from journal._mirror.marker import Marker, write_marker
+from journal._mirror.patient_reads import PatientReads
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
 from journal._recovery.stray_segments import find_journal_id
@@ -131,8 +132,9 @@ class Attachment:
         """True if the last claim that this directory knows of is its own."""
         return bool(self._marker.writer)
 
-    def attach(self) -> Attached:
-        """Claim the mirror, and bring the directory up to it.
+    def attach(self, until_s: float = 0.0) -> Attached:
+        """Claim the mirror, and bring the directory up to it. Repeat reads that fail until
+        `until_s`, a time of the monotonic clock.
 
         If both have records that the other lacks, put the directory's files aside first. Raises
         HeldError, OtherJournalError, RestoredError and LostError, and ForkedError after an open,
@@ -140,7 +142,8 @@ class Attachment:
         MirrorDamageError, CorruptionError and the disk's errors.
         """
         store, appender = self._claimed()
-        comparison = compare(store, self._directory)
+        reads = cast(Store, PatientReads(store, until_s))
+        comparison = compare(reads, self._directory)
         if self._is_late:
             self._check_late(store, comparison)
         elif comparison.verdict == "forked":
@@ -154,7 +157,7 @@ class Attachment:
                 store.url,
                 aside.path,
             )
-            comparison = compare(store, self._directory)
+            comparison = compare(reads, self._directory)
         if comparison.known.place.number < appender.claimed.number:
             comparison.staging.drop()
             raise UnreachableError(f"{store.url}: it does not show the claim that it has taken")
@@ -169,7 +172,7 @@ class Attachment:
         until_s = time.monotonic() + timeout_s
         while True:
             try:
-                return self.attach()
+                return self.attach(until_s)
             except UnreachableError:
                 if time.monotonic() + _RETRY_S >= until_s:
                     raise

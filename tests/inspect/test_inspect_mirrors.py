@@ -130,7 +130,9 @@ def test_a_fork_is_appended_again(tmp_path: Path) -> None:
         validate("mirror-reappend", answer)
         assert answer.json["records"] == 2
         assert answer.json["appended_last_lsn"] is None
-    assert f"journal-inspect mirror reappend {aside} --apply" in ask("mirror", "reappend", aside).err
+    assert (
+        f"journal-inspect mirror reappend {aside} --apply" in ask("mirror", "reappend", aside).err
+    )
     assert JournalReader.open(tmp_path / "j").last_lsn == 6
     for _ in range(2):
         answer = ask("mirror", "reappend", aside, "--apply")

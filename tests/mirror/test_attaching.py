@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from journal import Journal
+from journal._disk.disk import Directory
 from journal._disk.posix import PosixDisk
-from journal._mirror import attaching
+from journal._mirror import attaching, patient_reads
 from journal._mirror.attaching import Attached, Attachment
 from journal._mirror.claiming import HeldError, OtherJournalError, OvertakenError, look
+from journal._mirror.comparing import Comparison, compare
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, UnreachableError
 from tests.mirror.shipping_support import SMALL, segments_in
@@ -70,6 +73,37 @@ def test_a_directory_that_was_rolled_back_loses_nothing(tmp_path: Path) -> None:
     attached(case.store, case.path)
     with Journal.open(case.path, options=SMALL, mirror=False) as journal:
         assert journal.last_lsn == COMMITS
+
+
+def test_a_read_that_fails_does_not_begin_the_comparison_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that fails the first read of each entry is attached within one comparison, and its
+    error is raised once the time is up."""
+    monkeypatch.setattr(patient_reads, "_PAUSE_S", 0.0)
+    case, reads, compared = Case(tmp_path), Counter[int](), list[Store]()
+    case.roll_back()
+    entry = case.store.entry
+
+    def failing(number: int) -> bytes:
+        reads[number] += 1
+        if compared and reads[number] % 2:
+            raise UnreachableError("busy")
+        return entry(number)
+
+    def noted(store: Store, directory: Directory) -> Comparison:
+        reads.clear()
+        compared.append(store)
+        return compare(store, directory)
+
+    monkeypatch.setattr(case.store, "entry", failing)
+    monkeypatch.setattr("journal._mirror.attaching.compare", noted)
+    attached(case.store, case.path)
+    assert len(compared) == 1
+    assert max(reads.values()) == 2
+    monkeypatch.setattr(case.store, "numbers", lambda _: failing(1))
+    with pytest.raises(UnreachableError):
+        attached(case.store, tmp_path / "b", timeout_s=0)
 
 
 def test_a_store_that_does_not_show_the_claim_is_asked_again(

@@ -19,6 +19,13 @@ ALL_OF = (
         TURN,
     ),
     Weakening(
+        "mirror_is_compared_anew_after_each_failed_read",
+        "journal/_mirror/attaching.py",
+        "reads = cast(Store, PatientReads(store, until_s))",
+        "reads = cast(Store, PatientReads(store, 0.0))",
+        ("tests/mirror/test_attaching.py",),
+    ),
+    Weakening(
         "mirror_within_the_journals_directory",
         "journal/_engine/mirroring.py",
         "if is_within(mirror.url, directory.path):",

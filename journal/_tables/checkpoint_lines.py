@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from journal._format.items import EncodedItems, encode_item, encode_large, encode_together
-from journal._tables.chunked_map import Chunk, Keys, Stored
+from journal._tables.chunked_map import Chunk, Keys, Stored, rows_of
 from journal._tables.expiry import HEAD_BYTES, MARK_BYTE, expiry_of
 from journal._tables.keys import decode_key, decode_keys
 from journal._tables.pieces import PIECE_BYTES_MAX, Pieces, split, upload_lines
@@ -41,7 +41,7 @@ def _lines(
     yield from upload_lines(uploads)
     for name, chunks in tables:
         head = b'{"table":' + encode_item(name, 0) + b',"key":'
-        for keys, values in chunks:
+        for keys, values in map(rows_of, chunks):
             texts = json_texts(values)
             if texts is None:
                 yield from _chunk_lines(head, keys, values)

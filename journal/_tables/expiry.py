@@ -21,6 +21,7 @@ MARK_BYTE = 0xC1  # msgpack never uses this byte
 HEAD_BYTES = 10
 EXPIRES_AT_MS_MAX = (1 << 53) - 1  # every reader of JSON reads it exactly
 HEAD = b"\xc1\x01"
+_NEVER = float("inf")
 _REMOVAL_BYTES = 16  # of a removal in a record, besides the table's name and the key
 
 
@@ -94,10 +95,11 @@ class ExpiryIndex:
     row, so a row that is set many times has one entry. A heap would have one for each set.
     """
 
-    __slots__ = ("_entries", "_loaded", "count")
+    __slots__ = ("_earliest_ms", "_entries", "_loaded", "count")
 
     def __init__(self) -> None:
         self._entries = ChunkedMap()
+        self._earliest_ms = _NEVER  # no entry has an earlier time than this
         self._loaded: list[bytes] = []  # entries of a checkpoint, in the order of its rows
         self.count = 0
 
@@ -110,6 +112,7 @@ class ExpiryIndex:
         """Sort the loaded entries into the index."""
         if self._loaded:
             self._entries.append_sorted(loaded := sorted(self._loaded), [b""] * len(loaded))
+            self._earliest_ms = _time_of(loaded[0])
             self._loaded = []
 
     def change(self, name: str, key: bytes, old: Stored | None, new: Stored | None) -> None:
@@ -122,13 +125,13 @@ class ExpiryIndex:
             self._entries.remove(_entry(name, key, before))
             self.count -= 1
         if after is not None:
+            self._earliest_ms = min(self._earliest_ms, after)
             self._entries.put(_entry(name, key, after), b"")
             self.count += 1
 
     def has_due(self, now_ms: int) -> bool:
-        """Return whether a row has expired by `now_ms`. Needs no lock."""
-        first = self._entries.first_key()
-        return bool(self._loaded) or (first is not None and _time_of(first) <= now_ms)
+        """Return whether a row may have expired by `now_ms`; `due` returns which. Needs no lock."""
+        return bool(self._loaded) or self._earliest_ms <= now_ms
 
     def due(self, now_ms: int, rows_max: int, bytes_max: int) -> list[tuple[str, bytes]]:
         """Return at most `rows_max` rows that have expired by `now_ms`, the earliest first.
@@ -137,13 +140,18 @@ class ExpiryIndex:
         """
         self.settle()
         places: list[tuple[str, bytes]] = []
-        for keys, _ in self._entries.chunks_between(b"", (now_ms + 1).to_bytes(8, "big")):
-            for entry in keys:
+        for chunk in self._entries.chunks_between(b"", (now_ms + 1).to_bytes(8, "big")):
+            for entry in sorted(chunk):
                 bytes_max -= len(entry) + _REMOVAL_BYTES
                 is_full = len(places) == rows_max or (places and bytes_max < 0)
-                if is_full or _time_of(entry) > now_ms:
+                if is_full:
                     return places
+                if _time_of(entry) > now_ms:
+                    break
                 places.append(_place_of(entry))
+        if not places:
+            first = self._entries.first_key()
+            self._earliest_ms = _NEVER if first is None else _time_of(first)
         return places
 
 

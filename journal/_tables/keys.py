@@ -69,7 +69,7 @@ def decode_key(data: bytes) -> Key:
     return _decode_int(data, 0)
 
 
-def decode_keys(keys: tuple[bytes, ...]) -> Iterable[Key]:
+def decode_keys(keys: list[bytes]) -> Iterable[Key]:
     """Return the keys that `keys`, which ascend or descend, encode.
 
     Strs are decoded together, which takes half the time: if the first and the last key are strs, so

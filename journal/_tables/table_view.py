@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from journal._format.wrong_place import short_repr
 from journal._public import public
+from journal._tables import chunked_map
 from journal._tables.chunked_map import (
     CHUNK_KEYS_MAX,
     Chunk,
@@ -167,7 +168,7 @@ def decoded(rows: Iterator[tuple[bytes, Stored]], limit: int | None) -> Iterator
     return _limited(((decode_key(key), unpack_value(value)) for key, value in rows), limit)
 
 
-def _in_steps(parts: Iterable[Chunk], limit: int | None) -> Iterator[Chunk]:
+def _in_steps(parts: Iterable[chunked_map.Rows], limit: int | None) -> Iterator[chunked_map.Rows]:
     """Yield the first `limit` rows of `parts`: the first one alone, for a caller that wants no
     other, and then those of each chunk together."""
     size, left = 1, sys.maxsize if limit is None else limit

@@ -9,6 +9,7 @@ one record is stored in pieces, which each read joins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from gc import is_tracked
 from struct import Struct
 from typing import Any
 
@@ -55,12 +56,14 @@ def pack_value(value: Any, expires_at: float | None = None) -> bytes:
     expires_at_ms = None if expires_at is None else to_ms(expires_at)
     try:
         packed = pack_undecoded(value)
-        try:
-            # A wrong ExtType can be packed, but not unpacked. Strs were encoded, so they can be
-            # decoded: without that, this takes 0.1 us less.
-            unpackb(packed, raw=True, strict_map_key=False)
-        except Exception as error:
-            raise_unreadable(error)
+        # A wrong ExtType, or what nests too deep, can be packed, but not unpacked. An object that
+        # the garbage collector does not track, as a dict of strs and numbers, has no such part.
+        # Decoding it takes 0.25 us of 0.6.
+        if is_tracked(value):
+            try:  # Strs were encoded, so they can be decoded: without that, 0.1 us less.
+                unpackb(packed, raw=True, strict_map_key=False)
+            except Exception as error:
+                raise_unreadable(error)
     except RecordError as error:
         place = wrong_place(value, "value")
         message = f"{place}; {_KINDS}" if place else f"the value can't be packed: {error}"

@@ -109,7 +109,7 @@ def test_every_crash_of_a_workload(
         tables: Any = machine.begin_tables()
         for name in ("results", "log"):
             chunks = tables.chunks_between(name, b"", None)
-            assert {decode_key(key) for keys, _ in chunks for key in keys} == completed
+            assert {decode_key(key) for chunk in chunks for key in chunk} == completed
 
     monkeypatch.setattr(History, "check", check_with_pairs)
     options = replace(OPTIONS, durability=durability, segment_bytes=2000)

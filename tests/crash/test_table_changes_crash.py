@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from journal import CompactedError, FailedError, JournalError, TableChanges, Tables, TablesView
+from journal._tables.chunked_map import rows_between
 from journal._tables.expiry import expiry_of
 from journal._tables.keys import decode_key
 from journal._tables.publisher import Publisher
@@ -40,11 +41,10 @@ def contents(app: Tables | TablesView) -> Contents:
     """Return all rows of all tables, each with its time, including expired ones."""
     rows: Contents = {}
     for name, table in app._machine.tables.items():
-        for keys, values in table.chunks_between():
-            for key, stored in zip(keys, values, strict=True):
-                time_ms = expiry_of(stored)
-                time_s = None if time_ms is None else time_ms / 1000
-                rows[name, decode_key(key)] = unpack_value(stored), time_s
+        for key, stored in rows_between(table.chunks_between(), b"", None):
+            time_ms = expiry_of(stored)
+            time_s = None if time_ms is None else time_ms / 1000
+            rows[name, decode_key(key)] = unpack_value(stored), time_s
     return rows
 
 

@@ -1,7 +1,8 @@
-"""ChunkedMap: an ordered map of chunks that never change."""
+"""ChunkedMap: an ordered map of chunks that nobody sees change."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -89,7 +90,7 @@ class MapMachine(RuleBasedStateMachine):
         assert len(self.map) == len(self.model)
         chunks = self.map.chunks_between()
         assert list(rows_between(chunks, b"", None)) == sorted(self.model.items())
-        assert all(0 < len(keys) <= 8 for keys, _ in chunks) or len(chunks) == 1
+        assert all(0 < len(chunk) <= 8 for chunk in chunks) or len(chunks) == 1
         assert self.map.last_key() == max(self.model, default=None)
 
 
@@ -210,6 +211,48 @@ def test_a_lookup_by_a_finalizer_amid_a_split_does_not_wait(
     assert (rows.get(b"missing"), rows.get(b"4"), len(rows)) == (None, b"", 5)
 
 
+WRITES: list[Callable[[ChunkedMap], object]] = [
+    lambda rows: rows.put(b"0", b"new"),
+    lambda rows: rows.put(b"00", b"new"),
+    lambda rows: rows.put(b"9", b"new"),
+    lambda rows: rows.remove(b"0"),
+    lambda rows: rows.append_sorted([b"9"], [b"new"]),
+]
+
+
+@pytest.mark.parametrize("write", WRITES, ids=["set", "between", "ascending", "remove", "load"])
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_taken_chunks_never_change(
+    write: Callable[[ChunkedMap], object], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks that a reader took stay as they are, whichever write comes next, and after it."""
+    monkeypatch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
+    monkeypatch.setattr(chunked_map, "_CHUNK_KEYS_MIN", 2)
+    rows = ChunkedMap()
+    for number in range(count):
+        rows.put(b"%d" % number, b"")
+    chunks = rows.chunks_between()
+    taken = [dict(chunk) for chunk in chunks]
+    write(rows)
+    for number in range(count):
+        rows.put(b"%d" % number, b"newer")
+    assert chunks == taken
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the collector tracks every dict there")
+def test_chunks_are_invisible_to_the_garbage_collector() -> None:
+    """Rows add no work to a collection, however they came into their chunk."""
+    rows = ChunkedMap()
+    rows.append_sorted([b"%04d" % number for number in range(100)], [b""] * 100)
+    for number in range(100, 300):
+        rows.put(b"%04d" % number, b"")
+    rows.chunks_between()
+    for number in range(0, 300, 2):
+        rows.remove(b"%04d" % number)
+        rows.put(b"%04d+" % number, b"")
+    assert not any(map(gc.is_tracked, rows._chunks))
+
+
 def test_loaded_chunks_have_room() -> None:
     """An insert after a load replaces one chunk, and splits none."""
     rows = ChunkedMap()
@@ -217,8 +260,8 @@ def test_loaded_chunks_have_room() -> None:
         keys = [b"%04d" % number for number in range(first, first + 64)]
         rows.append_sorted(keys, [b""] * len(keys))
     chunks = rows.chunks_between()
-    for keys_of_chunk, _ in chunks[:-1]:
-        rows.put(keys_of_chunk[len(keys_of_chunk) // 2] + b"+", b"")
+    for chunk in chunks[:-1]:
+        rows.put(sorted(chunk)[len(chunk) // 2] + b"+", b"")
     assert len(rows.chunks_between()) == len(chunks) > 10
 
 

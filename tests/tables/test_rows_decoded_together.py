@@ -45,7 +45,7 @@ STORED: st.SearchStrategy[Stored] = st.sampled_from(
 @example(keys={"a\n b", b"c"})
 def test_keys_decoded_together_equal_those_decoded_alone(keys: set[Key]) -> None:
     """The keys of a range are the same, whichever characters and types they have."""
-    encoded = tuple(sorted(map(encode_key, keys)))
+    encoded = sorted(map(encode_key, keys))
     for some in encoded, encoded[::-1]:
         assert list(decode_keys(some)) == list(map(decode_key, some))
 

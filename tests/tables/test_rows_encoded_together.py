@@ -70,10 +70,10 @@ def test_rows_encoded_together_have_the_lines_of_those_encoded_alone(
     keys: list[Any], values: list[Stored]
 ) -> None:
     """A line of a checkpoint is the same, whichever rows are encoded with it."""
-    encoded = tuple(sorted(map(encode_key, keys)))[: len(values)]
-    chunk = encoded, tuple(values)
+    encoded = sorted(map(encode_key, keys))[: len(values)]
+    chunk = dict(zip(encoded, values, strict=True))
     together = list(checkpoint_lines._lines([], [("t", [chunk])]))
-    is_same = together == list(checkpoint_lines._chunk_lines(HEAD, *chunk))
+    is_same = together == list(checkpoint_lines._chunk_lines(HEAD, encoded, values))
     assert is_same  # pytest would compare long lines for minutes
 
 

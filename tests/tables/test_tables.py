@@ -98,6 +98,11 @@ def test_a_value_that_cant_be_read_back_is_refused(users: Table) -> None:
             users["new"] = {"wrong": wrong}
         with pytest.raises(RecordError, match=message):
             users["new"] = {"wrong": wrong, "long": "x" * 2000}
+    grown: dict[Any, Any] = {"a": 1}
+    grown[forged] = 2
+    for value in (forged, {forged: 1}, [forged], {"a": {"b": forged}}, grown):
+        with pytest.raises(RecordError):
+            users["new"] = value
     assert "new" not in users
 
 

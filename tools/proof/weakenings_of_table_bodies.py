@@ -9,6 +9,7 @@ TRANSACTION = "journal/_tables/transaction.py"
 PUBLISHER = "journal/_tables/publisher.py"
 MACHINE = "journal/_tables/machine.py"
 MAP = "journal/_tables/chunked_map.py"
+VALUES = "journal/_tables/values.py"
 
 ORDERS = ("tests/tables/test_table_interleavings.py",)
 TRANSACTIONS = ("tests/tables/test_table_transactions.py",)
@@ -143,5 +144,40 @@ ALL_OF = (
         "            if version == self._version and not version & 1:",
         "            if True:",
         CHUNKS,
+    ),
+    Weakening(
+        "put_into_a_taken_chunk",
+        MAP,
+        "        if self._eras[at] != self._era:\n",
+        "        if False:\n",
+        CHUNKS,
+    ),
+    Weakening(
+        "remove_from_a_taken_chunk",
+        MAP,
+        "        chunk = self._chunks[at] if self._eras[at] == self._era else self._renew(at)\n",
+        "        chunk = self._chunks[at]\n",
+        CHUNKS,
+    ),
+    Weakening(
+        "split_keeps_a_taken_chunk_as_new",
+        MAP,
+        "            eras[0] = self._eras[first]\n",
+        "            pass\n",
+        CHUNKS,
+    ),
+    Weakening(
+        "taking_chunks_begins_no_era",
+        MAP,
+        "        self._era += 1  # first",
+        "        pass  # first",
+        CHUNKS,
+    ),
+    Weakening(
+        "containers_are_not_decoded",
+        VALUES,
+        "        if is_tracked(value):",
+        "        if False:",
+        ("tests/tables/test_tables.py",),
     ),
 )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from journal._format.wrong_place import short_repr
-from journal._tables.chunked_map import ChunkedMap, Stored
+from journal._tables.chunked_map import ChunkedMap, Stored, rows_of
 
 MARK_BYTE = 0xC1  # msgpack never uses this byte
 HEAD_BYTES = 10
@@ -141,7 +141,7 @@ class ExpiryIndex:
         self.settle()
         places: list[tuple[str, bytes]] = []
         for chunk in self._entries.chunks_between(b"", (now_ms + 1).to_bytes(8, "big")):
-            for entry in sorted(chunk):
+            for entry in rows_of(chunk)[0]:
                 bytes_max -= len(entry) + _REMOVAL_BYTES
                 is_full = len(places) == rows_max or (places and bytes_max < 0)
                 if is_full:

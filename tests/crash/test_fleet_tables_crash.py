@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from journal import ConflictError, JournalError, Table
+from journal._tables.chunked_map import rows_between
 from journal._tables.keys import decode_key
 from journal.testing import (
     Bounds,
@@ -104,12 +105,12 @@ def test_every_crash_of_a_workload(
 
     def check_with_pairs(self: Any, lsn: int, machine: Fleet, *rest: Any) -> None:
         check(self, lsn, machine, *rest)
-        rows = machine.rows.values()
-        completed = {get.agent_id(row) for row in rows if get.status(row) == "completed"}
+        agents = machine.rows.values()
+        completed = {get.agent_id(row) for row in agents if get.status(row) == "completed"}
         tables: Any = machine.begin_tables()
         for name in ("results", "log"):
-            chunks = tables.chunks_between(name, b"", None)
-            assert {decode_key(key) for chunk in chunks for key in chunk} == completed
+            rows = rows_between(tables.chunks_between(name, b"", None), b"", None)
+            assert {decode_key(key) for key, _ in rows} == completed
 
     monkeypatch.setattr(History, "check", check_with_pairs)
     options = replace(OPTIONS, durability=durability, segment_bytes=2000)

@@ -167,6 +167,13 @@ ALL_OF = (
         CHUNKS,
     ),
     Weakening(
+        "insert_leaves_keys_in_disorder",
+        MAP,
+        '            chunk[_UNSORTED] = b""\n',
+        "            pass\n",
+        CHUNKS,
+    ),
+    Weakening(
         "taking_chunks_begins_no_era",
         MAP,
         "        self._era += 1  # first",

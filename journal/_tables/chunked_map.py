@@ -20,7 +20,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from threading import get_ident
 from typing import TypeAlias
 
@@ -206,20 +206,22 @@ def parts_between(
     chunks: list[Chunk], start: bytes, stop: bytes | None, *, reverse: bool = False
 ) -> Iterator[Rows]:
     """Yield the rows that `rows_between` yields, as those of each chunk together."""
-    step = -1 if reverse else 1
     for chunk in reversed(chunks) if reverse else chunks:
-        keys, values = rows_of(chunk)
-        first = bisect_left(keys, start)
-        last = len(keys) if stop is None else bisect_left(keys, stop)
-        yield keys[first:last][::step], values[first:last][::step]
+        keys, values = rows_of(chunk, start, stop)
+        yield (keys[::-1], values[::-1]) if reverse else (keys, values)
 
 
-def rows_of(chunk: Chunk) -> Rows:
-    """Return the keys of a chunk, ascending, and their values."""
-    if _UNSORTED not in chunk:
-        return [*chunk], [*chunk.values()]
-    keys = sorted(chunk)[1:]
-    return keys, [*map(chunk.__getitem__, keys)]
+def rows_of(chunk: Chunk, start: bytes = b"", stop: bytes | None = None) -> Rows:
+    """Return the keys of a chunk from `start` to before `stop`, ascending, and their values."""
+    is_sorted = _UNSORTED not in chunk
+    keys = [*chunk] if is_sorted else sorted(chunk)[1:]
+    first = bisect_left(keys, start)
+    last = len(keys) if stop is None else bisect_left(keys, stop)
+    if not is_sorted:
+        return keys[first:last], [*map(chunk.__getitem__, keys[first:last])]
+    if last - first == len(keys):
+        return keys, [*chunk.values()]
+    return keys[first:last], [*islice(chunk.values(), first, last)]  # touches no later value
 
 
 def _halves(chunk: Chunk) -> tuple[list[Chunk], list[bytes]]:

@@ -1,8 +1,8 @@
 """RowWriter: sets single rows of one table, the change that programs make most often.
 
 Half of the time of a set was spent in calls, so this one makes few: it writes the bytes of its
-record itself, and the machine applies it without the lists of a record. With 10,000 rows of 250
-bytes, a set takes 4.3 us of CPU, and 5.7 as a change like any other.
+record itself, and the machine applies it without the lists of a record. That saves 1.4 us of CPU a
+set, of 5.7 when this was measured.
 """
 
 from __future__ import annotations

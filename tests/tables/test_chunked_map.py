@@ -97,6 +97,19 @@ class MapMachine(RuleBasedStateMachine):
 TestMap = MapMachine.TestCase
 
 
+def test_inserted_keys_are_in_order() -> None:
+    """A key that is set between others is read between them."""
+    rows = ChunkedMap()
+    for key in (b"1", b"5", b"3", b"7"):
+        rows.put(key, key)
+    assert (rows.first_key(), rows.last_key()) == (b"1", b"7")
+    chunks = rows.chunks_between()
+    for start, stop, expected in (b"", None, b"1357"), (b"2", b"6", b"35"), (b"5", None, b"57"):
+        for keys in expected, expected[::-1]:
+            found = rows_between(chunks, start, stop, reverse=keys is not expected)
+            assert b"".join(key for key, _ in found) == keys
+
+
 @given(st.lists(KEYS, unique=True))
 def test_ascending_keys_fill_their_chunks(keys: list[bytes]) -> None:
     """Rows that arrive in order take the fewest chunks."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from journal._mutex import is_raised_by_call, section_of
 from journal._recorder import PENDING_MAX, Recorder
+from journal._state.early_collection import EarlyCollection
 from journal.errors import InterruptedCallError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 _LOST_WAKE_UP_S = 0.01  # the delay after an interrupt has swallowed a wake-up
 _OVERTAKEN_NS = 50_000_000
+_CHECK_MASK = 15  # before one hold in 16, what might take long within a hold is done
 
 
 class OwnerLock:
@@ -51,6 +53,7 @@ class OwnerLock:
         self._queue: deque[threading.Lock] = deque()
         self._hold_ns = Recorder()
         self._wait_ns = Recorder()
+        self._collection = EarlyCollection()
 
     def run(self, action: Callable[[A], T], argument: A) -> T:
         """Return `action(argument)`, called under the lock. Raises InterruptedCallError if this
@@ -64,9 +67,11 @@ class OwnerLock:
         count as threads that did not wait.
         """
         hold_ns, wait_ns = self._hold_ns, self._wait_ns
-        if len(hold_ns.pending) > PENDING_MAX:
-            hold_ns.fold()
-            wait_ns.fold()
+        if not len(hold_ns.pending) & _CHECK_MASK:
+            if len(hold_ns.pending) > PENDING_MAX:
+                hold_ns.fold()
+                wait_ns.fold()
+            self._collection.check()
         me, add_hold, add_wait = get_ident(), hold_ns.add, wait_ns.add
         asked_ns = 0  # a thread that finds the lock free does not read the clock: 90 ns of 630
         try:

@@ -229,6 +229,13 @@ CLEAN_UP = (
         LEFTOVERS,
     ),
     Weakening(
+        "collections_inside_holds",
+        "journal/_state/owner_lock.py",
+        "            self._collection.check()\n",
+        "",
+        ("tests/engine/test_early_collection.py",),
+    ),
+    Weakening(
         "interrupted_append_counts_as_buffered",
         "journal/_commit/buffer.py",
         "return self.filling.bytes if self.filling.records else 0",

@@ -77,6 +77,12 @@ class Backpressure:
         """Let the log grow to `log_bytes` before updates wait. Return the gate to open, if any."""
         return self._update_limit(self._log_bytes, log_bytes, filling_bytes)
 
+    def give_room(self, room_bytes: float, filling_bytes: int) -> Gate | None:
+        """Let the log grow by so many bytes more. Return the gate to open, if any."""
+        used_bytes = self._log_bytes + filling_bytes + self.committing_bytes
+        hold_bytes = max(self._hold_bytes, used_bytes) + room_bytes
+        return self._update_limit(self._log_bytes, hold_bytes, filling_bytes)
+
     def _update_limit(self, log_bytes: int, hold_bytes: float, filling_bytes: int) -> Gate | None:
         # Uses the latest of both numbers, because the callers that wait for room commit nothing,
         # so no later commit would correct a stale limit.

@@ -252,6 +252,13 @@ class LogBuffer:
             gate = self._backpressure.hold_from(log_bytes, self.filling_bytes)
         open_gates(gate)
 
+    def give_room(self, room_bytes: float) -> None:
+        """Let the log grow by so many bytes more, from the end of what is appended, or from where
+        updates wait, if that is later. Release the callers that wait for room."""
+        with self._lock.checked():
+            gate = self._backpressure.give_room(room_bytes, self.filling_bytes)
+        open_gates(gate)
+
     # --- internal ---
 
     def _check_accepts(self) -> None:

@@ -128,6 +128,10 @@ class Committer:
         """Let the log grow to `log_bytes` before updates wait."""
         self._buffer.hold_from(log_bytes)
 
+    def give_room(self, room_bytes: float) -> None:
+        """Let the log grow by so many bytes more before updates wait again."""
+        self._buffer.give_room(room_bytes)
+
     def notify_when_due(self, due_bytes: float, notify: Callable[[], None]) -> None:
         """Call `notify` after each commit that leaves the log at `due_bytes` or more."""
         self._notify_due, self.due_bytes = notify, due_bytes

@@ -72,7 +72,7 @@ class CheckpointStore:
         self._open_checkpoints: WeakSet[Checkpoint] = WeakSet()
         self.holding: Holding | None = None  # see drop_covered
 
-    def write(self, lsn: int, items: Iterable[JSON], pace: Callable[[], int]) -> None:
+    def write(self, lsn: int, items: Iterable[JSON], pace: Callable[[int], int]) -> None:
         """Write the state as of `lsn`, atomically and durably. `pace`: see write_checkpoint."""
         write_checkpoint(
             self._directory,
@@ -85,9 +85,10 @@ class CheckpointStore:
             pace=pace,
         )
 
-    def verify(self, lsn: int) -> Checkpoint:
-        """Read the checkpoint back and count it among those that cover the log."""
-        checkpoint = read_checkpoint(self._directory, lsn)
+    def verify(self, lsn: int, progress: Callable[[int], object] = id) -> Checkpoint:
+        """Read the checkpoint back and count it among those that cover the log. `progress`: see
+        read_checkpoint."""
+        checkpoint = read_checkpoint(self._directory, lsn, progress)
         self._open_checkpoints.add(checkpoint)
         self._verified_lsns = sorted({*self._verified_lsns, lsn})
         if lsn == self._verified_lsns[-1]:

@@ -11,8 +11,9 @@ bytes written since open. It grows from the snapshot of the last checkpoint on:
 encodes in small steps, because a thread that computes stalls all others. While the log does not
 grow, there are fewer to stall, and the steps are larger. Past `hurry`, they are larger, too. Past
 `hold`, updates wait for it, because many threads that never wait for the disk would leave it too
-small a share of the interpreter. A compaction is due `lead` bytes early, so that it ends about
-where it would have begun otherwise.
+small a share of the interpreter. They continue after some milliseconds, and the log may grow in
+proportion to what the compaction has done by then, until they wait again. A compaction is due
+`lead` bytes early, so that it ends about where it would have begun otherwise.
 """
 
 from __future__ import annotations
@@ -25,8 +26,14 @@ NEVER = float("inf")
 
 # Fractions of the growth. The lead is at most a quarter.
 _LEAD_MAX, _HURRY, _HOLD = 1 / 4, 1 / 8, 1 / 4
-_HOLD_S_MAX = 1.0  # updates wait no longer than this while one compaction encodes
-_ITEMS_IN_HURRY, _ITEMS_WHILE_HELD = 64, 256
+_HOLD_S = 0.01  # updates wait for so long until they get room for what was done meanwhile
+# The part of the growth that a whole compaction gives as room. With the part up to `hold`, the log
+# stays within twice the growth.
+_ROOM = 1 / 5
+_READ_PER_ENCODED = 8  # a byte is read back in an eighth of the time of encoding it
+_ROOM_BYTES_MIN = 1 << 14  # so that slow encoding slows updates to 1.6 MB/s at most
+_ITEMS_IN_HURRY, _ITEMS_WHILE_HELD_MAX = 64, 256
+_HELD_STEP_S = 5e-3
 # The processor time of a step that is in no hurry, and the pause after it. A step of 20 us holds up
 # a thousand updates a second by a fifth at p99 (130 to 160 us from due).
 _STEP_S, _PAUSE_S = 20e-6, 200e-6
@@ -46,19 +53,24 @@ class Pace(NamedTuple):
     pause_s: float = _PAUSE_S
     """The length of the pause before them, in seconds."""
 
-    gives_room: bool = False
-    """True once updates have waited long enough: they continue while the compaction runs."""
-
 
 class Attempt:
     """One compaction, with the sizes of the log that decide its pace and the next lead."""
 
-    def __init__(self, snapshot_bytes: int, grown_from_bytes: float, hurry_bytes: float) -> None:
+    def __init__(
+        self,
+        snapshot_bytes: int,
+        grown_from_bytes: float,
+        hurry_bytes: float,
+        room_per_byte: float,
+    ) -> None:
         self.snapshot_bytes = snapshot_bytes
         # The growth of the log from here to the end of this compaction sets the next lead.
         self.grown_from_bytes = grown_from_bytes
         self._hurry_bytes = hurry_bytes
-        self._hold_until_s = NEVER
+        self._room_per_byte = room_per_byte  # of the checkpoint
+        self._held_from_s = NEVER
+        self._encoded_bytes, self._paid_bytes = 0, 0.0
         self._items = 1  # of the last step
         self._log_bytes, self._idle_from_s = -1, 0.0
 
@@ -81,8 +93,26 @@ class Attempt:
             return Pace(items, _IDLE_PAUSE_S)
         if has_room:
             return Pace(_ITEMS_IN_HURRY)
-        self._hold_until_s = min(self._hold_until_s, now_s + _HOLD_S_MAX)
-        return Pace(_ITEMS_WHILE_HELD, gives_room=now_s >= self._hold_until_s)
+        return Pace(_items_within(_HELD_STEP_S, item_s, _ITEMS_WHILE_HELD_MAX))
+
+    def room_bytes(
+        self, encoded_bytes: int, read_bytes: int, *, has_room: bool, now_s: float
+    ) -> float:
+        """Return by how many bytes the log may grow now, while updates wait. 0: they still wait.
+
+        `encoded_bytes`, `read_bytes`: how much of the checkpoint is encoded and read back so far.
+        """
+        self._encoded_bytes = max(self._encoded_bytes, encoded_bytes)
+        if has_room:
+            self._held_from_s = NEVER
+            return 0
+        self._held_from_s = min(self._held_from_s, now_s)
+        if now_s < self._held_from_s + _HOLD_S:
+            return 0
+        self._held_from_s = now_s
+        done_bytes = self._encoded_bytes + read_bytes / _READ_PER_ENCODED
+        paid_bytes, self._paid_bytes = self._paid_bytes, done_bytes
+        return max((done_bytes - paid_bytes) * self._room_per_byte, _ROOM_BYTES_MIN)
 
 
 def _items_within(step_s: float, item_s: float, items_max: int) -> int:
@@ -140,7 +170,10 @@ class CompactionSchedule:
         """Begin a compaction, whose snapshot the caller takes next."""
         passed_bytes, self._passed_due_bytes = self._passed_due_bytes, NEVER
         hurry_bytes = min(log_bytes, self.due_bytes) + _HURRY * self._growth_bytes
-        return Attempt(log_bytes, min(passed_bytes, log_bytes), hurry_bytes)
+        # The state has at most the items of the checkpoint, and those in the log after it.
+        size_bytes = self._checkpoint_bytes + max(log_bytes - self.snapshot_bytes, 0)
+        room_per_byte = _ROOM * self._growth_bytes / max(size_bytes, 1)
+        return Attempt(log_bytes, min(passed_bytes, log_bytes), hurry_bytes, room_per_byte)
 
     def published(self, attempt: Attempt, checkpoint_bytes: int) -> None:
         """Postpone the next compaction, because the attempt's checkpoint is published, even if the

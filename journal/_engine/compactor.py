@@ -199,7 +199,7 @@ class Compactor:
         published = []
         for lsn in self._checkpoints.lsns_to_trim(before_lsn):
             self._check()
-            self._checkpoints.write(lsn, (), lambda: 1)
+            self._checkpoints.write(lsn, (), lambda _: 1)
             published.append(self._checkpoints.verify(lsn))
         self._checkpoints.drop_covered()  # even without a new one: the last removal may have failed
         if self._checkpoints.last_segment_lsn < before_lsn:
@@ -239,7 +239,7 @@ class Compactor:
             # The items are freed here, outside the owner's lock, because they may be as large as
             # the state.
             del items
-        checkpoint = self._checkpoints.verify(lsn)
+        checkpoint = self._checkpoints.verify(lsn, partial(self._give_room, attempt))
         self._schedule.published(attempt, checkpoint.size_bytes)
         self._schedule.is_urgent = self._checkpoints.is_exposed
         self._checkpoints.drop_covered()
@@ -250,20 +250,30 @@ class Compactor:
         if self._is_stopping:
             raise ClosedError("the journal is being closed; this compaction was given up")
 
-    def _pace(self, attempt: Attempt) -> int:
+    def _pace(self, attempt: Attempt, encoded_bytes: int) -> int:
         """Pause the encoding. Return how many items to encode until the next pause."""
         self._check()
+        self._give_room(attempt, 0, encoded_bytes)
         pace = attempt.pace(
             self._committer.log_bytes,
             step_s=(time.thread_time_ns() - self._step_began_ns) / 1e9,
             has_room=self._committer.has_room,
             now_s=time.monotonic(),
         )
-        if pace.gives_room:
-            self._committer.hold_from(NEVER)
         time.sleep(pace.pause_s)
         self._step_began_ns = time.thread_time_ns()
         return pace.items
+
+    def _give_room(self, attempt: Attempt, read_bytes: int, encoded_bytes: int = 0) -> None:
+        """Let the log grow while updates wait, in return for bytes encoded or read back."""
+        room_bytes = attempt.room_bytes(
+            encoded_bytes,
+            read_bytes,
+            has_room=self._committer.has_room,
+            now_s=time.monotonic(),
+        )
+        if room_bytes:
+            self._committer.give_room(room_bytes)
 
     def _run(self) -> None:
         try:

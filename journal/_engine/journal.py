@@ -282,10 +282,10 @@ class Journal(AsyncHandle):
         """Block until there is room for updates. Call it with no lock held.
 
         There is no room while half of `buffer_bytes` is used, nor while a compaction is so overdue
-        that the log has grown by a quarter more than what made it due. The latter lasts for about a
-        second of encoding at most, plus the time to sync the checkpoint, read it back, and remove
-        what it covers. Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError. In
-        an event loop, use `room`.
+        that the log has grown by a quarter more than what made it due. In the latter case, callers
+        get room again every 10 ms or so, in proportion to what the compaction has encoded. Raises
+        TimeoutError after `timeout_s` seconds, FailedError, ClosedError. In an event loop, use
+        `room`.
         """
         check_timeout_s(timeout_s)
         if not self._await_room(timeout_s):
@@ -298,7 +298,18 @@ class Journal(AsyncHandle):
             remaining_s = None if until_s is None else until_s - time.monotonic()
             if not gate.wait(remaining_s):
                 return False
+            if self._got_room():
+                break
         return True
+
+    def _got_room(self) -> bool:
+        """Return whether a caller may go on, whose gate has just opened.
+
+        Other callers may already have used the room that a compaction gave. Each one that waited
+        for it goes on, or else one of them could wait for ever.
+        """
+        self._lifecycle.check()
+        return not self._buffer.is_half_full
 
     async def room(self) -> None:
         """Wait in the running event loop until there is room, as `wait_room` does.
@@ -307,6 +318,8 @@ class Journal(AsyncHandle):
         """
         while gate := self._room_gate():
             await gate.passed()
+            if self._got_room():
+                break
 
     def _room_gate(self) -> Gate | None:
         gate = self._turn.room_gate()

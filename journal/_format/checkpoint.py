@@ -59,6 +59,8 @@ _HEADER_KINDS: dict[str, type] = {
 _CHUNK_BYTES = 1 << 16
 _LAST_LINE_BYTES_MAX = 64
 _LINES_AT_ONCE = 64
+# A checkpoint is synced in parts, because a sync of all of it would delay those of the log.
+_SYNC_BYTES = 8 << 20
 
 
 class BadCheckpointError(JournalError):
@@ -203,14 +205,17 @@ class Checkpoint(OpenHandle):
         return f"<Checkpoint lsn={self.lsn} epoch={self.epoch} count={self.count}>"
 
 
-def read_checkpoint(directory: ReadableDirectory, lsn: int) -> Checkpoint:
+def read_checkpoint(
+    directory: ReadableDirectory, lsn: int, progress: Callable[[int], object] = id
+) -> Checkpoint:
     """Open and verify the checkpoint whose name states `lsn`.
 
-    Raises BadCheckpointError, which says what does not verify, and FormatVersionError.
+    `progress` is called now and then, with the bytes read so far. Raises BadCheckpointError, which
+    says what does not verify, and FormatVersionError.
     """
     file = directory.open(checkpoint_name(lsn), "read")
     try:
-        return _verified(file, lsn)
+        return _verified(file, lsn, progress)
     except BaseException:
         file.close()
         raise
@@ -228,7 +233,7 @@ def read_application(directory: ReadableDirectory, lsn: int) -> str:
         file.close()
 
 
-def _verified(file: ReadableFile, lsn: int) -> Checkpoint:
+def _verified(file: ReadableFile, lsn: int, progress: Callable[[int], object]) -> Checkpoint:
     size = file.size()
     tail = file.read(_LAST_LINE_BYTES_MAX, max(0, size - _LAST_LINE_BYTES_MAX))
     last_line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
@@ -238,6 +243,7 @@ def _verified(file: ReadableFile, lsn: int) -> Checkpoint:
         chunk = file.read(min(_CHUNK_BYTES, body_bytes - offset), offset)
         crc = checksum(chunk, crc)
         lines += chunk.count(b"\n")
+        progress(offset)
     count = lines - 3
     if count < 0 or last_line != _last_line(count, crc):
         problem = "the count and the checksum in the last line do not match the content"
@@ -293,15 +299,15 @@ def write_checkpoint(
     lsn: int,
     now_ns: int,
     application: str,
-    pace: Callable[[], int],
+    pace: Callable[[int], int],
 ) -> None:
     """Stream `items` into a file, and publish it under its name, atomically and durably.
 
     Raises CheckpointItemError for an item that would not be read back unchanged.
 
-    `pace` is called after the first item. It returns the number of items after which to call it
-    again, and may sleep, or raise to give up. Whatever is raised, the `*.tmp` file is removed,
-    unless the disk fails to do even that.
+    `pace` is called after the first item, with the bytes encoded so far. It returns the number of
+    items after which to call it again, and may sleep, or raise to give up. Whatever is raised, the
+    `*.tmp` file is removed, unless the disk fails to do even that.
     """
     header = _header(journal_id, epoch, lsn, now_ns, application)
     _publish(directory, header, items, directory.rename, pace)
@@ -317,7 +323,7 @@ def state_application(
     any record is written. Raises FileExistsError if there is a checkpoint at LSN 0.
     """
     header = _header(journal_id, epoch, 0, now_ns, application)
-    _publish(directory, header, (), directory.rename_new, lambda: 0)
+    _publish(directory, header, (), directory.rename_new, lambda _: 0)
 
 
 def _header(journal_id: str, epoch: int, lsn: int, now_ns: int, application: str) -> dict[str, Any]:
@@ -338,7 +344,7 @@ def _publish(
     header: dict[str, Any],
     items: Iterable[JSON],
     rename: Callable[[str, str], None],
-    pace: Callable[[], int],
+    pace: Callable[[int], int],
 ) -> None:
     """Write a checkpoint to a `*.tmp` file, sync it, and rename it."""
     name = checkpoint_name(header["lsn"])
@@ -357,7 +363,7 @@ def _publish(
 
 
 def _write(
-    file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[], int]
+    file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[int], int]
 ) -> None:
     out = _ChecksummedWriter(file)
     first = json.dumps(header, ensure_ascii=False, separators=(",", ":")).removesuffix("}")
@@ -372,7 +378,7 @@ def _write(
         out.add(b",\n" + lines if count else lines)
         count += encoded.number
         if count >= pause_at:
-            pause_at = count + pace()
+            pause_at = count + pace(out.size_bytes)
     out.add(b"\n],\n" if count else b"],\n")
     out.add(_last_line(count, checksum(bytes(out.pending), out.crc)))
     out.flush()
@@ -383,9 +389,13 @@ class _ChecksummedWriter:
 
     def __init__(self, file: File) -> None:
         self._file = file
-        self._offset = 0
+        self._offset = self._synced = 0
         self.crc = 0
         self.pending = bytearray()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._offset + len(self.pending)
 
     def add(self, data: bytes) -> None:
         self.pending += data
@@ -398,6 +408,9 @@ class _ChecksummedWriter:
         self.crc = checksum(data, self.crc)
         write_all(self._file, data, self._offset)
         self._offset += len(data)
+        if self._offset - self._synced >= _SYNC_BYTES:
+            self._file.sync()
+            self._synced = self._offset
 
 
 def _last_line(count: int, crc: int) -> bytes:

@@ -173,6 +173,28 @@ def test_room_depends_on_five_numbers(
     assert (filling + committing < backpressure.limit_bytes) is is_free
 
 
+@pytest.mark.parametrize(
+    ("hold_from", "log", "limit"),
+    [
+        pytest.param(5000, 4900, 110, id="past where updates would wait"),
+        pytest.param(5000, 5000, 110, id="from what is appended: 100 bytes"),
+        pytest.param(5000, 6000, 110, id="although the log is past where updates wait"),
+        pytest.param(None, 6000, 500, id="updates do not wait: half of the bound"),
+    ],
+)
+def test_room_is_given_past_what_is_appended(
+    hold_from: float | None, log: int, limit: float
+) -> None:
+    """P8: Room lets some more bytes be appended, however far the log is past the point from which
+    updates wait."""
+    backpressure = Backpressure(1000)
+    backpressure.end_commit(log, 100)
+    backpressure.hold_from(float("inf") if hold_from is None else hold_from, 100)
+    gate = backpressure.gate()
+    assert backpressure.give_room(10, 100) is gate
+    assert backpressure.limit_bytes == limit
+
+
 # --- gates ---
 
 

@@ -334,18 +334,30 @@ def test_a_failed_compaction_does_not_hold_updates(disk: SimulatedDisk) -> None:
         assert journal.has_room
 
 
-def test_a_compaction_holds_updates_for_a_limited_time(
-    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Updates wait for a limited time, since the checkpoint of a large state may take minutes."""
-    monkeypatch.setattr(compaction_schedule, "_HOLD_S_MAX", 0.0)
+def test_an_endless_compaction_slows_updates(disk: SimulatedDisk) -> None:
+    """P7: Updates that wait get room again and again, since the checkpoint of a large state may
+    take minutes."""
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         journal.start_compaction(lambda: (journal.last_lsn, itertools.count()))
         put_lines(journal, 8, size=700)
-        journal.wait_room(timeout_s=TIMEOUT_S)
+        for _ in range(3):
+            journal.wait_room(timeout_s=TIMEOUT_S)
+            put_lines(journal, 1, size=1_000_000)  # more than the room that was given
         assert journal.stats().compactions == 0
-        put_lines(journal, 20, size=700)
-        assert journal.has_room
+        assert journal.stats().stalls > 1
+
+
+def test_each_update_that_waited_for_room_goes_on(disk: SimulatedDisk) -> None:
+    """P7: None starves, even if others always use the room before it looks."""
+    with open_on(disk) as journal, ThreadPoolExecutor(1) as pool:
+        buffer = journal._core.buffer
+        buffer.hold_from(0)
+        waiting = pool.submit(journal.wait_room, timeout_s=TIMEOUT_S / 2)
+        until(lambda: journal._core.buffer._backpressure.last_gate(), "the wait")
+        buffer.give_room(1)
+        buffer.hold_from(0)
+        waiting.result(TIMEOUT_S)
+        assert not journal.has_room
 
 
 def test_an_abandoned_compaction_does_not_hold_updates(disk: SimulatedDisk) -> None:

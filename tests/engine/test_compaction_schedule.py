@@ -151,7 +151,7 @@ def test_the_encoding_step_grows_when_compaction_lags(
     outgrows the compaction. Here, the first item took 10 us."""
     attempt = new_schedule().begin(at)
     pace = attempt.pace(log_bytes, step_s=10e-6, has_room=has_room, now_s=0)
-    assert pace == Pace(items, pause_s=200e-6, gives_room=False)
+    assert pace == Pace(items, pause_s=200e-6)
 
 
 @pytest.mark.parametrize(
@@ -180,34 +180,69 @@ def test_a_step_has_as_many_items_as_its_time_allows(
     assert pace == Pace(items)  # the log grew: back to short steps
 
 
+def test_a_step_is_short_while_updates_wait() -> None:
+    """P7: A step takes 5 ms of processor time at most while updates wait, so that they get room in
+    time."""
+    attempt = new_schedule().begin(1000)
+    assert attempt.pace(2000, step_s=1e-3, has_room=False, now_s=0) == Pace(5)
+
+
+# --- room ---
+
+
+def rooms(attempt: Attempt, *calls: tuple[float, bool, int, int]) -> list[float]:
+    """Return the room that is given at each reading of the clock: whether there is room, and the
+    bytes encoded and read back so far."""
+    return [
+        attempt.room_bytes(encoded, read, has_room=has_room, now_s=now_s)
+        for now_s, has_room, encoded, read in calls
+    ]
+
+
+def test_updates_that_wait_get_room_every_ten_milliseconds() -> None:
+    """P7: Updates are slowed and never stopped. While they wait, they get room once in 10 ms."""
+    attempt = new_schedule().begin(1000)
+    given = rooms(
+        attempt,
+        (5.0, False, 10, 0),
+        (5.009, False, 20, 0),
+        (5.0101, False, 30, 0),
+        (5.0102, False, 40, 0),
+        (5.02, True, 50, 0),  # they got it, and wait again from here
+        (5.021, False, 60, 0),
+        (5.03, False, 70, 0),
+        (5.0311, False, 80, 0),
+    )
+    assert [room > 0 for room in given] == [False, False, True, False, False, False, False, True]
+
+
 @pytest.mark.parametrize(
-    ("pauses", "gives_room"),
+    ("checkpoint_bytes", "at", "size"),
     [
-        pytest.param([(5.0, False)], False, id="updates just began to wait"),
-        pytest.param([(5.0, False), (5.9, False)], False, id="updates wait for less than a second"),
-        pytest.param([(5.0, False), (6.0, False)], True, id="updates wait for a second"),
-        pytest.param(
-            [(5.0, False), (6.5, False), (7.0, False)], True, id="room stays once it was given"
-        ),
-        pytest.param([(5.0, True), (6.0, False)], False, id="counted from the first wait"),
-        pytest.param(
-            [(5.0, False), (5.5, True), (6.0, False)],
-            True,
-            id="a pause with room does not restart the count",
-        ),
-        pytest.param([(5.0, False), (7.0, True)], False, id="there is room"),
+        pytest.param(10**9, 3 * 10**9, 4 * 10**9, id="each record adds an item"),
+        pytest.param(10**9, 3 * 10**9, 10**9, id="the state does not grow"),
+        pytest.param(0, 10**9, 10**9, id="a first checkpoint"),
     ],
 )
-def test_updates_wait_for_at_most_a_second_of_encoding(
-    pauses: list[tuple[float, bool]], gives_room: bool
+def test_the_room_of_a_compaction_is_a_part_of_the_growth(
+    checkpoint_bytes: int, at: int, size: int
 ) -> None:
-    """P7: Updates wait for at most a second of encoding, however large the state is. A pause is a
-    reading of the clock, and whether there is room."""
+    """P8: However large the state is, a compaction that ends after all the room it gives leaves the
+    log within twice the allowed growth."""
+    options = Options(checkpoint_min_bytes=10**9, checkpoint_growth=3.0)
+    attempt = new_schedule(checkpoint_bytes=checkpoint_bytes, options=options).begin(at)
+    steps = 1000
+    calls = [(n / 50, False, size * n // steps, 0) for n in range(steps + 1)]
+    calls += [(20 + n / 50, False, 0, size * n // steps) for n in range(1, steps + 1)]
+    given = sum(rooms(attempt, *calls))
+    growth = max(10**9, 3 * checkpoint_bytes)
+    assert growth / 25 < given < growth / 4  # the hold point is a quarter past the due point
+
+
+def test_slow_encoding_gives_some_room_all_the_same() -> None:
+    """P7: A checkpoint that takes hours does not stop the log: each time gives 16 KiB at least."""
     attempt = new_schedule().begin(1000)
-    paces = [
-        attempt.pace(2000, step_s=0, has_room=has_room, now_s=now_s) for now_s, has_room in pauses
-    ]
-    assert paces[-1].gives_room is gives_room
+    assert rooms(attempt, (5.0, False, 0, 0), (5.02, False, 1, 0)) == [0, 1 << 14]
 
 
 # --- hold point ---

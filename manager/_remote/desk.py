@@ -202,7 +202,8 @@ class Desk:
             if grants or left_s <= 0 or self._is_closing:
                 break
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ready.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._ready.wait()
         try:
             if grants:
                 await self.settle(max(get.lsn(row) for row in grants))

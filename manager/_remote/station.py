@@ -69,6 +69,7 @@ class Station:
         self._clock_s = clock_s
         self._runs: dict[Lease, _Run] = {}
         self._changed = asyncio.Event()
+        self._came = asyncio.Event()
         self._number = 0
         self._courier: Courier
 
@@ -87,9 +88,10 @@ class Station:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._fetch())
+                group.create_task(self._confirm_all())
                 group.create_task(self._beat())
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first error cancelled the other task
+            raise errors.exceptions[0] from None  # the first error cancelled the other tasks
         finally:
             await self._hand_back()
 
@@ -104,9 +106,7 @@ class Station:
 
     async def _fetch(self) -> None:
         while True:
-            if not await self._confirm():
-                await asyncio.sleep(_PAUSE_S)
-            elif (free := self._free()) <= 0:
+            if (free := self._free()) <= 0:
                 self._changed.clear()
                 await self._changed.wait()
             else:
@@ -151,6 +151,7 @@ class Station:
         if run.context is not None:
             run.context._outbox = run.outbox
         self._runs[run.lease] = run
+        self._came.set()
 
     def _report_kept(self) -> None:
         """Report the results that an earlier process of this worker has left."""
@@ -159,16 +160,25 @@ class Station:
             self._take(run, sequence=sequence - 1)
             run.task = asyncio.create_task(self._post(run, body))
 
+    async def _confirm_all(self) -> None:
+        """Start the agents that come, while the next ones are asked for."""
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            while not await self._confirm():
+                await asyncio.sleep(_PAUSE_S)
+
     async def _confirm(self) -> bool:
         """Start the agents that have come. Return False if the manager does not answer.
 
         The manager hears first that they have come: it knows then that an agent whose lease was
         never confirmed has not begun.
         """
-        come = [run.lease.message for run in self._runs.values() if run.task is None]
+        come = [run for run in self._runs.values() if run.task is None]
         if not come:
             return True
-        answer = await self._courier.try_to_ask("beat", {"held": come}, self._courier.answer_s)
+        held = {"held": [run.lease.message for run in come]}
+        answer = await self._courier.try_to_ask("beat", held, self._courier.answer_s)
         if answer is None:
             return False
         try:
@@ -176,8 +186,8 @@ class Station:
         except MessageError as error:
             _log.warning("an answer of the manager is malformed: %s", error)
             return False
-        for run in self._runs.values():
-            if run.task is None:
+        for run in come:
+            if not run.outbox.is_over:
                 run.task = asyncio.create_task(self._work(run))
         return True
 
@@ -191,8 +201,8 @@ class Station:
 
     async def _post(self, run: _Run, body: Body) -> None:
         run.is_running = False
-        self._changed.set()
         answered = run.outbox.post("result", body)
+        self._changed.set()  # after the report: it frees the place that the next request takes
         if self._spool is not None:
             self._spool.put(run.lease, run.outbox.sequence, body)
         with suppress(asyncio.CancelledError):

@@ -169,6 +169,7 @@ class RemoteRun:
         """Offer all tasks that may start. Return False if nothing is left to wait for."""
         if error := self._error or dispatcher.error:
             raise error
+        has_offered = False
         while not self._is_over and (agent := self._schedule.take()) is not None:
             now = self._current(agent)
             if now.status in ENDED:  # a request has ended it before it could start
@@ -176,7 +177,9 @@ class RemoteRun:
                 continue
             self._open.add(agent.agent_id)
             self._supply.offer(now)
-        dispatcher.wake()
+            has_offered = True
+        if has_offered:
+            dispatcher.wake()
         if self._report.signal is not None:
             return False
         if self._is_over:
@@ -195,6 +198,7 @@ class RemoteRun:
     def wake(self) -> None:
         """Start nothing while a request holds the tasks, and note tasks that one has removed."""
         self._supply.hold(self._runners.is_held)
+        self._dispatcher.wake()
         rows = self._manager._state.machine.rows  # a look-up needs no lock
         for agent_id in [agent_id for agent_id in self._open if agent_id not in rows]:
             self._note(self._current(self._report.agents[agent_id]))
@@ -262,7 +266,8 @@ class RemoteRun:
             self._report.ended_now += 1
             self._log.add((agent,))
             self._note_end(agent)
-        self._changed.set()
+        if agent.status != "running":  # nothing can start because a task runs
+            self._changed.set()
         self._on_change(self._report)
 
     def _note_end(self, agent: Agent) -> None:

@@ -10,6 +10,7 @@ OUTPUTS = ("tests/remote/test_outputs.py",)
 REQUESTS = ("tests/remote/test_requests.py",)
 NETWORK = ("tests/remote/test_network.py", "tests/remote/test_bad_messages.py")
 FAILURES = ("tests/remote/test_failures.py",)
+STATION = ("tests/remote/test_station.py",)
 SUPPLY = ("tests/remote/test_supply.py",)
 
 ALL_OF = (
@@ -194,6 +195,27 @@ ALL_OF = (
         "        if answer is None:\n            return False\n        try:\n",
         "        if answer is None:\n            answer = {'stop': []}\n        try:\n",
         NETWORK,
+    ),
+    Weakening(
+        "agents_begin_with_the_confirmation_of_others",
+        "manager/_remote/station.py",
+        "        for run in come:\n            if not run.outbox.is_over:\n",
+        "        for run in self._runs.values():\n            if run.task is None:\n",
+        STATION,
+    ),
+    Weakening(
+        "next_request_before_the_result",
+        "manager/_remote/station.py",
+        '        answered = run.outbox.post("result", body)\n        self._changed.set()',
+        '        self._changed.set()\n        answered = run.outbox.post("result", body)',
+        STATION,
+    ),
+    Weakening(
+        "connection_is_cancelled_once",
+        "manager/_remote/link.py",
+        "        while not task.done():\n",
+        "        if not task.done():\n",
+        STATION,
     ),
     Weakening(
         "output_given_to_any_manager",

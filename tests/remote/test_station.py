@@ -1,0 +1,95 @@
+"""The order of a worker's requests, on a network and with a clock in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from manager import WorkContext
+from manager._remote.courier import Courier
+from manager._remote.link import _within
+from tests.remote.fleets import World, queue, run
+
+ask = Courier.try_to_ask
+
+
+def test_agents_come_while_others_are_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker asks for more agents while it confirms those that have come, and begins each one
+    only after its own confirmation."""
+    confirmed: set[str] = set()
+    came_meanwhile: list[str] = []
+    confirming: list[str] = []
+
+    async def noted(courier: Courier, verb: str, body: Any, timeout_s: float) -> Any:
+        if verb == "beat":
+            confirming[:] = [lease[0] for lease in body["held"]]
+            await asyncio.sleep(1)
+        answer = await ask(courier, verb, body, timeout_s)
+        if verb == "beat":
+            confirmed.update(confirming)
+            confirming.clear()
+        elif confirming and answer is not None:
+            came_meanwhile.extend(grant["agent"]["name"] for grant in answer["grants"])
+        return answer
+
+    async def work(context: WorkContext) -> str:
+        assert context.agent.agent_id in confirmed
+        return "done"
+
+    async def body(world: World) -> None:
+        monkeypatch.setattr(Courier, "try_to_ask", noted)
+        world.work({"t": work}, slots=2)
+        queue(world, "a")
+        while not confirming:
+            await asyncio.sleep(0.01)
+        queue(world, "b")
+        for name in "ab":
+            agent = await world.ended(name)
+            assert agent.result == "done", agent.reason
+        assert came_meanwhile == ["b"]
+
+    run(body)
+
+
+def test_a_result_is_sent_before_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker reports a result before it asks for an agent in its place, so that the manager
+    records the end first, and one commit has both."""
+    verbs: list[str] = []
+
+    async def noted(courier: Courier, verb: str, body: Any, timeout_s: float) -> Any:
+        verbs.append(verb)
+        return await ask(courier, verb, body, timeout_s)
+
+    async def work(context: WorkContext) -> str:
+        return "done"
+
+    async def body(world: World) -> None:
+        monkeypatch.setattr(Courier, "try_to_ask", noted)
+        for name in "abc":
+            queue(world, name)
+        world.work({"t": work}, slots=1)
+        await world.ended("c")
+        assert verbs[:7] == ["next", "beat", "report", "next", "beat", "report", "next"]
+
+    run(body)
+
+
+def test_a_connection_that_ignores_a_cancellation_is_given_up() -> None:
+    """The attempt to connect ends in time, even if the client loses cancellations, as
+    `asyncio.wait_for` may do before Python 3.12."""
+    cancellations = 0
+
+    async def stubborn() -> None:
+        nonlocal cancellations
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            cancellations += 1
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(_within(0.01, stubborn()))
+    assert cancellations == 2

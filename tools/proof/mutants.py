@@ -41,6 +41,7 @@ from proof import (
     weakenings_of_mirrors,
     weakenings_of_moments,
     weakenings_of_order,
+    weakenings_of_outputs,
     weakenings_of_parts,
     weakenings_of_runs,
     weakenings_of_table_bodies,
@@ -69,6 +70,7 @@ FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings.ALL_OF,
     *weakenings_of_order.ALL_OF,
+    *weakenings_of_outputs.ALL_OF,
     *weakenings_of_contract.ALL_OF,
     *weakenings_of_compaction.ALL_OF,
     *weakenings_of_trims.ALL_OF,

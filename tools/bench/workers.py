@@ -5,7 +5,8 @@
   measured from the first call to the last stored result; its stream is in a Redis with an
   append-only file that is synced each second, and at each write ("always"), as the journal is.
 - How long calls hold the manager's lock then, beside the same agents with `run_workers`.
-- How many commands `true` a second run through `subagents worker`, beside `subagents run` alone.
+- How many commands `true` a second run through `subagents worker`, beside `subagents run` alone,
+  from the first start to the last end.
 - How much memory a dispatcher adds to a manager with many queued agents.
 
 This needs the dependency group `mirror` for its NATS server. A peer that is not installed is
@@ -37,6 +38,7 @@ from bench.figures import Bar, at_least, at_most, human
 from bench.imports import environment
 from bench.machine import about
 from bench.output import parsed, show
+from manager import read_fleet
 
 OURS = "workers"
 SYNCS = {"taskiq": "everysec", "taskiq always": "always"}
@@ -118,7 +120,8 @@ def _accepts(port: int) -> bool:
 
 
 def commands_per_s(directory: Path, address: str | None, count: int) -> float:
-    """Return the number of `true` a second, here or on a worker at `address`."""
+    """Return the number of `true` a second, here or on a worker at `address`, from the first start
+    to the last end. So the start of the processes is not counted."""
     (directory / "tasks").write_text("".join(f"true #{n}\n" for n in range(count)))
     env = environment() | {"SHELL": "/bin/sh"}
     run = [*_MODULE, "manager", "run", "tasks", f"-j{_JOBS}"]
@@ -130,9 +133,11 @@ def commands_per_s(directory: Path, address: str | None, count: int) -> float:
             stack.enter_context(processes((*worker, "--dir", str(directory / "worker")), env=env))
             time.sleep(_START_S)  # a run starts its commands at once, too
             run += ["--on", url]
-        began_s = time.perf_counter()
         subprocess.run(run, cwd=directory, env=env, stdout=subprocess.DEVNULL, check=True)
-        return count / (time.perf_counter() - began_s)
+    agents = read_fleet(str(directory / ".subagents")).agents(include_archived=True)
+    began_ms = min(agent.started_at_ms or 0 for agent in agents)
+    ended_ms = max(agent.ended_at_ms or 0 for agent in agents)
+    return 1000 * count / max(ended_ms - began_ms, 1)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

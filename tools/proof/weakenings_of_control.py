@@ -174,12 +174,4 @@ ALL_OF = (
         "    for change in changing:\n",
         ("tests/manager/test_mcp.py",),
     ),
-    Weakening(
-        "connection_of_a_fleet_cancelled_once",
-        "manager/_remote/link.py",
-        "        while not task.done():\n            task.cancel()\n"
-        "            await asyncio.wait((task,), timeout=_CANCEL_S)\n",
-        "        task.cancel()\n        await asyncio.sleep(0)\n",
-        ("tests/remote/test_link.py",),
-    ),
 )

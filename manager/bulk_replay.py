@@ -67,7 +67,10 @@ class BulkReplay:
                     row = find(agent_id) or self._opened(agent_id)
                     if row is not None:
                         row[UPDATED_AT_MS], row[LSN] = at_ms, lsn
-                        if tokens := first + second:
+                        used = row[TOKENS_USED] + first + second
+                        if row[PARENT_ID] is None and used < INT_MAX:
+                            row[TOKENS_USED] = used
+                        elif tokens := first + second:
                             self._count(row, lsn, tokens)
                         continue
             self._apply_one(lsn, record)

@@ -77,7 +77,9 @@ def test_an_open_passes_over_covered_damage(
         assert logged(journal, None) == KEPT
         assert journal.stats().unreadable_records == 2 * len(lsns)
     [message] = [record.getMessage() for record in caplog.records]
-    assert f"{PATH}/{FIRST}: LSN {lsns[0]} to {lsns[-1] + 1} can't be read" in message
+    first, last = lsns[0], lsns[-1] + 1
+    unreadable = f"LSN {first} to {last} ({last - first + 1} records) can't be read"
+    assert f"{PATH}/{FIRST}: {unreadable}" in message
     assert "no state is lost" in message
     assert disk.contents(PATH)[FIRST][: len(before[FIRST])] == before[FIRST]
     assert after_checkpoint(disk) == KEPT  # and again, in the epoch after it

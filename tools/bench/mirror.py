@@ -6,6 +6,8 @@ ack="remote", each request to the store takes `--delay-ms` longer. The rate is c
 highest possible one, at which all threads share each upload, and the next one leaves as it is
 answered: their number, divided by the time of an upload. Just before and after each round, uploads
 of that size are measured while nothing else runs.
+
+If Litestream is installed, SQLite has rounds with and without it, too, with the same threads.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench import litestream
 from bench.figures import Bar, at_least, at_most
 from bench.load import run_threads
 from bench.machine import about
@@ -78,7 +81,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Row:
-    """The medians of the rounds, and the ratios to the rounds without a mirror, or to the bound."""
+    """The medians of the rounds, and the ratios to the rounds without a mirror, or to the bound.
+
+    Those of SQLite are to SQLite alone.
+    """
 
     what: str
     rate: float
@@ -137,7 +143,13 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     def alone() -> list[float]:
         return uploads_s(fresh()[1], delay_s, options.threads * 200)
 
+    def sqlite(command: str | None) -> Round:
+        path, _ = fresh()
+        rate, cpu_s = litestream.measured(path, command, options.threads, options.seconds)
+        return Round(rate, cpu_s * 1e6, 0.0)
+
     plain, local, remote = list[Round](), list[Round](), list[Round]()
+    alone_rounds, replicated, replicate = list[Round](), list[Round](), litestream.command()
     delay_s = options.delay_ms / 1e3
     for _ in range(options.rounds):
         plain.append(run(is_mirrored=False))
@@ -146,9 +158,15 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
         measured_round = run(delay_s=delay_s, ack="remote")
         upload_s = statistics.fmean([*before_s, *alone()])  # a mean, as a rate is one
         remote.append(replace(measured_round, bound=options.threads / upload_s))
+        if replicate:
+            alone_rounds.append(sqlite(None))
+            replicated.append(sqlite(replicate))
     yield _row("no mirror", plain, plain)
     yield _row('ack="local"', local, plain)
     yield _row(f'ack="remote", +{options.delay_ms:g} ms', remote, plain)
+    if replicate:
+        yield _row("SQLite", alone_rounds, alone_rounds)
+        yield _row("SQLite with Litestream", replicated, alone_rounds)
 
 
 def _row(what: str, rounds: list[Round], plain: list[Round]) -> Row:
@@ -175,7 +193,7 @@ def lines(results: list[Row]) -> Iterator[str]:
 
 
 def bars(options: argparse.Namespace, results: list[Row]) -> Iterator[Bar]:
-    _, local, remote = results
+    _, local, remote, *_ = results
     yield at_most('ack="local": CPU for a record to no mirror', local.cpu_ratio, 1.1)
     yield at_least('ack="local": records/s to no mirror', local.rate_ratio, 0.9)
     name = f"{remote.what}: records/s to {options.threads} threads over one upload"

@@ -29,13 +29,13 @@ from journal._mirror.store import (
     TakenError,
     UnreachableError,
 )
+from journal._mirror.stream_settings import unfit
 from journal._mutex import is_raised_by_call
 from journal._waits import join
 
 T = TypeVar("T")
 
 _MESSAGE_BYTES_MAX = 16 << 20
-_MESSAGE_BYTES_MIN = 8 << 10  # less would make a large commit thousands of entries
 _HEADERS_BYTES_MAX = 1 << 10  # the size that a publish adds to an entry
 _FEW, _FETCHED = 3, 1000  # entries to get one by one; entries to get at a time, through a consumer
 _CONSUMER_S = 60.0  # the time after which the server removes a consumer that was left
@@ -228,24 +228,7 @@ class JetStreamStore:
         """Return the stream's subject. Raises RefusedError for a stream that may drop messages, or
         that others may write to by its settings."""
         config = (await self._js.stream_info(self._stream)).config
-        subjects = config.subjects or []
-        problems = {
-            "it must have one subject, without wildcards": len(subjects) != 1
-            or any(sign in subjects[0] for sign in "*>"),
-            "it must not be a mirror, or have sources": config.mirror or config.sources,
-            "retention must be limits": str(_value(config.retention)) != "limits",
-            "discard must be new": str(_value(config.discard)) != "new",
-            "max_age must be unlimited": config.max_age,
-            "max_msgs_per_subject must be unlimited": config.max_msgs_per_subject > 0,
-            "storage must be file": str(_value(config.storage)) != "file",
-            f"max_msg_size must be at least {_MESSAGE_BYTES_MIN}": 0
-            < (config.max_msg_size or -1)
-            < _MESSAGE_BYTES_MIN,
-            "it must not be sealed": config.sealed,
-            "it must acknowledge": config.no_ack,
-            "deleting a message must be allowed": config.deny_delete,
-        }
-        found = [text for text, is_found in problems.items() if is_found]
+        found = unfit(config)
         if found:
             raise RefusedError(f"{self.url}: the stream can't be a mirror: {'; '.join(found)}")
         if (config.num_replicas or 1) < 2:
@@ -254,7 +237,7 @@ class JetStreamStore:
         self._replicas = config.num_replicas or 1
         if (config.max_msg_size or -1) > 0:
             self._message_bytes_max = config.max_msg_size - _HEADERS_BYTES_MAX
-        subject: str = subjects[0]
+        subject: str = config.subjects[0]
         return subject
 
     async def _open_bucket(self) -> Any:
@@ -395,7 +378,3 @@ def _error_of(future: Future[Any]) -> BaseException | None:
             return error
         future.cancel()
         raise
-
-
-def _value(setting: Any) -> object:
-    return getattr(setting, "value", setting)

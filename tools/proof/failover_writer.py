@@ -23,6 +23,7 @@ from journal import FencedError, Journal, Mirror, Options
 
 INTERVAL_S = 0.2
 _THREADS = 4
+_OPEN_S = 60  # the machine may be busy
 _REPORT_S, _TRIM_S = 0.01, 0.25
 _KEPT = 2000  # records
 
@@ -34,7 +35,7 @@ def say(*words: object) -> None:
 
 def work(path: Path, url: str, ack: Literal["local", "remote"]) -> None:
     """Append, wait and trim until something raises."""
-    mirror = Mirror(url, ack=ack, interval_s=INTERVAL_S, keep_s=0)
+    mirror = Mirror(url, ack=ack, interval_s=INTERVAL_S, keep_s=0, open_timeout_s=_OPEN_S)
     options = Options(segment_bytes=1 << 16)  # so that there are roll-ups
     journal = Journal.open(path, options=options, mirror=mirror, takeover=True)
     journal.wait_durable()  # a replay ends there

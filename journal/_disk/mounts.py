@@ -1,4 +1,4 @@
-"""Mounts: the kind of file system that a path is on, where the system names it."""
+"""Mounts: where a path leads, and the kind of file system that it is on."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def file_system_of(path: str) -> str | None:
         if not is_raised_by_call(error):
             raise
     return None
+
+
+def is_inside(path: str, directory: str) -> bool:
+    """Return whether `path` leads to the directory, or to a place in it."""
+    path, directory = os.path.realpath(path), os.path.realpath(directory)
+    return os.path.commonpath((path, directory)) == directory

@@ -7,10 +7,10 @@ file:///directory                                                   a mounted di
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from journal._disk.mounts import is_inside
 from journal._mirror.store import Store
 
 _OBJECTS = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
@@ -63,10 +63,7 @@ def shown_url(url: str) -> str:
 def is_within(url: str, path: str) -> bool:
     """Return whether the mirror at `url` is the directory `path`, or in it."""
     parts = _split(url)
-    if parts.scheme != "file":
-        return False
-    place, path = os.path.realpath(unquote(parts.path)), os.path.realpath(path)
-    return os.path.commonpath((place, path)) == path
+    return parts.scheme == "file" and is_inside(unquote(parts.path), path)
 
 
 def _split(url: str) -> SplitResult:

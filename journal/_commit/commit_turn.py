@@ -135,6 +135,15 @@ class CommitTurn:
             self._alarm.wake()
             return self._backpressure.gate()
 
+    def got_room(self) -> bool:
+        """Return whether a caller may go on, whose gate has just opened.
+
+        Other callers may already have used the room that a compaction gave. Each one that waited
+        for it goes on, or else one of them could wait for ever.
+        """
+        self._lifecycle.check()
+        return not self._buffer.is_half_full
+
     @property
     def is_committing_here(self) -> bool:
         """True if this thread is inside a commit, which the caller has interrupted."""

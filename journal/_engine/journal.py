@@ -296,20 +296,9 @@ class Journal(AsyncHandle):
         while gate := self._room_gate():
             warn_in_event_loop("wait_room", "room()", timeout_s)
             remaining_s = None if until_s is None else until_s - time.monotonic()
-            if not gate.wait(remaining_s):
-                return False
-            if self._got_room():
-                break
+            if not gate.wait(remaining_s) or self._turn.got_room():
+                return gate.opened
         return True
-
-    def _got_room(self) -> bool:
-        """Return whether a caller may go on, whose gate has just opened.
-
-        Other callers may already have used the room that a compaction gave. Each one that waited
-        for it goes on, or else one of them could wait for ever.
-        """
-        self._lifecycle.check()
-        return not self._buffer.is_half_full
 
     async def room(self) -> None:
         """Wait in the running event loop until there is room, as `wait_room` does.
@@ -318,7 +307,7 @@ class Journal(AsyncHandle):
         """
         while gate := self._room_gate():
             await gate.passed()
-            if self._got_room():
+            if self._turn.got_room():
                 break
 
     def _room_gate(self) -> Gate | None:

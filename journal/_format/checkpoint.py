@@ -27,8 +27,8 @@ from journal._disk.disk import (
     ReadableDirectory,
     ReadableFile,
     remove_if_exists,
-    write_all,
 )
+from journal._format.checksummed_writer import ChecksummedWriter
 from journal._format.crc32c import checksum
 from journal._format.items import CODEC, EncodedItems, decoder, encode_item
 from journal._format.items import JSON as JSON  # the modules that freeze import it from here
@@ -59,8 +59,6 @@ _HEADER_KINDS: dict[str, type] = {
 _CHUNK_BYTES = 1 << 16
 _LAST_LINE_BYTES_MAX = 64
 _LINES_AT_ONCE = 64
-# A checkpoint is synced in parts, because a sync of all of it would delay those of the log.
-_SYNC_BYTES = 8 << 20
 
 
 class BadCheckpointError(JournalError):
@@ -365,7 +363,7 @@ def _publish(
 def _write(
     file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[int], int]
 ) -> None:
-    out = _ChecksummedWriter(file)
+    out = ChecksummedWriter(file)
     first = json.dumps(header, ensure_ascii=False, separators=(",", ":")).removesuffix("}")
     out.add(first.encode() + b",\n" + _FIRST)
     count, pause_at = 0, 1
@@ -382,35 +380,6 @@ def _write(
     out.add(b"\n],\n" if count else b"],\n")
     out.add(_last_line(count, checksum(bytes(out.pending), out.crc)))
     out.flush()
-
-
-class _ChecksummedWriter:
-    """A writer that buffers, and keeps the CRC of everything that it has written."""
-
-    def __init__(self, file: File) -> None:
-        self._file = file
-        self._offset = self._synced = 0
-        self.crc = 0
-        self.pending = bytearray()
-
-    @property
-    def size_bytes(self) -> int:
-        return self._offset + len(self.pending)
-
-    def add(self, data: bytes) -> None:
-        self.pending += data
-        if len(self.pending) >= _CHUNK_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        data = bytes(self.pending)
-        self.pending.clear()
-        self.crc = checksum(data, self.crc)
-        write_all(self._file, data, self._offset)
-        self._offset += len(data)
-        if self._offset - self._synced >= _SYNC_BYTES:
-            self._file.sync()
-            self._synced = self._offset
 
 
 def _last_line(count: int, crc: int) -> bytes:

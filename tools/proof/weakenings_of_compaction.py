@@ -35,8 +35,8 @@ ALL_OF = (
     Weakening(
         "update_that_waited_for_room_starves",
         "journal/_engine/journal.py",
-        "            if self._got_room():\n                break\n        return True\n",
-        "        return True\n",
+        " or self._turn.got_room():\n                return gate.opened\n",
+        ":\n                return False\n",
         BEHIND,
     ),
     Weakening(

@@ -117,8 +117,8 @@ WAKE_UPS = (
     Weakening(
         "backpressure_timeout_restarts",
         "journal/_engine/journal.py",
-        "if not gate.wait(remaining_s):",
-        "if not gate.wait(timeout_s):",
+        "if not gate.wait(remaining_s) or",
+        "if not gate.wait(timeout_s) or",
         HAND_OVER,
     ),
 )

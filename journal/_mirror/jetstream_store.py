@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
 from threading import Thread
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from journal._log import report
+from journal._mirror.loop_calls import error_of, within
 from journal._mirror.pieces_file import Content, PiecesFile
 from journal._mirror.store import (
     AbsentError,
@@ -43,7 +43,6 @@ _WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the 
 _ANSWER_S = 2.0  # a leader that was lost never answers, and a publish may be repeated
 _FORMER_LEADER_S = 15.0  # a leader that has lost its replicas steps down within 10 s
 _BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable
-_CANCEL_S = 0.1  # from one attempt to cancel a request to the next
 _DEFAULT: Any = object()
 
 
@@ -326,8 +325,8 @@ class JetStreamStore:
         if self._is_closed:
             raise UnreachableError(f"{where}: the store is closed")
 
-        future = asyncio.run_coroutine_threadsafe(_within(limit_s, call()), self._loop)
-        error = _error_of(future)
+        future = asyncio.run_coroutine_threadsafe(within(limit_s, call()), self._loop)
+        error = error_of(future)
         if error is None:
             return future.result()
         if isinstance(error, StoreError) or not isinstance(error, Exception):
@@ -347,34 +346,3 @@ _MAKE_STREAM = (
     "Make it: nats stream add NAME --subjects NAME.log --storage file --replicas 3 --discard new "
     "--retention limits --defaults"
 )
-
-
-async def _within(timeout_s: float | None, call: Coroutine[Any, Any, T]) -> T:
-    """Return what `call` returns. Raise TimeoutError after `timeout_s` seconds (None: never).
-
-    It is cancelled until it ends: in Python 3.11, `asyncio.wait_for`, which nats-py uses, loses a
-    cancellation at the moment at which its future ends, and nats-py would try to connect for ever.
-    """
-    task = asyncio.ensure_future(call)
-    try:
-        await asyncio.wait((task,), timeout=timeout_s)
-        is_late = not task.done()
-    finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait((task,), timeout=_CANCEL_S)
-    if is_late and task.cancelled():
-        raise TimeoutError
-    return task.result()
-
-
-def _error_of(future: Future[Any]) -> BaseException | None:
-    """Wait for a call in another thread, and return its error. So whatever this raises is a signal
-    handler's, and the call is cancelled then."""
-    try:
-        return future.exception()
-    except BaseException as error:
-        if isinstance(error, CancelledError) and future.cancelled():
-            return error
-        future.cancel()
-        raise

@@ -245,7 +245,7 @@ OF_ATTACHING = (
     ),
     Weakening(
         "connection_to_jetstream_cancelled_once",
-        "journal/_mirror/jetstream_store.py",
+        "journal/_mirror/loop_calls.py",
         "        while not task.done():\n            task.cancel()\n"
         "            await asyncio.wait((task,), timeout=_CANCEL_S)\n",
         "        task.cancel()\n        await asyncio.sleep(0)\n",

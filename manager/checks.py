@@ -12,7 +12,18 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, get_args, get_type_hints
 
-from manager.agent import ENDED, FIELDS, STATUSES, Lease, Row, get
+from manager.agent import (
+    ENDED,
+    EXTRA_FIELDS,
+    NEVER_STARTED,
+    ROW_FIELDS,
+    STARTED_ONCE,
+    STATUSES,
+    Extras,
+    Lease,
+    Row,
+    get,
+)
 from manager.layouts import Import, Layout, Record, optional_fields
 from manager.values import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
 
@@ -32,17 +43,19 @@ def allowed_types(layout: type[Layout | Import]) -> list[tuple[type, ...]]:
     return [_TYPES.get(hint, (str,)) for hint in get_type_hints(layout).values()]
 
 
-# A row has the fields of an "import" record without its kind up to the attempt, and before that the
-# LSN.
-_FIRST = allowed_types(Import)[1:-1]
+# A row has the fields of an "import" record without its kind and attempt, then the LSN, and the
+# newer fields.
 _ALLOWED: list[tuple[type, ...]] = [
-    *_FIRST,
+    *allowed_types(Import)[1:-1],
     (int,),
+    _TYPES[str | None],
+    _TYPES[int | None],
+    (tuple,),
+]
+_ALLOWED_EXTRAS: list[tuple[type, ...]] = [
     (int,),
     (int,),
     _TYPES[Any],
-    _TYPES[str | None],
-    _TYPES[int | None],
     (list, type(None)),
     (dict, type(None)),
 ]
@@ -60,16 +73,16 @@ def check_row(row: Row) -> None:
     (
         agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
         tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
-        attempt, starts, _, taken_by, taken, progress, lease,
+        taken_by, taken, extras,
     ) = row  # fmt: skip
     # One check of all numbers: the OR is negative if one of them is, and longer than 64 bits if one
     # of them is.
-    together = steps_taken | depth | tokens_used | lsn | created | updated | attempt - 1 | starts
+    together = steps_taken | depth | tokens_used | lsn | created | updated
     together |= (started or 0) | (ended or 0) | (taken or 0)
     if together >> 64 or budget is not None:
         for at in _NUMBERS:
             if row[at] is not None:
-                check_whole(FIELDS[at], row[at], low=_lowest(FIELDS[at]))
+                check_whole(ROW_FIELDS[at], row[at], low=_lowest(ROW_FIELDS[at]))
     check_names(agent_id, name)
     if status not in _STATUSES:
         raise ValueError("status is not the status of an agent")
@@ -77,11 +90,20 @@ def check_row(row: Row) -> None:
         raise ValueError("ended_at_ms does not fit the status")
     if (taken_by is None) is not (taken is None) or (ended is None) > (taken is None):
         raise ValueError("taken_by and taken_at_ms do not fit the status")
+    if extras is not STARTED_ONCE and extras is not NEVER_STARTED:
+        _check_extras(extras)
+    check_given(tools, metadata)
+
+
+def _check_extras(extras: Extras) -> None:
+    _check_types_of_extras(tuple(map(type, extras)))
+    attempt, starts, _, progress, lease = extras
+    check_whole("attempt", attempt, low=1)
+    check_whole("starts", starts)
     if progress is not None:
         check_events(progress)
     if lease is not None:
         check_lease(lease)
-    check_given(tools, metadata)
 
 
 def check_events(events: list[Any]) -> None:
@@ -151,7 +173,7 @@ def check_texts(row: Row) -> None:
     if not "".join(filter(None, _texts(row))).isascii():
         for at in _TEXTS:
             if row[at] is not None:
-                text(FIELDS[at], row[at])
+                text(ROW_FIELDS[at], row[at])
 
 
 def check_whole(field: str, value: object, *, low: int = 0) -> None:
@@ -263,4 +285,7 @@ def _check_name(name: str) -> None:
         raise ValueError("name is not allowed for an agent") from None
 
 
-_check_types = types_checker(FIELDS, _ALLOWED, range(len(FIELDS), len(FIELDS) + 1))
+_check_types = types_checker(ROW_FIELDS, _ALLOWED, range(len(_ALLOWED), len(_ALLOWED) + 1))
+_check_types_of_extras = types_checker(
+    EXTRA_FIELDS, _ALLOWED_EXTRAS, range(len(_ALLOWED_EXTRAS), len(_ALLOWED_EXTRAS) + 1)
+)

@@ -9,18 +9,24 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
-from manager.agent import FIELDS, Row, get
+from manager.agent import FIELDS, NEVER_STARTED, STARTED_ONCE, Row, extras, get
+from manager.columns import BOOT_ID, EXTRAS, STARTED_AT_MS, TAKEN_BY
 
 _FIRST = FIELDS[: FIELDS.index("attempt")]  # the fields of the first version
-_RARE = FIELDS[FIELDS.index("answer") :]
+_SESSION = "from_prior_session"
 _first: Callable[[Mapping[str, Any]], Row] = itemgetter(*_FIRST)
 
 
 def row_of(item: Mapping[str, Any]) -> Row:
     """Return the row of an item. Raise KeyError or TypeError if the item is not an agent."""
     row = _first(item)
-    starts = item.get("starts", _least_starts(row))
-    return (*row, item.get("attempt", 1), starts, *map(item.get, _RARE))
+    least = NEVER_STARTED if row[STARTED_AT_MS] is None else STARTED_ONCE
+    if len(item) == len(_FIRST) + 1 and _SESSION in item:  # so it has no newer field
+        return (*row, None, None, least)
+    attempt, starts = item.get("attempt", 1), item.get("starts", int(least is STARTED_ONCE))
+    others = item.get("answer"), item.get("progress"), item.get("lease")
+    more = extras(attempt, starts) if others == (None, None, None) else (attempt, starts, *others)
+    return (*row, item.get("taken_by"), item.get("taken_at_ms"), more)
 
 
 def item_of(boot_id: str, row: Row) -> dict[str, Any]:
@@ -30,17 +36,27 @@ def item_of(boot_id: str, row: Row) -> dict[str, Any]:
     them keep their bytes.
     """
     item = dict(zip(_FIRST, row, strict=False))
-    if (attempt := get.attempt(row)) != 1:
-        item["attempt"] = attempt
-    if (starts := get.starts(row)) != _least_starts(row):
-        item["starts"] = starts
-    for name, value in zip(_RARE, row[-len(_RARE) :], strict=True):
-        if value is not None:
-            item[name] = value
+    least = NEVER_STARTED if row[STARTED_AT_MS] is None else STARTED_ONCE
+    if row[EXTRAS] is not least or row[TAKEN_BY] is not None:
+        _add_newer(item, row, int(least is STARTED_ONCE))
     # Compaction removes the record of the session's boot, and readers need to know the session.
-    item["from_prior_session"] = get.boot_id(row) != boot_id
+    item[_SESSION] = row[BOOT_ID] != boot_id
     return item
 
 
-def _least_starts(row: Row) -> int:
-    return int(get.started_at_ms(row) is not None)
+def _add_newer(item: dict[str, Any], row: Row, least_starts: int) -> None:
+    """Add the newer fields of a row that do not have their first value, in the order of an Agent's
+    fields."""
+    attempt, starts, answer, progress, lease = row[EXTRAS]
+    if attempt != 1:
+        item["attempt"] = attempt
+    if starts != least_starts:
+        item["starts"] = starts
+    newer = {
+        "answer": answer,
+        "taken_by": get.taken_by(row),
+        "taken_at_ms": get.taken_at_ms(row),
+        "progress": progress,
+        "lease": lease,
+    }
+    item |= {name: value for name, value in newer.items() if value is not None}

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-from manager.agent import ENDED, STATUSES, VERBS, Row
+from manager.agent import ENDED, NEVER_STARTED, STARTED_ONCE, STATUSES, VERBS, Row, extras
 from manager.columns import (
     ANSWER,
     BOOT_ID,
     CHECKPOINT,
     ENDED_AT_MS,
+    EXTRAS,
     LEASE,
     LSN,
     NEEDS_INPUT,
@@ -22,7 +23,6 @@ from manager.columns import (
     REASON,
     RESULT,
     STARTED_AT_MS,
-    STARTS,
     STATUS,
     STEPS_TAKEN,
     TAKEN_AT_MS,
@@ -58,9 +58,11 @@ def count_tokens(row: Row, lsn: int, tokens: int) -> Row:
 
 
 def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
-    _, agent_id, at_ms, boot_id, parent_id, spawn_depth, status, name = record[:8]
-    agent_type, role, model, prompt, allowed_tools, token_budget, metadata = record[8:15]
-    is_running = status == "running"
+    (
+        _, agent_id, at_ms, boot_id, parent_id, spawn_depth, status, name,
+        agent_type, role, model, prompt, allowed_tools, token_budget, metadata, *attempts,
+    ) = record  # fmt: skip
+    starts = 1 if status == "running" else 0
     return (
         agent_id,
         agent_id if name is None else name,
@@ -81,27 +83,27 @@ def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
         0,  # tokens_used
         metadata,
         at_ms,  # created
-        at_ms if is_running else None,  # started
+        at_ms if starts else None,  # started
         at_ms,  # updated
         None,  # ended
         boot_id,
         lsn,
-        record[15] if len(record) > 15 else 1,  # attempt
-        int(is_running),  # starts
-        None,  # answer
         None,  # taken_by
         None,  # taken_at_ms
-        None,  # progress
-        None,  # lease
+        extras(attempts[0], starts) if attempts else STARTED_ONCE if starts else NEVER_STARTED,
     )
 
 
 def _run(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     new[STATUS] = "running"
-    new[REASON] = new[NEEDS_INPUT] = new[LEASE] = None
+    new[REASON] = new[NEEDS_INPUT] = None
     _, _, new[STARTED_AT_MS], new[BOOT_ID], *more = record
-    new[STARTS] += 1
+    attempt, starts, answer, progress, _ = new[EXTRAS]
+    if answer is None is progress:
+        new[EXTRAS] = extras(attempt, starts + 1)
+    else:
+        new[EXTRAS] = attempt, starts + 1, answer, progress, None
     if more:  # of a resumption
         checkpoint, token_budget = more
         if checkpoint is not None:
@@ -113,12 +115,12 @@ def _run(row: Row | None, lsn: int, record: Record) -> Row:
 
 def _lease(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
-    before = new[LEASE]
+    attempt, starts, answer, progress, before = new[EXTRAS]
     new[REASON], new[NEEDS_INPUT], new[STATUS] = None, None, "running"
     _, _, new[STARTED_AT_MS], new[BOOT_ID], worker, epoch = record
-    new[STARTS] = row[STARTS] + 1 if row else 1
     lost = 0 if before is None else before["lost"]
-    new[LEASE] = {"worker": worker, "epoch": epoch, "lsn": lsn, "sequence": 0, "lost": lost}
+    lease = {"worker": worker, "epoch": epoch, "lsn": lsn, "sequence": 0, "lost": lost}
+    new[EXTRAS] = attempt, starts + 1, answer, progress, lease
     return tuple(new)
 
 
@@ -127,7 +129,7 @@ def _report(row: Row | None, lsn: int, record: Record) -> Row:
     lease = _lease_of(new)
     if record[3] <= lease["sequence"]:
         raise ValueError("sequence is not higher than the one before")
-    new[LEASE] = {**lease, "sequence": record[3]}
+    _set_extra(new, LEASE, {**lease, "sequence": record[3]})
     return tuple(new)
 
 
@@ -135,14 +137,14 @@ def _lost(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     lease = _lease_of(new)
     _, _, at_ms, new[STATUS], new[REASON] = record
-    new[LEASE] = {**lease, "lost": lease["lost"] + 1}
+    _set_extra(new, LEASE, {**lease, "lost": lease["lost"] + 1})
     if new[STATUS] in ENDED:
         new[ENDED_AT_MS] = at_ms
     return tuple(new)
 
 
 def _lease_of(row: list[Any]) -> dict[str, Any]:
-    lease: dict[str, Any] | None = row[LEASE]
+    lease: dict[str, Any] | None = row[EXTRAS][LEASE]
     if lease is None:
         raise ValueError("the agent has no lease")
     return lease
@@ -150,7 +152,7 @@ def _lease_of(row: list[Any]) -> dict[str, Any]:
 
 def _answer(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
-    new[ANSWER] = record[3]
+    _set_extra(new, ANSWER, record[3])
     return tuple(new)
 
 
@@ -169,10 +171,11 @@ def _checkpoint(row: Row | None, lsn: int, record: Record) -> Row:
 def _progress(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     _, _, at_ms, text, data, keep = record
-    before = new[PROGRESS] or []
+    before = new[EXTRAS][PROGRESS] or []
     number = before[-1][0] + 1 if before else 1
-    new[PROGRESS] = [*before[len(before) + 1 - keep if len(before) >= keep else 0 :]]
-    new[PROGRESS].append([number, at_ms, text, data])
+    events = [*before[len(before) + 1 - keep if len(before) >= keep else 0 :]]
+    events.append([number, at_ms, text, data])
+    _set_extra(new, PROGRESS, events)
     return tuple(new)
 
 
@@ -196,7 +199,7 @@ def _interrupt(row: Row | None, lsn: int, record: Record) -> Row:
     new[REASON] = reason
     new[NEEDS_INPUT] = needs_input
     if needs_input is not None:
-        new[ANSWER] = None
+        _set_extra(new, ANSWER, None)
     if checkpoint is not None:
         new[CHECKPOINT] = checkpoint
     return tuple(new)
@@ -211,7 +214,7 @@ def _result(row: Row | None, lsn: int, record: Record) -> Row:
     new[REASON] = reason
     new[NEEDS_INPUT] = needs_input
     if needs_input is not None:
-        new[ANSWER] = None
+        _set_extra(new, ANSWER, None)
     used = new[TOKENS_USED] + tokens_in + tokens_out
     new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     if result is not None:
@@ -238,8 +241,9 @@ def _remove(row: Row | None, lsn: int, record: Record) -> None:
 
 
 def _import(row: Row | None, lsn: int, record: Record) -> Row:
-    fields, attempt = record[1 : LSN + 1], record[LSN + 1 :] or (1,)
-    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None), *[None] * 5)
+    fields, (attempt,) = record[1 : LSN + 1], record[LSN + 1 :] or (1,)
+    starts = int(fields[STARTED_AT_MS] is not None)
+    return (*fields, lsn, None, None, extras(attempt, starts))
 
 
 def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
@@ -248,6 +252,13 @@ def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
     new[UPDATED_AT_MS] = record[AT_MS]
     new[LSN] = lsn
     return new
+
+
+def _set_extra(row: list[Any], at: int, value: Any) -> None:
+    """Replace one extra field of a new row. The tuple of the others may be shared."""
+    values = [*row[EXTRAS]]
+    values[at] = value
+    row[EXTRAS] = tuple(values)
 
 
 # The step of each kind, and the agent's statuses that allow it. A kind that allows no status adds

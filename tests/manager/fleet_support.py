@@ -10,10 +10,25 @@ import msgpack
 from journal import DurableState
 from journal._format.record import bare
 from manager import Limits, SubAgentManager
+from manager.agent import EXTRA_FIELDS, FIELDS, ROW_FIELDS, Row
 from manager.fleet import Fleet
 from manager.layouts import Record
 
-ROOMY = Limits(max_running=10**6, max_admitted=10**6, max_depth=100)
+# Without retention, whose thread would look at the fleet at any time.
+ROOMY = Limits(
+    max_running=10**6,
+    max_admitted=10**6,
+    max_depth=100,
+    keep_ended_s=None,
+    keep_ended_max=None,
+)
+
+
+def values_of(row: Row) -> tuple[Any, ...]:
+    """Return the values of `manager.agent.FIELDS` in a row."""
+    values = dict(zip(ROW_FIELDS, row, strict=True))
+    values |= zip(EXTRA_FIELDS, values.pop("extras"), strict=True)
+    return tuple(values[name] for name in FIELDS)
 
 
 class MemoryState:

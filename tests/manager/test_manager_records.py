@@ -22,6 +22,7 @@ from manager.layouts import KINDS, Record
 from manager.replay import _CHECKS
 from manager.steps import SOURCES, STEPS
 from tests.crash.fleet_forge import agent_id, imported, spawn
+from tests.manager.fleet_support import values_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANGES = sorted(kind for kind, sources in SOURCES.items() if sources and kind != "remove")
@@ -179,16 +180,14 @@ def test_a_record_is_built_in_the_order_of_its_class(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(STEPS.keys() - {"remove"}))
 def test_a_step_copies_each_field_by_its_name(kind: str) -> None:
     """A field that a record and an agent share gets the record's value."""
-    newer = [None] * (len(FIELDS) - FIELDS.index("answer"))
-    row = (*imported("a")[1:], 1, 1, 1, *newer)
-    if kind in ("report", "lost"):
-        lease = {"worker": "w", "epoch": 1, "lsn": 1, "sequence": 0, "lost": 0}
-        row = (*row[:-1], lease)
+    lease = {"worker": "w", "epoch": 1, "lsn": 1, "sequence": 0, "lost": 0}
+    extras = (1, 1, None, None, lease if kind in ("report", "lost") else None)
+    row = (*imported("a")[1:], 1, None, None, extras)
     before = None if kind in ("spawn", "import") else row
     record = a_record(kind, agent_id=agent_id("a"))
     after = STEPS[kind](before, 42, record)
     assert after is not None
-    agent = dict(zip(FIELDS, after, strict=True))
+    agent = dict(zip(FIELDS, values_of(after), strict=True))
     fields = dict(zip(KINDS[kind]._fields, record, strict=True))
     for name in fields.keys() & agent.keys():
         assert agent[name] == fields[name]

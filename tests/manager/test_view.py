@@ -25,6 +25,7 @@ from manager.agent import FIELDS
 from manager.fleet import Fleet
 from manager.history import read_history
 from manager.view import follow_fleet, read_fleet
+from tests.manager.fleet_support import values_of
 
 
 def populate(manager: SubAgentManager) -> None:
@@ -141,7 +142,7 @@ def test_a_checkpoint_of_an_older_version_is_read(
     monkeypatch.setattr(
         Fleet,
         "freeze",
-        lambda fleet: (dict(zip(FIELDS, r, strict=True)) for r in fleet.rows.freeze()),
+        lambda fleet: (dict(zip(FIELDS, values_of(r), strict=True)) for r in fleet.rows.freeze()),
     )
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)

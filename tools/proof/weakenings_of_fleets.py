@@ -85,6 +85,13 @@ ALL_OF = (
         ("tests/manager/test_manager.py",),
     ),
     Weakening(
+        "equal_value_of_another_type_shared",
+        "manager/agent.py",
+        "if type(attempt) is type(starts) is int and 0 <= attempt",
+        "if 0 <= attempt",
+        ("tests/manager/test_rows.py",),
+    ),
+    Weakening(
         "oldest_of_a_name_found",
         "manager/names.py",
         "newest is None or _age(row) >= _age(self._rows[newest])",

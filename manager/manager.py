@@ -491,7 +491,8 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def _update(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Agent:
-        return self._agent(self._updates.update(verb, ref, target, record, urgent=urgent))
+        row = self._updates.update(verb, ref, target, record, urgent=urgent)
+        return agent_from_row(row, self._boot_id)
 
     def _rows(self) -> Iterable[Row]:
         """Return a snapshot of all rows. As long as it exists, each change costs a little more."""

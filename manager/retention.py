@@ -38,6 +38,7 @@ class Retention:
 
     def __init__(self, state: DurableState[Fleet], updates: Updates, limits: Limits) -> None:
         self._state = state
+        self._fleet = state.machine
         self._updates = updates
         self._limits = limits
         self._thread: threading.Thread | None = None
@@ -46,10 +47,9 @@ class Retention:
 
     def check(self) -> None:
         """Start a thread that drops agents if that is due. This waits for nothing."""
-        fleet = self._state.machine
-        if len(fleet.rows) <= self._next_count and time.monotonic() < self._next_s:
+        if len(self._fleet.rows) <= self._next_count and time.monotonic() < self._next_s:
             return  # nearly always, and in a tenth of the time that counting takes
-        ended = _ended(fleet)
+        ended = _ended(self._fleet)
         is_due = ended > self._next_count or (ended and time.monotonic() >= self._next_s)
         if not is_due or (self._thread is not None and self._thread.is_alive()):
             return

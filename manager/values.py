@@ -144,10 +144,6 @@ def source_name(where: str, value: object) -> str:
     return name
 
 
-def tool_names(tools: Iterable[str] | None) -> list[str] | None:
-    return None if tools is None else texts("allowed_tools", tools)
-
-
 def texts(where: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"{where} must be a sequence of strings, not {short_repr(values)}")

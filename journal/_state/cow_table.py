@@ -117,7 +117,9 @@ class CowTable(MutableMapping[K, V]):
         return snapshot
 
     def __getitem__(self, key: K) -> V:
-        cell = self._by_key.get(key) or self._find(key)
+        cell: _Cell | Row[K, V] | None = self._by_key.get(key)
+        if cell is None and self._many is not None:
+            cell = self._find(key)
         if cell is None:
             raise KeyError(key)
         value: V = cell[1]
@@ -129,14 +131,18 @@ class CowTable(MutableMapping[K, V]):
     def get(self, key: K, default: V | T, /) -> V | T: ...
     def get(self, key: K, default: Any = None, /) -> Any:
         """Return the key's value, or `default`. One step, so another thread may write meanwhile."""
-        cell = self._by_key.get(key) or self._find(key)
+        cell: _Cell | Row[K, V] | None = self._by_key.get(key)
+        if cell is None and self._many is not None:
+            cell = self._find(key)
         return default if cell is None else cell[1]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._by_key or self._find(key) is not None
+        if key in self._by_key:
+            return True
+        return self._many is not None and self._find(key) is not None
 
     def __len__(self) -> int:
-        unfinished = self._unfinished()
+        unfinished = None if self._removal is None else self._unfinished()
         if unfinished is not None:
             return len(self._cells) + unfinished[3][2]  # the place of the last row, which moves
         return len(self._cells) + (len(self._many) if self._many else 0)

@@ -82,7 +82,10 @@ def has_timed_out(agent: Agent) -> bool:
 
 
 def printed(agent: Agent, stream: str) -> Mapping[str, Any]:
-    """Return the journaled facts of a stream, "stdout" or "stderr". They are empty if unknown."""
+    """Return the journaled facts of a stream, "stdout" or "stderr". They are empty if unknown, as
+    they are while the command runs: then the checkpoint may be of an earlier start."""
+    if agent.status == "running":
+        return {}
     known = agent.checkpoint.get(stream) if isinstance(agent.checkpoint, dict) else None
     return known if isinstance(known, dict) else {}
 

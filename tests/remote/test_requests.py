@@ -22,7 +22,7 @@ from manager import AgentResult, SubAgentManager
 from manager._cli.cli import run_cli
 from manager._cli.remote_output import RemoteReader
 from manager._control.errors import RefusedError, RequestError
-from manager._run.facts import exit_of
+from manager._run.facts import exit_of, printed
 from manager._run.joblog import JobLog
 from manager._run.options import RunOptions
 from manager._run.remote import RemoteRun, TaskSupply
@@ -263,6 +263,17 @@ def test_a_worker_forgets_the_facts_of_an_earlier_start(
     assert (codes, capsys.readouterr()) == ([0], ("begun\n", ""))
 
 
+def test_the_lengths_of_an_earlier_start_end_no_output() -> None:
+    """The output of a running command has no known length, also if its agent's checkpoint still
+    states that of an earlier start."""
+    known = {"stdout": {"bytes": 100, "cut_bytes": 0}}
+    with SubAgentManager.open("/", state_dir="s", disk=SimulatedDisk()) as manager:
+        manager.spawn("p", name="a")
+        manager.update_from_result("a", AgentResult("", status="interrupted", checkpoint=known))
+        assert printed(manager.get("a"), "stdout") == known["stdout"]
+        assert printed(manager.resume("a"), "stdout") == {}
+
+
 def test_the_output_of_a_new_start_is_read_from_its_beginning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -285,7 +296,8 @@ def test_the_output_of_a_new_start_is_read_from_its_beginning(
     assert (b"".join(reader.read()), reader.has_gap) == (b"of the second", False)
     assert reader.bytes == 13
     kept.clear()
-    reader.agent = replace(reader.agent, checkpoint={"stdout": {"bytes": 13}})
+    ended = replace(reader.agent, status="completed", checkpoint={"stdout": {"bytes": 13}})
+    reader.agent = ended
     assert [*reader.read()] == []
 
 

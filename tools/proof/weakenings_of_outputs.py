@@ -63,4 +63,11 @@ ALL_OF = (
         "if True:",
         OUTPUTS,
     ),
+    Weakening(
+        "lengths_of_an_earlier_start_believed",
+        "manager/_run/facts.py",
+        '    if agent.status == "running":\n        return {}\n',
+        "",
+        ("tests/remote/test_requests.py",),
+    ),
 )

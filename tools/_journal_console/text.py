@@ -58,13 +58,13 @@ def _message_lines(text: str, columns: int | None) -> list[str]:
             part = part[1:]
         if part := part.strip(" "):
             units += part.split(" ")
-    lines, line = list[str](), ""
-    for unit in units:
-        if line and width(line) + 1 + width(unit) > columns:
+    lines, line = list[str](), " ".join(units[:2])  # the program and a path, however long
+    for unit in units[2:]:
+        if width(line) + 1 + width(unit) > columns:
             lines.append(line)
             line = f"  {unit}"
         else:
-            line = f"{line} {unit}" if line else unit
+            line = f"{line} {unit}"
     return [*lines, line]
 
 

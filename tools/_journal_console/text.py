@@ -326,8 +326,9 @@ def local_time(unix_ns: int, *, utc: bool = False) -> str:
 
     A number outside the range of the calendar is returned unchanged.
     """
+    unix_s, ms = divmod(unix_ns // 1_000_000, 1000)
     try:
-        time = datetime.fromtimestamp(unix_ns // 1_000_000 / 1000, UTC)
+        time = datetime.fromtimestamp(unix_s, UTC).replace(microsecond=ms * 1000)
         if not utc:
             time = time.astimezone()
     except (ValueError, OverflowError, OSError):

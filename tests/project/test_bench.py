@@ -56,6 +56,7 @@ SMALL = {
     "legacy": ("--rounds", 1, "--agents", 10),
     "mirror": (*QUICK, "--threads", 2, "--delay-ms", 1),
     "runners": ("--rounds", 1, "--tasks", 20),
+    "resumed": ("--rounds", 1, "--tasks", 100),
     "standby": (*QUICK, "--mib", 0.1, "--rate", 100),
     "tables": (
         *(*QUICK, "--rows", 300, "--calls", 50, "--keys", 300, "--threads", 1, 2),
@@ -88,6 +89,7 @@ BARS = {  # the bars that even such a small run must report
     "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
     "legacy": {"subagents import of 10 agents"},
     "runners": set(),  # those of the runners that are installed
+    "resumed": {"subagents run: first command of 100 tasks"},
     "standby": {"a follower is behind, p99", "takeover with a copy of 0.1 MiB"},
     "mirror": {'ack="local": CPU', 'ack="local": records/s', 'ack="remote", +1 ms'},
     "tables": {

@@ -23,6 +23,7 @@ RUNS: dict[str, str] = {
     "inspector": "inspector --mib 256 --rounds 2 --seconds 2",
     "legacy": "legacy --rounds 3",
     "runners": "runners --rounds 3",
+    "resumed": "resumed --rounds 3",
     "workers": "workers --rounds 1",
     "tables": "tables --rounds 5",
     "tables-large": "tables --rows --keys 1000000",

@@ -105,7 +105,7 @@ class Fleet(Admission):
         if lines[: len(agents)] != agents:  # no manager writes agents after rows
             return lines
         tables: Any = self.begin_tables()
-        tables.load_lines(lines[len(agents) :])
+        tables.load_lines(b"".join(lines[len(agents) :]))
         return agents
 
     def freeze(self) -> Iterator[Any]:

@@ -15,9 +15,10 @@ Source: journal/docs/FORMAT.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 from journal._disk.disk import (
@@ -58,7 +59,6 @@ _HEADER_KINDS: dict[str, type] = {
 }
 _CHUNK_BYTES = 1 << 16
 _LAST_LINE_BYTES_MAX = 64
-_LINES_AT_ONCE = 64
 
 
 class BadCheckpointError(JournalError):
@@ -138,50 +138,55 @@ class Checkpoint(OpenHandle):
         created = datetime.fromisoformat(header["created_at"])
         self.created_at_ms = round(created.timestamp() * 1000)
 
-    def _line_blocks(self) -> Iterator[list[bytes]]:
+    def _blocks(self) -> Iterator[bytes]:
         """Read the lines of the items, several at a time, each with its comma and LF."""
-        lines = islice(_lines(self._file, self._first_item_offset, self.size_bytes), self.count)
-        while block := _next_lines(lines):
+        left = self.count
+        for block in _blocks(self._file, self._first_item_offset, self.size_bytes):
+            count = block.count(b"\n")
+            if count >= left:  # lines after the items follow
+                if left:
+                    yield b"".join(lines_of(block)[:left])
+                return
             yield block
+            left -= count
 
     def _encoded_items(self) -> Iterator[EncodedItems]:
         """Yield the items as their lines, for another checkpoint of this version."""
-        for lines in self._line_blocks():
-            is_large = sum(map(len, lines)) > _CHUNK_BYTES * 2
-            for part in [[line] for line in lines] if is_large else [lines]:
-                text = b"".join(part).removesuffix(b"\n").removesuffix(b",")
-                yield EncodedItems(text, len(part))
+        for block in self._blocks():
+            is_large = len(block) > _CHUNK_BYTES * 2
+            for part in lines_of(block) if is_large else [block]:
+                text = part.removesuffix(b"\n").removesuffix(b",")
+                yield EncodedItems(text, part.count(b"\n"))
 
     def items(self) -> Iterator[JSON]:
         """Yield the items. Raises CorruptionError for one that can't be decoded."""
-        return self._items_left(lambda lines: lines)
+        return self._items_left(None)
 
-    def _items_left(self, take: Callable[[list[bytes]], list[bytes]]) -> Iterator[JSON]:
+    def _items_left(self, take: Callable[[list[bytes]], list[bytes]] | None) -> Iterator[JSON]:
         """Yield the items in the lines that `take` returns, the first ones of those it is given."""
         offset, number = self._first_item_offset, 0
-        lines = islice(_lines(self._file, offset, self.size_bytes), self.count)
-        while chunk := _next_lines(lines):
-            yield from self._decoded(take(chunk), offset, number)
-            offset += sum(map(len, chunk))
-            number += len(chunk)
+        for block in self._blocks():
+            left = b"".join(take(lines_of(block))) if take else block
+            yield from self._decoded(left, offset, number)
+            offset += len(block)
+            number += block.count(b"\n")
 
-    def _decoded(self, lines: list[bytes], offset: int, number: int) -> Iterator[JSON]:
-        """Yield the items in `lines`. The first one is item `number`, at `offset`.
+    def _decoded(self, block: bytes, offset: int, number: int) -> Iterator[JSON]:
+        """Yield the items in the lines of `block`. The first one is item `number`, at `offset`.
 
         All lines are decoded as one list, which takes half the time of decoding each by itself.
         """
-        joined = b"".join(lines)
-        decode = decoder(self._version, joined)
+        decode = decoder(self._version, block)
         try:
-            items = decode(f"[{_text(joined)}]")
+            items = decode(f"[{_text(block)}]")
         except (ValueError, RecursionError) as error:
             if not is_raised_by_call(error, *CODEC):
                 raise
             items = []
-        if len(items) == len(lines):
+        if len(items) == block.count(b"\n"):
             yield from items
             return
-        for line in lines:  # one of the lines can't be decoded, so find it
+        for line in lines_of(block):  # one of the lines can't be decoded, so find it
             try:
                 item = decode(_text(line))
             except (ValueError, RecursionError) as error:
@@ -254,7 +259,7 @@ def _verified(file: ReadableFile, lsn: int, progress: Callable[[int], object]) -
 
 
 def _read_header(file: ReadableFile, size: int) -> dict[str, Any]:
-    lines = _lines(file, 0, size)
+    lines = chain.from_iterable(map(lines_of, _blocks(file, 0, size)))
     first, second = next(lines, b""), next(lines, b"")
     try:
         header = json.loads(first.decode().removesuffix(",\n") + "}")
@@ -386,31 +391,27 @@ def _last_line(count: int, crc: int) -> bytes:
     return f'"count":{count},"crc32c":"{crc:08x}"}}\n'.encode()
 
 
-def _lines(file: ReadableFile, offset: int, size: int) -> Iterator[bytes]:
-    """Yield the lines from `offset` on, each with its LF. Stop at a line that is too long."""
+def _blocks(file: ReadableFile, offset: int, size: int) -> Iterator[bytes]:
+    """Yield the lines from `offset` on, each with its LF, as many at a time as end in one read.
+    Stop at a line that is too long."""
     pieces: list[bytes] = []
     while offset < size and len(pieces) * _CHUNK_BYTES <= LINE_BYTES_MAX:
         chunk = file.read(min(_CHUNK_BYTES, size - offset), offset)
         if not chunk:
             return
         offset += len(chunk)
-        *line_ends, rest = chunk.split(b"\n")
-        for line_end in line_ends:
-            yield b"".join((*pieces, line_end, b"\n")) if pieces else line_end + b"\n"
+        last_end = chunk.rfind(b"\n") + 1
+        if last_end:
+            yield b"".join((*pieces, chunk[:last_end]))
             pieces = []
-        pieces.append(rest)
+        pieces.append(chunk[last_end:])
 
 
-def _next_lines(lines: Iterator[bytes]) -> list[bytes]:
-    """Return the next lines, as many as are worth decoding together."""
-    chunk: list[bytes] = []
-    size = 0
-    for line in lines:
-        chunk.append(line)
-        size += len(line)
-        if len(chunk) == _LINES_AT_ONCE or size >= _CHUNK_BYTES:
-            break
-    return chunk
+def lines_of(block: bytes) -> list[bytes]:
+    """Return the lines of a block, each with its LF. No other character ends a line."""
+    if b"\r" in block:
+        return [line for line in re.split(rb"(?<=\n)", block) if line]
+    return block.splitlines(keepends=True)
 
 
 def _text(lines: bytes) -> str:

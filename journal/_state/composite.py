@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from journal._format.checkpoint import JSON, decode_item
+from journal._format.checkpoint import JSON, decode_item, lines_of
 from journal._format.items import EncodedItems, encode_item
 from journal._format.record import PackedRecord, Record, pack_pair
 from journal._format.restored import mark_of
@@ -114,14 +114,14 @@ class Composite(LoadsLines, JudgesApplication):
         name, inner = item
         self._machine(name).load(inner)
 
-    def load_lines(self, lines: list[bytes]) -> None:
+    def load_lines(self, block: bytes) -> None:
         """Load the items in these lines. Successive ones of one part are decoded together."""
-        for head, run in groupby(lines, lambda line: line[: line.find(b",") + 1]):
+        for head, run in groupby(lines_of(block), lambda line: line[: line.find(b",") + 1]):
             name = self._by_head.get(head)
             machine = self._machine(decode_item(head[1:-1]) if name is None else name)
             inner = [_inner(line, head) for line in run]
             if isinstance(machine, LoadsLines):
-                machine.load_lines([text + b",\n" for text in inner])
+                machine.load_lines(b"".join(text + b",\n" for text in inner))
             else:
                 items = decode_item(b"[%b]" % b",".join(inner))
                 if len(items) != len(inner):

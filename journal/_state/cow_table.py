@@ -268,10 +268,9 @@ class CowTable(MutableMapping[K, V]):
         many = self._many
         if many is None:
             many = self._many = ManyRows()
-        row = many.find(key)
-        if row is None:
-            many.append(key, value)
+        if many.add(key, value):
             return
+        row: Any = many.find(key)
         if self._newest is not None:
             self._save_row(row)
         many.replace(row[2], value)

@@ -66,17 +66,27 @@ class ManyRows(Generic[K, V]):
             place, before = bucket.get(key), place
         return None
 
-    def append(self, key: K, value: V) -> None:
-        """Add a row at the end. The last step adds it; those before can be repeated."""
-        place = self._count
+    def add(self, key: K, value: V) -> bool:
+        """Add a row at the end, unless the key has one. Return whether it was added.
+
+        The last step adds it; those before can be repeated.
+        """
+        bucket, place = self._buckets[hash(key) % _BUCKETS], self._count
+        if key in bucket:
+            return False
         number, at = place >> _BITS, 2 * place & _MASK
-        chunk: Any = self._chunks[number] if at else []
-        if len(chunk) != at:  # an interrupted write has left a row
-            chunk = list(chunk[:at])
-        chunk += (key, value)
-        self._chunks[number:] = [tuple(chunk) if len(chunk) > _MASK else chunk]
+        if at:
+            chunk: Any = self._chunks[number]
+            if len(chunk) != at:  # an interrupted write has left a row
+                chunk = self._chunks[number] = list(chunk[:at])
+            chunk += (key, value)
+            if len(chunk) > _MASK:
+                self._chunks[number] = tuple(chunk)
+        else:
+            self._chunks[number:] = [[key, value]]
         # One statement, because no signal handler runs between its two stores.
-        self._buckets[hash(key) % _BUCKETS][key], self._count = place, place + 1
+        bucket[key], self._count = place, place + 1
+        return True
 
     def replace(self, place: int, value: V) -> None:
         """Set the value at a place."""

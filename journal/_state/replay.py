@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from journal._commit.buffer import LogBuffer
 from journal._disk.disk import Disk, StrPath
@@ -22,9 +21,6 @@ from journal.options import Options
 
 if TYPE_CHECKING:
     from journal._mirror.mirror import MirrorChoice
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def recover_state(
@@ -71,28 +67,30 @@ def _check_application(machine: StateMachine, checkpoint: Checkpoint) -> None:
 
 
 def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
-    def refusing(load: Callable[[T], R]) -> Callable[[T], R]:
-        def call(loaded: T) -> R:
-            try:
-                return load(loaded)
-            except Exception as error:
-                problem = f"load raised {error!r:.200} for an item"
-                raise _refusal(machine, checkpoint.path, problem) from error
+    def refusal(error: Exception) -> FormatVersionError:
+        return _refusal(machine, checkpoint.path, f"load raised {error!r:.200} for an item")
 
-        return call
+    def take(lines: list[bytes]) -> list[bytes]:
+        try:
+            left: list[bytes] = loader.load_lines_of_part(lines)
+        except Exception as error:
+            raise refusal(error) from error
+        return left
 
-    loader: object = machine
+    loader: Any = machine
     if isinstance(loader, LoadsLines):  # half the time of an open is decoding
-        load_lines = refusing(loader.load_lines)
-        for lines in checkpoint._line_blocks():
-            load_lines(lines)
+        for block in checkpoint._blocks():
+            try:
+                loader.load_lines(block)
+            except Exception as error:
+                raise refusal(error) from error
         return
-    items = checkpoint.items()
-    if isinstance(loader, LoadsLinesOfPart):
-        items = checkpoint._items_left(refusing(loader.load_lines_of_part))
-    load = refusing(machine.load)
-    for item in items:
-        load(item)
+    load = machine.load
+    for item in checkpoint._items_left(take if isinstance(loader, LoadsLinesOfPart) else None):
+        try:
+            load(item)
+        except Exception as error:
+            raise refusal(error) from error
 
 
 def _apply(machine: StateMachine, batch: ReplayBatch) -> None:

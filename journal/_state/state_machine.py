@@ -51,8 +51,8 @@ class LoadsLines(ABC):
     """A state machine that loads a checkpoint from its lines, before they are decoded."""
 
     @abstractmethod
-    def load_lines(self, lines: list[bytes]) -> None:
-        """Load the items in these lines. Each line ends with an LF, which a comma may precede."""
+    def load_lines(self, block: bytes) -> None:
+        """Load the items in these lines. Each ends with an LF, which a comma may precede."""
 
 
 class JudgesApplication(ABC):

@@ -6,7 +6,6 @@ Most blocks of lines are like that. This takes half the time of a search in each
 from __future__ import annotations
 
 import re
-from operator import methodcaller
 
 _SEPARATOR = b',"value":'
 _END = b"},\n"
@@ -14,7 +13,7 @@ _END = b"},\n"
 _HEAD = re.compile(rb'\{"table":("(?:[^"\\]|\\.){1,1275}"),"key":', re.DOTALL)
 
 
-def columns_of(lines: list[bytes]) -> tuple[bytes, bytes, list[bytes]] | None:
+def columns_of(block: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
     """Return the JSON of a table's name, that of the array of its keys, and the texts of the
     values.
 
@@ -22,13 +21,14 @@ def columns_of(lines: list[bytes]) -> tuple[bytes, bytes, list[bytes]] | None:
     expires. Inside a JSON string a quote has a backslash before it, so the first `,"value":` ends
     the key.
     """
-    head = _HEAD.match(lines[0]) if lines else None
-    if not head or not all(map(methodcaller("startswith", head[0]), lines)):
+    head = _HEAD.match(block)
+    if not head or not block.endswith(_END):
         return None
-    rows = [line.partition(_SEPARATOR) for line in lines if line.endswith(_END)]
-    begin, end = head.end(), -len(_END)
-    keys = b",".join([key[begin:] for key, _, _ in rows])
-    texts = [text[:end] for _, _, text in rows if text]
-    if len(texts) < len(lines) or b'"expires_at_ms":' in keys:
+    # Only the end of a line has an LF, so each of these is one line without its head and its end,
+    # if there are as many as lines.
+    rows = block[head.end() : -len(_END)].split(_END + head[0])
+    parts = [row.partition(_SEPARATOR) for row in rows]
+    keys, texts = b",".join([key for key, _, _ in parts]), [text for _, _, text in parts]
+    if len(rows) < block.count(b"\n") or not all(texts) or b'"expires_at_ms":' in keys:
         return None
     return head[1], b"[%b]" % keys, texts

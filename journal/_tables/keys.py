@@ -49,9 +49,10 @@ def encode_key(key: Key) -> bytes:
 def encode_loaded(keys: list[Any]) -> list[bytes]:
     """Return the keys of a checkpoint, where a tuple is a list, as bytes. Raises what `encode_key`
     raises."""
-    if set(map(type, keys)) == {str}:
-        with suppress(UnicodeEncodeError):  # `encode_key` names the place
-            return [b"\x20" + key.encode() for key in keys]
+    with suppress(TypeError, UnicodeEncodeError):  # `encode_key` names the place
+        joined = ("\x20" + "\n\x20".join(keys)).encode()
+        if joined.count(b"\n") == len(keys) - 1:
+            return joined.split(b"\n")
     return [encode_key(tuple(key) if type(key) is list else key) for key in keys]
 
 

@@ -24,7 +24,7 @@ from itertools import groupby
 from operator import lt
 from typing import Any
 
-from journal._format.checkpoint import decode_item
+from journal._format.checkpoint import decode_item, lines_of
 from journal._format.items import EncodedItems
 from journal._format.record import PackedRecord, pack_flat
 from journal._format.restored import mark_of
@@ -186,13 +186,14 @@ class TablesMachine(LoadsLines):
         if expires_at_ms is not None:
             self.expiries.load(name, encoded, expires_at_ms)
 
-    def load_lines(self, lines: list[bytes]) -> None:
+    def load_lines(self, block: bytes) -> None:
         """Load the items in lines of a checkpoint, without decoding the text of a value."""
-        columns = columns_of(lines)
+        columns = columns_of(block)
         if columns:
             name, keys, texts = columns
             self._load_texts(decode_item(name), decode_item(keys), texts)
             return
+        lines = lines_of(block)
         matches = list(map(_LINE.fullmatch, lines))
         for name, run in groupby(
             zip(matches, lines, strict=True), lambda row: row[0] and row[0][1]

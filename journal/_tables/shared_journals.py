@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from journal._format.checkpoint import lines_of
 from journal._state.composite import Composite
 from journal._state.state_machine import LoadsLines
 from journal._tables.machine import ROWS, TablesMachine
@@ -35,7 +36,7 @@ class OnePart(Composite):
 class _LeftOut(LoadsLines):
     """A machine that takes everything and keeps nothing."""
 
-    def load_lines(self, lines: list[bytes]) -> None:
+    def load_lines(self, block: bytes) -> None:
         pass
 
     def apply(self, lsn: int, record: Any) -> None:
@@ -51,11 +52,12 @@ class HostReader(LoadsLines):
     def __init__(self, tables: TablesMachine) -> None:
         self._tables = tables
 
-    def load_lines(self, lines: list[bytes]) -> None:
+    def load_lines(self, block: bytes) -> None:
+        lines = lines_of(block)
         ours = [line for line in lines if line.startswith(_TABLES_HEADS)]
         if any(not line.startswith((*_TABLES_HEADS, _HOST_HEAD)) for line in lines):
             raise ValueError("an item is neither of the host nor of tables")
-        self._tables.load_lines(ours)
+        self._tables.load_lines(b"".join(ours))
 
     def apply(self, lsn: int, record: Any) -> None:
         """Apply a record of tables. Leave out any other kind."""

@@ -106,9 +106,9 @@ def _read(reader: JournalReader, at: int | None, part: str | None, disk: Disk) -
             if problem := _why_refused(whole, base.application):
                 raise _other_application(base.path, problem, base.application)
             lsn = base.lsn
-            for lines in base._line_blocks():
+            for block in base._blocks():
                 try:
-                    whole.load_lines(lines)
+                    whole.load_lines(block)
                 except Exception as error:
                     what = f"{error!r:.200} for an item: it is not one of {APPLICATION!r}"
                     raise _other_application(base.path, what) from error

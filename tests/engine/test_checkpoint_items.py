@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal import CorruptionError, JournalReader
-from journal._format.checkpoint import decode_item
+from journal._format.checkpoint import decode_item, lines_of
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import compact
 from tests.engine.items_support import ITEMS, file_of, forge, items_after, nested
@@ -202,3 +202,9 @@ def test_large_bytes_are_read_back(disk: SimulatedDisk) -> None:
         put(journal, 1)
         compact(journal, *items)
     assert items_after(disk) == items
+
+
+def test_only_an_lf_ends_a_line() -> None:
+    """A checkpoint is divided into lines at each LF and at nothing else."""
+    lines = [b'{"a":"\x0b\x0c\xc2\x85"},\r,\n', b"\n", b"\r\n", b'{"b":1}']
+    assert lines_of(b"".join(lines)) == lines

@@ -45,7 +45,7 @@ class InterruptedList(list[Any]):
 def rows_of(count: int) -> ManyRows[str, int]:
     rows: ManyRows[str, int] = ManyRows()
     for number in range(count):
-        rows.append(str(number), number)
+        rows.add(str(number), number)
     return rows
 
 

@@ -107,7 +107,7 @@ def test_a_record_that_the_page_does_not_describe_is_refused(record: Any) -> Non
 def test_an_item_that_the_page_does_not_describe_is_refused(line: bytes) -> None:
     """A load refuses it, so the next checkpoint does not lose a newer writer's field."""
     with pytest.raises((ValueError, RecordError)):
-        TablesMachine().load_lines([line + b",\n"])
+        TablesMachine().load_lines(line + b",\n")
 
 
 # --- a reader that knows only the page ---

@@ -103,7 +103,7 @@ def test_a_row_as_json_is_read_back_by_a_machine(table: str, key: Key, value: An
     """A row as JSON is a line of a checkpoint, and a machine loads the same row from it."""
     line = json.dumps(row_as_json(table, key, value), separators=(",", ":")).encode()
     loaded = TablesMachine()
-    loaded.load_lines([line])
+    loaded.load_lines(line)
     expected = TablesMachine()
     record = record_of([(table, encode_key(key), pack(value)._packed)])
     expected.apply(1, unpack_one(record._packed))

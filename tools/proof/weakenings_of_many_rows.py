@@ -126,15 +126,15 @@ ALL_OF = (
     Weakening(
         "full_chunk_stays_a_list",
         ROWS,
-        "[tuple(chunk) if len(chunk) > _MASK else chunk]\n",
-        "[chunk]\n",
+        "            if len(chunk) > _MASK:\n",
+        "            if False:\n",
         ON_TABLES,
     ),
     Weakening(
         "row_of_an_interrupted_write_kept",
         ROWS,
-        "        if len(chunk) != at:",
-        "        if False:",
+        "            if len(chunk) != at:",
+        "            if False:",
         ON_INTERRUPTS,
     ),
     Weakening(

@@ -57,6 +57,7 @@ SMALL = {
     "mirror": (*QUICK, "--threads", 2, "--delay-ms", 1),
     "runners": ("--rounds", 1, "--tasks", 20),
     "resumed": ("--rounds", 1, "--tasks", 100),
+    "verbs": ("--rounds", 1, "--records", 1000, "--agents", 40, "--before", "."),
     "standby": (*QUICK, "--mib", 0.1, "--rate", 100),
     "tables": (
         *(*QUICK, "--rows", 300, "--calls", 50, "--keys", 300, "--threads", 1, 2),
@@ -90,6 +91,10 @@ BARS = {  # the bars that even such a small run must report
     "legacy": {"subagents import of 10 agents"},
     "runners": set(),  # those of the runners that are installed
     "resumed": {"subagents run: first command of 100 tasks"},
+    "verbs": {
+        *("agents: CPU to before", "show: CPU to before", "history: CPU to before"),
+        *("diff: CPU to before", "report: CPU to before", "log -g: CPU to before"),
+    },
     "standby": {"a follower is behind, p99", "takeover with a copy of 0.1 MiB"},
     "mirror": {'ack="local": CPU', 'ack="local": records/s', 'ack="remote", +1 ms'},
     "tables": {

@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 NAMES = (
     *("commits", "append", "hold", "fanout", "compact", "recover", "burn", "flushes"),
     *("imports", "inspector", "legacy", "runners", "tables", "growth", "mirror", "restore"),
-    *("standby", "resumed", "adapters", "workers", "bars", "plot"),
+    *("standby", "resumed", "verbs", "adapters", "workers", "bars", "plot"),
 )
 
 

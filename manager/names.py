@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from manager.agent import LIVE, Row, get
+from manager.columns import AGENT_ID, NAME, STATUS
 
 
 class Names:
@@ -16,8 +17,9 @@ class Names:
     def __init__(self, rows: Mapping[str, Row]) -> None:
         self._rows = rows
         self._live: dict[str, str] = {}
-        self._ended: dict[str, dict[str, None]] = {}
         self._newest: dict[str, str] = {}  # of the ended agents of each name
+        # The ended agents of each name that several had. Most names have only one.
+        self._ended: dict[str, dict[str, None]] = {}
 
     def live(self, name: str) -> str | None:
         """Return the id of the live agent of this name, or None."""
@@ -35,25 +37,29 @@ class Names:
 
     def put(self, row: Row) -> None:
         """Add an agent, or take note of its new status. Its row is already in the table."""
-        agent_id, name = get.agent_id(row), get.name(row)
-        if get.status(row) in LIVE:
+        agent_id, name = row[AGENT_ID], row[NAME]
+        if row[STATUS] in LIVE:
             self._live[name] = agent_id
             return
         if self._live.get(name) == agent_id:
             del self._live[name]
-        self._ended.setdefault(name, {})[agent_id] = None
-        newest = self._newest.get(name)
-        if newest is None or _age(row) >= _age(self._rows[newest]):
-            self._newest[name] = agent_id
+        newest = self._newest.setdefault(name, agent_id)
+        if newest != agent_id:
+            self._ended.setdefault(name, {newest: None})[agent_id] = None
+            if _age(row) >= _age(self._rows[newest]):
+                self._newest[name] = agent_id
 
     def removed(self, agent_id: str, name: str) -> None:
         """Take note that an ended agent was removed. Its row is no longer in the table."""
-        ids = self._ended[name]
+        ids = self._ended.get(name)
+        if ids is None:
+            del self._newest[name]
+            return
         del ids[agent_id]
-        if not ids:
-            del self._ended[name], self._newest[name]
-        elif self._newest[name] == agent_id:
+        if self._newest[name] == agent_id:
             self._newest[name] = max(ids, key=lambda each: _age(self._rows[each]))
+        if len(ids) == 1:
+            del self._ended[name]
 
 
 def _age(row: Row) -> tuple[int, int, str]:

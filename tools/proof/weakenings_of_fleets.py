@@ -94,8 +94,8 @@ ALL_OF = (
     Weakening(
         "oldest_of_a_name_found",
         "manager/names.py",
-        "newest is None or _age(row) >= _age(self._rows[newest])",
-        "newest is None",
+        "if _age(row) >= _age(self._rows[newest]):",
+        "if False:",
         ("tests/manager/test_manager.py",),
     ),
     Weakening(

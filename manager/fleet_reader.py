@@ -284,7 +284,7 @@ def end_session(fleet: Fleet) -> None:
 
 def _interrupt_prior(fleet: Fleet) -> None:
     """Interrupt the agents that were running in a prior session, as the next session will."""
-    rows = fleet.rows.values()
+    rows = fleet.rows.freeze()
     for row in [r for r in rows if is_cut_off(r) and get.boot_id(r) != fleet.boot_id]:
         record = records.interrupt_by_restart(get.agent_id(row), get.updated_at_ms(row))
         fleet.presume(get.lsn(row), record)

@@ -58,7 +58,7 @@ class FleetView:
         Archived agents are those that ended before the live writer's session, or all ended agents
         if there is no live writer.
         """
-        rows = self._fleet.rows.values()
+        rows = self._fleet.rows.freeze()
         boot_id = self._fleet.boot_id
         return agents_from_rows(rows, boot_id, status=status, include_archived=include_archived)
 
@@ -77,6 +77,12 @@ class FleetView:
         """
         row = self._fleet.find(arguments.instance("ref", ref, str))
         return agent_from_row(row, self._fleet.boot_id)
+
+    def children(self, ref: str) -> list[Agent]:
+        """Return the children of an agent, oldest first. Raise UnknownAgentError."""
+        parent_id = get.agent_id(self._fleet.find(arguments.instance("ref", ref, str)))
+        rows = [row for row in self._fleet.rows.freeze() if get.parent_id(row) == parent_id]
+        return agents_from_rows(rows, self._fleet.boot_id, status=None, include_archived=True)
 
     def __repr__(self) -> str:
         return f"<FleetView lsn={self.lsn} agents={len(self._fleet.rows)}>"

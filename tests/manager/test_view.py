@@ -197,6 +197,22 @@ def test_a_ref_is_an_id_or_a_name(tmp_path: Path) -> None:
         fleet.agents(status="done")  # type: ignore[arg-type]
 
 
+def test_the_children_of_an_agent_are_found_by_its_id_or_name(tmp_path: Path) -> None:
+    """A view returns the children of an agent, also archived ones, and no other descendants."""
+    with SubAgentManager.open(tmp_path) as manager:
+        populate(manager)
+        manager.spawn("below", parent_id="b", queued=True)
+    view = read_fleet(tmp_path / ".subagents")
+    agents = view.agents(include_archived=True)
+    for parent in agents:
+        children = [agent for agent in agents if agent.parent_id == parent.agent_id]
+        assert view.children(parent.agent_id) == children
+    assert [child.name for child in view.children("root")] == ["a", "b"]
+    assert view.children("a") == []
+    with pytest.raises(UnknownAgentError):
+        view.children("nobody")
+
+
 def test_a_path_without_a_journal_is_an_error(tmp_path: Path) -> None:
     """A missing or foreign directory is an error; a journal without agents is an empty fleet."""
     with pytest.raises(FileNotFoundError):

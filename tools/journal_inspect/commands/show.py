@@ -20,9 +20,7 @@ def show_agent(path: str, renderer: Renderer, ref: str, at: Moment | None) -> in
     fleet = open_fleet(path, renderer, at)
     agent = get_agent(path, fleet, ref, at)
     fields = agent_object(agent, renderer)
-    children = [
-        child for child in fleet.agents(include_archived=True) if child.parent_id == agent.agent_id
-    ]
+    children = fleet.children(agent.agent_id)
     fields["children"] = [child.agent_id for child in children]
     if renderer.form != "text":
         print(dumps(fields))

@@ -223,7 +223,7 @@ def record_checker(layout: type[Layout | Import]) -> Callable[[Record], None]:
     names, hints = layout._fields, [*get_type_hints(layout).values()]
     fields = [(at, hint) for at, hint in enumerate(hints) if at > 1 and hint is not Any]
     types = [(at, _TYPES.get(hint, (str,))) for at, hint in fields]
-    numbers = [at for at, hint in fields if hint in (int, int | None)]
+    numbers = [(at, _lowest(names[at])) for at, hint in fields if hint in (int, int | None)]
     choices = [(at, get_args(hint)) for at, hint in fields if hint not in _TYPES]
     counts = field_counts(layout)
 
@@ -234,9 +234,9 @@ def record_checker(layout: type[Layout | Import]) -> Callable[[Record], None]:
         for at, allowed in types:
             if at < count and type(record[at]) not in allowed:
                 raise TypeError(f"{names[at]} is of type {type(record[at]).__name__}")
-        for at in numbers:
-            if at < count and (value := record[at]) is not None and value < _lowest(names[at]):
-                check_whole(names[at], value, low=_lowest(names[at]))
+        for at, low in numbers:
+            if at < count and (value := record[at]) is not None and value < low:
+                check_whole(names[at], value, low=low)
         for at, values in choices:
             if record[at] not in values:
                 raise ValueError(f"{names[at]} is not one of {', '.join(values)}")

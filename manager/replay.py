@@ -245,15 +245,17 @@ def _check_spawn(record: Record) -> None:
     fixed.
     """
     _check_spawn_types(tuple(map(type, record)))
-    _, agent_id, at_ms, _, _, _, status, name = record[:8]
-    _, _, _, _, tools, token_budget, metadata = record[8:15]
+    (
+        _, agent_id, at_ms, _, _, _, status, name, _, _, _, _, tools, token_budget, metadata,
+        *attempts,
+    ) = record  # fmt: skip
     if at_ms < 0:
         check_whole("at_ms", at_ms)
     if status not in _BEGINNINGS:
         raise ValueError("status is not allowed for a new agent")
     if token_budget is not None:
         check_whole("token_budget", token_budget, low=1)
-    for attempt in record[15:]:
+    for attempt in attempts:
         check_whole("attempt", attempt, low=1)
     check_names(agent_id, agent_id if name is None else name)
     check_given(tools, metadata)

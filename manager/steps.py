@@ -99,11 +99,14 @@ def _run(row: Row | None, lsn: int, record: Record) -> Row:
     new[STATUS] = "running"
     new[REASON] = new[NEEDS_INPUT] = None
     _, _, new[STARTED_AT_MS], new[BOOT_ID], *more = record
-    attempt, starts, answer, progress, _ = new[EXTRAS]
-    if answer is None is progress:
-        new[EXTRAS] = extras(attempt, starts + 1)
+    if new[EXTRAS] is NEVER_STARTED:
+        new[EXTRAS] = STARTED_ONCE
     else:
-        new[EXTRAS] = attempt, starts + 1, answer, progress, None
+        attempt, starts, answer, progress, _ = new[EXTRAS]
+        if answer is None is progress:
+            new[EXTRAS] = extras(attempt, starts + 1)
+        else:
+            new[EXTRAS] = attempt, starts + 1, answer, progress, None
     if more:  # of a resumption
         checkpoint, token_budget = more
         if checkpoint is not None:

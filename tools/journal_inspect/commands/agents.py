@@ -109,7 +109,7 @@ def _row(agent: Agent, renderer: Renderer, indent: str = "") -> tuple[object, ..
 
 
 def _what(agent: Agent, renderer: Renderer) -> str:
-    field = next((name for name in ("reason", "result") if getattr(agent, name)), "prompt")
+    field = "reason" if agent.reason else "result" if agent.result else "prompt"
     # Escapes are longer than their characters, so cut after escaping.
     text = one_line(_shown(field, getattr(agent, field), renderer))
     return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 3]}..."

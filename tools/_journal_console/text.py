@@ -124,8 +124,9 @@ def _width_of(character: str) -> int:
 def put_lines(lines: Iterable[str]) -> int:
     """Print the lines as they arrive, and return their number."""
     count = 0
+    write = sys.stdout.write  # `print` would write the newline in a call of its own
     for line in lines:
-        print(line)
+        write(f"{line}\n")
         count += 1
     return count
 

@@ -288,13 +288,17 @@ class _Log:
                 yield entry
 
     def _forward(self, after: int | None, last: int | None) -> Iterator[Entry]:
-        to_lsn, until_ns, follow = self._to_lsn, self._until_ns, self._wanted.follow
-        if to_lsn is not None and to_lsn <= (after or 0):
-            return
+        follow = self._wanted.follow
+        if self._to_lsn is not None and self._to_lsn <= (after or 0):
+            return iter(())
         entries = self._reader.entries(after, last=last, follow=follow, wait=self._follow_wait.wait)
-        if to_lsn is None and not follow:
-            yield from filter(self._can_show, entries)
-            return
+        if self._to_lsn is None and not follow:
+            return filter(self._can_show, entries)
+        return self._bounded(entries)
+
+    def _bounded(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Yield the entries up to the end of the wanted range, or of the time to follow."""
+        to_lsn, until_ns, follow = self._to_lsn, self._until_ns, self._wanted.follow
         for entry in entries:
             if to_lsn is not None and entry.lsn > to_lsn:
                 return

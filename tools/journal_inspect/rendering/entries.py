@@ -65,7 +65,9 @@ class Lines:
             self._time = (entry.written_at_ns, self._renderer.time(entry.written_at_ns))
         body = self._brief(entry) if self._payload == "none" else self.body(entry)
         head = f"{entry.lsn:>{_LSN_WIDTH}}  {entry.epoch}  {self._time[1]}"
-        if self._width is None or self._width - len(head) >= _BODY_WIDTH_MIN:
+        if self._width is None:
+            return f"{head}  {body}"
+        if self._width - len(head) >= _BODY_WIDTH_MIN:
             return cut(f"{head}  {body}", self._width)
         return f"{cut(head.lstrip(), self._width)}\n{cut(f'  {body}', self._width)}"
 
@@ -90,13 +92,14 @@ class Lines:
             decoded = self._renderer.decoded(entry.record)
             if decoded is not None:
                 return escaped(decoded) if isinstance(decoded, str) else dumps(decoded)
-        record = entry.record
+        record, is_redacted = entry.record, bool(self._renderer.redacted)
+        if not is_redacted and (line := self._line(record)) is not None:
+            return line  # first, because most large logs are a manager's
         if writes := writes_of(record):
             return f"{record[0]:<{_KIND_WIDTH}}  {self._writes(writes)}"
-        if self._renderer.redacted:
-            record = self._renderer.record(record)
-        line = self._line(record)
-        return dumps(self._renderer.record(entry.record)) if line is None else line
+        shown = self._renderer.record(record)
+        hidden_line = self._line(shown) if is_redacted else None
+        return dumps(shown) if hidden_line is None else hidden_line
 
     def _line(self, record: Any) -> str | None:
         """Return a manager's record as text. Return None if the record or the journal is not a

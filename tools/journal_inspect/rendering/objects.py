@@ -30,6 +30,7 @@ _LEFT_OUT = {
     "SegmentInfo": ("unreadable",),
 }
 _ATOMS = frozenset((str, int, bool, type(None)))
+_ALL_STRINGS = frozenset((str,)).issuperset
 _TIMESTAMP_EXT = -1  # msgpack's ext type of a Timestamp
 
 
@@ -51,26 +52,44 @@ def plain(value: Any) -> JSON:
 
     Bytes become {"base64": ...}, ext types and timestamps {"ext": n, "base64": ...}, NaN and the
     infinities {"float": "nan"}, and maps whose keys are not all strings {"map": [[key, value]]}.
+    A value that needs none of this is returned itself: to copy it would take twice the time.
     """
+    return value if _is_plain(value) else _made_plain(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether `value` is a JSON value already, of exactly the types that msgpack makes."""
+    kind = type(value)
+    if kind is dict:
+        if not _ALL_STRINGS(map(type, value)):
+            return False
+        value = value.values()
+    elif kind is not list:
+        return kind in _ATOMS or (kind is float and math.isfinite(value))
+    for item in value:  # `all` with a generator would take twice the time
+        if type(item) not in _ATOMS and not _is_plain(item):
+            break
+    else:
+        return True
+    return False
+
+
+def _made_plain(value: Any) -> JSON:
     kind = type(value)
     if kind in _ATOMS:
         return value
     if isinstance(value, dict):
         if all(type(key) is str for key in value):
-            return {
-                key: item if type(item) in _ATOMS else plain(item) for key, item in value.items()
-            }
-        return {"map": [[plain(key), plain(item)] for key, item in value.items()]}
-    if kind is list:
-        return [item if type(item) in _ATOMS else plain(item) for item in value]
+            return {key: _made_plain(item) for key, item in value.items()}
+        return {"map": [[_made_plain(key), _made_plain(item)] for key, item in value.items()]}
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, msgpack.Timestamp):
-        return {"ext": _TIMESTAMP_EXT, **plain(value.to_bytes())}
+        return {"ext": _TIMESTAMP_EXT, **_made_plain(value.to_bytes())}
     if isinstance(value, msgpack.ExtType):  # an ExtType is also a tuple
-        return {"ext": value.code, **plain(value.data)}
+        return {"ext": value.code, **_made_plain(value.data)}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [_made_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     return value

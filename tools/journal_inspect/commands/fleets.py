@@ -12,7 +12,6 @@ from journal import CompactedError, FormatVersionError, JournalError
 from journal_inspect.commands import moments
 from journal_inspect.commands.moments import Time
 from journal_inspect.commands.reading import open_reader
-from journal_inspect.diagnosis.log_end import find_end, is_large
 from journal_inspect.exits import NothingFoundError, RefusedError
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import command
@@ -102,6 +101,9 @@ def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFo
 
 def describe_states(path: str) -> str:
     """Describe as of which LSNs the fleet can be shown, with a command to show it."""
+    # Only a refusal needs what decides where a log ends, and its import takes 10 ms.
+    from journal_inspect.diagnosis.log_end import find_end, is_large
+
     with open_reader(path) as reader:
         first_lsn, last_lsn = reader.first_state_lsn, reader.last_lsn
         if not last_lsn:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from types import FrameType, ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -261,7 +261,7 @@ def test_a_close_of_nats_that_was_cut_off_is_repeated(monkeypatch: pytest.Monkey
         monkeypatch.setattr(JetStreamStore, name, done)
     errors = SimpleNamespace(NotFoundError=LookupError, AuthorizationError=PermissionError)
     store = JetStreamStore("nats://host/STREAM", ["nats://host"], "STREAM", LONG_S)
-    store._nats = SimpleNamespace(errors=errors, js=SimpleNamespace(errors=errors))
+    store._nats = cast("Any", SimpleNamespace(errors=errors, js=SimpleNamespace(errors=errors)))
     call = store._loop.call_soon_threadsafe
 
     def interrupted(*arguments: Any) -> Any:

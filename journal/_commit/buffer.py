@@ -8,6 +8,7 @@ everything is done that must hold after it: the flusher is awake, and the bytes 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from journal._commit.backpressure import Backpressure
 from journal._commit.batch import FILLER_RECORD, CommitBatch
@@ -62,6 +63,8 @@ class LogBuffer:
         self._fast_path_limit_bytes = 0
         self._wakes_at_first_record = True
         self.is_admitted = False  # an owner is applying a record, which it appends next
+        # Whether the owner may be doing that. Two interrupts may leave `is_admitted` set.
+        self.is_owner_inside: Callable[[], bool] = bool
 
     @property
     def last_lsn(self) -> int:
@@ -99,6 +102,10 @@ class LogBuffer:
     def stalls(self) -> int:
         """The number of refused records, and of times that a compaction left no room."""
         return self._backpressure.stalls
+
+    def awaits_append(self) -> bool:
+        """Return whether an owner has yet to append a record that was admitted before the close."""
+        return self.is_admitted and self.is_owner_inside()
 
     def is_locked_here(self) -> bool:
         """Return whether this thread holds the lock, so that this call has interrupted it."""

@@ -183,7 +183,7 @@ class CommitTurn:
                         if timeout_s <= 0:
                             return self._begin(filling)
                     elif self._lifecycle.closing:
-                        if not self._buffer.is_admitted:
+                        if not self._buffer.awaits_append():
                             return None
                     elif filling is self._idle_batch:
                         timeout_s = -1

@@ -53,6 +53,7 @@ class OwnedJournal(Journal):
         # Guards the machine and `progress`. Lock order: this one, then the log buffer's. A signal
         # handler that interrupted a holder of the log buffer's lock must not wait for this one.
         self.owner_lock = OwnerLock(core.buffer.is_locked_here)
+        core.buffer.is_owner_inside = self.owner_lock.is_held
         self._progress = progress
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
@@ -92,9 +93,6 @@ class OwnedJournal(Journal):
 
     def close(self, *, timeout_s: float | None = None) -> None:
         self.owner_lock.refuse_inside()
-        # A change that failed is not under way, even if two interrupts left it marked so.
-        if self._progress.broken is not None:
-            self._buffer.withdraw()
         super().close(timeout_s=timeout_s)
 
     def _state_word(self) -> str:

@@ -100,6 +100,10 @@ class OwnerLock:
         if self._holder == get_ident() and self._lock.locked():
             raise InterruptedCallError
 
+    def is_held(self) -> bool:
+        """Return whether any thread holds the lock."""
+        return self._lock.locked()
+
     def stats(self) -> LockStats:
         """Return the times of all holds and waits so far, in ns."""
         from journal.metrics import LockStats

@@ -19,7 +19,7 @@ from journal.testing import SimulatedDisk
 from manager import AgentResult, SubAgentManager
 from manager.fleet import Fleet
 from tests.engine.state_support import len_of_rows, put, setting, state_on
-from tests.support import TIMEOUT_S, Held, Table, on_disk, until
+from tests.support import TIMEOUT_S, Held, Table, on_disk, sized, until
 
 given = pytest.mark.parametrize("given", [bare, pack], ids=["plain", "packed"])
 
@@ -166,6 +166,23 @@ def test_close_waits_for_a_change_being_applied(disk: SimulatedDisk) -> None:
         waiting.result(TIMEOUT_S)
         assert state.read(len_of_rows) == 2
     assert on_disk(disk) == [["a", 1], ["b", "slow"]]
+
+
+def test_close_does_not_wait_for_a_change_that_two_interrupts_ended(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: A close ends, although a change was admitted, failed, and could not be withdrawn because
+    a second interrupt struck."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    state = state_on(disk, buffer_bytes=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(state._buffer, "withdraw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            state.update(partial(setting, "a", sized(2000)))
+    state.close(timeout_s=TIMEOUT_S)
 
 
 @each_wait

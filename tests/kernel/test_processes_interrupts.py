@@ -22,7 +22,7 @@ from tests.kernel.interrupt_support import (
     point_numbers,
     struck,
 )
-from tests.kernel.test_interrupt import OPTIONS, UPDATES, put, strike_change
+from tests.kernel.test_interrupt import OPTIONS, UPDATES, Counter, put, strike_change
 from tests.support import PATH, Table, logged, names, on_disk, until
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
@@ -203,6 +203,24 @@ def test_two_interrupts_keep_log_and_state_in_agreement(
     """P6: After a second interrupt during the handling of the first, the state agrees or stops."""
     for gap in GAPS:
         assert any(not strike_change(change, nth, gap) for nth in point_numbers)
+
+
+@SPARSE
+@TWICE
+@pytest.mark.parametrize("change", UPDATES.values(), ids=UPDATES.keys())
+def test_a_state_closes_after_two_interrupts_of_a_change(
+    change: Callable[[DurableState[Any]], object], point_numbers: range
+) -> None:
+    """P5: The close after a change that two interrupts have ended does not wait for it."""
+
+    def strike_and_close_state(*strikes: int) -> list[str]:
+        state = DurableState.open(PATH, Counter(), options=OPTIONS, disk=SimulatedDisk())
+        where = struck(partial(change, state), *strikes)
+        in_other_thread(state.close)
+        return where
+
+    for gap in GAPS:
+        assert any(not strike_and_close_state(nth, gap) for nth in point_numbers)
 
 
 @SPARSE

@@ -204,9 +204,16 @@ FOREIGN_CODE = (
     Weakening(
         "close_overtakes_a_record_being_applied",
         "journal/_commit/commit_turn.py",
-        "                        if not self._buffer.is_admitted:\n"
+        "                        if not self._buffer.awaits_append():\n"
         "                            return None\n",
         "                        return None\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "close_waits_for_a_change_that_has_ended",
+        "journal/_commit/buffer.py",
+        "        return self.is_admitted and self.is_owner_inside()\n",
+        "        return self.is_admitted\n",
         CONTRACT,
     ),
     Weakening(

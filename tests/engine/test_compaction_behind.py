@@ -7,14 +7,15 @@ import asyncio
 import errno
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import pytest
 
-from journal import ClosedError, DurableState
+from journal import ClosedError, DurableState, Journal
+from journal._commit.gate import open_gates
 from journal._engine import compaction_schedule
 from journal._mutex import Alarm
 from journal.testing import SimulatedDisk
@@ -347,17 +348,27 @@ def test_an_endless_compaction_slows_updates(disk: SimulatedDisk) -> None:
         assert journal.stats().stalls > 1
 
 
-def test_each_update_that_waited_for_room_goes_on(disk: SimulatedDisk) -> None:
+def wait_room_in_loop(journal: Journal) -> None:
+    asyncio.run(asyncio.wait_for(journal.room(), TIMEOUT_S / 2))
+
+
+def wait_room(journal: Journal) -> None:
+    journal.wait_room(timeout_s=TIMEOUT_S / 2)
+
+
+@pytest.mark.parametrize("wait", [wait_room, wait_room_in_loop], ids=["thread", "event loop"])
+def test_each_update_that_waited_for_room_goes_on(
+    disk: SimulatedDisk, wait: Callable[[Journal], None]
+) -> None:
     """P7: None starves, even if others always use the room before it looks."""
     with open_on(disk) as journal, ThreadPoolExecutor(1) as pool:
         buffer = journal._core.buffer
         buffer.hold_from(0)
-        waiting = pool.submit(journal.wait_room, timeout_s=TIMEOUT_S / 2)
-        until(lambda: journal._core.buffer._backpressure.last_gate(), "the wait")
-        buffer.give_room(1)
-        buffer.hold_from(0)
+        waiting = pool.submit(wait, journal)
+        until(buffer._backpressure.last_gate, "the wait")
+        assert not journal.has_room  # others have used the room before the gate opens
+        open_gates(buffer._backpressure.last_gate())
         waiting.result(TIMEOUT_S)
-        assert not journal.has_room
 
 
 def test_an_abandoned_compaction_does_not_hold_updates(disk: SimulatedDisk) -> None:

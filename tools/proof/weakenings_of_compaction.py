@@ -40,6 +40,13 @@ ALL_OF = (
         BEHIND,
     ),
     Weakening(
+        "task_that_waited_for_room_starves",
+        "journal/_engine/journal.py",
+        "            if self._turn.got_room():\n                break\n",
+        "",
+        BEHIND,
+    ),
+    Weakening(
         "failed_compaction_unlogged",
         "journal/_engine/compactor.py",
         "        post(\n            logging.WARNING,\n",

@@ -176,8 +176,9 @@ class StatsSource(Protocol):
 class Observer(Protocol):
     """A receiver of events, called in the flusher's or the compactor's thread shortly after each.
 
-    A callback must not wait for a commit, and its updates must be `urgent`. If it raises anything,
-    even SystemExit, the exception is logged, and the engine continues.
+    A callback must not wait for a commit, and its updates must be `urgent`: a call that would wait
+    for the callback's own thread raises InterruptedCallError. If the callback raises anything, even
+    SystemExit, the exception is logged, and the engine continues.
     """
 
     def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:

@@ -68,6 +68,7 @@ class CommitTurn:
         # The filling batch at the moment when the log last went idle.
         self._idle_batch: CommitBatch | None = None
         self.durable_lsn = buffer.last_lsn
+        self.flusher_id = 0  # of the flusher's thread, while it runs
 
     # --- called by waiters ---
 
@@ -88,7 +89,7 @@ class CommitTurn:
                 )
             if lifecycle.failure or lifecycle.ended:
                 raise lifecycle.error()
-            if self._waiter is not None:
+            if self._waiter is not None or self.flusher_id == get_ident():
                 self._refuse_within_commit()
                 # Interrupts may keep the lone waiter from waking the flusher when it leaves. While
                 # a batch is being committed, a flusher that was woken once looks again by itself.
@@ -146,9 +147,11 @@ class CommitTurn:
 
     @property
     def is_committing_here(self) -> bool:
-        """True if this thread is inside a commit, which the caller has interrupted."""
-        waiter = self._waiter
-        return waiter is not None and waiter.thread_id == get_ident() and not waiter.has_left
+        """True if this thread is inside a commit, which the caller has interrupted. Also true for
+        everything that observers and finalizers call in the flusher's thread."""
+        waiter, thread_id = self._waiter, get_ident()
+        is_alone = waiter is not None and waiter.thread_id == thread_id and not waiter.has_left
+        return is_alone or thread_id == self.flusher_id
 
     def abandon(self, lock: HandlerSafeLock) -> None:
         """Replace the lock, in a forked child: a thread of the parent may hold the old one."""

@@ -216,6 +216,7 @@ class Committer:
         return is_disk_error(error)
 
     def _run(self) -> None:
+        self._turn.flusher_id = threading.get_ident()
         try:
             while (batch := self._turn.take(self._observers.queued)) is not None:
                 self._observers.notify_queued()
@@ -230,6 +231,7 @@ class Committer:
         finally:
             self._turn.flusher_ended()
             self._end()
+            self._turn.flusher_id = 0  # another thread may get the same id
 
     def _fail(self, error: BaseException) -> None:
         """Record the failure and release the waiters. Foreign code is called later, and in the

@@ -119,8 +119,9 @@ class Compactor:
 
     @property
     def is_compacting_here(self) -> bool:
-        """True if this thread is inside a compaction, which the caller has interrupted."""
-        return self._lock.is_held_here()
+        """True if this thread is inside a compaction, which the caller has interrupted. Also true
+        for everything that observers and finalizers call in the compactor's thread."""
+        return self._lock.is_held_here() or threading.current_thread() is self._thread
 
     def close(self) -> None:
         """Close the files of the checkpoints that were returned."""

@@ -6,6 +6,7 @@ from proof.weakenings import Weakening
 
 CONTRACT = ("tests/engine/test_state_contract.py",)
 FOREIGN = ("tests/engine/test_foreign_code.py",)
+OWN_THREADS = ("tests/engine/test_own_threads.py",)
 HANDLERS = ("tests/kernel/test_signal_handlers.py",)
 INTERRUPTS = ("tests/kernel/test_interrupt.py", "tests/kernel/test_processes_interrupts.py")
 
@@ -208,6 +209,20 @@ FOREIGN_CODE = (
         "                            return None\n",
         "                        return None\n",
         CONTRACT,
+    ),
+    Weakening(
+        "flusher_waits_for_itself",
+        "journal/_commit/commit_turn.py",
+        "            if self._waiter is not None or self.flusher_id == get_ident():\n",
+        "            if self._waiter is not None:\n",
+        OWN_THREADS,
+    ),
+    Weakening(
+        "compactor_waits_for_itself",
+        "journal/_engine/compactor.py",
+        "self._lock.is_held_here() or threading.current_thread() is self._thread\n",
+        "self._lock.is_held_here()\n",
+        OWN_THREADS,
     ),
     Weakening(
         "close_waits_for_a_change_that_has_ended",

@@ -52,6 +52,14 @@ def post(level: int, text: str, *arguments: object, error: Raised = None) -> Non
     _reporter.post(_Message(level, text, arguments, error))
 
 
+def shown(error: BaseException) -> str:
+    """Return an error's repr, cut off. It is foreign code, which may raise."""
+    try:
+        return f"{error!r:.200}"
+    except Exception:
+        return f"{type(error).__name__}, whose repr raises"
+
+
 def settle(timeout_s: float) -> bool:
     """Wait until all posted messages are logged, for at most `timeout_s` seconds. Return whether
     they are."""

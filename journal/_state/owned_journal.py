@@ -8,6 +8,7 @@ from journal._engine.core import Core
 from journal._engine.journal import Journal
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Record
+from journal._log import shown
 from journal._state.owner_lock import OwnerLock
 from journal._waits import check_lsn
 from journal.errors import FailedError, JournalError
@@ -34,7 +35,7 @@ class ApplyProgress:
         if self.broken is not None:
             raise FailedError(
                 f"this state stopped at LSN {self.lsn}, which may be applied in part and may not "
-                f"be in the journal: {self.broken!r:.200}; close the state and reopen it. If apply "
+                f"be in the journal: {shown(self.broken)}; close the state and reopen it. If apply "
                 "raised the error, fix apply"
             ) from self.broken
 

@@ -21,6 +21,7 @@ from journal._engine.journal import Journal
 from journal._engine.reappending import append_once
 from journal._format.record import Record, pack
 from journal._format.restored import RestoredMark, mark_of
+from journal._log import shown
 from journal._offline.reader import JournalReader
 from journal._offline.salvaged import (
     Salvaged,
@@ -211,7 +212,7 @@ class _Trial:
                 except Exception as error:
                     raise JournalError(
                         f"{self._journal.path}: its state does not take the salvaged records: "
-                        f"{error!r:.200}; nothing was appended"
+                        f"{shown(error)}; nothing was appended"
                     ) from error
 
     def _state(self) -> StateMachine:

@@ -8,6 +8,7 @@ from journal._commit.buffer import LogBuffer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.opening import Opening
 from journal._format.checkpoint import Checkpoint
+from journal._log import shown
 from journal._recovery.walk import ReplayBatch
 from journal._state.owned_journal import ApplyProgress, OwnedJournal
 from journal._state.state_machine import (
@@ -68,7 +69,7 @@ def _check_application(machine: StateMachine, checkpoint: Checkpoint) -> None:
 
 def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
     def refusal(error: Exception) -> FormatVersionError:
-        return _refusal(machine, checkpoint.path, f"load raised {error!r:.200} for an item")
+        return _refusal(machine, checkpoint.path, f"load raised {shown(error)} for an item")
 
     def take(lines: list[bytes]) -> list[bytes]:
         try:
@@ -102,7 +103,7 @@ def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
             machine.apply(lsn, record)
         except Exception as error:
             place = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
-            problem = f"{place}: apply raised {error!r:.200} for a record"
+            problem = f"{place}: apply raised {shown(error)} for a record"
             raise _refusal(machine, batch.path, problem) from error
 
 

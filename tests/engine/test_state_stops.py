@@ -15,6 +15,7 @@ import pytest
 from journal import (
     ClosedError,
     FailedError,
+    FormatVersionError,
     pack,
 )
 from journal._format.checkpoint import checkpoint_name
@@ -37,6 +38,36 @@ class Fragile(Table):
         if record[1] == "poison":
             raise ValueError("apply's own")
         super().apply(lsn, record)
+
+
+class UnprintableError(Exception):
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize("failing", ["apply", "load"])
+def test_the_error_of_a_machine_need_not_be_printable(disk: SimulatedDisk, failing: str) -> None:
+    """P6: A state stops, and an open is refused, as always, if the error of `apply` or `load` can't
+    be printed."""
+
+    def fail(*_: object) -> None:
+        raise UnprintableError
+
+    with state_on(disk) as state:
+        put(state, "a", 1)
+        if failing == "load":
+            state.compact().close()
+        state.machine.apply = fail
+        with pytest.raises(UnprintableError):
+            put(state, "b", 1)
+        with pytest.raises(FailedError, match="stopped at LSN 2"):
+            state.read(len_of_rows)
+    machine = Table()
+    setattr(machine, failing, fail)
+    with pytest.raises(FormatVersionError, match=f"{failing} raised UnprintableError"):
+        state_on(disk, machine)
 
 
 @pytest.mark.parametrize("batch", [True, False])

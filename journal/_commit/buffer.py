@@ -219,9 +219,11 @@ class LogBuffer:
     # --- closing ---
 
     def close(self) -> None:
-        """Take no more records. The flusher commits those in the buffer and ends."""
+        """Take no more records, and release the callers that wait for room. The flusher commits
+        the records in the buffer and ends."""
         with self._lock.checked():
             self.close_soon()
+        open_gates(self._backpressure.last_gate())
 
     def close_soon(self) -> None:
         """Close without the lock: the garbage collector may call this in any thread."""

@@ -15,6 +15,7 @@ import pytest
 
 from journal import (
     BufferFullError,
+    ClosedError,
     DurableState,
     FailedError,
 )
@@ -107,6 +108,20 @@ def test_a_failure_ends_the_wait_for_room(disk: SimulatedDisk) -> None:
                 waiting.result(TIMEOUT_S)
         assert state.machine.content().keys() == {"a"}
     disk.before = None
+
+
+def test_a_close_ends_the_wait_for_room(disk: SimulatedDisk) -> None:
+    """P7: An update that waits for room raises ClosedError once the state is being closed, although
+    the disk is still full."""
+    with state_on(disk, buffer_bytes=1000) as state, ThreadPoolExecutor(1) as pool:
+        fill(disk, state)
+        waiting = pool.submit(state.update, partial(setting, "b", 1))
+        until(state._buffer._backpressure.last_gate, "the wait")
+        with pytest.raises(TimeoutError):
+            state.close(timeout_s=0.01)
+        with pytest.raises(ClosedError):
+            waiting.result(TIMEOUT_S / 2)
+        disk.before = None
 
 
 # --- the statistics of the lock ---

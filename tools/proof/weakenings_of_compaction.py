@@ -47,6 +47,13 @@ ALL_OF = (
         BEHIND,
     ),
     Weakening(
+        "close_leaves_waiters_for_room_waiting",
+        "journal/_commit/buffer.py",
+        "        open_gates(self._backpressure.last_gate())\n",
+        "",
+        ("tests/engine/test_state_room.py",),
+    ),
+    Weakening(
         "failed_compaction_unlogged",
         "journal/_engine/compactor.py",
         "        post(\n            logging.WARNING,\n",

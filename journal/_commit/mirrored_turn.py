@@ -9,6 +9,7 @@ are refused.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from journal._commit.batch import CommitBatch
 from journal._commit.commit_turn import CommitTurn
 from journal._commit.gate import Gate, open_gates
+from journal.errors import InterruptedCallError
 
 # An upload waits at least for this part of the time that the last one took.
 _GATHER, _GATHER_S_MAX = 0.25, 0.05
@@ -43,14 +45,16 @@ class MirroredTurn(CommitTurn):
         self._bytes = self._released_bytes = 0  # of records committed and acknowledged since open
         self._held: list[Held] = []  # in the order of the log
         self._has_given_up = False
+        self._is_mirror_here: Callable[[], bool] = bool
         self._upload_s = 0.0  # how long the last upload took
         self._expected_waiters = 0  # for the next one
         # A batch's gate opens when it is durable. A sync must not wait for the mirror.
         self._sync_gates: list[tuple[CommitBatch, Gate]] = []
 
-    def begin(self, mirrored_lsn: int) -> None:
+    def begin(self, mirrored_lsn: int, is_mirror_here: Callable[[], bool] = bool) -> None:
         """Set the LSN up to which the mirror has every record at the open. Later records that were
-        recovered are not durable yet."""
+        recovered are not durable yet. `is_mirror_here`: whether this is the mirror's thread."""
+        self._is_mirror_here = is_mirror_here
         self.durable_lsn = min(mirrored_lsn, self._committed_lsn)
         if self.durable_lsn < self._committed_lsn:
             self._held.append(Held(self._committed_lsn))
@@ -59,6 +63,8 @@ class MirroredTurn(CommitTurn):
         lifecycle = self._lifecycle
         if lifecycle.refusal is not None and not lifecycle.closing and lsn > self.durable_lsn:
             lifecycle.check()  # first: in a forked child, it raises without a lock
+        if lsn > self.durable_lsn and self._is_mirror_here():
+            raise InterruptedCallError
         if held := self._held_gate(lsn):
             return held
         gate = super().gate(lsn)

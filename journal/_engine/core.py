@@ -166,13 +166,19 @@ class Core:
             self.lifecycle.check()  # given up because the log had failed?
             raise
 
+    @property
+    def is_making_room_here(self) -> bool:
+        """True if this thread is inside a compaction, or is the compactor's or the mirror's."""
+        is_mirror_here = self.mirroring is not None and self.mirroring.is_here
+        return is_mirror_here or self.compactor.is_compacting_here
+
     def begin_close(self) -> None:
         """Take no more records, and stop compaction.
 
         Raises InterruptedCallError where `finish_close` would wait for its own thread.
         """
         is_closing_here = get_ident() in self._closers
-        if is_closing_here or self.turn.is_committing_here or self.compactor.is_compacting_here:
+        if is_closing_here or self.turn.is_committing_here or self.is_making_room_here:
             raise InterruptedCallError
         self.buffer.close()
         self.compactor.stop()

@@ -312,8 +312,8 @@ class Journal(AsyncHandle):
 
     def _room_gate(self) -> Gate | None:
         gate = self._turn.room_gate()
-        if gate is not None and self._core.compactor.is_compacting_here:
-            raise InterruptedCallError  # only that compaction makes room
+        if gate is not None and self._core.is_making_room_here:
+            raise InterruptedCallError
         return gate
 
     def replay(self, after: int | None = None) -> Iterator[Entry]:

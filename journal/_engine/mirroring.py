@@ -225,7 +225,7 @@ class Mirroring:
             from journal._commit.mirrored_turn import MirroredTurn
 
             assert isinstance(turn, MirroredTurn)
-            turn.begin(link.attachment.mirrored_lsn)
+            turn.begin(link.attachment.mirrored_lsn, lambda: self._shipper.is_here)
             committer.defer_to(self._shipper.wake)
             self._turn = turn
 
@@ -237,6 +237,11 @@ class Mirroring:
     @property
     def has_begun(self) -> bool:
         return self._shipper.has_begun
+
+    @property
+    def is_here(self) -> bool:
+        """True in the shipper's thread, for what a finalizer calls there."""
+        return self._shipper.is_here
 
     @property
     def mirrored_lsn(self) -> int:

@@ -29,6 +29,7 @@ from journal._mirror.unshipped import Unshipped
 from journal._mirror.upkeep import Upkeep
 from journal._mutex import Alarm
 from journal._waits import join
+from journal.errors import InterruptedCallError
 
 _NOTE_S = 30.0  # between two notes of the last place
 _RETRY_S_MIN, _RETRY_S_MAX = 0.05, 1.0
@@ -94,6 +95,11 @@ class Shipper:
     def has_begun(self) -> bool:
         return self._thread.ident is not None
 
+    @property
+    def is_here(self) -> bool:
+        """True in the shipper's thread, for what a finalizer calls there."""
+        return threading.current_thread() is self._thread
+
     def lag_s(self, synced_lsn: int) -> float:
         """Return an upper bound of the seconds for which the oldest record up to `synced_lsn` has
         waited to be shipped."""
@@ -110,6 +116,8 @@ class Shipper:
         gate = self._gate  # before the check: a later change opens it
         if lsn <= self.mirrored_lsn or self.has_ended:
             return None
+        if self.is_here:
+            raise InterruptedCallError
         self.wake()
         return gate
 

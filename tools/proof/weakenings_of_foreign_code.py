@@ -163,7 +163,7 @@ FOREIGN_CODE = (
     Weakening(
         "close_on_top_of_a_compaction",
         "journal/_engine/core.py",
-        " or self.compactor.is_compacting_here:",
+        " or self.is_making_room_here:",
         ":",
         HANDLERS,
     ),
@@ -216,6 +216,13 @@ FOREIGN_CODE = (
         "            if self._waiter is not None or self.flusher_id == get_ident():\n",
         "            if self._waiter is not None:\n",
         OWN_THREADS,
+    ),
+    Weakening(
+        "shipper_waits_for_itself",
+        "journal/_commit/mirrored_turn.py",
+        "        if lsn > self.durable_lsn and self._is_mirror_here():\n",
+        "        if False:\n",
+        ("tests/mirror/test_own_thread.py",),
     ),
     Weakening(
         "compactor_waits_for_itself",

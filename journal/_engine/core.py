@@ -135,13 +135,13 @@ class Core:
     def start_compaction(self, freeze: Freeze | None) -> None:
         """Start the compactor's thread. Without `freeze`, it applies the retention."""
         thread = object()
-        self._use.enter(thread)
-        retention = None
-        if freeze is None:
-            from journal._engine.trimming import Retention
-
-            retention = Retention(self.directory, self.disk, self.committer, self._options)
         try:
+            self._use.enter(thread)
+            retention = None
+            if freeze is None:
+                from journal._engine.trimming import Retention
+
+                retention = Retention(self.directory, self.disk, self.committer, self._options)
             self.compactor.start(freeze, partial(self._use.leave, thread), retention=retention)
         except BaseException:
             self._use.leave(thread)

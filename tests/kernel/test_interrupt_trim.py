@@ -1,4 +1,5 @@
-"""Ctrl-C at every point of a trim, and of a compaction that gives space back at once."""
+"""Ctrl-C at every point of a trim, of an open with a retention, and of a compaction that gives
+space back at once."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import first_lsns
 from tests.kernel.interrupt_support import (
     SPARSE,
+    TIMEOUT_S,
     in_other_thread,
     monitored,
     point_numbers,
@@ -71,5 +73,24 @@ def test_an_interrupted_compaction_fills_whole_or_not_at_all(point_numbers: rang
             fillers = sum(entry.is_filler for entry in journal.replay(journal.first_lsn - 1))
             assert fillers <= 2
         if not has_struck:
+            break
+    assert nth > 50
+
+
+def test_opening_with_a_retention_survives_an_interrupt_anywhere(point_numbers: range) -> None:
+    """P5: An interrupted open of a journal with a retention releases the lock."""
+    retaining = options(retain_bytes=1 << 20)
+    for nth in point_numbers:
+        disk = SimulatedDisk()
+        opened: list[Journal] = []
+        where = struck(
+            lambda: opened.append(Journal.open(PATH, options=retaining, disk=disk)),  # noqa: B023
+            nth,
+        )
+        for journal in opened:
+            journal.close()
+        with Journal.open(PATH, options=retaining, disk=disk, lock_timeout_s=TIMEOUT_S):
+            pass
+        if not where:
             break
     assert nth > 50

@@ -11,6 +11,7 @@ _STORE = ("tests/adapters/test_langgraph_store.py",)
 _FOLDER = "journal/adapters/langgraph"
 _SESSION = ("tests/adapters/test_openai_agents_session.py",)
 _SESSION_FOLDER = "journal/adapters/openai_agents"
+_TURNS = ("tests/adapters/test_turns.py",)
 _CHATS = ("tests/adapters/test_pydantic_ai_store.py",)
 _CHATS_FOLDER = "journal/adapters/pydantic_ai"
 _A2A = ("tests/adapters/test_a2a_stores.py",)
@@ -171,28 +172,28 @@ ALL_OF = (
         "journal/adapters/_commits.py",
         "    await turn()\n",
         "",
-        ("tests/adapters/test_turns.py",),
+        _TURNS,
     ),
-    Weakening(
-        "interrupt_ends_the_turns",
-        "journal/adapters/_turns.py",
-        "        if not self._has_run:\n            self._next()\n",
-        "",
-        ("tests/adapters/test_turns.py",),
-    ),
-    Weakening(
-        "paused_task_continues_at_once",
-        "journal/adapters/_turns.py",
-        "    await asyncio.sleep(0)\n",
-        "",
-        ("tests/adapters/test_turns.py",),
-    ),
-    Weakening(
-        "paused_tasks_continue_at_the_same_time",
-        "journal/adapters/_turns.py",
-        "    await asyncio.sleep(0)\n    await turn()\n",
-        "    await asyncio.sleep(0)\n",
-        ("tests/adapters/test_turns.py",),
+    *(
+        Weakening(name, "journal/adapters/_turns.py", old, new, _TURNS)
+        for name, old, new in (
+            (
+                "interrupt_ends_the_turns",
+                "        if not self._has_run:\n            self._next()\n",
+                "",
+            ),
+            ("paused_task_continues_at_once", "    await asyncio.sleep(0)\n", ""),
+            (
+                "paused_tasks_continue_at_the_same_time",
+                "    await asyncio.sleep(0)\n    await turn()\n",
+                "    await asyncio.sleep(0)\n",
+            ),
+            (
+                "cancelled_waiter_keeps_its_turn",
+                "            if not waiter.done():\n",
+                "            if True:\n",
+            ),
+        )
     ),
     *(
         Weakening(
@@ -208,13 +209,6 @@ ALL_OF = (
             ("read_without_a_pause", "read = "),
             ("no_pause_after_a_read", "return found"),
         )
-    ),
-    Weakening(
-        "cancelled_waiter_keeps_its_turn",
-        "journal/adapters/_turns.py",
-        "            if not waiter.done():\n",
-        "            if True:\n",
-        ("tests/adapters/test_turns.py",),
     ),
     Weakening(
         "conversation_without_wait",

@@ -18,13 +18,15 @@ def commit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | 
     LSN to wait for.
 
     The LSN is None if nothing was written. `durable` then waits for all changes so far: the one
-    that left nothing to do may not be durable yet. After many conflicts, `write` is called under
-    the owner's lock.
+    that left nothing to do may not be durable yet. An error that reads of different moments may
+    have caused is a conflict, as in `Tables.transact`. After many conflicts, `write` is called
+    under the owner's lock, where it may read ranges by its transaction only.
     """
     for _ in range(_ATTEMPTS):
+        context = tables.transaction()
         try:
-            with tables.transaction() as t:
-                result = write(t)
+            with context as t:
+                result = context._call(write, t)
         except ConflictError:
             continue
         return result, t.lsn
@@ -34,9 +36,10 @@ def commit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | 
 async def acommit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | None]:
     """Do what `commit` does, in an event loop: waiting for room in the buffer is awaited."""
     for _ in range(_ATTEMPTS):
+        context = tables.transaction()
         try:
-            async with tables.transaction() as t:
-                result = write(t)
+            async with context as t:
+                result = context._call(write, t)
         except ConflictError:
             continue
         return result, t.lsn

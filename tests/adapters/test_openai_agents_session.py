@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from journal import Options, Tables
 from journal.testing import SimulatedDisk, lose
 from tests.installed import import_package
+from tests.support import TIMEOUT_S
 from tests.tiers import examples
 
 import_package("agents.memory")
@@ -19,6 +21,7 @@ import_package("agents.memory")
 from agents.memory import SQLiteSession  # noqa: E402
 
 from journal.adapters.openai_agents import JournalSession  # noqa: E402
+from journal.adapters.openai_agents._rows import SessionRows  # noqa: E402
 
 OPTIONS = Options(segment_bytes=1 << 20)
 LIMITS = st.none() | st.integers(-1, 6)
@@ -208,6 +211,32 @@ def test_a_suffix_that_has_changed_is_not_replaced() -> None:
             before = await session.get_items()
             assert not await snapshot.replace_suffix(0, [message(9)])
             assert await session.get_items() == before
+
+    on_disk(main)
+
+
+def test_an_item_that_another_thread_takes_meanwhile_is_not_taken_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A change that reads a row which another thread has just removed is made again."""
+    read, others = SessionRows.read, ["another thread"]
+
+    def read_late(rows: SessionRows, t: Any, number: int) -> list[str]:
+        if others and others.pop():
+            thread = threading.Thread(target=lambda: asyncio.run(sessions[1].pop_item()))
+            thread.start()
+            thread.join(TIMEOUT_S)
+        return read(rows, t, number)
+
+    monkeypatch.setattr(SessionRows, "read", read_late)
+    sessions: list[JournalSession] = []
+
+    async def main(tables: Tables) -> None:
+        sessions.extend(JournalSession("ada", tables) for _ in range(2))
+        for number in range(3):
+            await sessions[0].add_items([message(number)])
+        assert await sessions[0].pop_item() == message(1)
+        assert await sessions[0].get_items() == [message(0)]
 
     on_disk(main)
 

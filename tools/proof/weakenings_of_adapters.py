@@ -168,6 +168,13 @@ ALL_OF = (
         _SESSION,
     ),
     Weakening(
+        "error_of_stale_reads_propagates",
+        "journal/adapters/_commits.py",
+        "            async with context as t:\n                result = context._call(write, t)",
+        "            async with context as t:\n                result = write(t)",
+        _SESSION,
+    ),
+    Weakening(
         "waiters_continue_at_the_same_time",
         "journal/adapters/_commits.py",
         "    await turn()\n",

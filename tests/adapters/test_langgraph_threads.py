@@ -13,6 +13,7 @@ from tests.installed import import_package
 
 import_package("langgraph.checkpoint.base")
 
+from journal.adapters import _commits  # noqa: E402
 from journal.adapters.langgraph._retention import doom_thread, drop  # noqa: E402
 from journal.adapters.langgraph._rows import SaverTables  # noqa: E402
 from tests.adapters.langgraph_support import (  # noqa: E402
@@ -54,6 +55,24 @@ def before_commit(
 
     monkeypatch.setattr(SaverTables, "commit", counted)
     return acted
+
+
+def test_changes_under_the_lock_remove_the_same(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that has conflicted many times runs under the lock. It removes the same rows."""
+    monkeypatch.setattr(_commits, "_ATTEMPTS", 0)
+    with saver_on(disk, keep=2) as saver:
+        [config] = put_steps(saver, 1)
+        parents = {"parents": {"": config["configurable"]["checkpoint_id"]}}
+        put_steps(saver, 1, place(namespace="node:1"), **parents)
+        put_steps(saver, 4, config, run_id="r")
+        assert steps(saver) == [3, 2]
+        saver.copy_thread("t", "copy")
+        saver.prune(["copy"])
+        assert steps(saver, place("copy")) == [3]
+        saver.delete_for_runs(["r"])
+        assert rows_left(saver) == {}
 
 
 @pytest.mark.parametrize("number", range(1, 8))

@@ -83,7 +83,7 @@ class Put:
         t[saved.checkpoints][key] = list(row)
         self.doomed = []
         if keep is not None and count > keep + keep // 4 + ancestors:
-            rows = {**saved.rows(self.place), self.checkpoint_id: row}
+            rows = {**saved.rows(self.place, t), self.checkpoint_id: row}
             rows = dict(sorted(rows.items()))
             kept = kept_rows(rows, keep) | {self.checkpoint_id}
             victims = ordered(rows, rows.keys() - kept)

@@ -20,6 +20,7 @@ from journal.adapters.langgraph._rows import (
     CheckpointRow,
     Place,
     SaverTables,
+    beside,
     delete_existing,
     pairs,
 )
@@ -60,11 +61,11 @@ def remove(
             break
         gone.append(rows.pop(victim))
         t[saved.checkpoints].delete((*place, victim))
-        writes = [key for key, _ in pairs(saved.writes.prefix((*place, victim)))]
+        writes = [key for key, _ in beside(t, saved.writes, (*place, victim))]
         for key in writes:
             t[saved.writes].delete(key)
             delete_parts(t, saved, owner_of_write(place, *key[2:]))
-        for child, _ in pairs(saved.children.prefix((place[0], victim))):
+        for child, _ in beside(t, saved.children, (place[0], victim)):
             t[saved.children].delete(child)
             prefix = (place[0], child[2])
             doom(t, saved, prefix)

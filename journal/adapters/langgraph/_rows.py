@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from journal import JournalError, Key, Tables, Transaction
+from journal import InterruptedCallError, JournalError, Key, Tables, Transaction
 from journal.adapters._commits import acommit, commit, durable
 
 Place: TypeAlias = tuple[str, str]
@@ -68,9 +68,11 @@ class SaverTables:
         found = self.checkpoints.get((*place, checkpoint_id))
         return None if found is None else CheckpointRow(*found)
 
-    def rows(self, place: Place) -> dict[str, CheckpointRow]:
-        """Return the checkpoints of a namespace by id, the oldest first."""
-        found = pairs(self.checkpoints.prefix(place))
+    def rows(self, place: Place, t: Transaction | None = None) -> dict[str, CheckpointRow]:
+        """Return the checkpoints of a namespace by id, the oldest first. `t`: the transaction, if
+        there is one."""
+        table = self.checkpoints
+        found = pairs(table.prefix(place)) if t is None else beside(t, table, place)
         return {key[2]: CheckpointRow(*row) for key, row in found}
 
     def newest(self, place: Place) -> str | None:
@@ -98,6 +100,17 @@ class SaverTables:
     async def durable(self, lsn: int | None) -> None:
         """Wait as `wait` does, in an event loop."""
         await durable(self.tables, lsn)
+
+
+def beside(
+    t: Transaction, table: Any, prefix: tuple[str, ...]
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Return a range of rows without the transaction. Under the owner's lock, where the range can
+    only be read within it, nothing else can change the rows."""
+    try:
+        return pairs(table.prefix(prefix))
+    except InterruptedCallError:
+        return pairs(t[table].prefix(prefix))
 
 
 def pairs(rows: Iterator[tuple[Key, Any]]) -> Iterator[tuple[tuple[Any, ...], Any]]:

@@ -101,7 +101,7 @@ class Threads:
     def _write_head(self, place: Place, ancestors: int, t: Transaction) -> None:
         heads = t[self._saved.heads]
         heads.get(place)  # first: see `_rows.py`
-        heads[place] = [len(self._saved.rows(place)), ancestors]
+        heads[place] = [len(self._saved.rows(place, t)), ancestors]
 
     def _drop(self, thread: str, now: float | None = None) -> int | None:
         """Remove a thread, or the rest of a doomed one. If `now` is given, spare any other thread
@@ -119,7 +119,7 @@ class Threads:
 
         def write(t: Transaction) -> None:
             head = t[self._saved.heads].get(place)
-            rows = self._saved.rows(place)
+            rows = self._saved.rows(place, t)
             doomed[:] = remove(t, self._saved, place, rows, ordered(rows, victims))
             if rows and head:
                 t[self._saved.heads][place] = [len(rows), head[1]]

@@ -173,6 +173,33 @@ def test_an_expired_thread_begins_anew(
         assert rows_left(saver) == {}
 
 
+def test_a_copy_expires_as_a_thread_does(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy lives as long as a thread that is put then. What has expired is not copied, and what
+    is left of a target goes first."""
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+    with saver_on(disk, ttl_s=100) as saver:
+        put_steps(saver, 2, place("expired"))
+        put_steps(saver, 2, place("doomed"))
+        saver._saved.commit(lambda t: doom_thread(t, saver._saved, "doomed"))
+        now += 60
+        put_steps(saver, 1)
+        now += 60
+        for target in ("new", "expired", "doomed"):
+            saver.copy_thread("t", target)
+            assert steps(saver, place(target)) == [0]
+        now += 60
+        for target in ("new", "expired", "doomed"):
+            assert steps(saver, place(target)) == [0]
+        saver.copy_thread("t", "late")
+        assert steps(saver, place("late")) == steps(saver) == []
+        now += 60
+        assert saver.remove_expired() == 4
+        assert rows_left(saver) == {}
+
+
 def test_a_thread_that_is_put_again_does_not_expire(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

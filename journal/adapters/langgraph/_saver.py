@@ -273,7 +273,8 @@ class JournalSaver(BaseCheckpointSaver[str]):
 
         A crash may leave a part of the copy, whose checkpoints are whole; then copy again.
         """
-        self._threads.copy(str(source_thread_id), str(target_thread_id))
+        source, target = str(source_thread_id), str(target_thread_id)
+        self._threads.copy(source, target, time.time(), self._ttl_s)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Do what `copy_thread` does, in a thread."""

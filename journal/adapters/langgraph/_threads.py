@@ -17,6 +17,7 @@ from journal.adapters.langgraph._retention import (
     kept_rows,
     ordered,
     remove,
+    touch,
 )
 from journal.adapters.langgraph._rows import (
     KEYS_A_SLICE,
@@ -77,11 +78,16 @@ class Threads:
                 lsn = self._remove(place, ids)
         self._saved.wait(lsn)
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy a thread, and wait until the copy survives a crash."""
-        if source == target:
+    def copy(self, source: str, target: str, now: float, ttl_s: float) -> None:
+        """Copy a thread, and wait until the copy survives a crash. The copy lives for `ttl_s`
+        seconds from `now` on, or forever if that is 0."""
+        if source == target or (ttl_s and self.is_expired(source, now)):
             return
         saved = self._saved
+        if ttl_s and self.is_expired(target, now):
+            self._drop(target, now)
+        for prefix, _ in pairs(saved.doomed.prefix((target,))):
+            drop(saved, prefix)  # first: it would take away parts of the copy
         while True:
             heads = list(saved.heads.prefix((source,)))
             tables = (saved.parts, saved.values, saved.writes, saved.children, saved.checkpoints)
@@ -95,13 +101,17 @@ class Threads:
         # Each head counts all checkpoints that the target has now.
         for (_, namespace), (_, ancestors) in pairs(iter(heads)):
             place = (target, namespace)
-            lsn = saved.commit(partial(self._write_head, place, ancestors))
+            lsn = saved.commit(partial(self._write_head, place, ancestors, now, ttl_s))
         saved.wait(lsn)
 
-    def _write_head(self, place: Place, ancestors: int, t: Transaction) -> None:
+    def _write_head(
+        self, place: Place, ancestors: int, now: float, ttl_s: float, t: Transaction
+    ) -> None:
         heads = t[self._saved.heads]
         heads.get(place)  # first: see `_rows.py`
         heads[place] = [len(self._saved.rows(place, t)), ancestors]
+        if ttl_s:
+            touch(t, self._saved, place[0], now, ttl_s)
 
     def _drop(self, thread: str, now: float | None = None) -> int | None:
         """Remove a thread, or the rest of a doomed one. If `now` is given, spare any other thread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import ClosedError, Tables
+from journal import ClosedError, Tables, TransactionTooLargeError
 from journal.testing import SimulatedDisk, lose
 from tests.installed import import_package
+from tests.support import TIMEOUT_S
 
 import_package("langgraph.checkpoint.base")
 
@@ -104,6 +106,62 @@ def test_a_put_that_the_journal_refuses_is_not_seen(tmp_path: Path) -> None:
     with pytest.raises(ClosedError):
         store.put(("a",), "k", {"n": 2})
     assert store.get(("a",), "k").value == {"n": 1}
+
+
+def test_a_refused_put_changes_no_vector(tmp_path: Path) -> None:
+    """After a put that raises, a search by meaning gives the scores that it gave before."""
+
+    def score(store: Any) -> Any:
+        return [item.score for item in store.search(("docs",), query="banana")]
+
+    with Tables.open(tmp_path / "journal", transaction_keys_max=1) as tables:
+        store: Any = JournalStore(tables, index=INDEX)
+        store.put(("docs",), "k", {"text": "banana"})
+        before = score(store)
+        with pytest.raises(TransactionTooLargeError):
+            store.batch([PutOp(("docs",), key, {"text": f"fig {key}"}) for key in "kl"])
+        assert score(store) == before
+
+
+def test_an_item_has_the_vectors_of_its_own_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two puts at the same time, the item and the vectors of the same one are stored."""
+    apply = JournalStore._apply_put_ops
+    others = [{"text": "banana"}]
+
+    def apply_late(self: JournalStore, put_ops: Any) -> None:
+        if others:
+            put = threading.Thread(target=self.put, args=(("docs",), "k", others.pop()))
+            put.start()
+            put.join(TIMEOUT_S)
+        apply(self, put_ops)
+
+    monkeypatch.setattr(JournalStore, "_apply_put_ops", apply_late)
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables, index=INDEX)
+        store.put(("docs",), "k", {"text": "fig"})
+        assert store.get(("docs",), "k").value == {"text": "fig"}
+        for found in (store, JournalStore(tables, index=INDEX)):
+            assert found._vectors["docs",]["k"] == {"text": embed(["fig"])[0]}
+
+
+def test_only_a_put_changes_an_item(tmp_path: Path) -> None:
+    """A change of a value that was put, or that a read has returned, changes no item."""
+    value = {"likes": ["figs"]}
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables)
+        store.put(("a",), "k", value)
+        value["likes"].append("nuts")
+        store.get(("a",), "k").value["likes"].append("tea")
+        store.search(("a",))[0].value["likes"].append("rice")
+
+        async def change() -> None:
+            (await store.aget(("a",), "k")).value["likes"].append("peas")
+
+        asyncio.run(change())
+        assert store.get(("a",), "k").value == {"likes": ["figs"]}
+        assert store.search(("a",)) == JournalStore(tables).search(("a",))
 
 
 def test_a_cache_is_as_langgraphs(tmp_path: Path) -> None:

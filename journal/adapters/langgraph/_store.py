@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from copy import copy, deepcopy
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -24,10 +28,11 @@ class JournalStore(InMemoryStore):
             graph = builder.compile(checkpointer=saver, store=JournalStore(saver.tables))
 
     Make one for the tables of a journal. A put is durable when the call returns, and all puts of a
-    batch are there after a crash, or none. Items that expire are not supported. Thread-safe.
+    batch are there after a crash, or none. Each call returns copies. Items that expire are not
+    supported. Thread-safe.
     """
 
-    __slots__ = ("_lock", "_rows", "_serde", "_tables")
+    __slots__ = ("_embedded", "_lock", "_rows", "_serde", "_tables")
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class JournalStore(InMemoryStore):
         """
         super().__init__(index=index)
         self._lock = HandlerSafeLock()  # guards the items and vectors; nothing waits under it
+        self._embedded = _Embedded()
         self._tables = tables
         self._rows = tables.table(_ROWS)
         self._serde = serde or JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -67,7 +73,7 @@ class JournalStore(InMemoryStore):
         results: list[Result] = super().batch(ops)
         if has_puts:
             self._tables.sync()
-        return results
+        return list(map(_copied, results))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do what `batch` does, in an event loop."""
@@ -78,7 +84,7 @@ class JournalStore(InMemoryStore):
         results: list[Result] = await super().abatch(ops)
         if has_puts:
             await self._tables.durable()
-        return results
+        return list(map(_copied, results))
 
     # These three are the parts of `InMemoryStore.batch` that touch the items.
 
@@ -87,11 +93,16 @@ class JournalStore(InMemoryStore):
             return super()._prepare_ops(ops)
 
     def _insertinmem_store(self, to_embed: Any, embeddings: Any) -> None:
-        with self._lock.checked():
-            super()._insertinmem_store(to_embed, embeddings)
+        """Keep the vectors for `_apply_put_ops`, which this thread calls next."""
+        places = chain.from_iterable(to_embed.values())
+        vectors: dict[Any, dict[str, Any]] = defaultdict(dict)
+        for vector, (namespace, key, path) in zip(embeddings, places, strict=True):
+            vectors[namespace, key][path] = vector
+        self._embedded.vectors = vectors
 
     def _apply_put_ops(self, put_ops: Mapping[tuple[tuple[str, ...], str], PutOp]) -> None:
         """Write the items to the journal, then to memory: what the journal refuses is not seen."""
+        embedded, self._embedded.vectors = self._embedded.vectors, {}
         if not put_ops:
             return
         now = datetime.now(UTC)
@@ -101,28 +112,50 @@ class JournalStore(InMemoryStore):
             if op.value is not None
         }
         with self._lock.checked():
-            items: dict[tuple[tuple[str, ...], str], Item | None] = {}
+            items: dict[tuple[tuple[str, ...], str], tuple[Item | None, Any]] = {}
             with self._tables.transaction() as t:
                 rows = t[self._rows]
                 for (namespace, key), op in put_ops.items():
                     row = (*namespace, key)
                     if op.value is None:
-                        items[namespace, key] = None
+                        items[namespace, key] = None, {}
                         if row in rows:
                             rows.delete(row)
                         continue
                     old = self._data.get(namespace, {}).get(key)
                     created = now if old is None else old.created_at
                     times = (created.isoformat(), now.isoformat())
-                    vectors = dict(self._vectors.get(namespace, {}).get(key, {}))
+                    vectors = {
+                        **self._vectors.get(namespace, {}).get(key, {}),
+                        **embedded.get((namespace, key), {}),
+                    }
                     rows[row] = [*typed[namespace, key], *times, vectors]
                     items[namespace, key] = Item(
-                        value=dict(op.value), key=key, namespace=namespace,
-                        created_at=created, updated_at=now,
-                    )  # fmt: skip
-            for (namespace, key), item in items.items():
+                        value=self._serde.loads_typed(typed[namespace, key]), key=key,
+                        namespace=namespace, created_at=created, updated_at=now,
+                    ), vectors  # fmt: skip
+            for (namespace, key), (item, vectors) in items.items():
                 if item is not None:
                     self._data[namespace][key] = item
+                    if vectors:
+                        self._vectors[namespace][key] = vectors
                 else:
                     self._data[namespace].pop(key, None)
                     self._vectors[namespace].pop(key, None)
+
+
+class _Embedded(threading.local):
+    """The vectors of the put that this thread is making, by namespace and key, and then by path."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[Any, dict[str, Any]] = {}
+
+
+def _copied(result: Any) -> Any:
+    """Return the result of an operation, with items that the caller may change."""
+    if isinstance(result, list):
+        return list(map(_copied, result))
+    if isinstance(result, Item):
+        result = copy(result)
+        result.value = deepcopy(result.value)
+    return result

@@ -14,7 +14,7 @@ from tests.installed import import_package
 import_package("langgraph.checkpoint.base")
 
 from journal.adapters import _commits  # noqa: E402
-from journal.adapters.langgraph._retention import doom_thread, drop  # noqa: E402
+from journal.adapters.langgraph._retention import doom, doom_thread, drop  # noqa: E402
 from journal.adapters.langgraph._rows import SaverTables  # noqa: E402
 from tests.adapters.langgraph_support import (  # noqa: E402
     checkpoint,
@@ -153,6 +153,16 @@ def test_a_put_into_a_doomed_namespace_finishes_its_removal(disk: SimulatedDisk)
         put_steps(saver, 1, place("t", "node:1"))
         assert steps(saver, place("t", "node:1")) == [0]
         assert rows_left(saver) == {**WHOLE, "langgraph.writes": 1}
+
+
+def test_the_marks_of_namespaces_go_with_their_thread(disk: SimulatedDisk) -> None:
+    """A namespace whose removal was interrupted leaves nothing once its thread is removed."""
+    with saver_on(disk) as saver:
+        put_steps(saver, 1)
+        put_steps(saver, 1, place("t", "node:1"))
+        saver._saved.commit(lambda t: doom(t, saver._saved, ("t", "node:1")))
+        saver.delete_thread("t")
+        assert rows_left(saver) == {}
 
 
 def test_an_expired_thread_begins_anew(

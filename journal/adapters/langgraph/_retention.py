@@ -100,7 +100,8 @@ def drop(saved: SaverTables, prefix: tuple[str, ...]) -> int | None:
         keys = (key for key, _ in table.prefix(prefix))
         while some := list(islice(keys, KEYS_A_SLICE)):
             saved.commit(partial(_drop_rows, saved, prefix, mark, table, some))
-    return saved.commit(partial(_drop_rows, saved, prefix, mark, saved.doomed, [prefix]))
+    marks = [key for key, _ in saved.doomed.prefix(prefix)]  # of its namespaces, too
+    return saved.commit(partial(_drop_rows, saved, prefix, mark, saved.doomed, marks))
 
 
 def _drop_rows(

@@ -165,6 +165,61 @@ def test_the_marks_of_namespaces_go_with_their_thread(disk: SimulatedDisk) -> No
         assert rows_left(saver) == {}
 
 
+@pytest.mark.parametrize("number", range(1, 5))
+@pytest.mark.parametrize("change", ["put", "copy again", "delete", "prune"])
+def test_a_copy_beside_changes_of_its_target_is_whole(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, number: int, change: str
+) -> None:
+    """P2: each checkpoint of a copy has its values, whatever others do to the copy meanwhile."""
+    with saver_on(disk, keep=4) as saver:
+        put_steps(saver, 4)
+        saver.copy_thread("t", "copy")
+        act = {
+            "put": lambda: put_steps(saver, 3, place("copy")),
+            "copy again": lambda: saver.copy_thread("t", "copy"),
+            "delete": lambda: saver.delete_thread("copy"),
+            "prune": lambda: saver.prune(["copy"]),
+        }
+        acted = before_commit(monkeypatch, number, act[change])
+        saver.copy_thread("t", "copy")
+        assert acted
+        assert all(saver.get_tuple(found.config) == found for found in saver.list(place("copy")))
+        saver.delete_thread("copy")
+        saver.delete_thread("t")
+        assert rows_left(saver) == {}
+
+
+@pytest.mark.parametrize("table", ["heads", "children", "checkpoints", "writes"])
+def test_a_copy_beside_changes_of_its_source_is_whole(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """P2: each checkpoint of a copy has its values, whatever is put into the source meanwhile."""
+    with saver_on(disk, keep=1) as saver:
+        [config] = put_steps(saver, 1)
+        read, acted = getattr(saver._saved, table).prefix, list[str]()
+
+        def read_late(*arguments: Any, **options: Any) -> Any:
+            if not acted:
+                acted.append(table)
+                put_steps(saver, 2, config)
+            return read(*arguments, **options)
+
+        monkeypatch.setattr(getattr(saver._saved, table), "prefix", read_late)
+        saver.copy_thread("t", "copy")
+        assert acted
+        assert len(steps(saver, place("copy"))) in (0, 1)
+
+
+def test_a_copy_keeps_the_values_of_its_target(disk: SimulatedDisk) -> None:
+    """A value of the target with the same version as one of the source stays."""
+    with saver_on(disk) as saver:
+        for thread in ("t", "copy"):
+            state = checkpoint({"n": thread}, {"n": "1"})
+            saver.put(place(thread), state, {"source": "loop"}, {"n": "1"})
+        saver.copy_thread("t", "copy")
+        assert steps(saver, place("copy")) == ["copy", "t"]
+
+
 def test_an_expired_thread_begins_anew(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,10 +105,10 @@ ALL_OF = (
         _PARTS,
     ),
     Weakening(
-        "copy_without_parts",
+        "copy_without_writes",
         f"{_FOLDER}/_threads.py",
-        "tables = (saved.parts, saved.values,",
-        "tables = (saved.values,",
+        "        t[saved.writes][key] = [channel, kind, path, *parts]\n",
+        "",
         _PARTS,
     ),
     Weakening(

@@ -7,6 +7,7 @@ from typing import Any
 
 from journal import Transaction
 from journal.adapters.langgraph._parts import owner_of_value, value, write_parts
+from journal.adapters.langgraph._reads import Stored
 from journal.adapters.langgraph._retention import (
     has_expired,
     kept_rows,
@@ -62,6 +63,19 @@ class Put:
         self.metadata: Typed = ("", b"")
         self.changed: set[str] = set()
         self.doomed: list[tuple[str, ...]] = []
+
+    @classmethod
+    def of_copy(cls, place: Place, stored: Stored, root: str | None) -> Put:
+        """Return the put of a stored checkpoint at another place. `root`: the root checkpoint under
+        which the namespace runs, or None."""
+        row = stored.row
+        versions = {channel: _version_of(reference) for channel, reference in row.refs.items()}
+        rest = {"id": stored.checkpoint_id, "channel_versions": versions, "channel_values": {}}
+        put = cls(place, rest, {"run_id": row.run}, row.parent)
+        put.counted, put.root = dict.fromkeys(row.deltas), root
+        put.values = stored.values
+        put.checkpoint, put.metadata = (row.kind, row.data), (row.metadata_kind, row.metadata)
+        return put
 
     def write(
         self, t: Transaction, saved: SaverTables, keep: int | None, deadline: tuple[float, float]

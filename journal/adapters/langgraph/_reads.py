@@ -25,7 +25,9 @@ _ATTEMPTS = 100  # of a read, each after a removal that struck in the middle of 
 class PendingRow(NamedTuple):
     """A write that is stored with a checkpoint."""
 
+    path: str
     task: str
+    number: int
     channel: str
     typed: Typed
 
@@ -92,9 +94,8 @@ def pending(saved: SaverTables, place: Place, checkpoint_id: str) -> list[Pendin
         data = joined(saved, owner_of_write(place, checkpoint_id, task, index), *parts)
         if data is None or (len(parts) > 1 and saved.writes.get(key) != row):
             return None
-        found.append(((path, task, index), PendingRow(task, channel, (kind, data))))
-    found.sort(key=lambda pair: pair[0])
-    return [row for _, row in found]
+        found.append(PendingRow(path, task, index, channel, (kind, data)))
+    return sorted(found)
 
 
 def as_tuple(serde: SerializerProtocol, config: RunnableConfig, stored: Stored) -> CheckpointTuple:
@@ -180,9 +181,10 @@ def delta_history(
         if stored is None:
             break
         row = stored.row
-        for task, channel, typed in reversed(stored.writes):
-            if channel in remaining:
-                writes[channel].append((task, channel, serde.loads_typed(typed)))
+        for write in reversed(stored.writes):
+            if write.channel in remaining:
+                value = serde.loads_typed(write.typed)
+                writes[write.channel].append((write.task, write.channel, value))
         for channel in remaining & row.refs.keys():
             result[channel]["seed"] = serde.loads_typed(tuple(stored.values[channel]))
         remaining -= row.refs.keys()

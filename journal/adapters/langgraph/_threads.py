@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import Any
 
 from journal import Transaction
+from journal.adapters.langgraph._parts import owner_of_write, write_parts
+from journal.adapters.langgraph._put import Put, RemovedError
+from journal.adapters.langgraph._reads import PendingRow, load
 from journal.adapters.langgraph._retention import (
     doom_thread,
     drop,
@@ -17,10 +19,8 @@ from journal.adapters.langgraph._retention import (
     kept_rows,
     ordered,
     remove,
-    touch,
 )
 from journal.adapters.langgraph._rows import (
-    KEYS_A_SLICE,
     CheckpointRow,
     Place,
     SaverTables,
@@ -83,35 +83,24 @@ class Threads:
         seconds from `now` on, or forever if that is 0."""
         if source == target or (ttl_s and self.is_expired(source, now)):
             return
-        saved = self._saved
-        if ttl_s and self.is_expired(target, now):
-            self._drop(target, now)
-        for prefix, _ in pairs(saved.doomed.prefix((target,))):
-            drop(saved, prefix)  # first: it would take away parts of the copy
-        while True:
-            heads = list(saved.heads.prefix((source,)))
-            tables = (saved.parts, saved.values, saved.writes, saved.children, saved.checkpoints)
-            rows = [(table, list(table.prefix((source,)))) for table in tables]
-            if list(saved.heads.prefix((source,))) == heads:
-                break  # nothing was put or removed meanwhile
-        lsn = None
-        for table, some in rows:
-            for part in _slices(some):
-                lsn = saved.commit(partial(_copy_rows, table, part, target))
-        # Each head counts all checkpoints that the target has now.
-        for (_, namespace), (_, ancestors) in pairs(iter(heads)):
-            place = (target, namespace)
-            lsn = saved.commit(partial(self._write_head, place, ancestors, now, ttl_s))
+        saved, lsn = self._saved, None
+        roots = {key[2]: key[1] for key, _ in pairs(saved.children.prefix((source,)))}
+        for place in saved.namespaces(source):
+            for checkpoint_id in saved.rows(place):  # the oldest first
+                stored = load(saved, place, checkpoint_id)
+                if stored is not None:  # it was not removed meanwhile
+                    put = Put.of_copy((target, place[1]), stored, roots.get(place[1]))
+                    write = partial(_write_copy, saved, put, stored.writes, (now, ttl_s))
+                    lsn = self._commit_put(write)
         saved.wait(lsn)
 
-    def _write_head(
-        self, place: Place, ancestors: int, now: float, ttl_s: float, t: Transaction
-    ) -> None:
-        heads = t[self._saved.heads]
-        heads.get(place)  # first: see `_rows.py`
-        heads[place] = [len(self._saved.rows(place, t)), ancestors]
-        if ttl_s:
-            touch(t, self._saved, place[0], now, ttl_s)
+    def _commit_put(self, write: Callable[[Transaction], None]) -> int | None:
+        """Write a checkpoint, after the removal of what it finds doomed or expired."""
+        while True:
+            try:
+                return self._saved.commit(write)
+            except RemovedError as error:
+                self.finish_removal(error.prefix, error.now)
 
     def _drop(self, thread: str, now: float | None = None) -> int | None:
         """Remove a thread, or the rest of a doomed one. If `now` is given, spare any other thread
@@ -142,12 +131,17 @@ class Threads:
         return lsn
 
 
-def _copy_rows(table: Any, rows: list[tuple[Any, Any]], target: str, t: Transaction) -> None:
-    for key, value in rows:
-        t[table][(target, *key[1:])] = value
-
-
-def _slices(rows: list[Any]) -> Iterator[list[Any]]:
-    waiting = iter(rows)
-    while part := list(islice(waiting, KEYS_A_SLICE)):
-        yield part
+def _write_copy(
+    saved: SaverTables,
+    put: Put,
+    writes: list[PendingRow],
+    deadline: tuple[float, float],
+    t: Transaction,
+) -> None:
+    """Write a checkpoint and its writes in one transaction."""
+    put.write(t, saved, None, deadline)
+    for path, task, index, channel, (kind, data) in writes:
+        owner = owner_of_write(put.place, put.checkpoint_id, task, index)
+        parts = write_parts(t, saved, owner, data)
+        key = (*put.place, put.checkpoint_id, task, index)
+        t[saved.writes][key] = [channel, kind, path, *parts]

@@ -158,6 +158,24 @@ def test_a_list_of_any_length_is_added_at_once() -> None:
     on_disk(main, transaction_keys_max=100)
 
 
+def test_large_items_do_not_share_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items that would be too large together are added at once, and a pop rewrites few of them."""
+    monkeypatch.setattr("journal._tables.values.VALUE_BYTES_MAX", 4 << 20)
+
+    async def main(tables: Tables) -> None:
+        session = JournalSession("ada", tables)
+        items: Any = [{"role": "user", "content": "x" * (1 << 20)} for _ in range(6)]
+        await session.add_items(items)
+        assert await session.get_items() == items
+        before = tables.stats().bytes
+        assert await session.pop_item() == items[-1]
+        assert tables.stats().bytes - before < 1 << 20
+        await session.clear_session()
+        assert rows_left(tables) == {}
+
+    on_disk(main)
+
+
 def test_an_interrupted_removal_is_finished_at_the_next_open() -> None:
     """Items are gone at once, and their rows at the next open if a crash kept them from being
     deleted."""

@@ -13,12 +13,13 @@ conflicts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple, cast
 
 from journal import Tables, Transaction
 
-ITEMS_A_ROW = 64  # at most; a long list that is added at once takes few rows
+# A long list that is added at once takes few rows. A pop writes the rest of its row again, so
+# several items share a row only if they have at most this number of characters.
+_ITEMS_A_ROW, _ROW_CHARS = 64, 1 << 20
 _ROWS_A_SLICE = 200  # of a removal that takes several transactions
 _PREFIX = "openai_agents."
 
@@ -83,8 +84,7 @@ class SessionRows:
 
     def write(self, t: Transaction, number: int, texts: list[str]) -> int:
         """Write rows of items from `number` on. Return the number after the last one."""
-        waiting = iter(texts)
-        while some := list(islice(waiting, ITEMS_A_ROW)):
+        for some in _rows_of(texts):
             t[self._items][self.session, number] = some
             number += 1
         return number
@@ -115,6 +115,20 @@ class SessionRows:
         rows = self._items.prefix((self.session,), reverse=True)
         for (_, number), texts in cast("Iterator[tuple[tuple[str, int], list[str]]]", rows):
             yield number, texts
+
+
+def _rows_of(texts: list[str]) -> Iterator[list[str]]:
+    """Yield the texts of each row."""
+    some: list[str] = []
+    chars = 0
+    for text in texts:
+        if some and (len(some) == _ITEMS_A_ROW or chars + len(text) > _ROW_CHARS):
+            yield some
+            some, chars = [], 0
+        some.append(text)
+        chars += len(text)
+    if some:
+        yield some
 
 
 def interrupted(tables: Tables) -> list[SessionRows]:

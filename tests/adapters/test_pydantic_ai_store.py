@@ -249,7 +249,11 @@ def test_a_long_conversation_with_many_branches_is_deleted() -> None:
         store = JournalConversationStore(tables)
         chat = Conversation(conversation_id="c")
         with pytest.raises(TransactionTooLargeError):
-            await store.save(Conversation(messages=[message("x")] * 2000))
+            await store.save(Conversation(messages=[message("x")] * 510))
+        assert tables.names() == []
+        longest = Conversation(conversation_id="longest", messages=[message("x")] * 490)
+        await store.save(longest)
+        await store.delete("longest")
         assert tables.names() == []
         for turn in range(5):
             chat.messages.extend([message(f"{turn}")] * 300)

@@ -83,7 +83,7 @@ class JournalConversationStore(ConversationStore):
 
         Raises ConversationConflict if the stored revision is not `expected_revision`, or if the
         entry `head_id` is missing; nothing is stored then. Raises TransactionTooLargeError for more
-        new entries than the tables' `transaction_keys_max`, and what `durable` raises.
+        new entries than some half of the tables' `transaction_keys_max`, and what `durable` raises.
         """
         row = _row_of(record)
         dump = partial(_dumped_entries, new_entries)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journal import ClosedError, Tables, TransactionTooLargeError
+from journal._tables.publisher import Publisher
 from journal.testing import SimulatedDisk, lose
 from tests.installed import import_package
 from tests.support import TIMEOUT_S
@@ -121,6 +122,28 @@ def test_a_refused_put_changes_no_vector(tmp_path: Path) -> None:
         with pytest.raises(TransactionTooLargeError):
             store.batch([PutOp(("docs",), key, {"text": f"fig {key}"}) for key in "kl"])
         assert score(store) == before
+
+
+def test_an_interrupted_put_is_seen_if_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interrupt, the store shows what is in the journal."""
+
+    def press_ctrl_c(_: object) -> None:
+        raise KeyboardInterrupt
+
+    value = {"text": "banana"}
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables, index=INDEX)
+        for key in "kl":
+            store.put(("docs",), key, {"text": "fig"})
+        with monkeypatch.context() as patch:
+            patch.setattr(Publisher, "tidy", press_ctrl_c)  # the rows are written by then
+            with pytest.raises(KeyboardInterrupt):
+                store.batch([PutOp(("docs",), *put) for put in (("k", value), ("l", None))])
+        [item] = store.search(("docs",), query="banana")
+        assert (item.key, item.value) == ("k", value)
+        assert [item] == JournalStore(tables, index=INDEX).search(("docs",), query="banana")
 
 
 def test_an_item_has_the_vectors_of_its_own_text(

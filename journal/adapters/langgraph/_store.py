@@ -16,7 +16,7 @@ from langgraph.store.base import Item, Op, PutOp, Result
 from langgraph.store.memory import InMemoryStore
 
 from journal import HandlerSafeLock, Tables
-from journal.adapters.langgraph._rows import pairs
+from journal.adapters.langgraph._rows import delete_existing, pairs
 
 _ROWS = "langgraph.store"
 
@@ -52,17 +52,8 @@ class JournalStore(InMemoryStore):
         self._tables = tables
         self._rows = tables.table(_ROWS)
         self._serde = serde or JsonPlusSerializer(allowed_msgpack_modules=None)
-        for (*namespace, key), (kind, data, created, updated, vectors) in pairs(self._rows.items()):
-            place = tuple(namespace)
-            self._data[place][key] = Item(
-                value=self._serde.loads_typed((kind, data)),
-                key=key,
-                namespace=place,
-                created_at=datetime.fromisoformat(created),
-                updated_at=datetime.fromisoformat(updated),
-            )
-            if vectors:
-                self._vectors[place][key].update(vectors)
+        for (*namespace, key), row in pairs(self._rows.items()):
+            self._load(tuple(namespace), key, row)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Run the operations, and wait until their puts survive a crash."""
@@ -112,36 +103,41 @@ class JournalStore(InMemoryStore):
             if op.value is not None
         }
         with self._lock.checked():
-            items: dict[tuple[tuple[str, ...], str], tuple[Item | None, Any]] = {}
-            with self._tables.transaction() as t:
-                rows = t[self._rows]
-                for (namespace, key), op in put_ops.items():
-                    row = (*namespace, key)
-                    if op.value is None:
-                        items[namespace, key] = None, {}
-                        if row in rows:
-                            rows.delete(row)
-                        continue
-                    old = self._data.get(namespace, {}).get(key)
-                    created = now if old is None else old.created_at
-                    times = (created.isoformat(), now.isoformat())
-                    vectors = {
-                        **self._vectors.get(namespace, {}).get(key, {}),
-                        **embedded.get((namespace, key), {}),
-                    }
-                    rows[row] = [*typed[namespace, key], *times, vectors]
-                    items[namespace, key] = Item(
-                        value=self._serde.loads_typed(typed[namespace, key]), key=key,
-                        namespace=namespace, created_at=created, updated_at=now,
-                    ), vectors  # fmt: skip
-            for (namespace, key), (item, vectors) in items.items():
-                if item is not None:
-                    self._data[namespace][key] = item
-                    if vectors:
-                        self._vectors[namespace][key] = vectors
-                else:
-                    self._data[namespace].pop(key, None)
-                    self._vectors[namespace].pop(key, None)
+            try:
+                with self._tables.transaction() as t:
+                    for (namespace, key), op in put_ops.items():
+                        if op.value is None:
+                            delete_existing(t, self._rows, (*namespace, key))
+                            continue
+                        old = self._data.get(namespace, {}).get(key)
+                        created = now if old is None else old.created_at
+                        times = (created.isoformat(), now.isoformat())
+                        vectors = {
+                            **self._vectors.get(namespace, {}).get(key, {}),
+                            **embedded.get((namespace, key), {}),
+                        }
+                        row = [*typed[namespace, key], *times, vectors]
+                        t[self._rows][(*namespace, key)] = row
+            finally:  # an interrupt may strike after the rows were written
+                for namespace, key in put_ops:
+                    self._load(namespace, key, self._rows.get((*namespace, key)))
+
+    def _load(self, namespace: tuple[str, ...], key: str, row: Any) -> None:
+        """Put the item of a row in memory; None: there is none."""
+        if row is None:
+            self._data.get(namespace, {}).pop(key, None)
+            self._vectors.get(namespace, {}).pop(key, None)
+            return
+        kind, data, created, updated, vectors = row
+        self._data[namespace][key] = Item(
+            value=self._serde.loads_typed((kind, data)),
+            key=key,
+            namespace=namespace,
+            created_at=datetime.fromisoformat(created),
+            updated_at=datetime.fromisoformat(updated),
+        )
+        if vectors:
+            self._vectors[namespace][key] = vectors
 
 
 class _Embedded(threading.local):

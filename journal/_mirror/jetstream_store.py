@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from journal._log import report
-from journal._mirror.loop_calls import error_of, within
+from journal._mirror.loop_calls import error_of
 from journal._mirror.pieces_file import Content, PiecesFile
 from journal._mirror.store import (
     AbsentError,
@@ -55,19 +55,19 @@ class JetStreamStore:
         import nats
 
         self.url = url
-        self._nats = nats
+        self._nats: Any = nats
         self._stream = stream
         self._timeout_s = timeout_s
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
         self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
         self._is_closed = False
-        self._client: Any = None
+        self._client: Any = self._nats.NATS()
         self._message_bytes_max = _MESSAGE_BYTES_MAX
         self._behind_since: float | None = None  # when a publish first found the stream too short
         try:
             self._start_thread()
-            self._client = self._call("connect", lambda: self._connect(servers))
+            self._call("connect", lambda: self._connect(servers))
             self._js: Any = self._client.jetstream(timeout=timeout_s)
             self._subject: str = self._call("open", self._check_stream)
             self._bucket: Any = self._call("open the bucket of blobs", self._open_bucket)
@@ -199,22 +199,21 @@ class JetStreamStore:
         self._loop.run_until_complete(self._end())
 
     async def _end(self) -> None:
-        """Wait for the close. Then close the connection, and cancel the requests under way."""
+        """Wait for the close. Then cancel the requests under way, and close the connection."""
         await self._closing.wait()
-        if self._client is not None:
-            with suppress(Exception):  # it is gone nevertheless
-                await asyncio.wait_for(self._client.close(), self._timeout_s)
         requests = asyncio.all_tasks() - {asyncio.current_task()}
         for request in requests:
             request.cancel()
         if requests:
             await asyncio.wait(requests, timeout=self._timeout_s)
+        with suppress(Exception):  # it is gone nevertheless
+            await asyncio.wait_for(self._client.close(), self._timeout_s)
 
-    async def _connect(self, servers: list[str]) -> Any:
+    async def _connect(self, servers: list[str]) -> None:
         async def ignore(error: Exception) -> None:
             """Ignore an error of the connection: the request that it concerns reports it."""
 
-        return await self._nats.connect(
+        await self._client.connect(
             servers,
             connect_timeout=max(1, int(self._timeout_s)),
             max_reconnect_attempts=-1,
@@ -325,8 +324,8 @@ class JetStreamStore:
         if self._is_closed:
             raise UnreachableError(f"{where}: the store is closed")
 
-        future = asyncio.run_coroutine_threadsafe(within(limit_s, call()), self._loop)
-        error = error_of(future)
+        future = asyncio.run_coroutine_threadsafe(call(), self._loop)
+        error = error_of(future, limit_s)
         if error is None:
             return future.result()
         if isinstance(error, StoreError) or not isinstance(error, Exception):

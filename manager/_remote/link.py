@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -18,7 +18,6 @@ it. It must not block."""
 _SERVICE_VERSION = "1.0.0"
 _CONNECT_S = 3.0
 _RECONNECT_S = 0.2
-_CANCEL_S = 0.1  # from one attempt to cancel a connection to the next
 _REFUSALS_MAX = 4
 
 
@@ -75,9 +74,17 @@ class NatsLink:
         import nats.aio.client
 
         refusals: dict[str, None] = {}  # the texts, each once
+        earlier = _cancellations()
+
+        def end_if_cancelled() -> None:
+            """End the task if it was cancelled. Before Python 3.12, `asyncio.wait_for`, which
+            nats-py uses, may lose a cancellation, and nats-py would try to connect forever."""
+            if _cancellations() > earlier:
+                raise asyncio.CancelledError
 
         async def note(error: Exception) -> None:
             """Note an error of the connection. Later, the request that it concerns reports it."""
+            end_if_cancelled()
             if len(refusals) < _REFUSALS_MAX:
                 refusals[str(error)] = None
 
@@ -87,22 +94,25 @@ class NatsLink:
         client: Any = nats.aio.client.Client()
         link = cls(client)
         try:
-            # Once connected, the client tries forever to connect again.
-            connecting = client.connect(
-                [*address.servers],
-                **{name: value for name, value in login.items() if value is not None},
-                user_credentials=credentials,
-                inbox_prefix=f"_INBOX.{inbox}",
-                connect_timeout=max(1, int(_CONNECT_S)),
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=_RECONNECT_S,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                error_cb=note,
-            )
-            await _within(_CONNECT_S, connecting)
-        except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:
+            async with asyncio.timeout(_CONNECT_S):
+                # Once connected, the client tries forever to connect again.
+                await client.connect(
+                    [*address.servers],
+                    **{name: value for name, value in login.items() if value is not None},
+                    user_credentials=credentials,
+                    inbox_prefix=f"_INBOX.{inbox}",
+                    connect_timeout=max(1, int(_CONNECT_S)),
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=_RECONNECT_S,
+                    ping_interval=5,
+                    max_outstanding_pings=2,
+                    error_cb=note,
+                )
+                end_if_cancelled()
+        except BaseException as error:
             await link.close()
+            if not isinstance(error, OSError | ValueError | nats.errors.Error):
+                raise
             text = "; ".join(refusals) or str(error) or "no answer"
             raise DispatchError(
                 f"{', '.join(address.servers)}: can't connect within {_CONNECT_S:g} s: {text}"
@@ -170,20 +180,7 @@ class NatsLink:
             await self._client.close()
 
 
-async def _within(timeout_s: float, call: Coroutine[Any, Any, object]) -> None:
-    """Wait for `call`. Raise TimeoutError if it has not ended after `timeout_s` seconds.
-
-    It is cancelled until it ends: in Python 3.11, nats-py may lose a cancellation, and would try to
-    connect for ever.
-    """
-    task = asyncio.ensure_future(call)
-    try:
-        await asyncio.wait((task,), timeout=timeout_s)
-        is_late = not task.done()
-    finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait((task,), timeout=_CANCEL_S)
-    if is_late and task.cancelled():
-        raise TimeoutError
-    task.result()
+def _cancellations() -> int:
+    """Return how often the running task was cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

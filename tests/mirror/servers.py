@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 from proof import servers
 from proof.servers import BUCKET, free_ports, make_stream
 
 from tests.installed import find_command, import_package
 
-__all__ = ["BUCKET", "free_ports", "make_stream", "nats_server", "s3_server"]
+__all__ = [
+    "BUCKET",
+    "free_ports",
+    "losing_a_cancellation",
+    "make_stream",
+    "nats_server",
+    "s3_server",
+]
 
 
 @contextmanager
@@ -33,3 +44,36 @@ def nats_server(folder: Path, *, more: str = "") -> Iterator[str]:
     import_package("nats")
     with servers.nats_servers(folder, more=more) as (_, addresses):
         yield addresses
+
+
+@contextmanager
+def losing_a_cancellation(
+    monkeypatch: pytest.MonkeyPatch, *, is_mute: bool
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield an address, and a list to which each attempt to connect there appends.
+
+    An attempt ends as its task is cancelled, so that `asyncio.wait_for` loses the cancellation
+    before Python 3.12. If `is_mute` is true, it ends with a connection to a server that accepts and
+    never answers. Otherwise it is refused. The second attempt ends the task.
+    """
+    attempts: list[str] = []
+    connect = asyncio.open_connection
+
+    async def open_connection(*args: Any, **options: Any) -> Any:
+        attempts.append("attempt")
+        if len(attempts) > 1:
+            raise asyncio.CancelledError
+        connected = await connect(*args, **options)
+        try:
+            while not any(task.cancelling() for task in asyncio.all_tasks()):
+                await asyncio.sleep(0)
+            if not is_mute:
+                raise ConnectionRefusedError
+        except BaseException:
+            connected[1].close()
+            raise
+        return connected
+
+    monkeypatch.setattr(asyncio, "open_connection", open_connection)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}", attempts

@@ -246,7 +246,8 @@ def test_a_request_to_nats_raises_the_error_of_a_signal_handler(
 def test_a_close_of_nats_that_was_cut_off_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a close that was cut off when the thread had begun to close the connection, the next
     one lets it finish: no request waits forever, and no later one is begun."""
-    monkeypatch.setitem(sys.modules, "nats", ModuleType("nats"))
+    nats = ModuleType("nats")
+    monkeypatch.setitem(sys.modules, "nats", nats)
     has_begun, is_closing, may_close = (threading.Event() for _ in range(3))
 
     async def close() -> None:
@@ -254,9 +255,11 @@ def test_a_close_of_nats_that_was_cut_off_is_repeated(monkeypatch: pytest.Monkey
         while not may_close.is_set():
             await asyncio.sleep(0)
 
-    async def done(_: object, *arguments: object) -> Any:
-        return SimpleNamespace(jetstream=lambda timeout: None, close=close)
+    async def done(_: object, *arguments: object) -> None:
+        pass
 
+    client = SimpleNamespace(jetstream=lambda timeout: None, close=close)
+    vars(nats)["NATS"] = lambda: client
     for name in ("_connect", "_check_stream", "_open_bucket"):
         monkeypatch.setattr(JetStreamStore, name, done)
     errors = SimpleNamespace(NotFoundError=LookupError, AuthorizationError=PermissionError)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from manager import WorkContext
 from manager._remote.courier import Courier
-from manager._remote.link import _within
 from tests.remote.fleets import World, queue, run
 
 ask = Courier.try_to_ask
@@ -75,21 +73,3 @@ def test_a_result_is_sent_before_the_next_request(monkeypatch: pytest.MonkeyPatc
         assert verbs[:7] == ["next", "beat", "report", "next", "beat", "report", "next"]
 
     run(body)
-
-
-def test_a_connection_that_ignores_a_cancellation_is_given_up() -> None:
-    """The attempt to connect ends in time, even if the client loses cancellations, as
-    `asyncio.wait_for` may do before Python 3.12."""
-    cancellations = 0
-
-    async def stubborn() -> None:
-        nonlocal cancellations
-        for _ in range(2):
-            with suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
-            cancellations += 1
-        await asyncio.Event().wait()
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(_within(0.01, stubborn()))
-    assert cancellations == 2

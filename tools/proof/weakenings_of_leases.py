@@ -210,11 +210,11 @@ ALL_OF = (
         STATION,
     ),
     Weakening(
-        "connection_is_cancelled_once",
+        "connection_ignores_a_lost_cancellation",
         "manager/_remote/link.py",
-        "        while not task.done():\n",
-        "        if not task.done():\n",
-        STATION,
+        "            end_if_cancelled()\n            if len",
+        "            if len",
+        ("tests/remote/test_link.py",),
     ),
     Weakening(
         "tasks_that_requests_ended_are_waited_for",

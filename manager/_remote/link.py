@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from manager._remote.address import Address
 from manager.errors import DispatchError
 
+T = TypeVar("T")
 Answer = Callable[[bytes], Awaitable[None]]
 Handler = Callable[[str, bytes, Answer], None]
 """A function that receives the subject and the bytes of a request, and the function that answers
@@ -76,15 +77,9 @@ class NatsLink:
         refusals: dict[str, None] = {}  # the texts, each once
         earlier = _cancellations()
 
-        def end_if_cancelled() -> None:
-            """End the task if it was cancelled. Before Python 3.12, `asyncio.wait_for`, which
-            nats-py uses, may lose a cancellation, and nats-py would try to connect forever."""
-            if _cancellations() > earlier:
-                raise asyncio.CancelledError
-
         async def note(error: Exception) -> None:
             """Note an error of the connection. Later, the request that it concerns reports it."""
-            end_if_cancelled()
+            _end_if_cancelled(earlier)  # else the client would go on connecting
             if len(refusals) < _REFUSALS_MAX:
                 refusals[str(error)] = None
 
@@ -96,7 +91,7 @@ class NatsLink:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 # Once connected, the client tries forever to connect again.
-                await client.connect(
+                connecting = client.connect(
                     [*address.servers],
                     **{name: value for name, value in login.items() if value is not None},
                     user_credentials=credentials,
@@ -108,7 +103,7 @@ class NatsLink:
                     max_outstanding_pings=2,
                     error_cb=note,
                 )
-                end_if_cancelled()
+                await _ended(connecting)
         except BaseException as error:
             await link.close()
             if not isinstance(error, OSError | ValueError | nats.errors.Error):
@@ -147,7 +142,7 @@ class NatsLink:
         import nats
 
         try:
-            message = await self._client.request(subject, data, timeout=timeout_s)
+            message = await _ended(self._client.request(subject, data, timeout=timeout_s))
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise UnansweredError(f"{subject}: {error or type(error).__name__}") from error
         answer: bytes = message.data
@@ -156,7 +151,8 @@ class NatsLink:
     async def serve(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
         from nats.micro import add_service
 
-        service = await add_service(self._client, name=name, version=_SERVICE_VERSION)
+        adding = add_service(self._client, name=name, version=_SERVICE_VERSION)
+        service = await _ended(adding)
         self._services.append(service)
 
         async def receive(request: Any) -> None:
@@ -168,7 +164,7 @@ class NatsLink:
 
         for verb, subject in subjects.items():
             await service.add_endpoint(name=verb, subject=subject, handler=receive)
-        await self._client.flush()
+        await _ended(self._client.flush())
 
     async def stop_serving(self) -> None:
         while self._services:
@@ -178,6 +174,25 @@ class NatsLink:
     async def close(self) -> None:
         with suppress(Exception):  # the connection has ended
             await self._client.close()
+
+
+async def _ended(call: Awaitable[T]) -> T:
+    """Wait for a call of nats-py, and return its result, unless the task was cancelled meanwhile.
+
+    Before Python 3.12, `asyncio.wait_for`, which nats-py uses, may lose a cancellation in favor of
+    a result or an error, and the task would go on forever.
+    """
+    earlier = _cancellations()
+    try:
+        return await call
+    finally:
+        _end_if_cancelled(earlier)
+
+
+def _end_if_cancelled(earlier: int) -> None:
+    """End the running task if it was cancelled more often than `earlier`."""
+    if _cancellations() > earlier:
+        raise asyncio.CancelledError
 
 
 def _cancellations() -> int:

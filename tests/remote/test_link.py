@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,3 +74,26 @@ def test_a_task_that_was_cancelled_before_may_connect(monkeypatch: pytest.Monkey
 
     with pytest.raises(DispatchError, match="can't connect"):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_a_task_that_is_cancelled_as_its_answer_comes_ends(is_answered: bool) -> None:
+    """A cancellation that comes with the answer to a request, or with its refusal, is not lost, so
+    a worker that is stopped does not go on."""
+
+    async def main() -> None:
+        async def request(*_: object, timeout: float) -> Any:
+            loop, answered = asyncio.get_running_loop(), asyncio.Future[Any]()
+            if is_answered:
+                loop.call_soon(answered.set_result, SimpleNamespace(data=b""))
+            else:
+                loop.call_soon(answered.set_exception, OSError("no servers"))
+            loop.call_soon(task.cancel)
+            return await asyncio.wait_for(answered, timeout)
+
+        asking = link.NatsLink(SimpleNamespace(request=request)).ask("subject", b"", 9)
+        task = asyncio.create_task(asking)
+        await asyncio.wait((task,))
+        assert task.cancelled()
+
+    asyncio.run(main())

@@ -104,6 +104,18 @@ def test_an_exit_code_is_known_although_sigchld_was_ignored(tmp_path: Path) -> N
     assert (agent.status, agent.checkpoint["exit_code"]) == ("failed", 3)
 
 
+def test_a_signal_that_the_parent_has_blocked_stops_a_run(tmp_path: Path) -> None:
+    """Signals that stop a run do so even if its parent has blocked them, as they are later."""
+    blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        report = run(tmp_path, f"kill -TERM {os.getpid()}; sleep 60")
+        assert blocked <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert (report.signal, only(report).reason) == (signal.SIGTERM, "stopped by SIGTERM")
+
+
 def test_a_long_output_keeps_its_tail(tmp_path: Path) -> None:
     """P8: The result is bounded, whatever a command prints, and says that it was cut."""
     agent = only(run(tmp_path, "yes 0123456789 | head -n 100000; echo the end"))

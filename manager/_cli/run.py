@@ -29,7 +29,7 @@ _ANY = 1 << 30  # commands at a time: the workers' slots decide
 @click.option(
     "-j",
     "--jobs",
-    type=click.IntRange(1),
+    type=click.IntRange(1, _ANY),
     help="Number of commands that run at a time.  [default: number of CPUs]",
 )
 @click.option(

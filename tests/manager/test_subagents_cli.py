@@ -174,6 +174,7 @@ def test_a_closed_pipe_is_quiet(fleet: Path) -> None:
             ["run", "no-such-file"],
             ["run", "."],
             ["run", "-", "--jobs", "0"],
+            ["run", "-", "--jobs", "99999999999999999999"],
             ["run", "-", "--timeout-s", "0"],
             ["run", "-", "--timeout-s", "nan"],
             ["run", "-", "--timeout-s", "inf"],

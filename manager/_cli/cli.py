@@ -69,6 +69,11 @@ def run_cli(args: list[str]) -> int:
         release_stdout()
         say(_error_message(error))
         return _exit_code(error)
+    except RuntimeError as error:
+        if not str(error).startswith("can't start new thread"):
+            raise
+        say(f"{error}; allow this process more threads or memory")
+        return CANT_OPEN
     except SystemExit as error:
         if error.code != 1:
             raise

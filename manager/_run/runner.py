@@ -151,8 +151,9 @@ def _open(workspace: str, state_dir: str, limits: Limits, options: RunOptions) -
 
 
 def _serve_control(manager: SubAgentManager, runners: Runners) -> None:
-    """Take requests of other processes. A run goes on without that, as on a full disk."""
+    """Take requests of other processes. A run goes on without that, as on a full disk, or where no
+    thread can be started."""
     try:
         manager._serve_control(runners)
-    except (OSError, UnsafePathError) as error:
+    except (OSError, RuntimeError, UnsafePathError) as error:
         _log.warning("no other process can cancel or pause tasks of this run: %s", error)

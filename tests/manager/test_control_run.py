@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,21 @@ def test_the_last_end_of_a_run_is_not_missed(
     assert run(tmp_path, task("a", "true")).exit_code == 0
     monkeypatch.setattr(reach, "request", none)
     assert run_cli(["wait", "a", "--workspace", str(tmp_path)]) == 0
+
+
+def test_a_run_goes_on_where_no_thread_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that no thread can serve requests of says so and does its work. A command that can't go
+    on without a thread ends in a message, and not in a traceback."""
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if "control" in thread.name or "_write_all" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert run(tmp_path, "true").exit_code == 0
+    assert "no other process can cancel" in caplog.text
+    assert run_cli(["run", "--yes", "--print", "--workspace", str(tmp_path)]) == 4

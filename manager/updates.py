@@ -42,9 +42,10 @@ def check_checkpoint(record: Record, packed: PackedRecord, limits: Limits) -> No
 
 
 def _fill_taking(
-    record: Record, progress: Record | None, taken: Row | None, taker: Row | None
+    record: Record, progress: Record | None, steps: int, taken: Row | None, taker: Row | None
 ) -> bool:
-    """Fill the agents into the records of a taking. Return False if that has changed them."""
+    """Fill the agents and the taker's steps, which are at least `steps`, into the records of a
+    taking. Return False if that has changed them."""
     if taken is None or taker is None:
         return False
     before = [*record], progress and [*progress]
@@ -52,9 +53,8 @@ def _fill_taking(
     record[records.TAKEN_BY] = get.agent_id(taker)
     if progress is not None:
         progress[records.AGENT_ID] = get.agent_id(taker)
-        steps_at = records.steps_index(progress)
-        if progress[steps_at] < get.steps_taken(taker):
-            progress[steps_at] = get.steps_taken(taker)
+        known = get.steps_taken(taker)
+        progress[records.steps_index(progress)] = steps if steps > known else known
     return (record, progress) == before
 
 
@@ -108,14 +108,14 @@ class Updates:
         packed = packed_id = None
         kind = record[records.KIND]
         steps_at = records.STEPS_AT.get(kind, 0)
-        if steps_at and record[steps_at] is None:
+        if steps_at and (steps := record[steps_at]) is None:
             steps_at = 0
         source_id = record[records.SOURCE_ID] if kind == "usage_once" else None
         prefetched = self._fleet.prefetch(ref)
         if prefetched is not None:
             packed_id = prefetched[AGENT_ID]
             record[records.AGENT_ID] = packed_id
-            if steps_at and record[steps_at] < prefetched[STEPS_TAKEN]:
+            if steps_at and steps < prefetched[STEPS_TAKEN]:
                 record[steps_at] = prefetched[STEPS_TAKEN]
             packed = pack(record)
             if packed.size_bytes > self._limits.checkpoint_bytes_max:
@@ -133,8 +133,9 @@ class Updates:
                 return None
             if row is prefetched:
                 return packed
-            if steps_at and record[steps_at] < row[STEPS_TAKEN]:  # it never falls
-                record[steps_at] = row[STEPS_TAKEN]
+            known = row[STEPS_TAKEN]
+            if steps_at and record[steps_at] != (most := steps if steps > known else known):
+                record[steps_at] = most  # it never falls
             elif get.agent_id(row) == packed_id:
                 return packed
             record[records.AGENT_ID] = get.agent_id(row)
@@ -192,7 +193,8 @@ class Updates:
         taker's `progress`, in one batch. Return the new row of the agent that was taken."""
         taken: Row = ()
         rows = self._fleet.prefetch(ref), self._fleet.prefetch(by)
-        _fill_taking(record, progress, *rows)
+        steps = 0 if progress is None else progress[records.steps_index(progress)]
+        _fill_taking(record, progress, steps, *rows)
         packed = pack(record), None if progress is None else pack(progress)
         if progress is not None and packed[1] is not None:
             check_checkpoint(progress, packed[1], self._limits)
@@ -201,7 +203,7 @@ class Updates:
             nonlocal taken
             taken, taker = fleet.find(ref), fleet.find(by)
             fleet.check_take(taken, taker, progress)
-            is_as_packed = _fill_taking(record, progress, taken, taker)
+            is_as_packed = _fill_taking(record, progress, steps, taken, taker)
             changes = zip((record, progress), packed, strict=True)
             both = [fit if is_as_packed else change for change, fit in changes]
             return [change for change in both if change is not None]

@@ -185,3 +185,23 @@ def test_steps_do_not_fall_in_a_race(
     manager.update_checkpoint("a", 1, steps_taken=5)
     monkeypatch.setattr(manager._state.machine, "prefetch", lambda ref: stale)
     assert manager.update_checkpoint("a", 2, steps_taken=3).steps_taken == 5
+
+
+def test_steps_of_an_agent_are_not_those_of_the_last_one_of_its_name(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that finds a newer agent of the name than it looked up first has its own steps."""
+    manager.spawn("work", name="a")
+    manager.update_checkpoint("a", 1, steps_taken=5)
+    manager.update_from_result("a", AgentResult("done"))
+    stale = manager._state.machine.find("a")
+    lead = manager.spawn("work", name="a")
+    child = manager.spawn("part", parent_id="a")
+    manager.update_from_result(child.agent_id, AgentResult("part"))
+    found = manager._state.machine.found
+    monkeypatch.setattr(
+        manager._state.machine, "prefetch", lambda ref: stale if ref == "a" else found(ref)
+    )
+    assert manager.update_checkpoint("a", 2, steps_taken=3).steps_taken == 3
+    manager.take(child.agent_id, by="a", checkpoint=3)
+    assert manager.get(lead.agent_id).steps_taken == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 from manager._remote.address import Address
@@ -70,8 +71,10 @@ class NatsLink:
         """Connect to one of the servers. Later, the link reconnects by itself.
 
         Unless `insecure` is true, refuse a server that is not on this machine if it does not
-        encrypt, or asks for no login. Raise DispatchError, and ImportError without nats-py.
+        encrypt, or asks for no login. Raise DispatchError, and ImportError without nats-py, or
+        with `credentials` and without nkeys.
         """
+        _import_packages(needs_keys=credentials is not None)
         import nats.aio.client
 
         refusals: dict[str, None] = {}  # the texts, each once
@@ -174,6 +177,18 @@ class NatsLink:
     async def close(self) -> None:
         with suppress(Exception):  # the connection has ended
             await self._client.close()
+
+
+def _import_packages(*, needs_keys: bool) -> None:
+    """Import nats-py, and nkeys, which it needs to log in with credentials. Raise ImportError."""
+    what, package = "workers in other processes need the package nats-py", "journal-engine[nats]"
+    try:
+        import_module("nats")
+        if needs_keys:
+            what, package = "credentials need the package nkeys", "nats-py[nkeys]"
+            import_module("nkeys")
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{what}; run: pip install '{package}'") from error
 
 
 async def _ended(call: Awaitable[T]) -> T:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +33,21 @@ def test_a_connection_whose_cancellation_is_lost_is_given_up(
     ):
         asyncio.run(link.NatsLink.connect(Address.of(f"nats://{address}"), inbox="worker"))
     assert len(attempts) == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "run"),
+    [("nats", "pip install 'journal-engine[nats]'"), ("nkeys", "pip install 'nats-py[nkeys]'")],
+)
+def test_a_missing_package_is_named(
+    missing: str, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a package that the connection needs, the error says how to install it."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    address = Address.of("nats://127.0.0.1:1")
+    connecting = link.NatsLink.connect(address, inbox="worker", credentials="worker.creds")
+    with pytest.raises(ImportError, match=re.escape(f"run: {run}")):
+        asyncio.run(connecting)
 
 
 def test_a_task_that_is_cancelled_as_it_has_connected_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ class Executor:
                 timeout=timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            stop_reason, is_cut_off = stop.reason, not command.exited.done()
+            stop_reason, is_cut_off = stop.reason, not command.has_exited
             if is_cut_off:
                 await command.terminate(grace_s=GRACE_S, hurry=stop.hurry)
         finally:

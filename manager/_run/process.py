@@ -146,6 +146,14 @@ class ExitWatch:
             except (AttributeError, OSError):  # macOS, an old kernel, or no descriptor is left
                 self._start_thread()
 
+    def look(self) -> None:
+        """Note at once if the process has exited. After this process was stopped, as by Ctrl-Z, its
+        time limits come before its threads."""
+        if sys.platform != "darwin" and not self.exited.done():  # see _wait
+            with suppress(ChildProcessError):
+                if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                    self._note_exit()
+
     def close(self) -> None:
         """Close the handle of the process."""
         if self._has_thread:
@@ -258,6 +266,12 @@ class Command:
         finally:
             os.close(gate)
         return command
+
+    @property
+    def has_exited(self) -> bool:
+        """True if the command has exited, also if `exited` does not say so yet."""
+        self._exit_watch.look()
+        return self.exited.done()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all processes of the group."""

@@ -126,6 +126,17 @@ def test_a_long_output_keeps_its_tail(tmp_path: Path) -> None:
     assert len(tail) == 64 << 10
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="there is no way to look")
+def test_a_command_that_has_exited_in_time_has_not_timed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runner that was stopped and goes on finds that its time limit has passed before it hears
+    that the command has exited. The command is completed then."""
+    monkeypatch.setattr(process_module.ExitWatch, "_wait", lambda watch: None)
+    agent = only(run(tmp_path, "echo done", timeout_s=0.5))
+    assert (agent.status, agent.result) == ("completed", "done\n")
+
+
 def test_a_timeout_stops_the_whole_process_group(tmp_path: Path) -> None:
     """A timeout stops the group and fails the task; a task's own limit overrides the run's."""
     sleeper = "sleep 1000 & echo $! >>pids; echo $$ >>pids; echo started; wait"

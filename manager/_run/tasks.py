@@ -30,6 +30,7 @@ from manager.values import optional_text, prompt_text
 
 AGENT_TYPE = "command"
 DEPTH_MAX = 64  # a change of an agent may cost its manager one step for each ancestor
+_CYCLE_MAX = 10  # names of a cycle in a message
 _KEYS = ("name", "prompt", "command", "parent", "after", "timeout_s", "cwd", "env", "queue")
 _SETTINGS: Mapping[str, Callable[[str, Any], object]] = {
     "after": task_fields.names,
@@ -193,9 +194,11 @@ def _check_order(tasks: list[Task], named: Mapping[str, Task]) -> None:
         waiting = {name: task.after for name, task in named.items() if task.after}
         TopologicalSorter(waiting).prepare()
     except CycleError as error:
-        cycle = error.args[1]
+        cycle = error.args[1][::-1]
+        if len(cycle) > _CYCLE_MAX:
+            cycle[_CYCLE_MAX // 2 : -_CYCLE_MAX // 2] = ["..."]
         where = named[cycle[0]].where
-        raise TasksError(f"{where}: waits for itself: {' after '.join(cycle[::-1])}") from None
+        raise TasksError(f"{where}: waits for itself: {' after '.join(cycle)}") from None
 
 
 def _task(where: str, line: str, occurrences: dict[str, int]) -> Task | None:

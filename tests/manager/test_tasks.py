@@ -183,3 +183,16 @@ def test_metadata_of_simple_tasks_stays_the_same() -> None:
     run by one of them is not taken for an edited one."""
     (task,) = read_tasks(b"true", "tasks.txt")
     assert task.metadata.keys() == {"task", "command", "timeout_s"}
+
+
+def test_a_long_cycle_is_shown_by_its_ends() -> None:
+    """The message about tasks that wait for each other is short, however many there are."""
+    count = 1000
+    lines = [
+        json.dumps({"name": f"t{i}", "command": "true", "after": [f"t{(i + 1) % count}"]})
+        for i in range(count)
+    ]
+    with pytest.raises(TasksError, match=r"waits for itself: t\d+ after t") as raised:
+        read_tasks("\n".join(lines).encode(), "f")
+    assert " after ... after " in str(raised.value)
+    assert len(str(raised.value)) < 200

@@ -60,6 +60,13 @@ def attempt_of(agent: Agent) -> int:
     return agent.attempt
 
 
+def order_of(agent: Agent) -> tuple[int, int]:
+    """Return the order of an agent among those of its task or name. The time of its spawn is not in
+    it, because a clock may be set back. The LSN is that of its last change, as when its result was
+    taken, so it orders only agents of older versions, which have no numbers."""
+    return attempt_of(agent), agent.lsn
+
+
 def is_named(agent: Agent) -> bool:
     """Return whether an agent has another name than its id."""
     return agent.name != agent.agent_id
@@ -78,8 +85,7 @@ def newest_like(agent: Agent, agents: Iterable[Agent]) -> Agent:
         for other in agents
         if other.name == name or (task is not None and other.metadata.get("task") == task)
     )
-    # By LSN, because a clock may be set back.
-    return max(like, key=lambda other: other.lsn, default=agent)
+    return max(like, key=order_of, default=agent)
 
 
 def refusal(agent: Agent, newest: Agent | None) -> str | None:

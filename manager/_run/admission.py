@@ -9,7 +9,7 @@ from typing import Any
 from manager._run.report import RunReport
 from manager._run.schedule import Entry, Schedule, after_of
 from manager._run.tasks import AGENT_TYPE, Task, argv_of, parents_first
-from manager.again import TRIES, again_as, number_after, of_the_line
+from manager.again import TRIES, again_as, number_after, of_the_line, order_of
 from manager.agent import ENDED, LIVE, Agent
 from manager.errors import NameInUseError, TasksError
 from manager.manager import SubAgentManager
@@ -48,10 +48,9 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
 
 def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
     """Return the newest agent of each task, by the task's key."""
-    # By LSN, because a clock may be set back: a task gets a new agent only when the last has ended.
     return {
         agent.metadata["task"]: agent
-        for agent in sorted(agents, key=lambda agent: agent.lsn)
+        for agent in sorted(agents, key=order_of)
         if argv_of(agent.metadata) is not None
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from manager import Agent, SubAgentManager, clock
 from manager._run import execution as execution_module
 from manager._run import process as process_module
 from manager._run.report import RunReport
+from manager.again import newest_like
 from manager.errors import TasksError
 from manager.view import read_fleet
 from tests.manager.runner_support import (
@@ -270,7 +272,25 @@ def test_an_edited_line_of_a_failed_task_runs(tmp_path: Path) -> None:
     assert run(tmp_path, *edited).edited == ("a",)
 
 
-def test_the_newest_agent_of_a_task_is_found_by_its_lsn(
+@pytest.mark.parametrize("name", ["a", None])
+def test_a_change_of_an_earlier_attempt_does_not_make_it_the_newest(
+    tmp_path: Path, name: str | None
+) -> None:
+    """A task whose retry has completed stays so, also if its failed attempt is changed
+    later."""
+    line = json.dumps({"name": name, "command": "test -e good"})
+    failed = only(run(tmp_path, line))
+    (tmp_path / "good").touch()
+    completed = only(run(tmp_path, line, retry_failed=True))
+    with SubAgentManager.open(tmp_path) as manager:
+        changed = manager.set_token_budget(failed.agent_id, 1)
+        assert changed.lsn > completed.lsn
+        newest = newest_like(changed, manager.agents(include_archived=True))
+        assert newest.agent_id == completed.agent_id
+    assert run(tmp_path, line, retry_failed=True).agents.keys() == {completed.agent_id}
+
+
+def test_the_newest_agent_of_a_task_is_not_found_by_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock that was set back does not make an older agent of a task the newest one."""

@@ -125,8 +125,8 @@ ALL_OF = (
     Weakening(
         "newest_agent_by_the_clock",
         "manager/_run/admission.py",
-        "key=lambda agent: agent.lsn)",
-        "key=lambda agent: agent.created_at_ms)",
+        "sorted(agents, key=order_of)",
+        "sorted(agents, key=lambda agent: agent.created_at_ms)",
         RUNNER,
     ),
     Weakening(

@@ -12,7 +12,12 @@ from typing import Any
 from journal import JournalError, JournalReader, LockedError, MirrorError
 from manager._cli.options import state_path
 from manager._control.client import request
-from manager._control.errors import ClosedToRequestsError, NoReplyError, RequestError
+from manager._control.errors import (
+    ClosedToRequestsError,
+    NoReplyError,
+    RefusedError,
+    RequestError,
+)
 from manager._control.requests import NOBODY, Requests, as_reply
 from manager.agent import ENDED
 from manager.limits import Limits
@@ -108,4 +113,7 @@ def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> di
             "subagents run --mirror URL has the state open"
         ) from error
     with manager:
-        return asyncio.run(Requests(manager).fulfil(request))
+        try:
+            return asyncio.run(Requests(manager).fulfil(request))
+        except (TypeError, ValueError) as error:  # as the other process would refuse it
+            raise RefusedError(type(error).__name__, str(error)) from error

@@ -193,6 +193,18 @@ def test_wrong_usage_gives_exit_code_2(tmp_path: Path, args: list[str]) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "args", [["cancel", "\udcff"], ["cancel", "a", "--reason", "\udcff"], ["answer", "a", "\udcff"]]
+)
+def test_a_value_that_no_manager_takes_is_refused(tmp_path: Path, args: list[str]) -> None:
+    """A change that this process makes is refused with a message, as another process would do."""
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("work", name="a", queued=True)
+    code, out, messages = subagents(*args, cwd=tmp_path)
+    assert (code, out) == (1, "")
+    assert "has half a surrogate pair" in messages
+
+
 def damage(workspace: Path) -> None:
     """Flip a bit of the first record, which later frames prove to have been durable."""
     with SubAgentManager.open(workspace) as manager:

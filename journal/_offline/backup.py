@@ -14,7 +14,7 @@ from journal._format.segment import read_header, segment_names, segments_after
 from journal._names import LOCK
 from journal._offline.reader import JournalReader, read_batches, readable
 from journal._public import public
-from journal._recovery.recovery import find_checkpoints
+from journal._recovery.checkpoints import find_checkpoints
 from journal._recovery.walk import ReplayBatch
 from journal.errors import CompactedError, CorruptionError, DamageReason, JournalError
 

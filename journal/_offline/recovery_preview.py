@@ -19,8 +19,9 @@ from journal._format.segment import SegmentName, segment_names, segments_after
 from journal._format.segment_info import SegmentInfo
 from journal._offline.fixes import FixedDirectory, Fixes, plan_fixes
 from journal._public import public
+from journal._recovery.checkpoints import find_checkpoints
 from journal._recovery.plan import Plan
-from journal._recovery.recovery import covered_files, decide, find_checkpoints, walk_log
+from journal._recovery.recovery import covered_files, decide, walk_log
 from journal._recovery.stray_segments import Identity, stray_segments
 from journal._recovery.walk import Walk
 from journal.errors import CorruptionError, DamageReason, Refusal

@@ -131,7 +131,7 @@ def failed_syncs_ignored(patch: pytest.MonkeyPatch) -> None:
 
 def older_checkpoint_ignored(patch: pytest.MonkeyPatch) -> None:
     """Give up at a damaged checkpoint, although there is an older one."""
-    patch.setattr("journal._recovery.recovery.BadCheckpointError", KeyError)
+    patch.setattr("journal._recovery.checkpoints.BadCheckpointError", KeyError)
 
 
 def snapshot_taken_late(patch: pytest.MonkeyPatch) -> None:

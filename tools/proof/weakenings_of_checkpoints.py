@@ -161,7 +161,7 @@ ALL_OF = (
     ),
     Weakening(
         "misnamed_checkpoint_counts_as_damaged",
-        "journal/_recovery/recovery.py",
+        "journal/_recovery/checkpoints.py",
         "if not isinstance(error, MisnamedCheckpointError):",
         "if error:",
         BLAME,

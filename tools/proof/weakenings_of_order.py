@@ -41,7 +41,7 @@ EVIDENCE = (
     ),
     Weakening(
         "checkpoint_names_are_no_evidence",
-        "journal/_recovery/recovery.py",
+        "journal/_recovery/checkpoints.py",
         "Checkpoints(max(lsns, default=0))",
         "Checkpoints(0)",
         DAMAGE,

@@ -72,9 +72,14 @@ class BadCheckpointError(JournalError):
 
 
 class MisnamedCheckpointError(BadCheckpointError):
-    """A whole checkpoint under the name of another one."""
+    """A whole checkpoint, which states `lsn`, under the name of another one."""
 
     reason = DamageReason.MISNAMED
+
+    def __init__(self, path: str, what: str, lsn: int) -> None:
+        super().__init__(path, what)
+        self.path = path
+        self.lsn = lsn
 
 
 def checkpoint_name(lsn: int) -> str:
@@ -229,9 +234,18 @@ def read_application(directory: ReadableDirectory, lsn: int) -> str:
 
     Nothing else is read, so the checkpoint need not verify.
     """
+    return str(_read_first_line(directory, lsn)["application"])
+
+
+def read_stated_lsn(directory: ReadableDirectory, lsn: int) -> int:
+    """Return the LSN that the checkpoint whose name states `lsn` states in its first line."""
+    return int(_read_first_line(directory, lsn)["lsn"])
+
+
+def _read_first_line(directory: ReadableDirectory, lsn: int) -> dict[str, Any]:
     file = directory.open(checkpoint_name(lsn), "read")
     try:
-        return str(_read_header(file, file.size())["application"])
+        return _read_header(file, file.size())
     finally:
         file.close()
 
@@ -252,9 +266,10 @@ def _verified(file: ReadableFile, lsn: int, progress: Callable[[int], object]) -
         problem = "the count and the checksum in the last line do not match the content"
         raise BadCheckpointError(file.path, problem)
     header = _read_header(file, size)
-    if header["lsn"] != lsn:
-        problem = f"the file states LSN {header['lsn']}, but its name states LSN {lsn}"
-        raise MisnamedCheckpointError(file.path, problem)
+    stated_lsn = header["lsn"]
+    if stated_lsn != lsn:
+        problem = f"the file states LSN {stated_lsn}, but its name states LSN {lsn}"
+        raise MisnamedCheckpointError(file.path, problem, stated_lsn)
     return Checkpoint(file, size, header, count)
 
 

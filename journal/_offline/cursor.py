@@ -23,6 +23,7 @@ from journal._format.segment import (
     segment_names,
     segments_after,
 )
+from journal._recovery.checkpoints import Checkpoints, read_proofs
 from journal._recovery.stray_segments import Identity, blamed
 from journal._recovery.walk import Reading, ReplayBatch, Walk
 from journal.errors import CompactedError, CorruptionError
@@ -88,6 +89,7 @@ class LogCursor:
         # are listed again.
         self._segments: list[SegmentName] = []
         self._checkpoint_lsns: list[int] = []
+        self._checkpoints = Checkpoints([])
         self._live = False
         self._name: SegmentName | None = None
         self._journal_id: bytes | None = None  # of the log, not of the segment that is read first
@@ -110,8 +112,8 @@ class LogCursor:
         try:
             with open_segment(self._directory, name, name.first_lsn) as segment:
                 self._enter(segment)
-                evidence = max(checkpoint_lsns(names), default=0)
-                return self._probe(segment, live, evidence)[0]
+                checkpoints = read_proofs(self._directory, checkpoint_lsns(names))
+                return self._probe(segment, live, checkpoints)[0]
         except CorruptionError:  # advance() raises it, after it has yielded the good records
             return name.first_lsn - 1
 
@@ -138,7 +140,7 @@ class LogCursor:
     def _advance(self) -> Iterator[ReplayBatch]:
         if not self._segments or self._is_in_last_segment():
             self._list_files()
-        segments, evidence = self._segments, max(self._checkpoint_lsns, default=0)
+        segments, evidence = self._segments, self._checkpoints.evidence
         if self._next_lsn is None and segments:
             self._next_lsn = kept_segments(segments, self._checkpoint_lsns)[0].first_lsn
         if not segments and evidence:
@@ -153,7 +155,7 @@ class LogCursor:
             self._skip(segment)
             limit_lsn, error = None, None
             if not after:
-                limit_lsn, error = self._probe(segment, self._live, evidence)
+                limit_lsn, error = self._probe(segment, self._live, self._checkpoints)
             after_lsn = self._next_lsn - 1
             batches = self._walk.batches(
                 segment, after, after_lsn=after_lsn, limit_lsn=limit_lsn, read=self._read
@@ -175,7 +177,9 @@ class LogCursor:
     def _list_files(self) -> None:
         self._live = self._directory.lock_holder() is not None  # determined before any read
         names = self._directory.names()
-        self._segments, self._checkpoint_lsns = segment_names(names), checkpoint_lsns(names)
+        self._segments, lsns = segment_names(names), checkpoint_lsns(names)
+        if lsns != self._checkpoint_lsns:
+            self._checkpoint_lsns, self._checkpoints = lsns, read_proofs(self._directory, lsns)
 
     def _check_log_exists(self, evidence: int) -> None:
         """Raise CorruptionError if a second look finds no segment either.
@@ -210,14 +214,14 @@ class LogCursor:
         self._walk.pass_over(segment, self._next_lsn - 1)
 
     def _probe(
-        self, segment: Segment, live: bool, evidence: int
+        self, segment: Segment, live: bool, checkpoints: Checkpoints
     ) -> tuple[int, CorruptionError | None]:
         """Return the LSN up to which the last segment can be read, and the damage after it.
 
         Damage is returned only when it is found at the same place for the second time.
         """
         self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
-        probe = (self._ahead or [self._walk])[-1].branch(evidence)
+        probe = (self._ahead or [self._walk])[-1].branch(checkpoints.evidence)
         self._ahead.extend(walk.branch() for walk in probe.skip_frames(segment))
         damage: CorruptionError | None = None
         try:
@@ -227,6 +231,7 @@ class LogCursor:
             if live and probe.damage:
                 probe.read_evidence(segment, segment.file.read(FRAME_HEADER_BYTES, probe.end))
             probe.finish()
+            damage = checkpoints.past_end(probe.next_lsn)
         except CorruptionError as error:
             damage = error
         limit_lsn = probe.next_lsn - 1

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from journal._disk.disk import ReadableDirectory
-from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint, checkpoint_lsns
+from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
 from journal._format.layout import EPOCH_MAX, LSN_MAX
 from journal._format.record import check_spans
 from journal._format.segment import SegmentName, segment_names, segments_after
@@ -260,8 +260,6 @@ class RecoveryDryRun:
             self.names.remove(name)
             self.checkpoints.forget(name)
         self.segments = segment_names(self.names)
-        # A file that was set aside is no evidence.
-        self.checkpoints.evidence = max(checkpoint_lsns(self.names), default=0)
 
 
 def _name_of(path: str) -> str:

@@ -28,6 +28,7 @@ from journal._format.segment_info import SegmentInfo
 from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo
 from journal._offline.salvage import SalvageSegment
+from journal._recovery.checkpoints import read_proofs
 from journal._recovery.plan import foreign_to, missing_before
 from journal._recovery.stray_segments import (
     find_journal_id,
@@ -66,9 +67,14 @@ def verify(
     segments = [name for name in segments if name not in strays]
     live = directory.lock_holder() is not None
     journal_id, verified = find_journal_id(directory), [0]
+    proofs, next_lsn = read_proofs(directory, lsns), _next_lsn(segments_read)
+    # The log of a live writer goes on. One without segments is reported below.
+    past_end = proofs.past_end(next_lsn) if segments and not live else None
     for lsn in lsns:
         finding = _check_checkpoint(directory, lsn, journal_id, progress)
-        if finding:
+        if finding and past_end and finding.path == past_end.path:
+            yield _corruption(past_end, finding.size_bytes)
+        elif finding:
             yield finding
         else:
             verified.append(lsn)
@@ -78,7 +84,7 @@ def verify(
         if missing := missing_before(directory.path, segments, base_lsn):
             yield _corruption(missing, 0)
             break
-    end = Walk(directory.path, max(lsns, default=0))
+    end = Walk(directory.path, proofs.evidence)
     if not segments and (missing := end.cut_short()):  # the last segment is never removed
         yield _corruption(missing, 0)
     for name in names:
@@ -90,6 +96,12 @@ def verify(
         else:
             continue
         yield Finding("stray", file.path, 0, 0, 0, message, reason)
+
+
+def _next_lsn(segments: list[SegmentInfo]) -> int:
+    """Return the LSN before which the log ends."""
+    log = [info for info in segments if info.state != "stray"]
+    return max(log[-1].last_lsn + 1, log[-1].first_lsn) if log else 1
 
 
 def frames(directory: Directory, after_lsn: int, read: Reading) -> Iterator[FrameInfo]:
@@ -170,9 +182,9 @@ def check_segments(
     live = directory.lock_holder() is not None
     names = directory.names()
     segments, lsns = segment_names(names), checkpoint_lsns(names)
-    covered_lsn, evidence = floor_lsn(lsns), max(lsns, default=0)
+    covered_lsn, evidence = floor_lsn(lsns), read_proofs(directory, lsns).evidence
     if live:  # the writer may have published a newer checkpoint, and removed what that covers
-        covered_lsn = evidence
+        covered_lsn = max(lsns, default=0)
     journal_id: bytes | None = None
     epoch = 0
     strays = stray_segments(directory, segments)

@@ -5,14 +5,19 @@ Source: journal/docs/FORMAT.md, "Recovery", step 3.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from journal._disk.disk import ReadableDirectory
 from journal._format.checkpoint import (
     BadCheckpointError,
     Checkpoint,
     MisnamedCheckpointError,
     checkpoint_lsns,
+    checkpoint_name,
     read_checkpoint,
+    read_stated_lsn,
 )
+from journal.errors import CorruptionError, DamageReason, JournalError
 
 
 class Checkpoints:
@@ -20,14 +25,19 @@ class Checkpoints:
 
     `good` are the checkpoints that verify, newest first. `bad` are the errors that the others
     raised. `damaged_lsn` is the LSN of the newest damaged one. `evidence` is the highest LSN that
-    the name of any of them proves to have been durable.
+    any of them proves to have been durable.
     """
 
-    def __init__(self, evidence_lsn: int) -> None:
+    def __init__(self, lsns: list[int]) -> None:
         self.good: list[Checkpoint] = []
         self.bad: list[BadCheckpointError] = []
-        self.evidence = evidence_lsn
         self.damaged_lsn = 0
+        self._proven_lsns = {checkpoint_name(lsn): lsn for lsn in lsns}
+        self._misnamed: dict[str, MisnamedCheckpointError] = {}
+
+    @property
+    def evidence(self) -> int:
+        return max(self._proven_lsns.values(), default=0)
 
     @property
     def base_lsn(self) -> int:
@@ -37,10 +47,34 @@ class Checkpoints:
     def verified_lsns(self) -> list[int]:
         return sorted(checkpoint.lsn for checkpoint in self.good)
 
+    def add_bad(self, lsn: int, error: BadCheckpointError) -> None:
+        """Add the error for the checkpoint whose name states `lsn`."""
+        self.bad.append(error)
+        if isinstance(error, MisnamedCheckpointError):
+            name = checkpoint_name(lsn)
+            self._misnamed[name], self._proven_lsns[name] = error, error.lsn
+        else:
+            self.damaged_lsn = max(self.damaged_lsn, lsn)
+
+    def past_end(self, next_lsn: int) -> CorruptionError | None:
+        """Return an error for a whole checkpoint whose name, but not its content, states an LSN
+        that the log does not reach, because it ends before `next_lsn`."""
+        # The file may be a copy, or renamed. Or it has replaced a checkpoint that was at that LSN,
+        # and the log has lost its end. Nobody knows, so nothing is taken for the end of the log.
+        for name, error in self._misnamed.items():
+            if checkpoint_lsns([name])[0] >= next_lsn:
+                problem = f"{error.what}, and the log ends before LSN {next_lsn}"
+                reason = DamageReason.MISNAMED
+                return CorruptionError(error.path, 0, 0, problem, reason=reason)
+        return None
+
     def forget(self, name: str) -> None:
+        """Forget the file: it proves nothing."""
         self.good = [
             checkpoint for checkpoint in self.good if checkpoint.path.rpartition("/")[2] != name
         ]
+        self._proven_lsns.pop(name, None)
+        self._misnamed.pop(name, None)
 
     def close(self, *, keep: Checkpoint | None = None) -> None:
         for checkpoint in self.good:
@@ -52,10 +86,11 @@ def find_checkpoints(directory: ReadableDirectory, names: list[str], keep: int) 
     """Open the `keep` newest checkpoints that verify.
 
     The name of one that does not verify is evidence all the same: a checkpoint gets its name only
-    after the log up to its LSN was synced.
+    after the log up to its LSN was synced. One that is whole, but has the name of another one,
+    proves the LSN that it states instead.
     """
     lsns = checkpoint_lsns(names)
-    checkpoints = Checkpoints(max(lsns, default=0))
+    checkpoints = Checkpoints(lsns)
     try:
         for lsn in reversed(lsns):
             if len(checkpoints.good) == keep:
@@ -63,10 +98,22 @@ def find_checkpoints(directory: ReadableDirectory, names: list[str], keep: int) 
             try:
                 checkpoints.good.append(read_checkpoint(directory, lsn))
             except BadCheckpointError as error:
-                checkpoints.bad.append(error)
-                if not isinstance(error, MisnamedCheckpointError):
-                    checkpoints.damaged_lsn = max(checkpoints.damaged_lsn, lsn)
+                checkpoints.add_bad(lsn, error)
     except BaseException:
         checkpoints.close()
         raise
+    return checkpoints
+
+
+def read_proofs(directory: ReadableDirectory, lsns: list[int]) -> Checkpoints:
+    """Return what the checkpoints whose names state `lsns` prove, as `find_checkpoints` finds it,
+    without opening them. Only their first lines are read, unless one is misnamed."""
+    checkpoints = Checkpoints(lsns)
+    for lsn in lsns:
+        with suppress(JournalError, FileNotFoundError):  # compaction may have removed it meanwhile
+            try:
+                if read_stated_lsn(directory, lsn) != lsn:
+                    read_checkpoint(directory, lsn).close()
+            except MisnamedCheckpointError as error:
+                checkpoints.add_bad(lsn, error)
     return checkpoints

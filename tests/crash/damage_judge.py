@@ -29,6 +29,7 @@ from tests.crash.damage_oracle import (
     misnamed_first_kept,
     needed_after,
     pairs,
+    stated_lsn,
     stray_segments,
     verdict,
     whole_frames,
@@ -105,6 +106,8 @@ class Judge:
             return [expected]
         path, _, lsn = expected[0]
         name = path[len(PATH) + 1 :]
+        if name.startswith("checkpoint-") and stated_lsn(name, damaged[name]) != lsn_of(name):
+            return [expected]  # the log may have lost its end, which a reader would yield
         if is_aside(damaged, name) or (name, lsn) in pairs(damaged):
             return [verdict(without(damaged, name), self.evidence)]
         return [expected]
@@ -138,7 +141,7 @@ class Judge:
         if refusal:
             path, offset, lsn = refusal
             if path.endswith(".json"):
-                lsn = 0  # a checkpoint of another journal: no record is lost
+                lsn = 0  # a checkpoint of another journal or name: no record is lost
             lsns_there = lsns["corruption", path, offset]
             is_due = lsn == base_lsn(rest) + 1
             assert lsn in lsns_there or (is_due and min(lsns_there) < lsn), "P4: verify"

@@ -99,6 +99,29 @@ def checkpoints(contents: Files) -> list[tuple[str, Checkpoint]]:
     return [(name, each) for name, each in decoded if each][:2]
 
 
+def proven_by_checkpoints(contents: Files) -> int:
+    """Return the highest LSN that the checkpoints prove: that of its name, or, of one that is whole
+    and has the name of another one, the LSN that it states."""
+    names = [name for name in contents if name.startswith("checkpoint-")]
+    return max((stated_lsn(name, contents[name]) for name in names), default=0)
+
+
+@lru_cache(4096)
+def stated_lsn(name: str, data: bytes) -> int:
+    try:
+        return decode_checkpoint(data).lsn
+    except (FormatError, ValueError):
+        return lsn_of(name)
+
+
+def misnamed_past_end(contents: Files, next_lsn: int) -> str | None:
+    """Return a whole checkpoint under a name that states an LSN from `next_lsn` on, where the log
+    has ended."""
+    names = sorted(name for name in contents if name.startswith("checkpoint-"))
+    past = (n for n in names if lsn_of(n) >= next_lsn and stated_lsn(n, contents[n]) != lsn_of(n))
+    return next(past, None)
+
+
 def base_lsn(contents: Files) -> int:
     return next((each.lsn for _, each in checkpoints(contents)), 0)
 
@@ -170,7 +193,7 @@ def needed_after(contents: Files, lsn: int) -> list[tuple[str, int | None]]:
 def verdict(contents: Files, evidence: Evidence) -> Opened:
     """Return where open must refuse (path, offset, LSN), or the last LSN that it must yield."""
     good, base = checkpoints(contents), base_lsn(contents)
-    checkpoint_lsn = max((lsn_of(n) for n in contents if n.startswith("checkpoint-")), default=0)
+    checkpoint_lsn = proven_by_checkpoints(contents)
     needed = needed_after(contents, base)
     if not needed:
         return ((PATH, 0, 1), 0) if checkpoint_lsn else (None, 0)
@@ -197,6 +220,8 @@ def verdict(contents: Files, evidence: Evidence) -> Opened:
             return (path, end.offset, end.lsn), 0
     if max(checkpoint_lsn, evidence.left_in(contents, last)) >= end.lsn:
         return (f"{PATH}/{last}", end.offset, end.lsn), 0
+    if misnamed := misnamed_past_end(contents, end.lsn):
+        return (f"{PATH}/{misnamed}", 0, 0), 0
     if stray := misnamed_first_kept(contents):
         return (f"{PATH}/{stray}", 0, lsn_of(stray)), 0
     return None, end.lsn - 1
@@ -345,10 +370,10 @@ def expected_findings(contents: Files, evidence: Evidence) -> set[tuple[str, str
     Return None if a segment belongs to another journal or another place, because it then decides
     what the other segments should hold.
     """
-    checkpoint_lsn = max((lsn_of(n) for n in contents if n.startswith("checkpoint-")), default=0)
-    expected, epoch = set[tuple[str, str, int]](), 0
+    checkpoint_lsn = proven_by_checkpoints(contents)
+    expected, epoch, next_lsn = set[tuple[str, str, int]](), 0, 1
     for name, before in pairs(contents):
-        header = segment_header(name, contents[name])
+        header, next_lsn = segment_header(name, contents[name]), lsn_of(name)
         if header is None:
             expected.add((name, "corruption", 0))
             continue
@@ -365,6 +390,7 @@ def expected_findings(contents: Files, evidence: Evidence) -> set[tuple[str, str
             if piece is None or piece.header is None:
                 break
             end = _end_from(data, piece.start, seed, piece.header[2], before)
+        next_lsn = end.lsn
         if end.impossible:
             expected.add((name, "corruption", end.offset))
         elif proven_lsn >= end.lsn:
@@ -373,11 +399,13 @@ def expected_findings(contents: Files, evidence: Evidence) -> set[tuple[str, str
             expected.add((name, "torn_tail", end.offset))
         elif before and (offset := dead_from(contents[name], end, header.seed)):
             expected.add((name, "torn_tail", offset))
+    misnamed = misnamed_past_end(contents, next_lsn) if pairs(contents) else None
     for name, data in contents.items():
         if name.startswith("checkpoint-"):
             each = checkpoint(name, data)
             if each is None:
-                expected.add((name, "bad_checkpoint", 0))
+                kind = "corruption" if name == misnamed else "bad_checkpoint"
+                expected.add((name, kind, 0))
             elif each.journal_id != evidence.journal_id:
                 return None
     bases = [each.lsn for _, each in checkpoints(contents)] or [0]

@@ -9,6 +9,7 @@ from msgpack import packb
 from journal import CorruptionError, Journal, JournalReader
 from journal.testing import ManualOptions, SimulatedDisk
 from tests.crash.crash_support import image
+from tests.crash.damage_judge import read
 from tests.crash.damaged_journal import (
     NEWER,
     OLDER,
@@ -107,11 +108,17 @@ def test_only_a_damaged_checkpoint_is_evidence_by_its_name(
 ) -> None:
     """P4: A damaged checkpoint's name is evidence of how far the log went.
 
-    An intact checkpoint under a newer name is only a copy. It is no evidence that records are lost.
+    An intact checkpoint under a newer name is only a copy. It is no evidence that records are lost,
+    and an open, a reader and `verify` blame it, not the last segment.
     """
     contents = {**journal(closed=True)}
-    copy = contents[NEWER]
-    contents[f"checkpoint-{99:020d}.json"] = copy if is_whole else copy[:-9]
+    copy, culprit = contents[NEWER], f"checkpoint-{99:020d}.json"
+    contents[culprit] = copy if is_whole else copy[:-9]
+    outcome = (f"{PATH}/{culprit}", 0, 0) if is_whole else (f"{PATH}/{SEGMENTS[-1]}", 162, 14)
+    assert opened(contents) == (outcome, 0)
+    assert read(image(contents), 10)[0] == (outcome, 0)
+    assert ((culprit, ("corruption", 0)) in findings(contents)) is is_whole
+    assert (SEGMENTS[-1] in {name for name, _ in findings(contents)}) is not is_whole
     with JournalReader.open(PATH, disk=image(contents)) as reader:
         preview = reader.preview_recovery()
     assert (preview.evidence_lsn, preview.last_lsn) == (evidence_lsn, 13)

@@ -168,9 +168,17 @@ def test_replaced_files_are_refused_or_reported(case: Others) -> None:
 
 
 def test_the_name_of_a_rolled_back_checkpoint_is_evidence() -> None:
-    """P4, P10: The name of a checkpoint with older contents shows how far the log went."""
+    """P4, P10: The name of a checkpoint with older contents shows how far the log went. The
+    checkpoint is blamed, because it may as well be a copy, and the log be whole."""
     files = without(journal(closed=True), THREE, LAST)
-    check({**files, NEWER: files[OLDER]}, at(TWO, 167, 10))
+    check({**files, NEWER: files[OLDER]}, at(NEWER, 0, 0))
+
+
+def test_a_renamed_checkpoint_proves_what_it_states() -> None:
+    """P4: A checkpoint under an older name proves that the log once reached the LSN in it."""
+    files = without(journal(closed=True), THREE, LAST)
+    renamed = {**without(files, NEWER), f"checkpoint-{1:020d}.json": files[NEWER]}
+    check(renamed, at(TWO, 167, 10))
 
 
 def test_an_older_epoch_after_a_newer_one_is_corruption() -> None:

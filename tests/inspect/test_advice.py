@@ -58,6 +58,9 @@ ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], A
     "stray segments": (
         [finding(B, 0, reason=DamageReason.FOREIGN)], REFUSES, {"is_salvageable": True},
         Advice(Action.SET_ASIDE)),
+    "a checkpoint under a later name": (
+        [finding(CHECKPOINT, 0, reason=DamageReason.MISNAMED)], REFUSES, {},
+        Advice(Action.SET_ASIDE_COPY)),
     "a stray segment in the place of the last one": (
         [finding(B, 0, reason=DamageReason.FOREIGN)], REFUSES, {"is_open_ended": True},
         Advice(Action.REPAIR, whole_lsn=15, checkpoint_lsn=20)),

@@ -48,6 +48,31 @@ def test_a_copy_that_begins_inside_a_frame_is_the_culprit(path: Path) -> None:
     assert ask("verify", path).lines[1].startswith(f"  corruption      {culprit.name} at 0: ")
 
 
+def test_a_checkpoint_under_a_later_name_is_the_culprit(path: Path) -> None:
+    """P4: No verb blames the last segment, or calls what is known to be whole damaged. Nobody knows
+    whether the log ever reached the LSN in the name, so none says that no record is lost."""
+    culprit = checkpoints(path)[1].rename(path / f"checkpoint-{99:020d}.json")
+    shutil.copy(culprit, path / f"checkpoint-{20:020d}.json")
+    with pytest.raises(CorruptionError) as caught:
+        Journal.open(path)
+    assert (caught.value.path, caught.value.reason) == (str(culprit), DamageReason.MISNAMED)
+    words = "the file states LSN 20, but its name states LSN 99, and the log ends before LSN 46"
+    assert words in str(caught.value)
+    assert f"{culprit}: offset 0: {words}" in ask("repair", path).out
+    info = ask("info", path)
+    assert f"refuses: {culprit} has the name of another file" in info.out
+    assert " damaged " not in info.out
+    verify = ask("verify", path)
+    damage = [line for line in verify.lines if line.startswith(("  corruption", "  bad_"))]
+    assert damage == [f"  corruption      {culprit.name} at 0: {words}"]
+    assert "or was renamed, no record is lost; if it has replaced" in verify.err
+    assert words in ask("log", path).err
+    assert [ask(verb, path).code for verb in ("verify", "info", "repair", "log")] == [3, 3, 3, 3]
+    assert ask("repair", path, "--apply").code == 0
+    assert ask("verify", path).code == 0
+    Journal.open(path).close()
+
+
 # Each damage below the checkpoint at LSN 20, with the records that can't be read.
 COVERED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a header": (lambda p: flip(segment(p, 7), 30), "LSN 7 to 15 (9 records)"),

@@ -270,7 +270,7 @@ CHECKS = (
     Weakening(
         "no_checkpoint_lsn_check",
         "journal/_format/checkpoint.py",
-        'if header["lsn"] != lsn:',
+        "if stated_lsn != lsn:",
         "if False:",
         ("tests/engine/test_checkpoints_held.py",),
     ),

@@ -162,8 +162,15 @@ ALL_OF = (
     Weakening(
         "misnamed_checkpoint_counts_as_damaged",
         "journal/_recovery/checkpoints.py",
-        "if not isinstance(error, MisnamedCheckpointError):",
-        "if error:",
+        "        else:\n            self.damaged_lsn",
+        "        if error:\n            self.damaged_lsn",
         BLAME,
+    ),
+    Weakening(
+        "misnamed_checkpoint_proves_only_its_name",
+        "journal/_recovery/checkpoints.py",
+        "self._misnamed[name], self._proven_lsns[name] = error, error.lsn",
+        "self._misnamed[name], self._proven_lsns[name] = error, min(error.lsn, lsn)",
+        ("tests/crash/test_damaged_files.py",),
     ),
 )

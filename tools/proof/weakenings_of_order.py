@@ -42,8 +42,8 @@ EVIDENCE = (
     Weakening(
         "checkpoint_names_are_no_evidence",
         "journal/_recovery/checkpoints.py",
-        "Checkpoints(max(lsns, default=0))",
-        "Checkpoints(0)",
+        "{checkpoint_name(lsn): lsn for lsn in lsns}",
+        "{checkpoint_name(lsn): 0 for lsn in lsns}",
         DAMAGE,
     ),
     Weakening(

@@ -87,6 +87,13 @@ def next_steps(reader: JournalReader, advice: Advice, count: int = 1) -> NextSte
                 "no record is lost, but files that have no record of the log keep it from opening",
                 (copy, repair),
             )
+        case Action.SET_ASIDE_COPY:
+            return NextSteps(
+                "if the checkpoint is a copy, or was renamed, no record is lost; if it has "
+                "replaced a later one, the end of the log is lost, too, so restore a backup; to go "
+                "on without it, repair the journal",
+                (copy, repair),
+            )
         case Action.FIX:
             return NextSteps(
                 "a repair fixes wrong names and damaged headers of segments, which loses nothing, "

@@ -35,6 +35,9 @@ class Action(StrEnum):
     SET_ASIDE = "set_aside"
     """No record is lost. A repair sets aside the files that keep the journal from opening."""
 
+    SET_ASIDE_COPY = "set_aside_copy"
+    """A checkpoint has the name of a later one, which may have existed. A repair sets it aside."""
+
     FIX = "fix"
     """A repair fixes wrong names of files or damaged headers of segments."""
 
@@ -91,7 +94,8 @@ def advise(
     if preview and not preview.problem:
         return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)
     if not is_open_ended and not any(finding.lsn for finding in findings):
-        return Advice(Action.SET_ASIDE)
+        is_copy = any(finding.reason is DamageReason.MISNAMED for finding in findings)
+        return Advice(Action.SET_ASIDE_COPY if is_copy else Action.SET_ASIDE)
     action = Action.SALVAGE if is_salvageable else Action.REPAIR
     is_fixable = preview is not None and preview.fixes > 0
     if is_fixable:

@@ -65,6 +65,7 @@ def describe_refusal(preview: RecoveryPreview) -> str | None:
         DamageReason.BEGINNING_MISSING: f"the records after LSN {base_lsn} are missing",
         DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {cause.durable_lsn}",
         DamageReason.FOREIGN: f"{cause.path} is a {_kind(cause.path)} of another journal",
+        DamageReason.MISNAMED: f"{cause.path} has the name of another file",
         DamageReason.OUT_OF_PLACE: f"{cause.path} does not belong to this log",
     }
     return words.get(cause.reason, f"{cause.path} is damaged")

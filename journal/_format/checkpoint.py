@@ -72,14 +72,15 @@ class BadCheckpointError(JournalError):
 
 
 class MisnamedCheckpointError(BadCheckpointError):
-    """A whole checkpoint, which states `lsn`, under the name of another one."""
+    """A whole checkpoint of `journal_id`, which states `lsn`, under the name of another one."""
 
     reason = DamageReason.MISNAMED
 
-    def __init__(self, path: str, what: str, lsn: int) -> None:
+    def __init__(self, path: str, what: str, *, lsn: int, journal_id: str) -> None:
         super().__init__(path, what)
         self.path = path
         self.lsn = lsn
+        self.journal_id = journal_id
 
 
 def checkpoint_name(lsn: int) -> str:
@@ -266,10 +267,10 @@ def _verified(file: ReadableFile, lsn: int, progress: Callable[[int], object]) -
         problem = "the count and the checksum in the last line do not match the content"
         raise BadCheckpointError(file.path, problem)
     header = _read_header(file, size)
-    stated_lsn = header["lsn"]
+    stated_lsn, journal_id = header["lsn"], header["journal_id"]
     if stated_lsn != lsn:
         problem = f"the file states LSN {stated_lsn}, but its name states LSN {lsn}"
-        raise MisnamedCheckpointError(file.path, problem, stated_lsn)
+        raise MisnamedCheckpointError(file.path, problem, lsn=stated_lsn, journal_id=journal_id)
     return Checkpoint(file, size, header, count)
 
 

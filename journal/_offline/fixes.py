@@ -1,19 +1,21 @@
 """Fixes: the repairs of a journal's files that lose nothing, made before anything is cut.
 
-Segments that have each other's names get those in their headers, and a damaged header is replaced
-by the one that the segment must have had. A FixedDirectory shows the result before it is made.
+Segments that have each other's names get those in their headers, checkpoints those of the LSNs that
+they state, and a damaged header is replaced by the one that the segment must have had. A
+FixedDirectory shows the result before it is made.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 from typing import Literal, NamedTuple
 
 from journal._disk.disk import TMP, Directory, ReadableDirectory, ReadableFile, write_all
+from journal._format.checkpoint import MisnamedCheckpointError, checkpoint_name
 from journal._format.layout import SEGMENT_HEADER_BYTES
 from journal._format.segment import SegmentHeader, SegmentName, read_header, segment_names
 from journal._offline.header_fix import fixed_header
@@ -40,8 +42,8 @@ class Fixes(NamedTuple):
         return sorted({*old_names.values(), *rebuilt})
 
 
-def plan_fixes(directory: ReadableDirectory) -> Fixes:
-    """Return the fixes of the segments in the directory."""
+def plan_fixes(directory: ReadableDirectory, misnamed: Iterable[MisnamedCheckpointError]) -> Fixes:
+    """Return the fixes of the segments in the directory, and of the checkpoints in `misnamed`."""
     names = directory.names()
     segments = segment_names(names)
     identity = Identity(directory, segments)
@@ -54,6 +56,9 @@ def plan_fixes(directory: ReadableDirectory) -> Fixes:
         header = _header_under(directory, name)
         if header and header.journal_id == identity.journal_id:
             wrong[name] = str(header.name)
+    for error in misnamed:
+        if bytes.fromhex(error.journal_id) == identity.journal_id:
+            wrong[error.path.rpartition("/")[2]] = checkpoint_name(error.lsn)
     renamed = _possible(wrong, set(names))
     headers = (
         (str(name), _fixed_header(directory, name, identity.journal_id))

@@ -58,8 +58,8 @@ class RecoveryPreview:
     """The same as `problem`, in fields for programs."""
 
     fixes: int = 0
-    """The number of segments that a repair can fix without any loss: it gives them the names
-    in their headers, or rebuilds damaged headers."""
+    """The number of files that a repair can fix without any loss: it gives them the names of what
+    they contain, or rebuilds damaged headers of segments."""
 
     is_cut: bool = False
     """True if the journal does not open, and a repair has to cut records off."""
@@ -131,7 +131,7 @@ class RecoveryDryRun:
         self._look_at(directory)
         error = first = self._try_recovery()
         if error:
-            self.fixes = plan_fixes(directory)
+            self.fixes = plan_fixes(directory, self.checkpoints.misnamed.values())
             if self.fixes.sources:
                 self._look_at(FixedDirectory(directory, self.fixes))
                 error = self._try_recovery()

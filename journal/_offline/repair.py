@@ -1,8 +1,8 @@
 """Repair: fixes of files, a cut of the log, and salvage. This is the only writer beside the engine.
 
-Wrong names and damaged headers of segments are fixed first, because that loses nothing. A cut
-changes no file. It is made as recovery would make it: a new segment of the next epoch, whose first
-LSN is the first one lost. Later segments and checkpoints would contradict the cut, so they
+Wrong names of files and damaged headers of segments are fixed first, because that loses nothing. A
+cut changes no file. It is made as recovery would make it: a new segment of the next epoch, whose
+first LSN is the first one lost. Later segments and checkpoints would contradict the cut, so they
 are copied to a separate directory, and then removed. So are files that only prevent an open, which
 costs no record. Finally, the repair checks that the journal opens.
 """
@@ -83,8 +83,8 @@ class RepairReport:
     """The names of the segments whose damaged headers are replaced by the ones that they had."""
 
     renamed: tuple[tuple[str, str], ...] = ()
-    """The renames of segments that had each other's names, or another one: the old and the new
-    name."""
+    """The renames of segments and checkpoints that had each other's names, or another one: the old
+    and the new name."""
 
 
 @public
@@ -99,8 +99,8 @@ def repair(
 ) -> RepairReport:
     """Make a damaged journal open again, at the price of the records after the damage.
 
-    First, segments get the names in their headers, and damaged headers are rebuilt. That costs no
-    record. The log is cut only if the journal still does not open.
+    First, files get the names of what they contain, and damaged headers of segments are rebuilt.
+    That costs no record. The log is cut only if the journal still does not open.
 
     `apply`: carry out the repair. Without it, the repair is only planned and reported.
     `cut_at`: the last LSN to keep, which must be the end of a batch (None: the last good one).

@@ -24,8 +24,9 @@ class Checkpoints:
     """The newest checkpoints of a directory.
 
     `good` are the checkpoints that verify, newest first. `bad` are the errors that the others
-    raised. `damaged_lsn` is the LSN of the newest damaged one. `evidence` is the highest LSN that
-    any of them proves to have been durable.
+    raised, and `misnamed` those of them that are whole, by their names. `damaged_lsn` is the LSN of
+    the newest damaged one. `evidence` is the highest LSN that any of them proves to have been
+    durable.
     """
 
     def __init__(self, lsns: list[int]) -> None:
@@ -33,7 +34,7 @@ class Checkpoints:
         self.bad: list[BadCheckpointError] = []
         self.damaged_lsn = 0
         self._proven_lsns = {checkpoint_name(lsn): lsn for lsn in lsns}
-        self._misnamed: dict[str, MisnamedCheckpointError] = {}
+        self.misnamed: dict[str, MisnamedCheckpointError] = {}
 
     @property
     def evidence(self) -> int:
@@ -52,7 +53,7 @@ class Checkpoints:
         self.bad.append(error)
         if isinstance(error, MisnamedCheckpointError):
             name = checkpoint_name(lsn)
-            self._misnamed[name], self._proven_lsns[name] = error, error.lsn
+            self.misnamed[name], self._proven_lsns[name] = error, error.lsn
         else:
             self.damaged_lsn = max(self.damaged_lsn, lsn)
 
@@ -61,7 +62,7 @@ class Checkpoints:
         that the log does not reach, because it ends before `next_lsn`."""
         # The file may be a copy, or renamed. Or it has replaced a checkpoint that was at that LSN,
         # and the log has lost its end. Nobody knows, so nothing is taken for the end of the log.
-        for name, error in self._misnamed.items():
+        for name, error in self.misnamed.items():
             if checkpoint_lsns([name])[0] >= next_lsn:
                 problem = f"{error.what}, and the log ends before LSN {next_lsn}"
                 reason = DamageReason.MISNAMED
@@ -74,7 +75,7 @@ class Checkpoints:
             checkpoint for checkpoint in self.good if checkpoint.path.rpartition("/")[2] != name
         ]
         self._proven_lsns.pop(name, None)
-        self._misnamed.pop(name, None)
+        self.misnamed.pop(name, None)
 
     def close(self, *, keep: Checkpoint | None = None) -> None:
         for checkpoint in self.good:

@@ -172,8 +172,8 @@ def decide(
         walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
     except CorruptionError as error:
         raise blamed(directory, plan.segments, error) from error
-    if error := checkpoints.past_end(walk.next_lsn) or plan.exhausted():
-        raise error
+    if refusal := checkpoints.past_end(walk.next_lsn) or plan.exhausted():
+        raise refusal
     # Raises if the first segment that is still needed is not what its name says.
     covered_files(directory, names, checkpoints.verified_lsns, keep)
     return walk, plan.last_epoch

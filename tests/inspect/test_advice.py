@@ -61,6 +61,8 @@ ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], A
     "a checkpoint under a later name": (
         [finding(CHECKPOINT, 0, reason=DamageReason.MISNAMED)], REFUSES, {},
         Advice(Action.SET_ASIDE_COPY)),
+    "a renamed checkpoint": (
+        [finding(CHECKPOINT, 0, reason=DamageReason.MISNAMED)], FIXABLE, {}, Advice(Action.FIX)),
     "a stray segment in the place of the last one": (
         [finding(B, 0, reason=DamageReason.FOREIGN)], REFUSES, {"is_open_ended": True},
         Advice(Action.REPAIR, whole_lsn=15, checkpoint_lsn=20)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inspect.damage_support import first_lsn, history, segment
+from tests.inspect.damage_support import first_lsn, history, segment, swap
 from tests.inspect.inspect_support import ask, contents, flip, segments
 
 
@@ -32,6 +32,28 @@ def test_a_repair_restores_swapped_names(tmp_path: Path, lsns: tuple[int, ...]) 
     assert dry.code == 3
     assert sum(line.startswith("rename ") for line in dry.lines) == fixes
     assert "lost         none" in dry.lines
+    done = ask("repair", path, "--apply", "-o", "json")
+    assert (done.code, len(done.json["renamed"])) == (0, fixes)
+    assert {name: data for name, (data, *_) in contents(path).items()} == before
+    assert ask("verify", path).code == 0
+
+
+@pytest.mark.parametrize("lsns", [(20, 99), (8, 99), (20, 8)])
+def test_a_repair_restores_names_of_checkpoints(tmp_path: Path, lsns: tuple[int, int]) -> None:
+    """P4: A repair gives a checkpoint whose name keeps the journal from opening the name of the LSN
+    that it states, and two swapped ones each other's names. Nothing is lost."""
+    path = history(tmp_path / "j")
+    before = {name: data for name, (data, *_) in contents(path).items()}
+    one, other = (path / f"checkpoint-{lsn:020d}.json" for lsn in lsns)
+    if other.exists():
+        swap(one, other)
+    else:
+        one.rename(other)
+    fixes = 2 if one.exists() else 1
+    verify = ask("verify", path)
+    assert verify.code == 3
+    assert f"  fixable         {fixes} file" in verify.out
+    assert "a repair fixes wrong names of files" in verify.err
     done = ask("repair", path, "--apply", "-o", "json")
     assert (done.code, len(done.json["renamed"])) == (0, fixes)
     assert {name: data for name, (data, *_) in contents(path).items()} == before

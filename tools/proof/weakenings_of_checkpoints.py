@@ -169,8 +169,8 @@ ALL_OF = (
     Weakening(
         "misnamed_checkpoint_proves_only_its_name",
         "journal/_recovery/checkpoints.py",
-        "self._misnamed[name], self._proven_lsns[name] = error, error.lsn",
-        "self._misnamed[name], self._proven_lsns[name] = error, min(error.lsn, lsn)",
+        "self.misnamed[name], self._proven_lsns[name] = error, error.lsn",
+        "self.misnamed[name], self._proven_lsns[name] = error, min(error.lsn, lsn)",
         ("tests/crash/test_damaged_files.py",),
     ),
 )

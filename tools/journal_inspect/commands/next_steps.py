@@ -96,8 +96,8 @@ def next_steps(reader: JournalReader, advice: Advice, count: int = 1) -> NextSte
             )
         case Action.FIX:
             return NextSteps(
-                "a repair fixes wrong names and damaged headers of segments, which loses nothing, "
-                "and cuts only what is still damaged after that",
+                "a repair fixes wrong names of files and damaged headers of segments, which loses "
+                "nothing, and cuts only what is still damaged after that",
                 (copy, repair, *_safe(reader, advice)),
             )
     copies = [*describe_copies(path, advice).split("; ")] * bool(advice.copies)

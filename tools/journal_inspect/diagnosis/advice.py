@@ -95,6 +95,8 @@ def advise(
         return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)
     if not is_open_ended and not any(finding.lsn for finding in findings):
         is_copy = any(finding.reason is DamageReason.MISNAMED for finding in findings)
+        if is_copy and preview and preview.fixes:
+            return Advice(Action.FIX)
         return Advice(Action.SET_ASIDE_COPY if is_copy else Action.SET_ASIDE)
     action = Action.SALVAGE if is_salvageable else Action.REPAIR
     is_fixable = preview is not None and preview.fixes > 0

@@ -75,9 +75,10 @@ def preview_recovery(
     that verify, newest first.
 
     `journal_id`: the journal to which the checkpoints must belong (None: any). No file is read, so
-    a writer may be live, and `aside` stays empty. Two problems go unseen for which an open refuses:
-    no segment exists, but a damaged checkpoint proves that there was a log; or the segment that
-    continues an older checkpoint has a damaged header. `JournalReader.preview_recovery` finds both.
+    a writer may be live, and `aside` stays empty. Three problems go unseen for which an open
+    refuses: no segment exists, but a damaged checkpoint proves that there was a log; a checkpoint
+    has the name of a later one; or the segment that continues an older checkpoint has a damaged
+    header. `JournalReader.preview_recovery` finds them.
     """
     paths = [*(file.path for file in segments), *(file.path for file in checkpoints), ""]
     path = paths[0].rpartition("/")[0]

@@ -102,6 +102,7 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 }
 # Neither segments nor whole checkpoints show these.
 UNFORESEEN = (
+    "a checkpoint's copy after the end",
     "no segment and no whole checkpoint",
     "a stray before the first needed segment",
 )

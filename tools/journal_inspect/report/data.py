@@ -165,6 +165,8 @@ def observe(reader: JournalReader, progress: Callable[[int], object] | None = No
     findings = _verify(reader, segments)
     if writer_pid is not None or reader.live:
         segments, checkpoints = list_files(reader)
+    # A misnamed checkpoint counts as corruption if the log does not reach its name.
+    is_bad = any(findings.counts[kind] for kind in ("bad_checkpoint", "corruption"))
     return Observed(
         path=reader.path,
         observed_at_ms=now_ms,
@@ -174,9 +176,7 @@ def observe(reader: JournalReader, progress: Callable[[int], object] | None = No
         findings=findings,
         segments=segments,
         checkpoints=checkpoints,
-        recovery=recovery_of(
-            reader, segments, checkpoints, is_bad=bool(findings.counts["bad_checkpoint"])
-        ),
+        recovery=recovery_of(reader, segments, checkpoints, is_bad=is_bad),
     )
 
 

@@ -7,6 +7,7 @@ layout is flat: `entry-` and 20 digits, `blob-` and the blob's name.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,18 +36,27 @@ _PIECE_BYTES = 1 << 20
 
 
 class DirectoryStore:
-    """A store in the directory at `path`, of which the last component is made if it is missing."""
+    """A store in the directory at `path`.
+
+    A writer makes the last component if it is missing. A reader makes nothing, and may belong to
+    another user than the directory.
+    """
 
     entry_bytes_max = ENTRY_BYTES_MAX
 
-    def __init__(self, path: StrPath, disk: Disk | None = None) -> None:
-        """Open the store. Raises RefusedError for a directory that can't be used."""
+    def __init__(self, path: StrPath, disk: Disk | None = None, *, is_reader: bool = False) -> None:
+        """Open the store. Raises RefusedError for a directory that can't be used, and, for a
+        reader, FileNotFoundError for one that is missing."""
         self._disk = disk or PosixDisk()
+        self._is_reader = is_reader
         try:
-            self._directory: Directory = self._disk.open_directory(path, write=True)
+            self._directory: Directory = self._disk.open_directory(path, write=not is_reader)
         except (OSError, JournalError) as error:
             if not _is_raised_by_disk(error, self._disk):
                 raise
+            if is_reader and isinstance(error, FileNotFoundError):
+                problem = f"file://{path}: there is no mirror of a journal here"
+                raise FileNotFoundError(problem) from error
             raise RefusedError(
                 f"{path}: the mirror's directory can't be opened: {error}"
             ) from error
@@ -185,7 +195,10 @@ class DirectoryStore:
             is_kept = but is not None and isinstance(error, but)
             if is_kept or not _is_raised_by_disk(error, self._directory):
                 raise
-            kind = RefusedError if isinstance(error, JournalError) else UnreachableError
+            is_refused = isinstance(error, JournalError) or (
+                self._is_reader and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            )
+            kind = RefusedError if is_refused else UnreachableError
             raise kind(f"{self.url}: {what}: {error}") from error
 
 

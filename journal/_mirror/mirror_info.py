@@ -78,7 +78,7 @@ def mirror_info(url: str) -> MirrorInfo:
     ValueError for another address, and ImportError if a package is missing.
     """
     try:
-        store = open_store(url)
+        store = open_store(url, is_reader=True)
         try:
             return describe(store)
         finally:

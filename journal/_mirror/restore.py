@@ -55,7 +55,7 @@ def restore(
         write_marker(directory, Marker(shown, restored_lsn=restored_lsn))
 
     try:
-        store = open_store(url)
+        store = open_store(url, is_reader=True)
         try:
             return restore_into(store, path, target, mark=mark, progress=progress or _ignore)
         finally:

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from journal._disk.mounts import is_inside
 from journal._mirror.store import Store
+from journal._mutex import is_raised_by_call
 
 _OBJECTS = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 _NATS = ("nats", "tls")
@@ -19,12 +20,13 @@ _KNOWN = "s3://, gs://, az://, nats:// or file://"
 REQUEST_TIMEOUT_S = 10.0
 
 
-def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Store:
+def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: bool = False) -> Store:
     """Open the store at `url`. `timeout_s`: the time limit of each request, in seconds.
+    `is_reader`: make no directory, and change no mode.
 
     Raises TypeError and ValueError for an address that names no store, RefusedError for one that
-    can't be used, UnreachableError, and ImportError if the package that the address needs is not
-    installed.
+    can't be used, UnreachableError, ImportError if the package that the address needs is not
+    installed, and, for a reader, FileNotFoundError if there is no directory.
     """
     parts = _split(url)
     if parts.scheme in _OBJECTS:
@@ -46,10 +48,15 @@ def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Store:
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise ValueError(f"{url}: has a host; write file:///DIRECTORY, with three slashes")
-        _check(url, parts.path.strip("/"), "directory")
+        path = unquote(parts.path)
+        _check(url, path.strip("/"), "directory")
+        if parts.query or parts.fragment:
+            raise ValueError(f"{url}: has a ? or a #; in a directory's name, write %3F or %23")
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(f"{url}: names no directory from the root on; write file:///DIRECTORY")
         from journal._mirror.directory_store import DirectoryStore
 
-        return DirectoryStore(unquote(parts.path))
+        return DirectoryStore(path, is_reader=is_reader)
     raise ValueError(f"{shown_url(url)}: is not the address of a mirror; give one of {_KNOWN}")
 
 
@@ -69,7 +76,14 @@ def is_within(url: str, path: str) -> bool:
 def _split(url: str) -> SplitResult:
     if not isinstance(url, str):
         raise TypeError(f"the address of a mirror must be text, not {url!r:.80}")
-    return urlsplit(url)
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        if not is_raised_by_call(error, "urllib", "ipaddress"):
+            raise
+        # Neither the address nor the error is shown, because both may contain a password.
+        problem = "the host of a mirror's address is wrong; write [ and ] as %5B and %5D"
+        raise ValueError(f"{problem}, except around an IPv6 address") from None
 
 
 def _check(url: str, part: str, what: str) -> None:

@@ -70,7 +70,7 @@ def verify_mirror(
     missing.
     """
     try:
-        store = open_store(url)
+        store = open_store(url, is_reader=True)
         try:
             yield from findings(store, probe=probe, progress=progress or _ignore)
         finally:

@@ -254,3 +254,19 @@ def test_a_mirror_is_verified(tmp_path: Path) -> None:
     check_refused(ask("restore", url, tmp_path / "r"), 3, "something else wrote it")
     assert not (tmp_path / "r").exists()
     assert ask("mirror", "verify", "ftp://x/y").code == 2
+
+
+@pytest.mark.parametrize("verb", [("mirror", "list"), ("mirror", "verify"), ("restore",)])
+def test_verbs_that_read_a_mirror_make_no_directory(tmp_path: Path, verb: tuple[str, ...]) -> None:
+    """At an address without a mirror, a verb says so, and leaves nothing behind. Nor does it change
+    the mode of a directory."""
+    dest = [str(tmp_path / "dest")] * (verb == ("restore",))
+    missing = tmp_path / "missing"
+    check_refused(
+        ask(*verb, f"file://{missing}", *dest), 4, f"file://{missing}: there is no mirror"
+    )
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir(mode=0o755)
+    check_refused(ask(*verb, f"file://{tmp_path}/empty", *dest), 4, "there is no mirror")
+    assert [file.name for file in tmp_path.iterdir()] == ["empty"]
+    assert (tmp_path / "empty").stat().st_mode & 0o777 == 0o755

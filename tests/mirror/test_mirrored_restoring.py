@@ -90,7 +90,8 @@ def test_a_restore_to_an_earlier_lsn_needs_a_new_mirror(tmp_path: Path) -> None:
         ({"lsn": 9}, CompactedError, "it ends at LSN 3"),
         ({"url": "ftp://x/y"}, ValueError, "ftp"),
         ({"url": Mirror("file:///m")}, TypeError, "must be text, not Mirror"),
-        ({"url": "file:///no/such/directory"}, MirrorError, "can't be opened"),
+        ({"url": "file:///dev/null"}, MirrorError, "can't be opened"),
+        ({"url": "file:///no/such/directory"}, FileNotFoundError, "no mirror of a journal here"),
         ({"path": "a"}, FileExistsError, "is not empty"),
     ],
 )

@@ -41,6 +41,11 @@ from tests.mirror.servers import BUCKET, free_ports, losing_a_cancellation, make
         ("nats://host", "names no stream"),
         ("file://", "names no directory"),
         ("file://host/mirror", "write file:///DIRECTORY"),
+        ("file:mirror", "names no directory from the root on"),
+        ("file:///mirror%00", "names no directory from the root on"),
+        ("file:///mirror?x", "write %3F or %23"),
+        ("file:///mirror#1", "write %3F or %23"),
+        ("nats://me:secret[1]@host/STREAM", "the host of a mirror's address is wrong"),
     ],
 )
 def test_an_address_that_names_no_store_is_refused(url: str, problem: str) -> None:
@@ -144,6 +149,30 @@ def test_nothing_is_taken_for_durable_after_a_failed_sync(
             store.append(number, b"one")
     with pytest.raises(TakenError):
         DirectoryStore(tmp_path / "m").append(1, b"one")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+def test_a_reader_without_rights_is_refused(tmp_path: Path) -> None:
+    """A reader that may not write, or not read, is refused: repeating the request is useless."""
+    DirectoryStore(tmp_path / "m").append(1, b"one")
+    (tmp_path / "m").chmod(0o500)
+    store = DirectoryStore(tmp_path / "m", is_reader=True)
+    with pytest.raises(RefusedError):
+        store.append(2, b"two")
+    (tmp_path / "m").chmod(0)
+    with pytest.raises(RefusedError):
+        DirectoryStore(tmp_path / "m", is_reader=True).numbers(0)
+
+
+def test_a_reader_changes_nothing(tmp_path: Path) -> None:
+    """A reader makes no directory, and narrows no mode."""
+    with pytest.raises(FileNotFoundError, match="there is no mirror of a journal here"):
+        open_store(f"file://{tmp_path}/m", is_reader=True)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m").chmod(0o777)
+    assert open_store(f"file://{tmp_path}/m", is_reader=True).numbers(0) == []
+    assert os.listdir(tmp_path) == ["m"]
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o777
 
 
 # --- servers ---

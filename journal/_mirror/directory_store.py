@@ -57,9 +57,8 @@ class DirectoryStore:
             if is_reader and isinstance(error, FileNotFoundError):
                 problem = f"file://{path}: there is no mirror of a journal here"
                 raise FileNotFoundError(problem) from error
-            raise RefusedError(
-                f"{path}: the mirror's directory can't be opened: {error}"
-            ) from error
+            what = getattr(error, "strerror", None) or error
+            raise RefusedError(f"{path}: the mirror's directory can't be opened: {what}") from error
         self.url = f"file://{self._directory.path}"
         file_system = None if disk else file_system_of(self._directory.path)
         if file_system in NETWORK_FILE_SYSTEMS:

@@ -15,6 +15,7 @@ from _journal_console import text
 from _journal_console.text import local_time
 from hypothesis import example, given
 from hypothesis import strategies as st
+from journal_inspect.rendering.messages import command
 from journal_inspect.rendering.objects import encoder
 from journal_inspect.rendering.renderer import Renderer
 
@@ -82,6 +83,13 @@ COVERED: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+def test_the_verdict_escapes_the_path(whole: Path, tmp_path: Path) -> None:
+    """No byte of a directory's name reaches the terminal raw, and none stops the command."""
+    path = shutil.copytree(whole, tmp_path / os.fsdecode(b"a\n\x1b[2J\xff"))
+    verdict, *_ = ask("verify", path).lines
+    assert verdict == f"{tmp_path}/a\\n\\u001b[2J\\udcff: whole."
+
+
 @pytest.mark.parametrize("case", COVERED)
 def test_verify_names_all_records_that_a_checkpoint_covers(path: Path, case: str) -> None:
     """The line `history` has the whole range, also if damage hides where it ends."""
@@ -141,6 +149,9 @@ def test_messages_fit_a_terminal_and_leave_commands_whole(
         "  for one: journal-inspect x",
     ]
     assert text._message_lines(message, None) == [message]
+    odd = command("log", "/it's a; journal")
+    lines = text._message_lines(f"journal-inspect: it's damaged: {odd}; or: {odd}", 30)
+    assert lines.count(f"  {odd};") == lines.count(f"  {odd}") == 1
 
 
 @example([0, 999_999_999, -1, 10**30, 0])

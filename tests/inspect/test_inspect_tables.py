@@ -136,6 +136,7 @@ def test_export_selects_rows_by_key(tmp_path: Path) -> None:
     assert exported_keys("t", "--from", "1", "--to", "den") == [1, 2, "de"]
     assert exported_keys("t", "--to", "-6") == [-7]
     assert exported_keys("t", "--limit", "2") == [-7, 1]
+    assert exported_keys("t", "--limit", str(1 << 80)) == exported_keys("t")
     assert exported_keys("t", "--from", "x", "--limit", "2") == ["x", ["de", 1]]
     assert exported_keys("--from", "den", "--to", "dent", "--limit", "1") == ["den"]
     assert ask("export", tmp_path / "j", "t", "--from", "z", "--to", "y").code == 1

@@ -23,7 +23,10 @@ _INVISIBLE = re.compile(
     r"\U000e0100-\U000e01ef]"
 )
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_COMMAND = re.compile(r"(?<=: )((?:journal-inspect|subagents) (?:(?!; ).)+)")  # in a message
+# A command in a message ends at a semicolon that is in no quoted word.
+_COMMAND = re.compile(
+    r"""(?<=: )((?:journal-inspect|subagents) (?:'[^']*'|"[^"]*"|(?!; )[^'"])+)"""
+)
 _CELL_MIN = 12
 _FOLDED_MIN = 32  # room for the longest usual word, a time
 _COLOURS = {

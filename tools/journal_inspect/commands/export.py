@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -34,7 +35,8 @@ class WantedRows:
     def rows(self, view: TablesView) -> Iterator[tuple[str, Key, Any]]:
         """Yield table, key and value of the rows, in order."""
         names = view.names() if self.table is None else [self.table]
-        return islice((row for name in names for row in self._of(view, name)), self.limit)
+        limit = None if self.limit is None else min(self.limit, sys.maxsize)  # the most for islice
+        return islice((row for name in names for row in self._of(view, name)), limit)
 
     def _of(self, view: TablesView, name: str) -> Iterator[tuple[str, Key, Any]]:
         table = view.table(name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 from _journal_console.exits import CORRUPT, FINE, NEGATIVE
-from _journal_console.text import escaped, painted, put_facts, put_lines
+from _journal_console.text import count_of, escaped, painted, put_facts, put_lines
 
 from journal import MirrorFinding, MirrorInfo, mirror_info, verify_mirror
 from journal_inspect.rendering.messages import say
@@ -71,7 +71,7 @@ def verify(url: str, renderer: Renderer, *, probe: bool) -> int:
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if renderer.form == "text":
-        print(f"{len(found)} findings" if found else "no findings")
+        print(count_of(len(found), "finding") if found else "no findings")
     else:
         summary = versioned(kind="summary", findings_count=len(found))
         print(dumps(summary | {"findings": objects} if renderer.form == "json" else summary))

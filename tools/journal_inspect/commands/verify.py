@@ -65,7 +65,8 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         checked = ""
         if from_lsn > 1:
             checked = f", checked from LSN {_first_checked_lsn(reader, from_lsn)}"
-        put_lines(wrapped(f"{reader.path}: {_verdict(reader, kinds, code)}", indent=0))
+        verdict = f"{reader.path}: {_verdict(reader, kinds, code)}"
+        put_lines(wrapped(escaped(verdict), indent=0))
         put_lines(_lines(by_kind))
         put_lines(_row("good", f"up to LSN {last_good_lsn}{checked}"))
         put_lines(_after_damage_lines(reader, after_damage))

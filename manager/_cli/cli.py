@@ -25,6 +25,7 @@ from _journal_console.exits import (
     describe_lock,
     describe_system,
 )
+from _journal_console.text import flush_stdout
 
 from journal import CorruptionError, JournalError, LockedError, __version__
 from manager._cli.changes import VERBS
@@ -58,7 +59,7 @@ def run_cli(args: list[str]) -> int:
     stdout = sys.stdout
     try:
         code = app.main(args, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
+        flush_stdout()
         return code if isinstance(code, int) else FINE
     except click.ClickException as error:
         error.show()

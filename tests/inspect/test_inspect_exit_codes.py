@@ -338,10 +338,17 @@ def test_4_output_that_cannot_be_written(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     path = golden(tmp_path / "j")
-    for verb in ("info", "log", "verify"):  # one of them prints less than a buffer, one more
+    with SubAgentManager.open(tmp_path) as manager:
+        for _ in range(7):
+            manager.spawn("x" * 100, queued=True)
+        manager.wait_durable()
+    # One prints less than a buffer, one more. The last one prints a message after more than the
+    # buffer of 4 KiB for bytes, and less than that of 8 KiB for text.
+    cases = ("info", path), ("log", path), ("verify", path), ("agents", manager.path)
+    for verb, place in cases:
         with open("/dev/full", "w") as full:
             answer = ask_child(
-                verb, path, capture_output=False, stdout=full, stderr=subprocess.PIPE
+                verb, place, "-o", "json", capture_output=False, stdout=full, stderr=subprocess.PIPE
             )
         assert answer.code == 4
         assert answer.err.splitlines()[-1].startswith("journal-inspect: [Errno 28] No space left")

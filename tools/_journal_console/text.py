@@ -27,6 +27,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _COMMAND = re.compile(
     r"""(?<=: )((?:journal-inspect|subagents) (?:'[^']*'|"[^"]*"|(?!; )[^'"])+)"""
 )
+_failed: list[tuple[TextIO, OSError]] = []  # the last stream that `say` could not flush
 _CELL_MIN = 12
 _FOLDED_MIN = 32  # room for the longest usual word, a time
 _COLOURS = {
@@ -39,11 +40,24 @@ _COLOURS = {
 
 def say(program: str, message: str) -> None:
     """Print a message of a program to stderr, after the data that was printed before it."""
-    with suppress(OSError):  # a closed pipe is reported where data is written
+    try:
         sys.stdout.flush()
+    except OSError as error:  # reported at the end, by `flush_stdout`
+        # A copy, because the error refers to the one that is handled now, and to its frames.
+        _failed[:] = [(sys.stdout, OSError(error.errno, error.strerror))]
     with suppress(OSError):  # the reader or the terminal has gone
         for line in _message_lines(f"{program}: {escaped(message)}", terminal_width(sys.stderr)):
             print(line, file=sys.stderr)
+
+
+def flush_stdout() -> None:
+    """Flush stdout. Raise the error that a flush before a message had, because stdout has discarded
+    a part of the data since then."""
+    sys.stdout.flush()
+    while _failed:
+        stream, error = _failed.pop()
+        if stream is sys.stdout:
+            raise error
 
 
 def _message_lines(text: str, columns: int | None) -> list[str]:

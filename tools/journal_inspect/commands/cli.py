@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from _journal_console import release_stdout
+from _journal_console.text import flush_stdout
 
 from journal_inspect.commands import verbs, verbs_fleet, verbs_mirror, verbs_other, verbs_tables
 from journal_inspect.exits import explain
@@ -75,7 +76,7 @@ class Inspect(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             code = super().invoke(ctx)
-            sys.stdout.flush()
+            flush_stdout()
         except (click.ClickException, click.exceptions.Exit):
             raise
         except (Exception, KeyboardInterrupt) as error:

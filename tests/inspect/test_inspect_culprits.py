@@ -21,7 +21,15 @@ from journal_inspect.rendering.renderer import Renderer
 
 from journal import CorruptionError, DamageReason, Journal
 from tests.inspect.damage_support import copy_as, damage_frame, history, segment
-from tests.inspect.inspect_support import ask, checkpoints, flip, segments
+from tests.inspect.inspect_support import (
+    ask,
+    checkpoints,
+    compact,
+    flip,
+    open_journal,
+    put,
+    segments,
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +105,36 @@ def test_verify_names_all_records_that_a_checkpoint_covers(path: Path, case: str
     damage(path)
     [line] = [line for line in ask("verify", path).lines if line.startswith("  history ")]
     assert line.split(None, 1)[1].startswith(f"{lsns} can't be read. No state is lost")
+
+
+def test_a_gap_is_no_part_of_a_foreign_checkpoint(path: Path) -> None:
+    """A missing segment is named as a gap, also beside a checkpoint of another journal at its LSN:
+    only a foreign segment can have taken its place."""
+    other = path.with_name("other")
+    with open_journal(other) as journal:
+        put(journal, *range(22))
+        compact(journal)
+    shutil.copy(checkpoints(other)[-1], path / f"checkpoint-{22:020d}.json")
+    segment(path, 22).unlink()
+    damage = [line for line in ask("verify", path).lines if line.startswith("  corruption")]
+    assert [line.split()[1] for line in damage] == [
+        segment(path, 16).name,
+        f"checkpoint-{22:020d}.json",
+    ]
+    assert "LSN 22 to 30 (9 records) can't be read" in damage[0]
+    assert "can't be read" not in damage[1]
+
+
+def test_damage_beside_a_foreign_segment_of_the_same_lsn_is_named(path: Path) -> None:
+    """A segment whose first frame is damaged is named, although a segment of another journal begins
+    at the same LSN."""
+    damage_frame(path, 22)
+    other = history(path.with_name("other"))
+    shutil.copy(segment(other, 22), path / f"{22:020d}-{3:010d}.seg")
+    damage = [line for line in ask("verify", path).lines if line.startswith("  corruption")]
+    assert [line.split()[1][19:31] for line in damage] == ["2-0000000003", "2-0000000002"]
+    assert "can't be read" in damage[1]
+    assert "can't be read" not in damage[0]
 
 
 def test_info_says_that_records_may_follow_damage_without_an_end(path: Path) -> None:

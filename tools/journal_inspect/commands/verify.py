@@ -143,19 +143,24 @@ def _row(name: str, value: str) -> Iterator[str]:
 
 def _lines(by_kind: dict[str, list[Finding]]) -> Iterator[str]:
     findings = [finding for group in by_kind.values() for finding in group]
-    foreign = {each.file.lsn for each in findings if each.reason is DamageReason.FOREIGN}
-    # A file of another journal leaves a gap. The gap is no damage of the segment beside it.
+    foreign = {
+        each.file.lsn: each
+        for each in findings
+        if each.reason is DamageReason.FOREIGN and each.file.kind == "segment"
+    }
+    # A segment of another journal leaves a gap, which is no damage of the segment beside it. But a
+    # gap in a segment that begins at the same LSN is.
     gaps = {
         each.lsn: each
         for each in findings
-        if each.reason in _GAPS and each.last_lsn and each.lsn in foreign
+        if each.reason in _GAPS and each.lsn in foreign and each.file.lsn != each.lsn
     }
     for finding in findings:
         if finding in gaps.values():
             continue
         name = finding.path.rpartition("/")[2]
         at = f" at {finding.offset}" if finding.kind != "stray" else ""
-        gap = gaps.get(finding.file.lsn) if finding.reason is DamageReason.FOREIGN else None
+        gap = gaps.get(finding.file.lsn) if finding in foreign.values() else None
         lost = "" if gap is None else damage.describe_ranges([(gap.lsn, gap.last_lsn or gap.lsn)])
         beside = lost and f"; {lost} can't be read"
         yield from _row(finding.kind, f"{name}{at}: {finding.message}{beside}")

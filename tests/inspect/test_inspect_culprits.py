@@ -20,7 +20,14 @@ from journal_inspect.rendering.objects import encoder
 from journal_inspect.rendering.renderer import Renderer
 
 from journal import CorruptionError, DamageReason, Journal
-from tests.inspect.damage_support import copy_as, damage_frame, history, segment
+from tests.inspect.damage_support import (
+    add_foreign,
+    copy_as,
+    damage_frame,
+    history,
+    segment,
+    swap,
+)
 from tests.inspect.inspect_support import (
     ask,
     checkpoints,
@@ -89,6 +96,38 @@ COVERED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "all segments": (lambda p: [*map(Path.unlink, segments(p))], "LSN 1 to 20 (20 records)"),
     "a frame": (lambda p: damage_frame(p, 18), "LSN 18 (1 record)"),
 }
+
+
+def beginning_gone(path: Path) -> None:
+    for file in checkpoints(path):
+        flip(file, 30)
+
+
+def two_damages(path: Path) -> None:
+    """Damage the last segment, and give the newest checkpoint another journal's id."""
+    copy_as(segment(path, 37), 50, 4)
+    add_foreign(path, lambda other: checkpoints(other)[1])
+
+
+# Each damage, for which the facts of segments and checkpoints alone would name no file or another.
+BLAMED: dict[str, Callable[[Path], Any]] = {
+    "the end": lambda p: damage_frame(p, 45),
+    "no beginning": beginning_gone,
+    "a copy and a foreign checkpoint": two_damages,
+    "swapped checkpoints": lambda p: swap(*checkpoints(p)),
+}
+
+
+@pytest.mark.parametrize("case", BLAMED)
+def test_info_names_the_file_that_an_open_names(path: Path, case: str) -> None:
+    """P4: With several damages, too, `info`, `verify` and an open name the same file."""
+    BLAMED[case](path)
+    with pytest.raises(CorruptionError) as caught:
+        Journal.open(path)
+    culprit = Path(caught.value.path)
+    [refused] = [line for line in ask("info", path).lines if line.startswith("recovery ")]
+    assert f"refuses: {culprit}" in refused
+    assert any(f"  corruption      {culprit.name} at" in line for line in ask("verify", path).lines)
 
 
 def test_the_verdict_escapes_the_path(whole: Path, tmp_path: Path) -> None:

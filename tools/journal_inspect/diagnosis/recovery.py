@@ -46,13 +46,14 @@ def recovery_of(
 ) -> Recovery:
     """Return what an open would do with `segments` and the `checkpoints` that verify, newest first.
 
-    If a file is damaged (`is_bad`: a checkpoint other than these), repeat the steps of an open.
+    If a file is damaged (`is_bad`: a checkpoint other than these), repeat the steps of an open, so
+    that the same file is named.
     """
     preview = preview_recovery(segments, checkpoints, reader.journal_id)
     records = max(0, preview.last_lsn - preview.checkpoint_lsn)
     states = {segment.state for segment in segments}
     is_whole = segments and not is_bad and not states & {"damaged", "stray"}
-    if "stray" in states or not (is_whole or preview.refusal):
+    if not is_whole:
         preview = preview_of(reader) or preview
     return Recovery(checkpoints[0].lsn if checkpoints else None, records, describe_refusal(preview))
 
@@ -62,8 +63,13 @@ def describe_refusal(preview: RecoveryPreview) -> str | None:
     if cause is None:
         return None
     words = {
-        DamageReason.BEGINNING_MISSING: f"the records after LSN {base_lsn} are missing",
-        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {cause.durable_lsn}",
+        DamageReason.BEGINNING_MISSING: (
+            f"{cause.path}: the log begins here, and the records after LSN {base_lsn} are missing"
+        ),
+        DamageReason.END_MISSING: (
+            f"{cause.path}: the log ends before LSN {cause.lsn}, but LSN {cause.durable_lsn} was "
+            "durable"
+        ),
         DamageReason.FOREIGN: f"{cause.path} is a {_kind(cause.path)} of another journal",
         DamageReason.MISNAMED: f"{cause.path} has the name of another file",
         DamageReason.OUT_OF_PLACE: f"{cause.path} does not belong to this log",

@@ -27,9 +27,9 @@ from journal._log import report
 from journal._recovery.checkpoints import Checkpoints, find_checkpoints
 from journal._recovery.covered_damage import Hole
 from journal._recovery.plan import Plan
-from journal._recovery.stray_segments import blamed
+from journal._recovery.stray_segments import blamed, find_journal_id
 from journal._recovery.walk import Reading, ReplayBatch, Walk, describe_lsns
-from journal.errors import CorruptionError, FormatReason, FormatVersionError
+from journal.errors import CorruptionError, DamageReason, FormatReason, FormatVersionError
 
 
 class Recovered(NamedTuple):
@@ -171,7 +171,11 @@ def decide(
     try:
         walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
     except CorruptionError as error:
-        raise blamed(directory, plan.segments, error) from error
+        culprit = blamed(directory, plan.segments, error)
+        if culprit is error and error.reason is DamageReason.FOREIGN:
+            # The checkpoints agree on another id than the segments, which outnumber them.
+            culprit = plan.foreign_to(find_journal_id(directory)) or error
+        raise culprit from error
     if refusal := checkpoints.past_end(walk.next_lsn) or plan.exhausted():
         raise refusal
     # Raises if the first segment that is still needed is not what its name says.

@@ -109,11 +109,17 @@ def two_damages(path: Path) -> None:
     add_foreign(path, lambda other: checkpoints(other)[1])
 
 
+def foreign_checkpoints(path: Path) -> None:
+    add_foreign(path, lambda other: checkpoints(other)[0])
+    shutil.copy(checkpoints(path.with_name("other"))[1], path)
+
+
 # Each damage, for which the facts of segments and checkpoints alone would name no file or another.
 BLAMED: dict[str, Callable[[Path], Any]] = {
     "the end": lambda p: damage_frame(p, 45),
     "no beginning": beginning_gone,
     "a copy and a foreign checkpoint": two_damages,
+    "two checkpoints of another journal": foreign_checkpoints,
     "swapped checkpoints": lambda p: swap(*checkpoints(p)),
 }
 

@@ -15,8 +15,8 @@ ALL_OF = (
     Weakening(
         "another_file_blamed_for_a_foreign_segment",
         "journal/_recovery/recovery.py",
-        "raise blamed(directory, plan.segments, error) from error",
-        "raise",
+        "culprit = blamed(directory, plan.segments, error)",
+        "culprit = error",
         FOREIGN,
     ),
     Weakening(

@@ -49,15 +49,24 @@ _DEFAULT: Any = object()
 class JetStreamStore:
     """A store in one stream. The connection and its event loop live in a thread of their own."""
 
-    def __init__(self, url: str, servers: list[str], stream: str, timeout_s: float) -> None:
-        """Connect, and check the stream. Raises RefusedError, UnreachableError, and ImportError
-        without nats-py."""
+    def __init__(
+        self,
+        url: str,
+        servers: list[str],
+        stream: str,
+        timeout_s: float,
+        *,
+        is_reader: bool = False,
+    ) -> None:
+        """Connect, and check the stream. A reader makes no bucket of blobs. Raises RefusedError,
+        UnreachableError, and ImportError without nats-py."""
         import nats
 
         self.url = url
         self._nats: Any = nats
         self._stream = stream
         self._timeout_s = timeout_s
+        self._is_reader = is_reader
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
         self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
@@ -148,6 +157,8 @@ class JetStreamStore:
                 self._call(f"delete entry {number}", call)
 
     def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
+        if self._bucket is None:
+            raise RefusedError(f"{self.url}: put blob {name}: there is no bucket of blobs")
         source = PiecesFile(pieces)
         try:
             # Each of its messages has a time limit of its own.
@@ -159,6 +170,8 @@ class JetStreamStore:
 
     def blob(self, name: str) -> Iterator[bytes]:
         what = f"get blob {name}"
+        if self._bucket is None:
+            raise AbsentError(f"{self.url}: {what}: there is no bucket of blobs")
         info = self._call(what, lambda: self._bucket.get_info(name))
         content = Content()
         timeout_s = self._timeout_s + info.size / _BYTES_PER_S_MIN
@@ -166,6 +179,8 @@ class JetStreamStore:
         yield from content.pieces
 
     def blob_names(self) -> list[str]:
+        if self._bucket is None:
+            return []
         try:
             infos = self._call("list blobs", lambda: self._bucket.list(ignore_deletes=True))
         except AbsentError:  # so it reports an empty bucket
@@ -243,6 +258,8 @@ class JetStreamStore:
         try:
             bucket = await self._js.object_store(name)
         except self._nats.js.errors.NotFoundError:
+            if self._is_reader:
+                return None
             return await self._js.create_object_store(name, replicas=self._replicas)
         if (await self._js.stream_info(f"OBJ_{name}")).config.max_age:
             raise RefusedError(f"{self.url}: the bucket {name} forgets objects; its TTL must be 0")

@@ -22,7 +22,7 @@ REQUEST_TIMEOUT_S = 10.0
 
 def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: bool = False) -> Store:
     """Open the store at `url`. `timeout_s`: the time limit of each request, in seconds.
-    `is_reader`: make no directory, and change no mode.
+    `is_reader`: make no directory and no bucket, and change no mode.
 
     Raises TypeError and ValueError for an address that names no store, RefusedError for one that
     can't be used, UnreachableError, ImportError if the package that the address needs is not
@@ -44,7 +44,8 @@ def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: boo
 
         servers = [f"{parts.scheme}://{server}" for server in parts.netloc.split(",") if server]
         shown = shown_url(url)
-        return _needing("nats", "nats", lambda: JetStreamStore(shown, servers, stream, timeout_s))
+        place = shown, servers, stream, timeout_s
+        return _needing("nats", "nats", lambda: JetStreamStore(*place, is_reader=is_reader))
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise ValueError(f"{url}: has a host; write file:///DIRECTORY, with three slashes")

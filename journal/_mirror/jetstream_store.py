@@ -50,13 +50,7 @@ class JetStreamStore:
     """A store in one stream. The connection and its event loop live in a thread of their own."""
 
     def __init__(
-        self,
-        url: str,
-        servers: list[str],
-        stream: str,
-        timeout_s: float,
-        *,
-        is_reader: bool = False,
+        self, url: str, servers: list[str], stream: str, timeout_s: float, is_reader: bool = False
     ) -> None:
         """Connect, and check the stream. A reader makes no bucket of blobs. Raises RefusedError,
         UnreachableError, and ImportError without nats-py."""

@@ -44,8 +44,8 @@ def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: boo
 
         servers = [f"{parts.scheme}://{server}" for server in parts.netloc.split(",") if server]
         shown = shown_url(url)
-        place = shown, servers, stream, timeout_s
-        return _needing("nats", "nats", lambda: JetStreamStore(*place, is_reader=is_reader))
+        place = shown, servers, stream, timeout_s, is_reader
+        return _needing("nats", "nats", lambda: JetStreamStore(*place))
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise ValueError(f"{url}: has a host; write file:///DIRECTORY, with three slashes")

@@ -18,12 +18,7 @@ from journal._format.checkpoint import (
 )
 from journal._format.layout import LSN_MAX, MARK, SEGMENT_HEADER_BYTES
 from journal._format.record import check_spans
-from journal._format.segment import (
-    FrameState,
-    Segment,
-    SegmentName,
-    segment_names,
-)
+from journal._format.segment import FrameState, Segment, SegmentName, segment_names
 from journal._format.segment_info import SegmentInfo
 from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo

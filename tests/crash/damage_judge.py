@@ -29,7 +29,6 @@ from tests.crash.damage_oracle import (
     misnamed_first_kept,
     needed_after,
     pairs,
-    stated_lsn,
     stray_segments,
     verdict,
     whole_frames,
@@ -42,6 +41,7 @@ from tests.crash.damaged_journal import (
     lsn_of,
     places,
     recovered,
+    stated_lsn,
 )
 from tests.independent_reader import CHECKPOINT_NAME, SEGMENT_NAME
 

@@ -14,7 +14,16 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from tests.crash.crash_support import PATH
-from tests.crash.damaged_journal import Files, Opened, Place, is_segment, lsn_of, places
+from tests.crash.damaged_journal import (
+    Files,
+    Opened,
+    Place,
+    is_segment,
+    lsn_of,
+    misnamed_past_end,
+    places,
+    proven_by_checkpoints,
+)
 from tests.independent_damage import resumption
 from tests.independent_reader import (
     FRAME_HEADER,
@@ -97,29 +106,6 @@ def checkpoints(contents: Files) -> list[tuple[str, Checkpoint]]:
     names = [name for name in contents if name.startswith("checkpoint-")]
     decoded = ((name, checkpoint(name, contents[name])) for name in sorted(names, reverse=True))
     return [(name, each) for name, each in decoded if each][:2]
-
-
-def proven_by_checkpoints(contents: Files) -> int:
-    """Return the highest LSN that the checkpoints prove: that of its name, or, of one that is whole
-    and has the name of another one, the LSN that it states."""
-    names = [name for name in contents if name.startswith("checkpoint-")]
-    return max((stated_lsn(name, contents[name]) for name in names), default=0)
-
-
-@lru_cache(4096)
-def stated_lsn(name: str, data: bytes) -> int:
-    try:
-        return decode_checkpoint(data).lsn
-    except (FormatError, ValueError):
-        return lsn_of(name)
-
-
-def misnamed_past_end(contents: Files, next_lsn: int) -> str | None:
-    """Return a whole checkpoint under a name that states an LSN from `next_lsn` on, where the log
-    has ended."""
-    names = sorted(name for name in contents if name.startswith("checkpoint-"))
-    past = (n for n in names if lsn_of(n) >= next_lsn and stated_lsn(n, contents[n]) != lsn_of(n))
-    return next(past, None)
 
 
 def base_lsn(contents: Files) -> int:
@@ -404,12 +390,10 @@ def expected_findings(contents: Files, evidence: Evidence) -> set[tuple[str, str
         if name.startswith("checkpoint-"):
             each = checkpoint(name, data)
             if each is None:
-                kind = "corruption" if name == misnamed else "bad_checkpoint"
-                expected.add((name, kind, 0))
+                expected.add((name, "corruption" if name == misnamed else "bad_checkpoint", 0))
             elif each.journal_id != evidence.journal_id:
                 return None
-    bases = [each.lsn for _, each in checkpoints(contents)] or [0]
-    for lsn in reversed(bases):
+    for lsn in [each.lsn for _, each in reversed(checkpoints(contents))] or [0]:
         first = next(iter(needed_after(contents, lsn)), None)
         if first and lsn_of(first[0]) > lsn + 1:
             expected.add((first[0], "corruption", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from journal import CorruptionError, DurableState, FailedError, JournalReader
@@ -22,6 +22,8 @@ from tests.crash.crash_support import (
 )
 from tests.independent_reader import (
     SEGMENT_HEADER,
+    FormatError,
+    decode_checkpoint,
     decode_frame,
     decode_segment_header,
 )
@@ -193,6 +195,30 @@ def places(data: bytes) -> tuple[Place, ...]:
 
 def marks(data: bytes) -> list[Place]:
     return [place for place in places(data) if place.last_lsn < place.first_lsn]
+
+
+@lru_cache(4096)
+def stated_lsn(name: str, data: bytes) -> int:
+    """Return the LSN that a checkpoint states, or that of its name if it does not verify."""
+    try:
+        return decode_checkpoint(data).lsn
+    except (FormatError, ValueError):
+        return lsn_of(name)
+
+
+def proven_by_checkpoints(contents: Files) -> int:
+    """Return the highest LSN that the checkpoints prove: that of its name, or, of one that is whole
+    and has the name of another one, the LSN that it states."""
+    names = [name for name in contents if name.startswith("checkpoint-")]
+    return max((stated_lsn(name, contents[name]) for name in names), default=0)
+
+
+def misnamed_past_end(contents: Files, next_lsn: int) -> str | None:
+    """Return a whole checkpoint under a name that states an LSN from `next_lsn` on, where the log
+    has ended."""
+    names = sorted(name for name in contents if name.startswith("checkpoint-"))
+    past = (n for n in names if lsn_of(n) >= next_lsn and stated_lsn(n, contents[n]) != lsn_of(n))
+    return next(past, None)
 
 
 # --- how it opens ---

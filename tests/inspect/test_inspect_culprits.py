@@ -81,7 +81,7 @@ def test_a_checkpoint_under_a_later_name_is_the_culprit(path: Path) -> None:
     verify = ask("verify", path)
     damage = [line for line in verify.lines if line.startswith(("  corruption", "  bad_"))]
     assert damage == [f"  corruption      {culprit.name} at 0: {words}"]
-    assert "or was renamed, no record is lost; if it has replaced" in verify.err
+    assert "if it is a copy or was renamed, a repair loses nothing" in verify.err
     assert words in ask("log", path).err
     assert [ask(verb, path).code for verb in ("verify", "info", "repair", "log")] == [3, 3, 3, 3]
     assert ask("repair", path, "--apply").code == 0

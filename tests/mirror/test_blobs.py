@@ -12,6 +12,9 @@ from journal._mirror.ahead import in_order, streams
 from journal._mirror.blobs import PART_BYTES, RollUpName, encode_blob, read_blob
 from journal._mirror.entry import ROLL_UP, MirrorDamageError, MirrorEntry, Piece
 from journal._mirror.memory_store import MemoryStore
+from journal._mirror.store import AbsentError, RefusedError
+from journal._mirror.urls import open_store
+from tests.mirror.servers import make_stream
 from tests.mirror.world import SEGMENT
 
 NAME = RollUpName(3, 1)
@@ -107,3 +110,25 @@ def test_streams_that_are_left_end() -> None:
     with closing(streams([endless] * 20, 2)) as items:
         assert next(items) == 1
     assert not [t for t in threading.enumerate() if t.name.startswith("journal-mirror-reader")]
+
+
+def test_a_reader_of_a_stream_makes_no_bucket(nats_address: str, fresh_name: str) -> None:
+    """A stream without a mirror has no blobs for a reader, which leaves it as it is."""
+    make_stream(nats_address, fresh_name)
+    url = f"nats://{nats_address}/{fresh_name}"
+    for _ in range(2):
+        store = open_store(url, is_reader=True)
+        try:
+            assert (store.blob_names(), store.numbers(0)) == ([], [])
+            with pytest.raises(AbsentError, match="no bucket of blobs"):
+                list(store.blob("b"))
+            with pytest.raises(RefusedError, match="no bucket of blobs"):
+                store.put_blob("b", [b"x"])
+        finally:
+            store.close()
+    writer = open_store(url)
+    writer.put_blob("b", [b"x"])
+    writer.close()
+    store = open_store(url, is_reader=True)
+    assert b"".join(store.blob("b")) == b"x"
+    store.close()

@@ -20,13 +20,7 @@ from journal._disk import mounts
 from journal._mirror import directory_store
 from journal._mirror.directory_store import DirectoryStore
 from journal._mirror.jetstream_store import JetStreamStore
-from journal._mirror.store import (
-    AbsentError,
-    LostError,
-    RefusedError,
-    TakenError,
-    UnreachableError,
-)
+from journal._mirror.store import LostError, RefusedError, TakenError, UnreachableError
 from journal._mirror.urls import open_store, shown_url
 from journal.testing import SimulatedDisk, seeded
 from tests.installed import import_package
@@ -345,28 +339,6 @@ def test_entries_fit_the_streams_messages(nats_address: str, fresh_name: str) ->
         assert store.entry_bytes_max < 10_000
     finally:
         store.close()
-
-
-def test_a_reader_of_a_stream_makes_no_bucket(nats_address: str, fresh_name: str) -> None:
-    """A stream without a mirror has no blobs for a reader, which leaves it as it is."""
-    make_stream(nats_address, fresh_name)
-    url = f"nats://{nats_address}/{fresh_name}"
-    for _ in range(2):
-        store = open_store(url, is_reader=True)
-        try:
-            assert (store.blob_names(), store.numbers(0)) == ([], [])
-            with pytest.raises(AbsentError, match="no bucket of blobs"):
-                list(store.blob("b"))
-            with pytest.raises(RefusedError, match="no bucket of blobs"):
-                store.put_blob("b", [b"x"])
-        finally:
-            store.close()
-    writer = open_store(url)
-    writer.put_blob("b", [b"x"])
-    writer.close()
-    store = open_store(url, is_reader=True)
-    assert b"".join(store.blob("b")) == b"x"
-    store.close()
 
 
 def test_a_stream_that_went_back_is_no_fence(

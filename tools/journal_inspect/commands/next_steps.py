@@ -83,17 +83,14 @@ def next_steps(reader: JournalReader, advice: Advice, count: int = 1) -> NextSte
                 (copy,),
             )
         case Action.SET_ASIDE:
-            return NextSteps(
-                "no record is lost, but files that have no record of the log keep it from opening",
-                (copy, repair),
-            )
+            meaning = "no record is lost, but files without records of the log keep it from opening"
+            return NextSteps(meaning, (copy, repair))
         case Action.SET_ASIDE_COPY:
-            return NextSteps(
-                "if the checkpoint is a copy, or was renamed, no record is lost; if it has "
-                "replaced a later one, the end of the log is lost, too, so restore a backup; to go "
-                "on without it, repair the journal",
-                (copy, repair),
+            meaning = (
+                "if the checkpoint has replaced a later one, the end of the log is lost: restore "
             )
+            meaning += "a backup; if it is a copy or was renamed, a repair loses nothing"
+            return NextSteps(meaning, (copy, repair))
         case Action.FIX:
             return NextSteps(
                 "a repair fixes wrong names of files and damaged headers of segments, which loses "

@@ -97,9 +97,11 @@ def test_a_stopped_command_keeps_its_output(tmp_path: Path) -> None:
 
 def test_output_is_of_the_last_start(tmp_path: Path) -> None:
     """The output of a task that was started again is that of the last start, of each stream."""
-    line = "test -e up || { echo first >&2; touch up; sleep 1000; }; echo second"
+    line = "test -e up || { touch up; echo first >&2; sleep 1000; }; echo second"
     with Runner(tmp_path, line) as runner:
         until((tmp_path / "up").exists, "the start of the command")
+        until((tmp_path / ".subagents" / "output").exists, "a file of its output")
+        until(lambda: b"first\n" in kept(tmp_path).values(), "its output")
         runner.send(signal.SIGKILL)
         runner.end()
     (agent,) = read_fleet(tmp_path / ".subagents").agents()

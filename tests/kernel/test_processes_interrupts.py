@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -116,6 +117,7 @@ def test_opening_a_state_survives_an_interrupt_anywhere(point_numbers: range) ->
         before |= set(threading.enumerate())
         if not where:
             break
+    gc.collect()  # an interrupt's traceback may keep a journal, whose warning is ignored only here
     assert nth > 50
 
 

@@ -39,7 +39,7 @@ _HELD_STEP_S = 5e-3
 # The processor time of a step that is in no hurry, and the pause after it. A step of 20 us holds up
 # a thousand updates a second by a fifth at p99 (130 to 160 us from due).
 _STEP_S, _PAUSE_S = 20e-6, 200e-6
-_IDLE_STEP_S, _IDLE_PAUSE_S = 100e-6, 100e-6
+_IDLE_STEP_S, _IDLE_PAUSE_S = 200e-6, 100e-6
 # The items after small ones may be huge, and a step can't be cut short.
 _STEP_ITEMS_MAX, _IDLE_STEP_ITEMS_MAX = 16, 64
 _IDLE_AFTER_S = 0.05  # without growth of the log, to which updates get within `flush_interval_s`

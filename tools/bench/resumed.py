@@ -8,6 +8,7 @@ has begun. The commands of both are short.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -95,11 +96,12 @@ def start(runner: str, directory: Path) -> tuple[float, float, float]:
                 time.sleep(_POLL_S)
             took_s = time.perf_counter() - began
             facts = Path(f"/proc/{process.pid}")
-            cpu_ns = int((facts / "schedstat").read_text().split()[0])
+            times = (facts / "stat").read_text().rpartition(")")[2].split()[11:13]
+            cpu_s = sum(map(int, times)) / os.sysconf("SC_CLK_TCK")  # of all threads
             status = dict(line.split(":", 1) for line in (facts / "status").open())
         finally:
             process.kill()
-    return took_s, cpu_ns / 1e9, int(status["VmHWM"].split()[0]) / 1024
+    return took_s, cpu_s, int(status["VmHWM"].split()[0]) / 1024
 
 
 def measure(where: Path | None, *, tasks: int, rounds: int) -> list[Row]:
@@ -110,7 +112,8 @@ def measure(where: Path | None, *, tasks: int, rounds: int) -> list[Row]:
         prepare(Path(made), tasks)
         for _ in range(rounds):
             for runner in runners:
-                with tempfile.TemporaryDirectory(dir=where) as copy:
+                # A command of a runner that was killed may still write.
+                with tempfile.TemporaryDirectory(dir=where, ignore_cleanup_errors=True) as copy:
                     shutil.copytree(made, copy, dirs_exist_ok=True)
                     took[runner].append(start(runner, Path(copy)))
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from binascii import a2b_base64, b2a_base64
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -208,3 +208,23 @@ def test_only_an_lf_ends_a_line() -> None:
     """A checkpoint is divided into lines at each LF and at nothing else."""
     lines = [b'{"a":"\x0b\x0c\xc2\x85"},\r,\n', b"\n", b"\r\n", b'{"b":1}']
     assert lines_of(b"".join(lines)) == lines
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_items_are_the_same_wherever_a_read_ends(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each item is read once, and the last two lines never, also if a read ends between them."""
+    disk, items = SimulatedDisk(), [[number, "x" * 20 * number] for number in range(count)]
+    with open_on(disk) as journal:
+        put(journal, "a")
+        compact(journal, *items).close()
+    for chunk_bytes in range(1, 400):
+        monkeypatch.setattr("journal._format.checkpoint._CHUNK_BYTES", chunk_bytes)
+        with JournalReader.open(PATH, disk=disk) as reader:
+            checkpoint = reader.base()
+            assert checkpoint is not None
+            with closing(checkpoint):
+                assert list(checkpoint.items()) == items, chunk_bytes
+                texts = [encoded.lines for encoded in checkpoint._encoded_items()]
+            assert json.loads(b"[%b]" % b",".join(texts)) == items

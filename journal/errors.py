@@ -156,7 +156,7 @@ class JournalError(Exception):
         # For pickle and copy. An `__init__` that makes the message takes other arguments than
         # `args`, so the attributes that it set are restored and it is not called.
         state = {**vars(self), "args": self.args}
-        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]  # untyped
 
 
 @public

@@ -149,7 +149,7 @@ def test_an_interrupted_put_is_seen_if_it_was_written(
 def test_an_item_has_the_vectors_of_its_own_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two puts at the same time, the item and the vectors of the same one are stored."""
+    """The item and the vectors that are stored are of one put, also if two run at the same time."""
     apply = JournalStore._apply_put_ops
     others = [{"text": "banana"}]
 

@@ -69,7 +69,7 @@ def test_a_call_that_would_wait_for_the_flusher_is_refused_in_its_thread(
 def test_a_call_that_would_wait_for_the_compactor_is_refused_in_its_thread(
     disk: SimulatedDisk, call: Callable[[Journal], object]
 ) -> None:
-    """In the compactor's thread, an observer or a finalizer can't wait for that thread. The journal
+    """An observer or a finalizer in the compactor's thread can't wait for that thread. The journal
     continues."""
     with open_on(disk, checkpoint_min_bytes=100) as journal:
         observer = Calling("compacted", lambda: call(journal))

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 _PACKAGES = ("journal", "manager")
@@ -15,6 +16,7 @@ _POLL_S = 0.01
 _LONG_S = 1e10  # a longer timeout may be too large for a float
 
 _has_warned = False  # of a wait in an event loop, in this process
+_running_loop: Callable[[], object] | None = None  # of asyncio, once the program has imported it
 
 
 def check_lsn(lsn: object, name: str = "lsn") -> None:
@@ -45,9 +47,13 @@ def check_timeout_s(timeout_s: Any, name: str = "timeout_s") -> None:
 
 def in_event_loop() -> bool:
     """Return whether an event loop runs in this thread."""
-    # A program that runs a loop has imported asyncio. An import here would slow down the others.
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    global _running_loop
+    if _running_loop is None:
+        # A program that runs a loop has imported asyncio. An import here would slow down others.
+        if "asyncio" not in sys.modules:
+            return False
+        _running_loop = sys.modules["asyncio"]._get_running_loop
+    return _running_loop() is not None
 
 
 def this_runner() -> object:
@@ -64,8 +70,7 @@ def warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None = None
     shows the line that called this project's packages.
     """
     global _has_warned
-    # Most programs have not imported asyncio, or wait in a thread without a loop.
-    if _has_warned or timeout_s == 0 or "asyncio" not in sys.modules or not in_event_loop():
+    if _has_warned or timeout_s == 0 or not in_event_loop():
         return
     _has_warned = True
     level, frame, called = 1, sys._getframe(), ""

@@ -79,12 +79,6 @@ class CommitBatch:
         """Make the commit end with a sync, whatever the durability."""
         self.sync = True
 
-    def waiters_gate(self, *, wakes_all_at_once: bool) -> Gate:
-        """Return the gate of the batch's waiters. The first waiter decides how it wakes them."""
-        if self.gate is None:
-            self.gate = Gate(wakes_all_at_once=wakes_all_at_once)
-        return self.gate
-
     def place(self, commit: Commit) -> None:
         """Set the bytes to write and their offset. A repeated commit writes the same again."""
         self.commit = commit

@@ -17,8 +17,10 @@ from journal._commit.batch import EVENTS_ONLY, CommitBatch
 from journal._commit.buffer import LogBuffer
 from journal._commit.gate import Gate, open_gates
 from journal._commit.lifecycle import Lifecycle
+from journal._commit.pipes import Pipes
 from journal._commit.wake_policy import WakePolicy
-from journal._mutex import Alarm, HandlerSafeLock
+from journal._format.record import Record
+from journal._mutex import Alarm, HandlerSafeLock, section_of
 from journal.errors import InterruptedCallError
 from journal.options import Options
 
@@ -56,7 +58,8 @@ class CommitTurn:
         self._buffer = buffer
         self._options = options
         self._idle_s = options.idle_s
-        self._lock = lock
+        self._lock, self._section, self._is_locked_here = lock, section_of(lock), lock._is_owned
+        self._append_locked = buffer.append_locked
         self._alarm = alarm  # wakes the flusher
         self._lifecycle = lifecycle
         self._backpressure = backpressure
@@ -67,6 +70,9 @@ class CommitTurn:
         self._waiter: LoneWaiter | None = None
         # The filling batch at the moment when the log last went idle.
         self._idle_batch: CommitBatch | None = None
+        self._pipes = Pipes()
+        self._opening: list[Gate | None] = []  # of the flusher's last commit
+        self._wakes_at_first_waiter = True
         self.durable_lsn = buffer.last_lsn
         self.flusher_id = 0  # of the flusher's thread, while it runs
 
@@ -90,17 +96,28 @@ class CommitTurn:
             if lifecycle.failure or lifecycle.ended:
                 raise lifecycle.error()
             if self._waiter is not None or self.flusher_id == get_ident():
-                self._refuse_within_commit()
-                # Interrupts may keep the lone waiter from waking the flusher when it leaves. While
-                # a batch is being committed, a flusher that was woken once looks again by itself.
-                self._alarm.wake()
+                self._begin_wait()
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
-            waiters = filling.waiters + 1  # `_add_waiter`, inlined
-            if waiters == 1 or waiters == self.wake_policy.expected_waiters:
-                self._alarm.wake()  # first, because an interrupt may strike
-            filling.waiters = waiters
+            self._add_waiter(filling)
             return filling.gate or self._gate_of(filling)
+
+    def append(self, record: Record, urgent: bool) -> tuple[int, Gate | None]:
+        """Append a record. Return its LSN, and what `gate` returns for it."""
+        if self._is_locked_here():
+            raise InterruptedCallError
+        with self._section:
+            if self._waiter is not None or self.flusher_id == get_ident():
+                self._begin_wait()
+            lsn = self._append_locked(record, urgent)
+            filling = self._buffer.filling
+            waiters = filling.waiters + 1  # `_add_waiter`, inlined
+            if waiters == self.wake_policy.enough_waiters or (
+                waiters == 1 and self._wakes_at_first_waiter
+            ):
+                self._alarm.wake()
+            filling.waiters = waiters
+            return lsn, filling.gate or self._gate_of(filling)
 
     def request_commit(self, lsn: int) -> None:
         """Commit `lsn` as soon as if a thread waited for it. Do nothing if it is committed."""
@@ -117,7 +134,7 @@ class CommitTurn:
         self._lifecycle.check()
         with self._lock.checked():
             self._lifecycle.check()
-            self._refuse_within_commit()
+            self.refuse_within_commit()
             filling = self._buffer.filling
             filling.require_sync()
             self._alarm.wake()
@@ -130,7 +147,7 @@ class CommitTurn:
             self._lifecycle.check()
             if self._buffer.has_room:
                 return None
-            self._refuse_within_commit()
+            self.refuse_within_commit()
             if self._buffer.filling.records:
                 self._buffer.filling.add_waiter()
             self._alarm.wake()
@@ -155,9 +172,19 @@ class CommitTurn:
 
     def abandon(self, lock: HandlerSafeLock) -> None:
         """Replace the lock, in a forked child: a thread of the parent may hold the old one."""
-        self._lock = lock
+        self._lock, self._section, self._is_locked_here = lock, section_of(lock), lock._is_owned
 
     # --- the turn ---
+
+    def release_waiters(self) -> None:
+        """Open the gates of the flusher's last commit. Only the flusher calls this."""
+        while self._opening:
+            open_gates(self._opening.pop())
+
+    def prepare_gate(self) -> None:
+        """Make a pipe ready for the next gate, if it needs one. Only the flusher calls this."""
+        if self.wake_policy.wakes_by_pipe:
+            self._pipes.prepare()
 
     def take(self, events: Sized = ()) -> CommitBatch | None:
         """Block until there is a batch to commit, and take the turn. Only the flusher calls this,
@@ -166,6 +193,12 @@ class CommitTurn:
         Return an empty batch when the log has gone idle, and EVENTS_ONLY when there are `events` to
         report. Return None when the log has failed, or is closed and everything is committed.
         """
+        try:
+            return self._take(events)
+        finally:
+            self.release_waiters()
+
+    def _take(self, events: Sized) -> CommitBatch | None:
         with self._lock.checked():
             if self._waiter is None:
                 self._end()
@@ -190,10 +223,17 @@ class CommitTurn:
                             return None
                     elif filling is self._idle_batch:
                         timeout_s = -1
+                # Until then, the next commit would not begin with the first waiter.
+                gather_s = 0.0 if filling.waiters else self.wake_policy.due_s(0)
+                self._wakes_at_first_waiter = gather_s <= 0
+                if gather_s > 0 and not 0 < timeout_s < gather_s:
+                    timeout_s = gather_s
                 # The flusher may sleep longer than an unawaited record may stay in memory.
                 oversleeps = timeout_s < 0 or self._options.flush_interval_s < self._idle_s
                 self._buffer.wake_at_first_record(not filling.has_work and oversleeps)
-            if not self._alarm.sleep(timeout_s) and (idle := self._take_idle(filling)):
+            self.release_waiters()
+            is_woken = self._alarm.sleep(timeout_s)
+            if not is_woken and gather_s <= 0 and (idle := self._take_idle(filling)):
                 return idle
 
     def _take_idle(self, filling: CommitBatch) -> CommitBatch | None:
@@ -247,7 +287,10 @@ class CommitTurn:
             self.durable_lsn = batch.last_lsn
             room_gate = self._backpressure.end_commit(log_bytes, self._buffer.filling_bytes)
         if batch.gate or room_gate:  # a lone waiter's commit has neither
-            open_gates(batch.gate, room_gate)
+            if get_ident() == self.flusher_id:
+                self._opening += batch.gate, room_gate
+            else:
+                open_gates(batch.gate, room_gate)
 
     def fail(self, error: BaseException) -> None:
         """Stop the journal (fail-stop): take nothing more, and release all waiters."""
@@ -263,6 +306,7 @@ class CommitTurn:
             self._lifecycle.end()
             self._buffer.end_fast_path()
         self._open_all()
+        self._pipes.clear()
 
     # --- internal ---
 
@@ -299,19 +343,40 @@ class CommitTurn:
             return self.wake_policy.due_s(filling.waiters)
         return filling.since + options.flush_interval_s - time.monotonic()
 
+    def _begin_wait(self) -> None:
+        """Refuse to wait within a commit, and wake the flusher beside a lone waiter.
+
+        Interrupts may keep the lone waiter from waking it when it leaves. While a batch is being
+        committed, a flusher that was woken once looks again by itself.
+        """
+        self.refuse_within_commit()
+        self._alarm.wake()
+
     def _add_waiter(self, filling: CommitBatch) -> None:
-        if filling.add_waiter() in (1, self.wake_policy.expected_waiters):
-            self._alarm.wake()
+        waiters = filling.waiters + 1
+        if waiters == self.wake_policy.enough_waiters or (
+            waiters == 1 and self._wakes_at_first_waiter
+        ):
+            self._alarm.wake()  # first, because an interrupt may strike
+        filling.waiters = waiters
 
     def _gate_of(self, batch: CommitBatch) -> Gate:
-        return batch.waiters_gate(wakes_all_at_once=self.wake_policy.wakes_all_at_once)
+        """Return the gate of the batch's waiters. The first waiter decides how it wakes them."""
+        if batch.gate is None:
+            policy = self.wake_policy
+            pipe = self._pipes.take() if policy.wakes_by_pipe else None
+            batch.gate = Gate(wakes_all_at_once=policy.wakes_all_at_once, pipe=pipe)
+            if pipe is not None:
+                self._pipes.used_by(batch.gate, pipe)
+        return batch.gate
 
     def _open_all(self) -> None:
         with self._lock.checked():
             batches = self._committing, self._buffer.filling
-            gates = [batch.gate for batch in batches if batch]
+            gates = [batch.gate for batch in batches if batch] + self._opening
         open_gates(*gates, self._backpressure.last_gate())
 
-    def _refuse_within_commit(self) -> None:
+    def refuse_within_commit(self) -> None:
+        """Raise InterruptedCallError where a wait would wait for its own thread."""
         if self.is_committing_here:
             raise InterruptedCallError

@@ -222,6 +222,7 @@ class Committer:
                 self._observers.notify_queued()
                 if batch.has_work:
                     self._commit_with_retries(batch)
+                    self._turn.prepare_gate()
                 elif batch is not EVENTS_ONLY:
                     self.mark()
             if self._lifecycle.failure is None:
@@ -327,6 +328,8 @@ class Committer:
             self._deferred.append((last_lsn, event))
             return
         is_flusher = threading.current_thread() is self._thread
+        if is_flusher:
+            self._turn.release_waiters()
         notify = self.notify if is_flusher else self.queue
         notify(event)
 

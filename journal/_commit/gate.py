@@ -1,38 +1,59 @@
 """Gate: where threads and event loops wait for one event, mostly for the commit of a batch.
 
 A gate opens once, and wakes only its own waiters. Threads without a time limit pass through a
-turnstile: one lock, which each thread takes and releases. That is one wake-up a thread, one after
-the other, and the next batch has a lock of its own. With a Condition, all waiters would take the
-same lock again, which costs a third of the throughput. Waiters that have a time limit, or wait in
-an event loop, leave nothing behind when they stop waiting. A gate can also wake all threads at
-once: see WakePolicy.
+turnstile: one lock or pipe, which each thread takes and releases. That is one wake-up a thread, one
+after the other, and the next batch has a turnstile of its own. With a Condition, all waiters would
+take the same lock again, which costs a third of the throughput. Waiters that have a time limit, or
+wait in an event loop, leave nothing behind when they stop waiting. A gate can also wake all threads
+at once: see WakePolicy.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from functools import cache
-from itertools import islice
-from types import ModuleType
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from journal._disk.pipe import Pipe
 from journal._mutex import is_raised_by_call, release
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-    Waiting = dict[Future[None], None]
-
 _FUTURES_PER_TURN = 64  # resolved before the loop may run other tasks
 
 
-class Gate:
-    __slots__ = ("_loops", "_turnstile", "_wakers", "_wakes_all_at_once", "opened")
+class _Waiting(list["Future[None]"]):
+    """The futures that wait in one event loop.
 
-    def __init__(self, *, wakes_all_at_once: bool = False) -> None:
+    Those whose waiters have left are removed when they are half of all, because a removal looks at
+    each one.
+    """
+
+    __slots__ = ("forgotten",)
+
+    def __init__(self) -> None:
+        self.forgotten = 0
+
+
+class Gate:
+    __slots__ = (
+        "__weakref__",
+        "_loops",
+        "_pipe",
+        "_turnstile",
+        "_wakers",
+        "_wakes_all_at_once",
+        "opened",
+    )
+
+    def __init__(self, *, wakes_all_at_once: bool = False, pipe: Pipe | None = None) -> None:
+        """Take the pipe, if the gate has one, instead of a lock, as its turnstile."""
         self._wakes_all_at_once = wakes_all_at_once
+        self._pipe = pipe
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
         # No lock guards these: a signal handler that interrupted the lock's holder might wait for
@@ -40,12 +61,14 @@ class Gate:
         # that, then wakes the waiters that were added.
         self.opened = False
         self._wakers: list[threading.Lock] = []
-        # Each inner dict is used only in its loop's thread.
-        self._loops: dict[AbstractEventLoop, Waiting] = {}
+        # Each list is used only in its loop's thread.
+        self._loops: dict[AbstractEventLoop, _Waiting] = {}
 
     def open(self) -> None:
         """Open the gate, and wake its waiters. After an interrupt, another call finishes that."""
         self.opened = True
+        if self._pipe is not None:
+            self._pipe.open()
         for lock in (self._turnstile, *self._wakers):
             release(lock)
         for loop in [*self._loops]:
@@ -59,6 +82,9 @@ class Gate:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until the gate is open, for at most `timeout_s` seconds. Return whether it is."""
         if timeout_s is None and not self._wakes_all_at_once:
+            if self._pipe is not None:
+                self._pipe.wait()
+                return True
             # In a `with` of a plain lock, no interrupt can prevent the release after the acquire.
             try:
                 with self._turnstile:
@@ -90,29 +116,33 @@ class Gate:
     def future(self) -> Future[None]:
         """Return a future of the running event loop that is resolved when the gate is open. A
         caller that stops waiting for it has to `forget` it."""
-        loop = _asyncio().get_running_loop()
+        loop = _get_running_loop()()
         future: Future[None] = loop.create_future()
-        try:
-            self._loops[loop][future] = None
-        except KeyError:
-            self._loops[loop] = {future: None}
+        waiting = self._loops.get(loop)
+        if waiting is None:
+            waiting = self._loops[loop] = _Waiting()
+        waiting.append(future)
         if self.opened:
-            self.forget(future)
             future.set_result(None)
         return future
 
     def forget(self, future: Future[None]) -> None:
         """Drop the future. The gate may be open by now, and the future resolved."""
-        self._loops[future.get_loop()].pop(future, None)
+        waiting = self._loops[future.get_loop()]
+        waiting.forgotten += 1
+        # When the gate is open, the pump counts on the places of the others.
+        if waiting.forgotten * 2 >= len(waiting) and not self.opened:
+            waiting[:] = [each for each in waiting if each is not future and not each.done()]
+            waiting.forgotten = 0
 
 
 @cache
-def _asyncio() -> ModuleType:
+def _get_running_loop() -> Callable[[], AbstractEventLoop]:
     # Imported at first use, because its import takes as long as the engine's own. Cached, because
     # an import statement that finds the module costs a waiter as much as its future.
-    import asyncio
+    from asyncio import get_running_loop
 
-    return asyncio
+    return get_running_loop
 
 
 class _LoopPump:
@@ -122,13 +152,14 @@ class _LoopPump:
     loop's thread.
     """
 
-    __slots__ = ("_is_turning", "_opened")
+    __slots__ = ("_is_turning", "_opened", "_resolved")
 
     def __init__(self) -> None:
-        self._opened: deque[Waiting] = deque()
+        self._opened: deque[_Waiting] = deque()
+        self._resolved = 0  # futures of the first of these
         self._is_turning = False  # the next turn resolves what is added now
 
-    def add(self, loop: AbstractEventLoop, waiting: Waiting) -> None:
+    def add(self, loop: AbstractEventLoop, waiting: _Waiting) -> None:
         self._opened.append(waiting)
         if not self._is_turning:
             self._turn(loop)
@@ -138,12 +169,14 @@ class _LoopPump:
         try:
             while self._opened and budget:
                 waiting = self._opened[0]
-                for future in list(islice(waiting, budget)):
+                futures = waiting[self._resolved : self._resolved + budget]
+                for future in futures:
                     if not future.done():
                         future.set_result(None)
-                    del waiting[future]
-                    budget -= 1
-                if not waiting:
+                budget -= len(futures)
+                self._resolved += len(futures)
+                if self._resolved >= len(waiting):
+                    self._resolved = 0  # first: an interrupt may strike before the next line
                     self._opened.popleft()
         finally:  # an interrupt must not end the turns: later batches rely on them
             if self._is_turning:
@@ -159,5 +192,5 @@ def open_gates(*gates: Gate | None) -> None:
             gate.open()
 
 
-def _resolve(loop: AbstractEventLoop, waiting: Waiting) -> None:
+def _resolve(loop: AbstractEventLoop, waiting: _Waiting) -> None:
     _pumps.setdefault(loop, _LoopPump()).add(loop, waiting)

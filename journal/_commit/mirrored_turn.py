@@ -17,6 +17,7 @@ from typing import Any
 from journal._commit.batch import CommitBatch
 from journal._commit.commit_turn import CommitTurn
 from journal._commit.gate import Gate, open_gates
+from journal._format.record import Record
 from journal.errors import InterruptedCallError
 
 # An upload waits at least for this part of the time that the last one took.
@@ -74,6 +75,13 @@ class MirroredTurn(CommitTurn):
         # it is durable, or the journal has failed or is closed: the last call raises that.
         return self._held_gate(lsn) or super().gate(lsn)
 
+    def append(self, record: Record, urgent: bool) -> tuple[int, Gate | None]:
+        self.refuse_within_commit()
+        if self._is_mirror_here():
+            raise InterruptedCallError
+        lsn = self._buffer.append(record, urgent)
+        return lsn, self.gate(lsn)
+
     def _held_gate(self, lsn: int) -> Gate | None:
         """Return the gate for an LSN that is on this disk, and not in the mirror."""
         with self._lock.checked():
@@ -90,7 +98,7 @@ class MirroredTurn(CommitTurn):
         self._lifecycle.check()
         with self._lock.checked():
             self._lifecycle.check()
-            self._refuse_within_commit()
+            self.refuse_within_commit()
             filling, gate = self._buffer.filling, Gate()
             filling.require_sync()
             self._sync_gates.append((filling, gate))

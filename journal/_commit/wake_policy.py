@@ -1,10 +1,12 @@
 """WakePolicy: how long a commit waits for more waiters, and how it wakes the ones it has.
 
 If syncs are slow, or the waiters are many, a commit waits for those that the last commit released,
-so that they share its sync. Next to threads that compute, a thread may need 5 ms to get the
-interpreter's lock. There, waiters that are woken in turn (see Gate) would pay that one after the
-other, so all are woken at once and pay it together. Elsewhere, that is half as fast as waking them
-in turn.
+so that they share its sync. If not all of them can come back during a sync, it does not wait for
+those that can: they share the next one.
+
+Next to threads that compute, a thread may need 5 ms to get the interpreter's lock. There, waiters
+that are woken in turn (see Gate) would pay that one after the other, so all are woken at once and
+pay it together. Elsewhere, that is half as fast as waking them in turn.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ import time
 # After a sync longer than `_SLOW_SYNC_S`, it pays to wait for a third of its duration, if twice as
 # many waiters then share the next sync.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
+_GATHERS_MAX = 3  # while they come back, a commit waits for up to so many times as long
 # A crowd comes back one after the other, each waiter when it gets the interpreter's lock. A commit
 # that begins earlier competes with them for that lock, and serves only the first ones. Waiting for
 # them saves a fifth of the CPU time of 64 threads. Waiters that take longer to come back than
 # this form no crowds: their batches stay small, so no commit waits for them.
 _CROWD, _RETURN_S = 16, 10e-6
+_LATE_PART = 4  # of a crowd, at most a quarter comes late: the time of a fast sync varies a lot
+_PIPE = 3  # the least number of waiting threads for which a pipe pays
 # Waking a waiter in turn takes 10 to 60 us; next to a thread that computes, at least 1 ms.
 _SLOW_PASS_NS, _SLOW_NS_MIN = 500_000, 2_000_000
 _BATCHES_AT_ONCE = 16  # after these, waking in turn is tried again
@@ -34,8 +39,12 @@ class WakePolicy:
     def __init__(self) -> None:
         self.last_waiters = 0  # the number of waiters of the last batch
         self.expected_waiters = 0  # the number of waiters expected for the next one
+        self.enough_waiters = 0  # with so many of them, it begins
+        self.wakes_by_pipe = False  # whether the next gate gets a pipe (see Pipe)
         self._gather_s = 0.0  # for a slow sync
         self._return_s = 0.0  # for a crowd
+        self._late = 0  # the number of waiters that come back during a sync
+        self._came_back = 0  # so many waited when the commit was last put off
         self._batches_at_once = 0  # how many batches are still woken all at once
         # When the last waiters were released, how many have run since, and when the latest did. Two
         # that run in the same moment may be counted as one, so these are estimates.
@@ -48,9 +57,14 @@ class WakePolicy:
 
     def due_s(self, waiting: int) -> float:
         """Return the seconds until the next commit, if `waiting` threads wait for it."""
-        if waiting >= self.expected_waiters:
+        if waiting >= self.enough_waiters:
             return 0
-        return max(self._gather_s, self._return_s) - self.since_release_s()
+        since_s = self.since_release_s()
+        left_s = max(self._gather_s, self._return_s) - since_s
+        if left_s > 0 or waiting <= self._came_back or since_s > _GATHERS_MAX * self._gather_s:
+            return left_s
+        self._came_back = waiting
+        return self._gather_s / 4
 
     def since_release_s(self) -> float:
         """Return the seconds since waiters were last released."""
@@ -58,13 +72,19 @@ class WakePolicy:
 
     def note_sync(self, sync_s: float) -> None:
         """Note how long a sync took."""
+        self._late = int(sync_s / _RETURN_S)
         self._gather_s = min(sync_s / 3, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0
 
     def note_release(self, waiters: int, waiting: int) -> None:
         """Note that a commit released `waiters` threads while `waiting` others await the next."""
         self.last_waiters = waiters
-        self.expected_waiters = waiters + waiting
+        expected = self.expected_waiters = waiters + waiting
+        late = self._late if self._gather_s else min(self._late, expected // _LATE_PART)
+        self.enough_waiters = expected - late if late < expected else expected
+        self._came_back = 0
         self._return_s = min(waiters * _RETURN_S, _GATHER_S_MAX) if waiters >= _CROWD else 0.0
+        are_threads = self._passed > 0  # coroutines do not count as passed
+        self.wakes_by_pipe = are_threads and waiters >= _PIPE and not self._batches_at_once
         self._released_ns, self._passed = time.perf_counter_ns(), 0
 
     def note_passed(self, now_ns: int) -> None:
@@ -81,3 +101,4 @@ class WakePolicy:
             took_ns = self._passed_ns - self._released_ns
             if took_ns > max(_SLOW_NS_MIN, self._passed * _SLOW_PASS_NS):
                 self._batches_at_once = _BATCHES_AT_ONCE
+                self.wakes_by_pipe = False

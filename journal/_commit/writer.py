@@ -98,7 +98,7 @@ class Writer:
     def prepare(self, batch: CommitBatch) -> None:
         """Encode the batch's frames, all for one segment, and set their offset in it."""
         has_filler = type(batch.records[0]) is Filler  # a segment begins with it
-        payloads = [(0, len(batch.records), b"".join(batch.records))]
+        payloads = [(0, len(batch.records), frame.joined(batch.records, batch.bytes))]
         if has_filler or batch.bytes > self._options.frame_bytes_max:
             payloads = list(_split(batch, self._options.frame_bytes_max, skip=int(has_filler)))
         size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)

@@ -27,6 +27,7 @@ from journal._engine.compaction_schedule import CompactionSchedule
 from journal._engine.compactor import Compactor, Fill, Freeze
 from journal._engine.directory_use import DirectoryUse
 from journal._format.checkpoint import Checkpoint
+from journal._format.segment import segment_names
 from journal._log import report
 from journal._mutex import Alarm, HandlerSafeLock
 from journal._recovery.recovery import Recovered
@@ -147,11 +148,27 @@ class Core:
             self._use.leave(thread)
             raise
 
-    def compact(self, freeze: Freeze, fill: Fill | None = None) -> Checkpoint:
+    def compact(self, freeze: Freeze | None, fill: Fill | None = None) -> Checkpoint:
+        if self._options.has_retention:
+            raise ValueError(
+                "compact() of a journal with retain_s or retain_bytes: its checkpoints can't hold "
+                "a state; call trim, or open it without retention"
+            )
+        freeze = freeze or self.compactor.freeze
+        if freeze is None:
+            raise ValueError(
+                "compact() needs a freeze function, or start_compaction first; to forget old "
+                "records of a journal without a state, call trim"
+            )
         with self._compacting():
             return self.compactor.compact(freeze, fill)
 
     def trim(self, before_lsn: int) -> None:
+        next_lsn = self.buffer.last_lsn + 1
+        if not 1 <= before_lsn <= next_lsn:
+            raise ValueError(
+                f"before_lsn must be from 1 to {next_lsn}, the next LSN, not {before_lsn}"
+            )
         with self._compacting():
             self.compactor.trim(before_lsn)
 
@@ -165,6 +182,24 @@ class Core:
         except ClosedError:
             self.lifecycle.check()  # given up because the log had failed?
             raise
+
+    @property
+    def first_lsn(self) -> int:
+        """See Journal.first_lsn."""
+        next_lsn = self.turn.durable_lsn + 1  # first: a segment begun meanwhile begins there
+        segments = segment_names(self.directory.names())
+        return segments[0].first_lsn if segments else next_lsn
+
+    @property
+    def safe_lsn(self) -> int:
+        """The LSN up to which a closed journal has lost no record.
+
+        With durability "os", a failed sync may have lost records that counted as durable.
+        """
+        synced_lsn, mirroring = self.committer.synced_lsn, self.mirroring
+        if mirroring is None or self.lifecycle.failure is None:
+            return synced_lsn
+        return min(synced_lsn, mirroring.mirrored_lsn)
 
     @property
     def is_making_room_here(self) -> bool:

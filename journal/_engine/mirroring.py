@@ -252,6 +252,10 @@ class Mirroring:
         """See Shipper.gate."""
         return self._shipper.gate(lsn)
 
+    def wait(self, lsn: int, timeout_s: float | None) -> bool:
+        """See Shipper.wait."""
+        return self._shipper.wait(lsn, timeout_s)
+
     def figures(self) -> MirrorFigures:
         """Return the figures for Stats. Reads no file and makes no request."""
         shipper, synced_lsn = self._shipper, self._committer.synced_lsn

@@ -11,6 +11,7 @@ from journal._commit.writer import NO_SPACE
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, clock_ns, is_disk_error
 from journal._disk.posix import PosixDisk
+from journal._engine.checkpoint_store import check_stateless
 from journal._engine.core import Core
 from journal._format.checkpoint import state_application
 from journal._log import report
@@ -116,6 +117,8 @@ class Opening:
         directory, recovery = self._directory, self._recovery
         assert directory is not None
         assert recovery is not None
+        if self._options.has_retention and (newest := recovery.checkpoint):
+            check_stateless(directory.path, newest.count, newest.application, self._options)
         recovered = recovery.finish()
         if recovered.journal_id is None:
             recovered = recovered._replace(journal_id=self._journal_id)

@@ -22,7 +22,7 @@ from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple
 
-from journal._format.crc32c import checksum, crc32c
+from journal._format.crc32c import BESIDE_OTHERS, checksum, crc32c
 from journal._format.layout import (
     CRC,
     FRAME_FIELDS,
@@ -34,6 +34,7 @@ from journal._format.layout import (
 )
 from journal._format.record import Span
 
+_JOINED_AT_ONCE = 4 << 20
 FILLER = b"\xc0"  # nil
 # The fields that `read_run` needs, in one read. The last one is the kind with the zeros after it.
 _WHOLE = Struct("<IIQQ8xIII")
@@ -127,7 +128,18 @@ def encode(
     fields = FRAME_FIELDS.pack(
         checksum(payload), lsn, durable_lsn, now_ns, len(payload), count, kind, b"\0\0\0"
     )
-    return b"".join((CRC.pack(checksum(fields, seed)), fields, payload))
+    return CRC.pack(checksum(fields, seed)) + fields + payload  # unlike a join: see `joined`
+
+
+def joined(records: list[bytes], size: int) -> bytes:
+    """Return the payload of `records`, which have `size` bytes.
+
+    From 1 MiB on, bytes.join lets other threads run, and it may take 5 ms to get the interpreter's
+    lock back. It does not do that if a part is no `bytes`. Up to 4 MiB, the copy takes less.
+    """
+    if size <= _JOINED_AT_ONCE:
+        return b"".join((*records, memoryview(b"")))
+    return b"".join(records)
 
 
 def split_frames(
@@ -200,8 +212,8 @@ def read_run(
             or lsn + count - 1 > limit_lsn
             or kind != RECORDS
             or end > size
-            or crc(data[at + 4 : start], seed) != header_crc
-            or crc(view[start:end], 0) != payload_crc
+            or crc(data[at + 4 : start], seed, BESIDE_OTHERS) != header_crc
+            or crc(view[start:end], 0, BESIDE_OTHERS) != payload_crc
         ):
             break
         if spans is not None:

@@ -61,6 +61,14 @@ class OwnedJournal(Journal):
         """Raise JournalError: only the state appends to its journal."""
         raise _append_error()
 
+    def append_and_wait(self, record: Record, *, urgent: bool = False) -> int:
+        """Raise JournalError: only the state appends to its journal."""
+        raise _append_error()
+
+    async def append_durable(self, record: Record, *, urgent: bool = False) -> int:
+        """Raise JournalError: only the state appends to its journal."""
+        raise _append_error()
+
     def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
         """Raise JournalError: only the state appends to its journal."""
         raise _append_error()
@@ -75,10 +83,6 @@ class OwnedJournal(Journal):
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         self._wait_for_append(lsn)
         super().wait_durable(lsn, timeout_s=timeout_s)
-
-    async def durable(self, lsn: int | None = None) -> None:
-        self._wait_for_append(lsn)
-        await super().durable(lsn)
 
     def _lsn_of_wait(self, lsn: int | None) -> int:
         self._wait_for_append(lsn)

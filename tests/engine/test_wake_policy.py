@@ -10,6 +10,7 @@ import pytest
 from journal._commit import wake_policy
 from journal._commit.gate import Gate
 from journal._commit.wake_policy import WakePolicy
+from journal._disk.pipe import Pipe
 from journal.testing import SimulatedDisk
 from tests.support import TIMEOUT_S, Held, open_on, put, until
 
@@ -46,10 +47,17 @@ def commit(policy: WakePolicy, clock: Clock, waiters: int, passed: int, took_s: 
         (64, 0.0001, 1, 0, 0.00064),  # 10 us for each waiter that was released
         (64, 0.0001, 40, 0.0006, 0.00004),
         (64, 0.0001, 40, 0.0007, 0),  # those who are not back by now come later
-        (64, 0.0001, 64, 0.0001, 0),  # all of them are back
+        (64, 0.0001, 53, 0.0001, 0.00054),
+        (64, 0.0001, 54, 0.0001, 0),  # the others come back during the sync
+        (64, 0.0009, 48, 0.0001, 0),  # a quarter, however long the sync takes
+        (20, 0.0001, 15, 0.0001, 0),
+        (20, 0.0001, 14, 0.0001, 0.0001),
         (15, 0.0001, 1, 0, 0),  # too few: most come back while the commit is synced
         (10_000, 0.0001, 1, 0, 0.005),  # never longer than this
         (64, 0.003, 1, 0, 0.001),  # a third of a slow sync
+        (64, 0.003, 63, 0.0009, 0.0001),  # all can come back, so it waits for all
+        (256, 0.002, 56, 0.0001, 0),  # not all can come back during a sync of 2 ms
+        (256, 0.002, 55, 0.0001, 0.00246),
         (2, 0.003, 1, 0, 0.001),
         (64, 0.0012, 1, 0, 0.00064),
     ],
@@ -64,6 +72,40 @@ def test_a_commit_waits_for_a_crowd_or_a_slow_sync(
     policy.note_release(released, 0)
     clock.now_ns += int(since_s * 1e9)
     assert max(0, policy.due_s(waiting)) == pytest.approx(due_s, abs=1e-9)
+
+
+def test_a_commit_waits_on_while_waiters_come_back(clock: Clock) -> None:
+    """P7: On a slow disk, a commit waits for as long as a sync takes, if waiters come back all the
+    time."""
+    policy = WakePolicy()
+    policy.note_sync(0.009)
+    policy.note_release(64, 0)
+    clock.now_ns += 3_000_000
+    assert policy.due_s(20) == pytest.approx(0.00075)
+    clock.now_ns += 750_000
+    assert policy.due_s(20) <= 0  # nobody came
+    assert policy.due_s(21) > 0
+    clock.now_ns += 6_000_000
+    assert policy.due_s(22) <= 0
+
+
+@pytest.mark.parametrize(
+    ("waiters", "passed", "took_s", "by_pipe"),
+    [
+        (64, 64, 0.0016, True),
+        (2, 2, 0.0001, False),  # too few
+        (64, 0, 0.0, False),  # coroutines
+        (64, 20, 0.028, False),  # all are woken at once
+    ],
+)
+def test_a_crowd_of_threads_is_woken_by_a_pipe(
+    clock: Clock, waiters: int, passed: int, took_s: float, by_pipe: bool
+) -> None:
+    """P7: A pipe pays for a crowd of threads that are woken in turn, and for nobody else."""
+    policy = WakePolicy()
+    commit(policy, clock, waiters, passed, took_s)
+    policy.note_release(waiters, 0)
+    assert policy.wakes_by_pipe == by_pipe
 
 
 @pytest.mark.parametrize(
@@ -140,11 +182,11 @@ def test_passing_waiters_inform_the_policy(
     gates: list[bool] = []
 
     class RecordedGate(Gate):
-        def __init__(self, *, wakes_all_at_once: bool = False) -> None:
+        def __init__(self, *, wakes_all_at_once: bool = False, pipe: Pipe | None = None) -> None:
             gates.append(wakes_all_at_once)
-            super().__init__(wakes_all_at_once=wakes_all_at_once)
+            super().__init__(wakes_all_at_once=wakes_all_at_once, pipe=pipe)
 
-    monkeypatch.setattr("journal._commit.batch.Gate", RecordedGate)
+    monkeypatch.setattr("journal._commit.commit_turn.Gate", RecordedGate)
     with open_on(disk) as journal, ThreadPoolExecutor(4) as pool:
         for _ in range(2):
             with Held(disk, "sync", ".seg") as held:

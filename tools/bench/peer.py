@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +37,8 @@ class Peer:
     def update(self) -> None:
         raise NotImplementedError
 
-    async def update_async(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._pool, self.update)
+    def update_async(self) -> Awaitable[object]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, self.update)
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ class OurJournal(Peer):
         self._journal = Journal.open(directory / "journal")
 
     def update(self) -> None:
-        self._journal.wait_durable(self._journal.append(RECORD))
+        self._journal.append_and_wait(RECORD)
 
-    async def update_async(self) -> None:
-        await self._journal.durable(self._journal.append(RECORD))
+    def update_async(self) -> Awaitable[object]:
+        return self._journal.append_durable(RECORD)
 
     def close(self) -> None:
         super().close()

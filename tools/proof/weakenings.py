@@ -138,7 +138,7 @@ SYNCS = (
     Weakening(
         "os_promise_after_failed_sync",
         "journal/_engine/journal.py",
-        "        if self.last_lsn > safe_lsn:\n",
+        "        if self.last_lsn > self._core.safe_lsn:\n",
         "        if False:\n",
         FAILS,
     ),

@@ -213,8 +213,8 @@ FOREIGN_CODE = (
     Weakening(
         "flusher_waits_for_itself",
         "journal/_commit/commit_turn.py",
-        "            if self._waiter is not None or self.flusher_id == get_ident():\n",
-        "            if self._waiter is not None:\n",
+        "                self._begin_wait()\n            if committing",
+        "                self._alarm.wake()\n            if committing",
         OWN_THREADS,
     ),
     Weakening(

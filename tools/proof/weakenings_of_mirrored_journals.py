@@ -97,9 +97,9 @@ ALL_OF = (
     ),
     Weakening(
         "fenced_journal_closes_in_silence",
-        "journal/_engine/journal.py",
-        "safe_lsn = min(safe_lsn, mirroring.mirrored_lsn)",
-        "pass",
+        "journal/_engine/core.py",
+        "return min(synced_lsn, mirroring.mirrored_lsn)",
+        "return synced_lsn",
         MIRRORED,
     ),
     Weakening(

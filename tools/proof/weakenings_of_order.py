@@ -161,9 +161,9 @@ ORDER = (
         "journal/_commit/buffer.py",
         "PackedRecord else self._pack(record)\n",
         "PackedRecord else (\n"
-        '                    self.filling.records.append(b"\\xc0"), self._pack(record)\n'
-        "                )[1]\n"
-        "                self.filling.records.pop()\n",
+        '                self.filling.records.append(b"\\xc0"), self._pack(record)\n'
+        "            )[1]\n"
+        "            self.filling.records.pop()\n",
         ("tests/engine/test_options_and_records.py", "tests/kernel/test_interrupt.py"),
     ),
     Weakening(

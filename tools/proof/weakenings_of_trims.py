@@ -158,8 +158,8 @@ ALL_OF = (
     ),
     Weakening(
         "retention_of_a_state",
-        "journal/_engine/journal.py",
-        "if options.has_retention and (newest := recovery.checkpoint):",
+        "journal/_engine/opening.py",
+        "if self._options.has_retention and (newest := recovery.checkpoint):",
         "if False and (newest := recovery.checkpoint):",
         RETENTION,
     ),

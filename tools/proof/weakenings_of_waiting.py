@@ -47,8 +47,8 @@ WAKE_UPS = (
     Weakening(
         "wait_leaves_the_flusher_asleep_beside_a_lone_waiter",
         "journal/_commit/commit_turn.py",
-        "looks again by itself.\n                self._alarm.wake()\n",
-        "looks again by itself.\n",
+        "        self.refuse_within_commit()\n        self._alarm.wake()\n",
+        "        self.refuse_within_commit()\n",
         HAND_OVER,
     ),
     Weakening(
@@ -82,8 +82,10 @@ WAKE_UPS = (
     Weakening(
         "last_expected_waiter_wakes_nobody",
         "journal/_commit/commit_turn.py",
-        "if waiters == 1 or waiters == self.wake_policy.expected_waiters:",
-        "if waiters == 1:",
+        "        if waiters == self.wake_policy.enough_waiters or (\n"
+        "            waiters == 1 and self._wakes_at_first_waiter\n"
+        "        ):\n",
+        "        if waiters == 1 and self._wakes_at_first_waiter:\n",
         HAND_OVER,
     ),
     Weakening(
@@ -255,13 +257,6 @@ CLEAN_UP = (
         "            self.forget(future)\n            raise",
         "            raise",
         LEFTOVERS,
-    ),
-    Weakening(
-        "gate_keeps_waiters_of_records_that_were_cancelled",
-        "journal/_engine/journal.py",
-        "            gate.forget(future)\n",
-        "",
-        ("tests/engine/test_waiting.py",),
     ),
 )
 

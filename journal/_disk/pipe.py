@@ -1,0 +1,69 @@
+"""Pipe: a turnstile for a crowd of threads.
+
+Each thread that passes wakes the next one, and soon waits again. A lock's wake-up starts the woken
+thread on an idle CPU at once, where it has to sleep again: the waker still holds the interpreter's
+lock. Linux starts a thread that a write to a pipe has woken on the writer's own CPU, when the
+writer sleeps. That saves a third of the context switches, and 64 threads make a fifth to a third
+more updates.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from os import read, write
+
+_TOKEN, _TOKENS_MAX = b"1", 4096
+
+
+class Pipe:
+    """A pipe with a token in it when a thread may pass. Its ends are closed when it is gone."""
+
+    __slots__ = ("_close", "_is_interrupted", "_is_open", "_read_end", "_write_end")
+
+    def __init__(self, read_end: int, write_end: int) -> None:
+        self._read_end, self._write_end = read_end, write_end
+        self._is_open = self._is_interrupted = False
+        self._close: Callable[[int], None] = os.close  # at exit, the module may be empty
+
+    def __del__(self) -> None:
+        self._close(self._read_end)
+        self._close(self._write_end)
+
+    def open(self) -> None:
+        """Let a thread pass, and after it the others. A second call lets two pass at a time."""
+        self._is_open = True
+        write(self._write_end, _TOKEN)
+
+    def wait(self) -> None:
+        """Wait until this thread may pass, and let the next one pass."""
+        # No interrupt can strike between the read and the write, because CPython runs signal
+        # handlers only after a call. After an interrupt, there may be a second token.
+        try:
+            read(self._read_end, 1)
+        except BaseException:
+            self._is_interrupted = True
+            raise
+        finally:
+            if self._is_open:
+                write(self._write_end, _TOKEN)
+
+    def shut(self) -> bool:
+        """Let nobody pass any more. Nobody may wait. Return whether it can be opened again."""
+        # After two interrupts, there may be no token, and a read would wait for one.
+        if not self._is_open or self._is_interrupted:
+            return False
+        read(self._read_end, _TOKENS_MAX)
+        self._is_open = False
+        return True
+
+
+def new_pipe() -> Pipe | None:
+    """Return a pipe, or None without a file handle for it, or where it may gain nothing."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return Pipe(*os.pipe())
+    except OSError:
+        return None

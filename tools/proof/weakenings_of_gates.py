@@ -1,0 +1,103 @@
+"""Weakenings of gates: whom a commit waits for, and how its waiters pass."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+GATE = ("tests/engine/test_waiting.py", "tests/engine/test_gate.py")
+PIPE = ("tests/engine/test_pipe.py",)
+POLICY = ("tests/engine/test_wake_policy.py",)
+
+ALL_OF = (
+    Weakening(
+        "gate_drops_its_futures_under_the_pump",
+        "journal/_commit/gate.py",
+        "waiting.forgotten * 2 >= len(waiting) and not self.opened:",
+        "waiting.forgotten * 2 >= len(waiting):",
+        GATE,
+    ),
+    Weakening(
+        "pump_loses_its_place",
+        "journal/_commit/gate.py",
+        "                    self._resolved = 0  # first",
+        "                    # first",
+        GATE,
+    ),
+    Weakening(
+        "pipe_of_an_open_gate_is_used_again",
+        "journal/_disk/pipe.py",
+        "        read(self._read_end, _TOKENS_MAX)\n",
+        "",
+        PIPE,
+    ),
+    Weakening(
+        "pipe_is_used_again_while_its_gate_is_used",
+        "journal/_commit/pipes.py",
+        "            if gate() is None:\n",
+        "            if True:\n",
+        PIPE,
+    ),
+    Weakening(
+        "pipe_without_a_token_is_used_again",
+        "journal/_disk/pipe.py",
+        "        if not self._is_open or self._is_interrupted:\n            return False\n",
+        "        if not self._is_open:\n            return False\n",
+        PIPE,
+    ),
+    Weakening(
+        "pipes_are_not_bounded",
+        "journal/_commit/pipes.py",
+        "if len(self._ready) < _READY and len(self._used) < _USED_MAX and",
+        "if len(self._ready) < _READY and",
+        PIPE,
+    ),
+    Weakening(
+        "pipes_outlive_the_journal",
+        "journal/_commit/commit_turn.py",
+        "        self._pipes.clear()\n",
+        "",
+        PIPE,
+    ),
+    Weakening(
+        "interrupted_waiter_keeps_the_token",
+        "journal/_disk/pipe.py",
+        "        finally:\n            if self._is_open:\n",
+        "        else:\n            if self._is_open:\n",
+        PIPE,
+    ),
+    Weakening(
+        "commit_waits_for_late_waiters",
+        "journal/_commit/wake_policy.py",
+        "expected - late if late < expected else expected",
+        "expected",
+        POLICY,
+    ),
+    Weakening(
+        "commit_waits_for_no_late_waiters_of_a_slow_disk",
+        "journal/_commit/wake_policy.py",
+        "expected - late if late < expected else expected",
+        "expected - min(late, expected)",
+        POLICY,
+    ),
+    Weakening(
+        "commit_waits_on_for_nobody",
+        "journal/_commit/wake_policy.py",
+        "waiting <= self._came_back or",
+        "",
+        POLICY,
+    ),
+    Weakening(
+        "commit_waits_on_forever",
+        "journal/_commit/wake_policy.py",
+        " or since_s > _GATHERS_MAX * self._gather_s:",
+        ":",
+        POLICY,
+    ),
+    Weakening(
+        "gate_keeps_waiters_of_records_that_were_cancelled",
+        "journal/_commit/gate.py",
+        "        waiting.forgotten += 1\n",
+        "",
+        GATE,
+    ),
+)

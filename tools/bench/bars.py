@@ -41,8 +41,11 @@ RUNS: dict[str, str] = {
     "burn": "burn --threads 64 --rounds 2",
     "commits": f"commits --threads 1 64 --rounds 4 --peers {ALL}",
     "commits-pinned": f"commits --threads 64 --rounds 4 --cpu 0 --peers {ALL}",
-    "commits-slow": f"commits --threads 64 256 --rounds 3 --delay-ms 5 --peers {ALL}",
-    "commits-loop": "commits --threads 64 --coroutines 10000 --rounds 3 --seconds 1",
+    "commits-slow": f"commits --threads 64 256 --rounds 3 --delay-ms 2 5 --peers {ALL}",
+    "commits-loop": (
+        "commits --threads 64 --coroutines 100 1000 10000 --rounds 3 --seconds 1 "
+        "--peers aiosqlite-batched"
+    ),
 }
 
 

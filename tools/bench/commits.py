@@ -66,12 +66,16 @@ class Target:
 
 
 TARGETS = (
-    Target("1 thread to the bare disk", (0, "threads", 1), "to_disk", 0.92),
-    Target("64 threads to the best peer", (0, "threads", 64), "to_best", 3.0),
-    Target("64 threads to the best peer, pinned", (0, "threads", 64), "to_best", 3.5, True),
-    Target("64 threads to the best peer at +5 ms", (5, "threads", 64), "to_best", 1.8),
+    Target("1 thread to the bare disk", (0, "threads", 1), "to_disk", 0.95),
+    Target("64 threads to the best peer", (0, "threads", 64), "to_best", 1.05),
+    Target("64 threads to a bare group commit", (0, "threads", 64), "to_group", 0.95),
+    Target("64 threads to the best peer, pinned", (0, "threads", 64), "to_best", 1.05, True),
+    Target("64 threads to the best peer at +2 ms", (2, "threads", 64), "to_best", 1.5),
     Target("64 threads to sqlite FULL at +5 ms", (5, "threads", 64), "to_sqlite", 48),
-    Target("256 threads to the best peer at +5 ms", (5, "threads", 256), "to_best", 3.5),
+    Target("256 threads to the best peer at +5 ms", (5, "threads", 256), "to_best", 1.6),
+    Target("100 coroutines to the best peer", (0, "coroutines", 100), "to_best", 1.25),
+    Target("1,000 coroutines to the best peer", (0, "coroutines", 1000), "to_best", 1.4),
+    Target("10,000 coroutines to the best peer", (0, "coroutines", 10_000), "to_best", 1.7),
 )
 MANY = 10_000  # coroutines
 

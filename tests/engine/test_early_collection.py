@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from journal._state.early_collection import EarlyCollection
+from journal._state import early_collection
+from journal._state.early_collection import _CHECKS_MAX, EarlyCollection
 from journal._state.owner_lock import OwnerLock
 
 HOLDS = 5000
@@ -62,3 +64,30 @@ def test_a_collector_that_is_switched_off_stays_off(change: Any) -> None:
         kept += [[], [], [], []]
         early.check()
     assert sum(each["collections"] for each in gc.get_stats()) == collections
+
+
+@pytest.mark.skipif("t" in sys.abiflags, reason="all containers would be visited")
+def test_new_rows_are_collected_although_as_many_are_freed() -> None:
+    """P7: Updates that replace rows make no collection due. Without one, new rows would pile up,
+    and the first collection would visit all of them at once."""
+    early, rows = EarlyCollection(), [((number,),) for number in range(20_000)]
+    gc.collect()
+    early.check()
+    for number in range(len(rows)):
+        rows[number] = ((-number,),)
+        early.check()
+    new = sum(gc.is_tracked(row) for row in rows)
+    assert new <= 2 * _CHECKS_MAX
+
+
+@pytest.mark.skipif("t" in sys.abiflags, reason="all containers would be visited")
+def test_collections_of_the_program_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No collection is added where the program's own ones visit the new rows."""
+    calls: list[int] = []
+    monkeypatch.setattr(early_collection, "collect", calls.append)
+    early = EarlyCollection()
+    for number in range(10 * _CHECKS_MAX):
+        if number % _CHECKS_MAX == 0:
+            gc.collect(0)
+        early.check()
+    assert not calls

@@ -10,6 +10,20 @@ POLICY = ("tests/engine/test_wake_policy.py",)
 
 ALL_OF = (
     Weakening(
+        "new_rows_pile_up",
+        "journal/_state/early_collection.py",
+        "            collect(0)  # a",
+        "            # a",
+        ("tests/engine/test_early_collection.py",),
+    ),
+    Weakening(
+        "tuples_of_new_rows_pile_up",
+        "journal/_state/early_collection.py",
+        "            collect(1)\n",
+        "",
+        ("tests/engine/test_early_collection.py",),
+    ),
+    Weakening(
         "gate_drops_its_futures_under_the_pump",
         "journal/_commit/gate.py",
         "waiting.forgotten * 2 >= len(waiting) and not self.opened:",

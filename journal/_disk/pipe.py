@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from itertools import repeat
 from os import read, write
 
 _TOKEN, _TOKENS_MAX = b"1", 4096
@@ -20,12 +21,16 @@ _TOKEN, _TOKENS_MAX = b"1", 4096
 class Pipe:
     """A pipe with a token in it when a thread may pass. Its ends are closed when it is gone."""
 
-    __slots__ = ("_close", "_is_interrupted", "_is_open", "_read_end", "_write_end")
+    __slots__ = ("_close", "_is_open", "_pass", "_read_end", "_write_end")
 
     def __init__(self, read_end: int, write_end: int) -> None:
         self._read_end, self._write_end = read_end, write_end
-        self._is_open = self._is_interrupted = False
+        self._is_open = False
         self._close: Callable[[int], None] = os.close  # at exit, the module may be empty
+        # Reads a token and writes it back in a single step in C. A signal handler that ran between
+        # the two would hold the token, and might wait for a thread that waits for it.
+        tokens = map(read, repeat(read_end), repeat(1))
+        self._pass: Callable[[], int] = map(write, repeat(write_end), tokens).__next__
 
     def __del__(self) -> None:
         self._close(self._read_end)
@@ -38,21 +43,11 @@ class Pipe:
 
     def wait(self) -> None:
         """Wait until this thread may pass, and let the next one pass."""
-        # No interrupt can strike between the read and the write, because CPython runs signal
-        # handlers only after a call. After an interrupt, there may be a second token.
-        try:
-            read(self._read_end, 1)
-        except BaseException:
-            self._is_interrupted = True
-            raise
-        finally:
-            if self._is_open:
-                write(self._write_end, _TOKEN)
+        self._pass()
 
     def shut(self) -> bool:
         """Let nobody pass any more. Nobody may wait. Return whether it can be opened again."""
-        # After two interrupts, there may be no token, and a read would wait for one.
-        if not self._is_open or self._is_interrupted:
+        if not self._is_open:  # there is no token, and a read would wait for one
             return False
         read(self._read_end, _TOKENS_MAX)
         self._is_open = False

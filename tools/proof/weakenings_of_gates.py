@@ -54,8 +54,8 @@ ALL_OF = (
     Weakening(
         "pipe_without_a_token_is_used_again",
         "journal/_disk/pipe.py",
-        "        if not self._is_open or self._is_interrupted:\n            return False\n",
-        "        if not self._is_open:\n            return False\n",
+        "            return False\n        read",
+        "            return True\n        read",
         PIPE,
     ),
     Weakening(
@@ -75,8 +75,8 @@ ALL_OF = (
     Weakening(
         "interrupted_waiter_keeps_the_token",
         "journal/_disk/pipe.py",
-        "        finally:\n            if self._is_open:\n",
-        "        else:\n            if self._is_open:\n",
+        "        self._pass()\n",
+        "        write(self._write_end, read(self._read_end, 1))\n",
         PIPE,
     ),
     Weakening(

@@ -173,6 +173,8 @@ class CommitTurn:
     def abandon(self, lock: HandlerSafeLock) -> None:
         """Replace the lock, in a forked child: a thread of the parent may hold the old one."""
         self._lock, self._section, self._is_locked_here = lock, section_of(lock), lock._is_owned
+        self._waiter, self.flusher_id = None, 0  # threads of the child may get the same ids
+        self._pipes.abandon()
 
     # --- the turn ---
 

@@ -42,3 +42,9 @@ class Pipes:
         """Drop all pipes. Those of gates are closed with them."""
         self._ready.clear()
         self._used.clear()
+
+    def abandon(self) -> None:
+        """Close all pipes, in a forked child."""
+        for pipe in (*self._ready, *(pipe for pipe, _ in self._used)):
+            pipe.abandon()
+        self.clear()

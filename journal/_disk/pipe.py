@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import repeat
 from os import read, write
 
@@ -35,6 +36,13 @@ class Pipe:
     def __del__(self) -> None:
         self._close(self._read_end)
         self._close(self._write_end)
+
+    def abandon(self) -> None:
+        """Close both ends now, in a forked child: the parent's threads use the pipe."""
+        for end in (self._read_end, self._write_end):
+            with suppress(OSError):
+                os.close(end)
+        self._close = _do_nothing
 
     def open(self) -> None:
         """Let a thread pass, and after it the others. A second call lets two pass at a time."""
@@ -62,3 +70,7 @@ def new_pipe() -> Pipe | None:
         return Pipe(*os.pipe())
     except OSError:
         return None
+
+
+def _do_nothing(_: int) -> None:
+    pass

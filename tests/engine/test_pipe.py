@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Journal
+from journal import ClosedError, Journal
 from journal._commit.gate import Gate
 from journal._commit.pipes import _READY, _USED_MAX, Pipes
 from journal._disk.pipe import Pipe, new_pipe
@@ -216,3 +216,34 @@ def test_a_crowd_passes_without_a_file_handle_left(
     monkeypatch.setattr(os, "pipe", full)
     with open_on(disk, segment_bytes=1 << 16) as journal, ThreadPoolExecutor(CROWD) as pool:
         assert len(put_by_crowd(journal, pool)) == CROWD * 100
+
+
+@pytest.mark.usefixtures("pipe")
+def test_a_forked_child_has_no_handle_of_a_pipe(tmp_path: Path) -> None:
+    """The child closes its copies at once: later, their numbers may be those of its own files."""
+    before = handles()
+    with Journal.open(tmp_path / "j") as journal, ThreadPoolExecutor(CROWD) as pool:
+        put_by_crowd(journal, pool)
+        assert journal._turn._pipes._ready or journal._turn._pipes._used
+        child = os.fork()
+        if not child:
+            os._exit(len(handles() - before))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(put_by_crowd(journal, pool)) == CROWD * 100
+
+
+def test_a_thread_of_a_forked_child_is_not_taken_for_the_flusher(tmp_path: Path) -> None:
+    """The system may give the id of a thread of the parent to one of the child."""
+    with Journal.open(tmp_path / "j") as journal:
+        journal.append_and_wait(1)
+        child = os.fork()
+        if not child:
+            journal._turn.flusher_id = journal._turn.flusher_id and threading.get_ident()
+            code = 1
+            with suppress(BaseException):
+                try:
+                    journal.append_and_wait(2)
+                except ClosedError:
+                    code = 0
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

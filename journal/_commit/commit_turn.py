@@ -181,7 +181,8 @@ class CommitTurn:
     def release_waiters(self) -> None:
         """Open the gates of the flusher's last commit. Only the flusher calls this."""
         while self._opening:
-            open_gates(self._opening.pop())
+            open_gates(self._opening[-1])  # first: a failure opens what is left
+            self._opening.pop()
 
     def prepare_gate(self) -> None:
         """Make a pipe ready for the next gate, if it needs one. Only the flusher calls this."""

@@ -82,17 +82,16 @@ class Gate:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until the gate is open, for at most `timeout_s` seconds. Return whether it is."""
         if timeout_s is None and not self._wakes_all_at_once:
-            if self._pipe is not None:
-                self._pipe.wait()
-                return True
-            # In a `with` of a plain lock, no interrupt can prevent the release after the acquire.
+            if self._pipe is None:
+                return self._pass_turnstile()
             try:
-                with self._turnstile:
-                    return True
-            except RuntimeError as error:
-                if not is_raised_by_call(error):
+                self._pipe.wait()
+            except OSError as error:
+                if not is_raised_by_call(error, "journal"):
                     raise
-                return True  # the gate was opened again while this thread passed
+            if self.opened:
+                return True
+            # The program has closed the pipe with all its file handles. Below, a lock does.
         waker = threading.Lock()
         waker.acquire()
         self._wakers.append(waker)
@@ -103,6 +102,16 @@ class Gate:
             return waker.acquire(timeout=limit_s)
         finally:
             self._wakers.remove(waker)
+
+    def _pass_turnstile(self) -> bool:
+        # In a `with` of a plain lock, no interrupt can prevent the release after the acquire.
+        try:
+            with self._turnstile:
+                return True
+        except RuntimeError as error:
+            if not is_raised_by_call(error):
+                raise
+            return True  # the gate was opened again while this thread passed
 
     async def passed(self) -> None:
         """Wait in the running event loop until the gate is open."""

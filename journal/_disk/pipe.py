@@ -16,6 +16,8 @@ from contextlib import suppress
 from itertools import repeat
 from os import read, write
 
+from journal._mutex import is_raised_by_call
+
 _TOKEN, _TOKENS_MAX = b"1", 4096
 
 
@@ -47,19 +49,28 @@ class Pipe:
     def open(self) -> None:
         """Let a thread pass, and after it the others. A second call lets two pass at a time."""
         self._is_open = True
-        write(self._write_end, _TOKEN)
+        try:
+            write(self._write_end, _TOKEN)
+        except OSError as error:  # see Gate.wait
+            if not is_raised_by_call(error):
+                raise
 
     def wait(self) -> None:
-        """Wait until this thread may pass, and let the next one pass."""
+        """Wait until this thread may pass, and let the next one pass.
+
+        If the program has closed the pipe (os.closerange), this raises OSError or returns early.
+        """
         self._pass()
 
     def shut(self) -> bool:
         """Let nobody pass any more. Nobody may wait. Return whether it can be opened again."""
         if not self._is_open:  # there is no token, and a read would wait for one
             return False
-        read(self._read_end, _TOKENS_MAX)
         self._is_open = False
-        return True
+        try:
+            return bool(read(self._read_end, _TOKENS_MAX))
+        except OSError:  # only the flusher calls this, so no signal handler raised it
+            return False
 
 
 def new_pipe() -> Pipe | None:

@@ -247,3 +247,32 @@ def test_a_thread_of_a_forked_child_is_not_taken_for_the_flusher(tmp_path: Path)
                     code = 0
             os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("end", ["_read_end", "_write_end"])
+def test_a_pipe_that_the_program_has_closed_lets_nobody_pass_early(
+    pool: ThreadPoolExecutor, pipe: Pipe, end: str
+) -> None:
+    """P2: After an os.closerange, the waiters wait with locks, and the flusher goes on."""
+    gate = Gate(pipe=pipe)
+    number = getattr(pipe, end)
+    other = os.open(os.devnull, os.O_RDWR)
+    os.dup2(other, number)  # the program has opened a file with the same number
+    waiting = [pool.submit(gate.wait) for _ in range(4)]
+    with pytest.raises(TimeoutError):
+        waiting[0].result(0.05)
+    gate.open()
+    assert all(each.result(TIMEOUT_S) for each in waiting)
+    os.close(other)
+
+
+def test_a_closed_pipe_is_not_used_again(pool: ThreadPoolExecutor, pipe: Pipe) -> None:
+    """A pipe without file handles raises nothing in the flusher, and its waiters pass."""
+    gate = Gate(pipe=pipe)
+    pipe.abandon()
+    waiting = [pool.submit(gate.wait) for _ in range(4)]
+    with pytest.raises(TimeoutError):
+        waiting[0].result(0.05)
+    gate.open()
+    assert all(each.result(TIMEOUT_S) for each in waiting)
+    assert not pipe.shut()

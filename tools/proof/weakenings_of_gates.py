@@ -40,8 +40,8 @@ ALL_OF = (
     Weakening(
         "pipe_of_an_open_gate_is_used_again",
         "journal/_disk/pipe.py",
-        "        read(self._read_end, _TOKENS_MAX)\n",
-        "",
+        "            return bool(read(self._read_end, _TOKENS_MAX))\n",
+        "            return True\n",
         PIPE,
     ),
     Weakening(
@@ -54,8 +54,8 @@ ALL_OF = (
     Weakening(
         "pipe_without_a_token_is_used_again",
         "journal/_disk/pipe.py",
-        "            return False\n        read",
-        "            return True\n        read",
+        "            return False\n        self._is_open = False\n",
+        "            return True\n        self._is_open = False\n",
         PIPE,
     ),
     Weakening(

@@ -195,7 +195,7 @@ GATE = (
     Weakening(
         "gate_always_open",
         "journal/_commit/gate.py",
-        "                with self._turnstile:\n                    return True\n",
+        "            with self._turnstile:\n                return True\n",
         "                return True\n",
         KILLS,
     ),

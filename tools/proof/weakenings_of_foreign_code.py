@@ -68,9 +68,9 @@ FOREIGN_CODE = (
     Weakening(
         "runtime_error_in_a_wait_opens_the_gate",
         "journal/_commit/gate.py",
-        "                if not is_raised_by_call(error):\n                    raise\n"
-        "                return True",
-        "                return True",
+        "            if not is_raised_by_call(error):\n                raise\n"
+        "            return True",
+        "            return True",
         FOREIGN,
     ),
     Weakening(

@@ -272,9 +272,9 @@ class Journal(AsyncHandle):
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
             self.wait_durable(lsn, timeout_s=timeout_s)
             left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
-            if not mirroring.wait(lsn, left_s):
-                if mirroring.gate(lsn):
-                    raise TimeoutError(f"LSN {lsn} was not mirrored within {timeout_s} s")
+            if not mirroring.wait(lsn, left_s) and mirroring.gate(lsn):
+                raise TimeoutError(f"LSN {lsn} was not mirrored within {timeout_s} s")
+            if lsn > mirroring.mirrored_lsn:
                 raise self._lifecycle.error()
 
     async def mirrored(self, lsn: int | None = None) -> None:

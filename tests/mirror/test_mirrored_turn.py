@@ -80,3 +80,21 @@ def test_a_waiter_that_comes_as_a_commit_ends_learns_of_a_failure(
         with pytest.raises(FailedError):
             journal.wait_durable(lsn, timeout_s=1)
         store.answer()
+
+
+def test_an_upload_that_ends_as_the_wait_for_it_does_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait whose time is over just before the mirror has the record returns."""
+    with opened(tmp_path / "a", MemoryStore()) as journal:
+        mirroring = journal._mirroring()
+        wait = mirroring.wait
+
+        def wait_too_briefly(lsn: int, timeout_s: float | None) -> bool:
+            assert wait(lsn, TIMEOUT_S)
+            return False
+
+        monkeypatch.setattr(mirroring, "wait", wait_too_briefly)
+        lsn = journal.append("in time")
+        journal.wait_mirrored(lsn, timeout_s=TIMEOUT_S)
+        assert journal.mirrored_lsn >= lsn

@@ -71,6 +71,7 @@ TARGETS = (
     Target("64 threads to a bare group commit", (0, "threads", 64), "to_group", 0.95),
     Target("64 threads to the best peer, pinned", (0, "threads", 64), "to_best", 1.05, True),
     Target("64 threads to the best peer at +2 ms", (2, "threads", 64), "to_best", 1.5),
+    Target("64 threads to the best peer at +5 ms", (5, "threads", 64), "to_best", 1.8),
     Target("64 threads to sqlite FULL at +5 ms", (5, "threads", 64), "to_sqlite", 48),
     Target("256 threads to the best peer at +5 ms", (5, "threads", 256), "to_best", 1.6),
     Target("100 coroutines to the best peer", (0, "coroutines", 100), "to_best", 1.25),

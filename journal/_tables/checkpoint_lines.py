@@ -6,6 +6,7 @@ The rows of a chunk are encoded together where that gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from journal._format.items import EncodedItems, encode_item, encode_large, encode_together
 from journal._tables.chunked_map import Chunk, Keys, Stored, rows_of
@@ -16,6 +17,7 @@ from journal._tables.values import json_text, json_texts
 
 _LINES_AT_ONCE = 32  # of a checkpoint; encoding them takes some 100 us
 _BYTES_AT_ONCE = 1 << 16
+_PART_BYTES = 1 << 15  # of values on average, which is half of what `json_texts` takes
 
 
 def encoded_lines(
@@ -41,13 +43,21 @@ def _lines(
     yield from upload_lines(uploads)
     for name, chunks in tables:
         head = b'{"table":' + encode_item(name, 0) + b',"key":'
-        for keys, values in map(rows_of, chunks):
+        for keys, values in chain.from_iterable(map(_parts_of, chunks)):
             texts = json_texts(values)
             if texts is None:
                 yield from _chunk_lines(head, keys, values)
                 continue
             for key, text in zip(_key_texts(keys), texts, strict=True):
                 yield b'%b%b,"value":%b}' % (head, key, text)
+
+
+def _parts_of(chunk: Chunk) -> Iterator[tuple[Keys, list[Stored]]]:
+    """Yield the rows of a chunk, as many together as `json_texts` mostly takes."""
+    keys, values = rows_of(chunk)
+    size = max(1, len(keys) * _PART_BYTES // (sum(map(len, values)) + 1))
+    for at in range(0, len(keys), size):
+        yield keys[at : at + size], values[at : at + size]
 
 
 def _chunk_lines(head: bytes, keys: Keys, values: Sequence[Stored]) -> Iterator[bytes]:

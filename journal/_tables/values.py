@@ -166,10 +166,17 @@ def json_texts(values: Sequence[Stored]) -> list[bytes] | None:
     return [value[1:] if value[0] == MARK_BYTE else next(encoded) for value in whole]
 
 
+class _NotJSON:
+    """An extension type, for which JSON has no type."""
+
+    def __init__(self, code: int, data: bytes) -> None:
+        pass
+
+
 def _encoded_together(packed: list[bytes]) -> list[bytes] | None:
     whole = b"".join((_array_32(_ARRAY_32, len(packed)), *packed))
-    try:  # JSON has no keys but strs; an ExtType, which it takes for a list, has bytes in it
-        return encode_together(unpackb(whole))
+    try:  # JSON has no keys but strs, and would take an ExtType for a list
+        return encode_together(unpackb(whole, ext_hook=_NotJSON))
     except Exception as error:
         if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack", *CODEC):
             raise

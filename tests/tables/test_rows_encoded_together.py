@@ -79,5 +79,6 @@ def test_rows_encoded_together_have_the_lines_of_those_encoded_alone(
 
 def test_plain_rows_are_encoded_together() -> None:
     """Msgpack and texts of earlier checkpoints share one call, so no guard refuses plain rows."""
-    values = (pack_value({"a": "x" * 600}), *stored_texts([b"[1]"]), pack_value(RS))
-    assert json_texts(values) == [b'{"a":"%b"}' % (b"x" * 600), b"[1]", b'"\\u001e"']
+    values = (pack_value({"a": "x" * 600}), *stored_texts([b"[1]"]), *map(pack_value, (RS, b"ab")))
+    texts = [b'{"a":"%b"}' % (b"x" * 600), b"[1]", b'"\\u001e"', b'{"$bytes":"YWI="}']
+    assert json_texts(values) == texts

@@ -29,8 +29,11 @@ running: ContextVar[Mapping[int, ReferenceType[Body]]] = ContextVar(
 
 def enter(body: Body, tables_id: int) -> None:
     """Note that this thread or task runs the body of a transaction of the Tables."""
-    others = {key: other for key, other in running.get().items() if other()}
-    running.set({**others, tables_id: ref(body)})
+    bodies = {tables_id: ref(body)}
+    for other_id, other in running.get().items():
+        if other_id != tables_id and other():
+            bodies[other_id] = other
+    running.set(bodies)
     body.runner = this_runner()  # last, so that no interrupt above leaves it set
 
 

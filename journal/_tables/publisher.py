@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from journal._disk.disk import clock_ns
@@ -23,6 +24,7 @@ from journal._tables.chunked_map import Stored
 from journal._tables.expiry import Moment
 from journal._tables.machine import (
     KEY_BYTES_MAX,
+    NAME_BYTES_MAX,
     ROWS,
     Place,
     TablesMachine,
@@ -38,6 +40,7 @@ TablesState = DurableState[TablesMachine] | StatePart[TablesMachine]
 Check = Callable[["Stored | None"], None]  # raises if a row must not replace this one
 
 _WRITE_BYTES = 16  # of a write in a record, besides its three parts
+_NAMED_WRITE_BYTES = _WRITE_BYTES + NAME_BYTES_MAX
 _REFERENCE_BYTES = 24
 _LIMIT_BYTES_MIN = 128  # a piece's record has up to 40 bytes besides half of the limit
 _ROWS_AFTER_WRITE = 4
@@ -69,6 +72,10 @@ class Publisher:
 
         Raises RecordError for a key that no checkpoint could hold.
         """
+        # This bound, with the longest of names, takes a third of the time of the one below.
+        parts_bytes = sum(map(len, filter(None, chain.from_iterable(writes))))
+        if parts_bytes + len(writes) * _NAMED_WRITE_BYTES <= self._row_bytes_max:
+            return True
         size = sum(map(_size, writes))
         if size > KEY_BYTES_MAX:
             check_keys(writes)
@@ -89,8 +96,7 @@ class Publisher:
             lsn = self._state.update(lambda _: record)
         else:
             lsn = self._state.update(partial(_verified, self._verifying(place, check), record))
-        if self._machine.replaced or self._machine.expiries.count or self._undropped:
-            self.tidy()
+        self.tidy()
         return lsn
 
     def _verifying(self, place: Place, check: Check | None) -> Verify:
@@ -146,7 +152,10 @@ class Publisher:
 
         Called after each write. The write has taken effect, so no JournalError propagates.
         """
-        self._machine.replaced.clear()
+        machine = self._machine
+        if not (machine.replaced or machine.expiries.count or self._undropped):
+            return  # nearly always
+        machine.replaced.clear()
         with suppress(JournalError):
             self.remove_expired(_ROWS_AFTER_WRITE)
             for ids in list(self._undropped):

@@ -180,13 +180,47 @@ class Tables(AsyncHandle):
         _check_positive("attempts", attempts)
         while True:
             attempts -= 1
-            context = self.transaction()
             try:
-                with context as transaction:
-                    return context._call(function, transaction)
+                return self._transact_once(function)[0]
             except ConflictError:
                 if not attempts:
                     raise
+
+    def _transact_once(self, function: Callable[[Transaction], T]) -> tuple[T, int | None]:
+        """Make one attempt of `transact`. Return the result of `function`, and the LSN."""
+        result, collected = self._call_as_body(function)
+        publish = self._publisher.publish
+        return result, publish(collected.writes(), collected.check, collected.companions)
+
+    async def _transact_once_in_loop(
+        self, function: Callable[[Transaction], T]
+    ) -> tuple[T, int | None]:
+        """Do what `_transact_once` does, and await room in the log buffer."""
+        result, collected = self._call_as_body(function)
+        publish = self._publisher.publish_in_loop
+        return result, await publish(collected.writes(), collected.check, collected.companions)
+
+    def _call_as_body(self, function: Callable[[Transaction], T]) -> tuple[T, ReadWriteSet]:
+        """Call `function` as the body of a transaction. Return its result, with what it has read
+        and wants to write.
+
+        Raises ConflictError for an error that stale reads may have caused.
+        """
+        self._refuse_in_body("begin a transaction")
+        collected = self._new_set(self._rows.chunks_between)
+        body = bodies.Body()
+        try:
+            bodies.enter(body, id(self))
+            return result_of(function, Transaction(self._rows, collected, self._parts)), collected
+        except _OF_STALE_READS as error:
+            try:
+                self._state.read(lambda _: collected.check())
+            except ConflictError as conflict:
+                raise conflict from error
+            raise
+        finally:
+            body.runner = None
+            collected.end()
 
     def update(self, function: Callable[[Transaction], T]) -> T:
         """Call `function` with a transaction, under the lock, and return its result.
@@ -391,6 +425,12 @@ class Table(TableView):
 
         return self._tables._write(self._place(key), None, check) or 0
 
+    def discard(self, key: Key) -> int | None:
+        """Remove a key, and return the LSN, or None if it is not there."""
+        with suppress(ConflictError):
+            return self.delete(key)
+        return None
+
     def update(self, key: Key, function: Callable[[Any], Any], *, default: Any = None) -> Any:
         """Set `key` to `function(value)`, and return the new value.
 
@@ -439,17 +479,6 @@ class TransactionContext:
             self._transaction.lsn = publish(
                 self._collected.writes(), self._collected.check, self._collected.companions
             )
-
-    def _call(self, function: Callable[[Transaction], T], transaction: Transaction) -> T:
-        """Call `function`. Raise ConflictError for an error that stale reads may have caused."""
-        try:
-            return result_of(function, transaction)
-        except _OF_STALE_READS as error:
-            try:
-                self._tables._state.read(lambda _: self._collected.check())
-            except ConflictError as conflict:
-                raise conflict from error
-            raise
 
     async def __aenter__(self) -> Transaction:
         return self.__enter__()

@@ -4,6 +4,7 @@ adapters."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from journal import ConflictError, Tables, Transaction
@@ -23,26 +24,16 @@ def commit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | 
     under the owner's lock, where it may read ranges by its transaction only.
     """
     for _ in range(_ATTEMPTS):
-        context = tables.transaction()
-        try:
-            with context as t:
-                result = context._call(write, t)
-        except ConflictError:
-            continue
-        return result, t.lsn
+        with suppress(ConflictError):
+            return tables._transact_once(write)
     return tables.update(write), tables.journal.last_lsn
 
 
 async def acommit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | None]:
     """Do what `commit` does, in an event loop: waiting for room in the buffer is awaited."""
     for _ in range(_ATTEMPTS):
-        context = tables.transaction()
-        try:
-            async with context as t:
-                result = context._call(write, t)
-        except ConflictError:
-            continue
-        return result, t.lsn
+        with suppress(ConflictError):
+            return await tables._transact_once_in_loop(write)
     return tables.update(write), tables.journal.last_lsn
 
 

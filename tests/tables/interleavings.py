@@ -101,6 +101,9 @@ class ModelTable:
             raise ConflictError(self._name, key, "is not there")
         del self._rows[self._name, key]
 
+    def discard(self, key: str) -> None:
+        self._rows.pop((self._name, key), None)
+
     def __delitem__(self, key: str) -> None:
         if key not in self:
             raise KeyError(key)
@@ -143,6 +146,8 @@ def perform(table: Any, step: Step) -> Any:
             return _nothing(table.replace(key, value, expected=expected))
         case "delete", _, key:
             return _nothing(table.delete(key))
+        case "discard", _, key:
+            return _nothing(table.discard(key))
         case "del", _, key:
             del table[key]
         case "update", _, key:  # not within a transaction

@@ -39,6 +39,7 @@ WRITES = (
     | st.tuples(st.just("replace"), NAMES, KEYS, VALUES)
     | st.tuples(st.just("replace"), NAMES, KEYS, VALUES, VALUES)
     | st.tuples(st.just("delete"), NAMES, KEYS)
+    | st.tuples(st.just("discard"), NAMES, KEYS)
     | st.tuples(st.just("del"), NAMES, KEYS)
 )
 STEPS = READS | WRITES | WRITES | st.just(("abort", "t"))

@@ -103,6 +103,8 @@ CONFLICTS: list[tuple[str, Body, Callable[[Table], object], Any]] = [
     ("try to delete x, y set", lambda t: tried(t.delete, "x"),
      lambda o: o.__setitem__("y", 1), ...),
     ("try to insert a, a removed", lambda t: tried(t.insert, "a", 1), lambda o: o.delete("a"), "a"),
+    ("discard a, a set", lambda t: t.discard("a"), lambda o: o.__setitem__("a", 2), ...),
+    ("discard a, a removed", lambda t: t.discard("a"), lambda o: o.delete("a"), ...),
     ("delete a, a removed", lambda t: t.delete("a"), lambda o: o.delete("a"), "a"),
     ("read range, row in it set", lambda t: list(t.range("a", "c")),
      lambda o: o.__setitem__("b", 2), None),

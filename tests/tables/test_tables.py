@@ -185,6 +185,18 @@ def test_delete_wants_a_key(users: Table) -> None:
         users.delete(("de", 1))
 
 
+def test_discard_removes_a_key_that_may_be_missing(app: Tables, users: Table) -> None:
+    """`discard` returns the LSN of the removal, or None. In a transaction, it reads nothing."""
+    assert users.discard(("de", 1)) == app.journal.last_lsn
+    assert users.discard(("de", 1)) is None
+    with app.transaction() as t:
+        t[users].discard(("fr", 2))
+        t[users].discard("missing")
+        users_after = dict(t[users].items())
+    assert ("fr", 2) not in users_after
+    assert dict(users.items()) == users_after
+
+
 def test_updates_of_one_key_by_many_threads_all_count(users: Table) -> None:
     """`update` runs its function again if the value was changed meanwhile."""
     with ThreadPoolExecutor(8) as pool:

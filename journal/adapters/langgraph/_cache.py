@@ -12,7 +12,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from journal import Tables
-from journal.adapters.langgraph._rows import KEYS_A_SLICE, delete_existing
+from journal.adapters.langgraph._rows import KEYS_A_SLICE
 
 _ROWS = "langgraph.cache"
 
@@ -69,7 +69,7 @@ class JournalCache(BaseCache[Any]):
 
             def remove(t: Any, some: Any = keys[start : start + KEYS_A_SLICE]) -> None:
                 for key in some:
-                    delete_existing(t, self._rows, key)
+                    t[self._rows].discard(key)
 
             self._tables.update(remove)
 

@@ -87,7 +87,8 @@ class Put:
         """
         now, ttl_s = deadline
         self._check_stays(t, saved, now, has_ttl=ttl_s > 0)
-        head = t[saved.heads].get(self.place)  # first of the namespace: see `_rows.py`
+        heads = t[saved.heads]
+        head = heads.get(self.place)  # first of the namespace: see `_rows.py`
         count, ancestors = head or (0, 0)
         refs = self._references(t, saved)
         deltas = [channel for channel in self.counted if channel not in refs]
@@ -103,7 +104,7 @@ class Put:
             victims = ordered(rows, rows.keys() - kept)
             self.doomed = remove(t, saved, self.place, rows, victims)
             count, ancestors = len(rows), max(len(kept) - keep, 0)
-        t[saved.heads][self.place] = [count, ancestors]
+        heads[self.place] = [count, ancestors]
         if head is None and self.root is not None:
             t[saved.children][(self.place[0], self.root, self.place[1])] = None
         if ttl_s:
@@ -114,9 +115,9 @@ class Put:
     ) -> None:
         """Raise RemovedError if the thread or the namespace is doomed, or has expired by `now`: its
         removal would take away parts of this checkpoint."""
-        thread = self.place[:1]
+        thread, doomed = self.place[:1], t[saved.doomed]
         for prefix in (thread, self.place):
-            if prefix in t[saved.doomed]:
+            if prefix in doomed:
                 raise RemovedError(prefix, now)
         if has_ttl and has_expired(t[saved.deadlines].get(thread[0]), now):
             raise RemovedError(thread, now)

@@ -21,6 +21,7 @@ the head does, and the transaction conflicts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import methodcaller
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from journal import InterruptedCallError, JournalError, Key, Tables, Transaction
@@ -72,7 +73,8 @@ class SaverTables:
         """Return the checkpoints of a namespace by id, the oldest first. `t`: the transaction, if
         there is one."""
         table = self.checkpoints
-        found = pairs(table.prefix(place)) if t is None else beside(t, table, place)
+        read = methodcaller("prefix", place)
+        found = read(table) if t is None else beside(t, table, read)
         return {key[2]: CheckpointRow(*row) for key, row in found}
 
     def newest(self, place: Place) -> str | None:
@@ -103,14 +105,14 @@ class SaverTables:
 
 
 def beside(
-    t: Transaction, table: Any, prefix: tuple[str, ...]
+    t: Transaction, table: Any, read: Callable[[Any], Iterator[tuple[Key, Any]]]
 ) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Return a range of rows without the transaction. Under the owner's lock, where the range can
-    only be read within it, nothing else can change the rows."""
+    """Return the range that `read(table)` returns, without the transaction. Under the owner's lock,
+    where a range can only be read within it, nothing else can change the rows."""
     try:
-        return pairs(table.prefix(prefix))
+        return pairs(read(table))
     except InterruptedCallError:
-        return pairs(t[table].prefix(prefix))
+        return pairs(read(t[table]))
 
 
 def pairs(rows: Iterator[tuple[Key, Any]]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -124,10 +126,3 @@ def vanished(place: Place, checkpoint_id: str) -> JournalError:
         f"checkpoint {checkpoint_id} of thread {place[0]!r:.80} lacks the value of a channel; "
         "check that only JournalSaver writes to the tables `langgraph.*`"
     )
-
-
-def delete_existing(t: Transaction, table: Any, key: Any) -> None:
-    """Remove a row in a transaction, if it is there."""
-    rows = t[table]
-    if key in rows:
-        rows.delete(key)

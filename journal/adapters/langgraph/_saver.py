@@ -172,8 +172,9 @@ class JournalSaver(BaseCheckpointSaver[str]):
         A value whose version has been stored is not written again. With `wait_loop_puts=False`, a
         checkpoint of a loop is not waited for. Raises what `Tables.transaction` and `sync` raise.
         """
-        put = self._new_put(config, checkpoint, metadata)
-        self._serialize(put, checkpoint, metadata, config, new_versions)
+        merged = get_checkpoint_metadata(config, metadata)
+        put = _new_put(config, checkpoint, merged)
+        self._serialize(put, checkpoint, merged, new_versions)
         write = self._writer(put)
         while True:
             try:
@@ -197,10 +198,11 @@ class JournalSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Do what `put` does. Large values are serialized in a thread."""
         await pause()
-        put = self._new_put(config, checkpoint, metadata)
+        merged = get_checkpoint_metadata(config, metadata)
+        put = _new_put(config, checkpoint, merged)
         values = checkpoint["channel_values"]
         changed = [values[channel] for channel in new_versions if channel in values]
-        serialize = partial(self._serialize, put, checkpoint, metadata, config, new_versions)
+        serialize = partial(self._serialize, put, checkpoint, merged, new_versions)
         await _in_thread_if(is_large(changed), serialize)
         write = self._writer(put)
         while True:
@@ -340,25 +342,17 @@ class JournalSaver(BaseCheckpointSaver[str]):
     def _is_expired(self, thread: str) -> bool:
         return bool(self._ttl_s) and self._threads.is_expired(thread, time.time())
 
-    def _new_put(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
-    ) -> Put:
-        merged = get_checkpoint_metadata(config, metadata)
-        parent = config["configurable"].get("checkpoint_id")
-        return Put(_place(config), checkpoint, merged, parent)
-
     def _serialize(
         self,
         put: Put,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
-        config: RunnableConfig,
         new_versions: ChannelVersions,
     ) -> None:
         """Serialize a checkpoint, its metadata, and the values that have a new version."""
         rest = {name: part for name, part in checkpoint.items() if name != "channel_values"}
         put.checkpoint = self.serde.dumps_typed(rest)
-        put.metadata = self.serde.dumps_typed(get_checkpoint_metadata(config, metadata))
+        put.metadata = self.serde.dumps_typed(metadata)
         put.changed = set(new_versions)
         values = checkpoint["channel_values"]
         put.without_version = [name for name in values if name not in put.versions]
@@ -405,6 +399,11 @@ class JournalSaver(BaseCheckpointSaver[str]):
             if index < 0 or key not in rows:
                 owner = owner_of_write(place, checkpoint_id, task_id, index)
                 rows[key] = [channel, kind, task_path, *write_parts(t, self._saved, owner, data)]
+
+
+def _new_put(config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> Put:
+    parent = config["configurable"].get("checkpoint_id")
+    return Put(_place(config), checkpoint, metadata, parent)
 
 
 def _place(config: RunnableConfig) -> Place:

@@ -16,7 +16,7 @@ from langgraph.store.base import Item, Op, PutOp, Result
 from langgraph.store.memory import InMemoryStore
 
 from journal import HandlerSafeLock, Tables
-from journal.adapters.langgraph._rows import delete_existing, pairs
+from journal.adapters.langgraph._rows import pairs
 
 _ROWS = "langgraph.store"
 
@@ -107,7 +107,7 @@ class JournalStore(InMemoryStore):
                 with self._tables.transaction() as t:
                     for (namespace, key), op in put_ops.items():
                         if op.value is None:
-                            delete_existing(t, self._rows, (*namespace, key))
+                            t[self._rows].discard((*namespace, key))
                             continue
                         old = self._data.get(namespace, {}).get(key)
                         created = now if old is None else old.created_at

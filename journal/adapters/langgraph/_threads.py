@@ -24,7 +24,6 @@ from journal.adapters.langgraph._rows import (
     CheckpointRow,
     Place,
     SaverTables,
-    delete_existing,
     pairs,
 )
 
@@ -123,7 +122,7 @@ class Threads:
             if rows and head:
                 t[self._saved.heads][place] = [len(rows), head[1]]
             else:
-                delete_existing(t, self._saved.heads, place)
+                t[self._saved.heads].discard(place)
 
         lsn = self._saved.commit(write)
         for prefix in doomed:

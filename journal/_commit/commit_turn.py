@@ -21,7 +21,7 @@ from journal._commit.pipes import Pipes
 from journal._commit.wake_policy import WakePolicy
 from journal._format.record import Record
 from journal._mutex import Alarm, HandlerSafeLock, section_of
-from journal.errors import InterruptedCallError
+from journal.errors import InterruptedCallError, JournalError
 from journal.options import Options
 
 
@@ -118,6 +118,10 @@ class CommitTurn:
                 self._alarm.wake()
             filling.waiters = waiters
             return lsn, filling.gate or self._gate_of(filling)
+
+    def outcome(self, lsn: int) -> JournalError | None:
+        """Return the error for a waiter whose gate is open, or None if `lsn` is durable."""
+        return None if lsn <= self.durable_lsn else self._lifecycle.error()
 
     def request_commit(self, lsn: int) -> None:
         """Commit `lsn` as soon as if a thread waited for it. Do nothing if it is committed."""

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from journal._disk.pipe import Pipe
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
 _FUTURES_PER_TURN = 64  # resolved before the loop may run other tasks
+
+
+Outcome = Callable[[int], "Exception | None"]  # of an LSN, once its gate is open
 
 
 class _Waiting(list["Future[None]"]):
@@ -38,10 +41,43 @@ class _Waiting(list["Future[None]"]):
     def __init__(self) -> None:
         self.forgotten = 0
 
+    def settle(self, begin: int, end: int) -> None:
+        """Resolve the futures from `begin` to before `end`. May be repeated."""
+        for future in self[begin:end]:
+            if not future.done():
+                future.set_result(None)
+
+
+class _Appended(list[Any]):
+    """The futures of records that were appended in one event loop, each followed by its LSN. All of
+    these are in one batch, so they become durable together, or never.
+
+    Pairs would be objects for the garbage collector, which then stops the loop for some ms.
+    """
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    def settle(self, begin: int, end: int) -> None:
+        """Resolve the futures from `begin` to before `end`, both even. May be repeated."""
+        futures, lsns = self[begin:end:2], self[begin + 1 : end : 2]
+        have_failed = self._outcome(lsns[0]) is not None
+        for future, lsn in zip(futures, lsns, strict=True):
+            if future.done():
+                continue
+            error = self._outcome(lsn) if have_failed else None  # each has its own traceback
+            if error is None:
+                future.set_result(lsn)
+            else:
+                future.set_exception(error)
+
 
 class Gate:
     __slots__ = (
         "__weakref__",
+        "_appends",
         "_loops",
         "_pipe",
         "_turnstile",
@@ -63,6 +99,7 @@ class Gate:
         self._wakers: list[threading.Lock] = []
         # Each list is used only in its loop's thread.
         self._loops: dict[AbstractEventLoop, _Waiting] = {}
+        self._appends: dict[AbstractEventLoop, _Appended] = {}
 
     def open(self) -> None:
         """Open the gate, and wake its waiters. After an interrupt, another call finishes that."""
@@ -71,8 +108,9 @@ class Gate:
             self._pipe.open()
         for lock in (self._turnstile, *self._wakers):
             release(lock)
-        for loop in [*self._loops]:
-            waiting = self._loops[loop]
+        lists: list[tuple[AbstractEventLoop, _Waiting | _Appended]]
+        lists = [*self._loops.items(), *self._appends.items()]
+        for loop, waiting in lists:
             try:
                 loop.call_soon_threadsafe(_resolve, loop, waiting)
             except RuntimeError:
@@ -125,7 +163,7 @@ class Gate:
     def future(self) -> Future[None]:
         """Return a future of the running event loop that is resolved when the gate is open. A
         caller that stops waiting for it has to `forget` it."""
-        loop = _get_running_loop()()
+        loop = get_running_loop()()
         future: Future[None] = loop.create_future()
         waiting = self._loops.get(loop)
         if waiting is None:
@@ -133,6 +171,18 @@ class Gate:
         waiting.append(future)
         if self.opened:
             future.set_result(None)
+        return future
+
+    def future_of(self, lsn: int, outcome: Outcome, loop: AbstractEventLoop) -> Future[int]:
+        """Return a future of the running event loop. When the gate is open, it raises the error
+        that `outcome` returns for `lsn`, or else its result is `lsn`."""
+        future: Future[int] = loop.create_future()
+        appended = self._appends.get(loop)
+        if appended is None:
+            appended = self._appends[loop] = _Appended(outcome)
+        appended += future, lsn  # one operation, amid which no interrupt can strike
+        if self.opened:
+            appended.settle(len(appended) - 2, len(appended))
         return future
 
     def forget(self, future: Future[None]) -> None:
@@ -146,12 +196,13 @@ class Gate:
 
 
 @cache
-def _get_running_loop() -> Callable[[], AbstractEventLoop]:
+def get_running_loop() -> Callable[[], AbstractEventLoop]:
+    """Return asyncio's function of that name."""
     # Imported at first use, because its import takes as long as the engine's own. Cached, because
     # an import statement that finds the module costs a waiter as much as its future.
-    from asyncio import get_running_loop
+    import asyncio
 
-    return get_running_loop
+    return asyncio.get_running_loop
 
 
 class _LoopPump:
@@ -161,14 +212,14 @@ class _LoopPump:
     loop's thread.
     """
 
-    __slots__ = ("_is_turning", "_opened", "_resolved")
+    __slots__ = ("_is_turning", "_opened", "_settled")
 
     def __init__(self) -> None:
-        self._opened: deque[_Waiting] = deque()
-        self._resolved = 0  # futures of the first of these
+        self._opened: deque[_Waiting | _Appended] = deque()
+        self._settled = 0  # futures of the first of these
         self._is_turning = False  # the next turn resolves what is added now
 
-    def add(self, loop: AbstractEventLoop, waiting: _Waiting) -> None:
+    def add(self, loop: AbstractEventLoop, waiting: _Waiting | _Appended) -> None:
         self._opened.append(waiting)
         if not self._is_turning:
             self._turn(loop)
@@ -177,15 +228,14 @@ class _LoopPump:
         budget, self._is_turning = _FUTURES_PER_TURN, bool(self._opened)
         try:
             while self._opened and budget:
-                waiting = self._opened[0]
-                futures = waiting[self._resolved : self._resolved + budget]
-                for future in futures:
-                    if not future.done():
-                        future.set_result(None)
-                budget -= len(futures)
-                self._resolved += len(futures)
-                if self._resolved >= len(waiting):
-                    self._resolved = 0  # first: an interrupt may strike before the next line
+                waiting, begin = self._opened[0], self._settled
+                end = min(begin + budget, len(waiting))
+                if begin < end:
+                    waiting.settle(begin, end)
+                    budget -= end - begin
+                    self._settled = end
+                if end >= len(waiting):
+                    self._settled = 0  # first: an interrupt may strike before the next line
                     self._opened.popleft()
         finally:  # an interrupt must not end the turns: later batches rely on them
             if self._is_turning:
@@ -201,5 +251,5 @@ def open_gates(*gates: Gate | None) -> None:
             gate.open()
 
 
-def _resolve(loop: AbstractEventLoop, waiting: _Waiting) -> None:
+def _resolve(loop: AbstractEventLoop, waiting: _Waiting | _Appended) -> None:
     _pumps.setdefault(loop, _LoopPump()).add(loop, waiting)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal
 
-from journal._commit.gate import Gate
+from journal._commit.gate import Gate, get_running_loop
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
 from journal._engine.compactor import Fill, Freeze
@@ -24,6 +24,8 @@ from journal.errors import InterruptedCallError, JournalError
 from journal.options import Options, check_options
 
 if TYPE_CHECKING:  # imported at first use, so that an open does not wait for it
+    from asyncio import Future
+
     from journal._engine.mirroring import Mirroring
     from journal._mirror.mirror import Mirror
     from journal._offline.backup import BackupReport
@@ -170,24 +172,20 @@ class Journal(AsyncHandle):
             raise self._lifecycle.error()
         return lsn
 
-    async def append_durable(self, record: Record, *, urgent: bool = False) -> int:
-        """Append a record, and wait in the running event loop until it is durable. Return its LSN.
+    def append_durable(self, record: Record, *, urgent: bool = False) -> Future[int]:
+        """Append a record now. Return a future of the running event loop, to be awaited.
 
-        Many tasks that await this commit a third more records than with `append` and `durable`.
-        Cancelling the wait does not affect the commit. Raises what both raise.
+        Its result is the LSN, once that is durable. Many tasks commit a third more records than
+        with `append` and `durable`. Cancelling the wait does not affect the commit. Raises what
+        `append` raises; the future raises what `durable` raises.
         """
-        turn = self._turn
+        turn, loop = self._turn, get_running_loop()()
         lsn, gate = turn.append(record, urgent)
-        if gate is not None:
-            future = gate.future()
-            try:
-                await future
-            except BaseException:
-                gate.forget(future)
-                raise
-        if lsn > turn.durable_lsn:
-            raise self._lifecycle.error()
-        return lsn
+        if gate is None:
+            future: Future[int] = loop.create_future()
+            future.set_result(lsn)
+            return future
+        return gate.future_of(lsn, turn.outcome, loop)
 
     def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
         """Append `records` as one batch, and return the last LSN. A crash leaves all or none.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from journal._commit.gate import Gate
 from journal._engine.compactor import Fill, Freeze
 from journal._engine.core import Core
@@ -13,6 +15,9 @@ from journal._state.owner_lock import OwnerLock
 from journal._waits import check_lsn
 from journal.errors import FailedError, JournalError
 from journal.options import Options
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 
 class ApplyProgress:
@@ -65,7 +70,7 @@ class OwnedJournal(Journal):
         """Raise JournalError: only the state appends to its journal."""
         raise _append_error()
 
-    async def append_durable(self, record: Record, *, urgent: bool = False) -> int:
+    def append_durable(self, record: Record, *, urgent: bool = False) -> Future[int]:
         """Raise JournalError: only the state appends to its journal."""
         raise _append_error()
 

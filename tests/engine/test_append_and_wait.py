@@ -23,13 +23,17 @@ from journal.testing import SimulatedDisk
 from tests.engine.test_own_threads import Calling
 from tests.engine.waiting_support import busy
 from tests.mirror.stores import opened
-from tests.support import TIMEOUT_S, Table, logged, open_on, put, until
+from tests.support import TIMEOUT_S, Held, Table, logged, open_on, put, until
 
 
 def append(journal: Journal, record: object, how: str) -> int:
     if how == "thread":
         return journal.append_and_wait(record)
-    return asyncio.run(journal.append_durable(record))
+    return asyncio.run(append_in_loop(journal, record))
+
+
+async def append_in_loop(journal: Journal, record: object) -> int:
+    return await journal.append_durable(record)
 
 
 WAYS = pytest.mark.parametrize("how", ["thread", "loop"])
@@ -97,15 +101,12 @@ def test_a_closed_journal_takes_no_record(disk: SimulatedDisk, how: str, alone: 
 def test_a_cancelled_wait_leaves_its_record_and_nothing_else(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """A cancelled task's record is committed. The gate forgets the task."""
+    """A cancelled task's record is committed, and those of others return."""
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await journal.append_durable("cancelled")
-        gate = journal._buffer.filling.gate
-        assert gate is not None
-        assert not any(gate._loops.values())
         held.release_all()
         await asyncio.wait_for(journal.append_durable("next"), TIMEOUT_S)
 
@@ -126,8 +127,7 @@ def test_an_engine_thread_does_not_wait_for_itself(
         if call is Journal.append_and_wait:
             journal.append_and_wait("by an observer")
         else:
-            coroutine = journal.append_durable("by an observer")
-            coroutine.send(None)
+            asyncio.run(append_in_loop(journal, "by an observer"))
 
     with open_on(disk) as journal:
         observer = Calling("committed", wait)
@@ -145,8 +145,53 @@ def test_only_a_state_appends_to_its_journal(disk: SimulatedDisk) -> None:
         with pytest.raises(JournalError, match="nothing was appended"):
             state.journal.append_and_wait(1)
         with pytest.raises(JournalError, match="nothing was appended"):
-            asyncio.run(state.journal.append_durable(1))
+            asyncio.run(append_in_loop(state.journal, 1))
         assert state.journal.last_lsn == 0
+
+
+def test_without_a_loop_nothing_is_appended(journal: Journal) -> None:
+    """`append_durable` needs a running event loop, and appends nothing without one."""
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        journal.append_durable("lost")
+    assert journal.last_lsn == 0
+
+
+def test_records_are_appended_at_the_call(journal: Journal) -> None:
+    """P2: Futures that nobody awaits yet commit their records, and each has its own LSN."""
+
+    async def main() -> None:
+        futures = [journal.append_durable(number) for number in range(200)]
+        assert journal.last_lsn == 200
+        await journal.durable()
+        assert await asyncio.gather(*futures) == list(range(1, 201))
+
+    asyncio.run(main())
+    assert logged(journal) == list(range(200))
+
+
+def test_a_failure_is_raised_by_each_future_of_its_batch(disk: SimulatedDisk) -> None:
+    """P9: Futures whose sync fails raise, each an error of its own. The one before has its LSN, and
+    a cancelled one stays cancelled."""
+
+    async def main() -> None:
+        with Held(disk, "sync", ".seg") as held:
+            first = journal.append_durable("first")
+            await asyncio.to_thread(held.wait_reached)
+            futures = [journal.append_durable(number) for number in range(100)]
+            futures[7].cancel()
+            disk.fail("sync", errno.EIO)
+            held.release_all()
+            errors = await asyncio.gather(*futures, return_exceptions=True)
+        assert await first == journal.durable_lsn == 2
+        assert type(errors.pop(7)) is asyncio.CancelledError
+        assert set(map(type, errors)) == {FailedError}
+        assert len(set(map(id, errors))) == 99
+
+    journal = open_on(disk)
+    put(journal, "begins the segment")
+    asyncio.run(main())
+    with pytest.raises(FailedError):
+        journal.close()
 
 
 @WAYS

@@ -86,9 +86,10 @@ if TYPE_CHECKING:
         row_as_json,
         tables_writes,
     )
-    from journal._tables.tables import Table, Tables, TransactionContext
+    from journal._tables.tables import Table, Tables
     from journal._tables.tables_view import TablesView
     from journal._tables.transaction import Transaction, TransactionTable
+    from journal._tables.transaction_context import TransactionContext
     from journal.metrics import (
         Histogram,
         LockStats,
@@ -240,9 +241,10 @@ _MODULES = {
         ("TABLES_APPLICATION_PREFIX", "TableWrite", "row_as_json", "tables_writes"),
         "_tables.table_writes",
     ),
-    **dict.fromkeys(("Table", "Tables", "TransactionContext"), "_tables.tables"),
+    **dict.fromkeys(("Table", "Tables"), "_tables.tables"),
     "TablesView": "_tables.tables_view",
     **dict.fromkeys(("Transaction", "TransactionTable"), "_tables.transaction"),
+    "TransactionContext": "_tables.transaction_context",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
 import collections.abc
 import inspect
@@ -20,7 +21,7 @@ import journal
 import manager
 
 PACKAGES = [import_module(module.name) for module in MODULES]
-WELL_KNOWN = (builtins, typing, types, collections.abc)
+WELL_KNOWN = (asyncio, builtins, typing, types, collections.abc)
 
 
 def definitions(package: ModuleType) -> Iterator[tuple[str, Any]]:

@@ -281,6 +281,7 @@ def test_a_direct_write_in_a_body_is_refused(app: Tables, users: Table) -> None:
             lambda: users.update("x", lambda x: x),
             lambda: app.update(lambda _: None),
             lambda: app.transaction().__enter__(),
+            lambda: app.transact(lambda _: None),
         ):
             with pytest.raises(JournalError, match="inside a transaction's body"):
                 call()

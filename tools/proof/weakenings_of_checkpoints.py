@@ -13,15 +13,15 @@ ALL_OF = (
     Weakening(
         "separator_in_a_value_divides_it",
         "journal/_format/items.py",
-        "if len(texts) != len(values) or (",
-        "if (",
+        "    if len(texts) != len(values):\n",
+        "    if False:\n",
         TOGETHER,
     ),
     Weakening(
         "dollar_keys_are_written_as_they_are",
         "journal/_format/items.py",
-        ' or (b"$" in text and b\'{"$\' in text):',
-        ":",
+        '    if b"$" in text and ',
+        "    if False and ",
         TOGETHER,
     ),
     Weakening(
@@ -34,23 +34,30 @@ ALL_OF = (
     Weakening(
         "int_keys_are_written_as_strs",
         "journal/_tables/values.py",
-        "unpackb(whole))",
-        "unpackb(whole, strict_map_key=False))",
+        "unpackb(whole, ext_hook",
+        "unpackb(whole, strict_map_key=False, ext_hook",
+        TOGETHER,
+    ),
+    Weakening(
+        "extension_types_are_written_as_lists",
+        "journal/_tables/values.py",
+        "unpackb(whole, ext_hook=_NotJSON)",
+        "unpackb(whole)",
         TOGETHER,
     ),
     Weakening(
         "short_string_taken_for_large_bytes",
         "journal/_format/items.py",
-        "    if _is_plain_json(item, NESTING_MAX):\n        try:\n            parts",
-        "    if True:\n        try:\n            parts",
+        "    if _is_plain_json(item, NESTING_MAX):\n        aside",
+        "    if True:\n        aside",
         LOADED,
     ),
     Weakening(
         "large_item_that_json_cant_hold_fails_the_checkpoint",
         "journal/_format/items.py",
-        "            parts = _encoder(short).encode(item).encode().split(_SHORT)\n"
+        "            return aside.put_back(_encoder(aside.encode).encode(item).encode())\n"
         "        except (ValueError, RecursionError)",
-        "            parts = _encoder(short).encode(item).encode().split(_SHORT)\n"
+        "            return aside.put_back(_encoder(aside.encode).encode(item).encode())\n"
         "        except RecursionError",
         LOADED,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 TABLES = "journal/_tables/tables.py"
+CONTEXT = "journal/_tables/transaction_context.py"
 TRANSACTION = "journal/_tables/transaction.py"
 PUBLISHER = "journal/_tables/publisher.py"
 MACHINE = "journal/_tables/machine.py"
@@ -42,7 +43,7 @@ ALL_OF = (
     ),
     Weakening(
         "body_in_a_body",
-        TABLES,
+        CONTEXT,
         '        self._tables._refuse_in_body("begin a transaction")\n',
         "",
         TRANSACTIONS,
@@ -55,8 +56,15 @@ ALL_OF = (
         TRANSACTIONS,
     ),
     Weakening(
-        "second_body_of_a_transaction",
+        "call_in_a_body",
         TABLES,
+        '        self._refuse_in_body("begin a transaction")\n',
+        "",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "second_body_of_a_transaction",
+        CONTEXT,
         "        if self._has_begun:",
         "        if False:",
         BODY,
@@ -70,7 +78,7 @@ ALL_OF = (
     ),
     Weakening(
         "write_while_it_is_published",
-        TABLES,
+        CONTEXT,
         "        self._collected.end()  # before",
         "        pass  # before",
         BODY,
@@ -91,14 +99,14 @@ ALL_OF = (
     ),
     Weakening(
         "body_that_raises_writes",
-        TABLES,
+        CONTEXT,
         "        if error is None:\n            publish = self._tables._publisher.publish\n",
         "        if True:\n            publish = self._tables._publisher.publish\n",
         ORDERS,
     ),
     Weakening(
         "body_in_a_loop_that_raises_writes",
-        TABLES,
+        CONTEXT,
         "        if error is None:\n            publish = self._tables._publisher.publish_in_loop",
         "        if True:\n            publish = self._tables._publisher.publish_in_loop",
         ORDERS,
@@ -113,8 +121,8 @@ ALL_OF = (
     Weakening(
         "reads_are_not_counted",
         TRANSACTION,
-        "            self._count_one()\n            self._reads",
-        "            self._reads",
+        "            self._count_one()\n            get = ",
+        "            get = ",
         TRANSACTIONS,
     ),
     Weakening(

@@ -107,7 +107,7 @@ READS = (
     Weakening(
         "error_after_true_reads_is_a_conflict",
         TABLES,
-        "                self._tables._state.read(lambda _: self._collected.check())",
+        "                self._state.read(lambda _: collected.check())",
         '                raise ConflictError("", None, "")',
         TRANSACTIONS,
     ),

@@ -48,7 +48,10 @@ class ZerosAhead:
             return end
         self._bytes_ahead = min(2 * self._bytes_ahead, _BYTES_AHEAD)
         bytes_ahead = min(max(self._bytes_ahead, _COMMITS_AHEAD * size), _BYTES_AHEAD_MAX)
-        pieces = min(bytes_ahead, self._allocated_end - end) // len(_PIECE)
+        rest = self._allocated_end - end
+        if rest < bytes_ahead * 3 // 2:  # what is left would need a sync of its own
+            bytes_ahead = rest
+        pieces = bytes_ahead // len(_PIECE)
         if pieces <= 0:
             return self._allocated_end
         with suppress(OSError):

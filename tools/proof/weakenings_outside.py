@@ -160,8 +160,8 @@ ZEROS_AHEAD = (
     Weakening(
         "zeros_past_the_allocated_end",
         "journal/_disk/zeros_ahead.py",
-        "min(bytes_ahead, self._allocated_end - end)",
-        "bytes_ahead",
+        "rest < bytes_ahead * 3 // 2:",
+        "False:",
         ZEROS,
     ),
     Weakening(

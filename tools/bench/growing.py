@@ -10,15 +10,19 @@ import json
 import random
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgpack import packb, unpackb
+
 from bench.append import resident_bytes
 from journal import CowTable, DurableState, Options, Tables
 from journal._state import owner_lock
+from journal._tables.keys import encode_key
 
 MIB = 1 << 20
 UPDATES = 20_000
@@ -221,22 +225,10 @@ def busy(kind: str, directory: Path, items: int, chosen: random.Random, seconds:
     The bound is that of three checkpoints, twice the growth between two, and two segments.
     """
     from bench.compact import watched  # here, because its imports are work for the collector
-    from bench.load import run_threads
 
     with watched(directory) as most:
         subject = SUBJECTS[kind](directory, BUSY)
-        until = time.monotonic() + seconds
-        stalls = [0.0] * THREADS
-        seeds = [chosen.getrandbits(32) for _ in range(THREADS)]
-
-        def run(index: int) -> None:
-            own, now = random.Random(seeds[index]), time.monotonic()
-            while now < until:
-                subject.put(own.randrange(items), index)
-                began, now = now, time.monotonic()
-                stalls[index] = max(stalls[index], now - began)
-
-        run_threads(THREADS, run)
+        stall_s = longest_update_s(subject.put, items, chosen, seconds)
         stats = subject.state.stats()
         with closing(subject.state.compact()) as checkpoint:
             state_bytes = checkpoint.size_bytes
@@ -245,19 +237,63 @@ def busy(kind: str, directory: Path, items: int, chosen: random.Random, seconds:
     bound = 3 * state_bytes + 2 * growth_bytes + 2 * BUSY.segment_bytes
     return {
         "busy_per_s": stats.records / seconds,
-        "busy_stall_ms": max(stalls) * 1e3,
+        "busy_stall_ms": stall_s * 1e3,
         "disk_mib": most.value / MIB,
         "disk_to_bound": most.value / bound,
     }
 
 
-MEASURES = {"grown": grown, "held": held, "opened": opened, "busy": busy}
+def longest_update_s(
+    put: Callable[[int, int], None], items: int, chosen: random.Random, seconds: float
+) -> float:
+    """Update items in threads without pause. Return the longest time that an update took."""
+    from bench.load import run_threads  # see `busy`
+
+    until = time.monotonic() + seconds
+    stalls = [0.0] * THREADS
+    seeds = [chosen.getrandbits(32) for _ in range(THREADS)]
+
+    def run(index: int) -> None:
+        own, now = random.Random(seeds[index]), time.monotonic()
+        while now < until:
+            put(own.randrange(items), index)
+            began, now = now, time.monotonic()
+            stalls[index] = max(stalls[index], now - began)
+
+    run_threads(THREADS, run)
+    return max(stalls)
+
+
+def bare(kind: str, _: Path, items: int, chosen: random.Random, seconds: float) -> Measured:
+    """Keep the same rows in a dict behind a lock, without a journal: no state takes less."""
+    rows: dict[str | bytes, Any] = {}
+    lock = threading.Lock()
+    of_tuples = kind == "tuples"
+
+    def put(number: int, version: int) -> None:
+        with lock:
+            record = [key_of(number), number, version, "running", _TEXT[:220]]
+            if of_tuples:
+                row = tuple(unpackb(packb(record)))
+                rows[row[0]] = row
+            else:
+                rows[encode_key(record[0])] = packb([*record[1:4], _TEXT[:192]])
+
+    before_bytes = resident_bytes()
+    for number in range(items):
+        put(number, 0)
+    item_bytes = (resident_bytes() - before_bytes) / items
+    stall_s = longest_update_s(put, items, chosen, seconds)
+    return {"bare_item_bytes": item_bytes, "bare_stall_ms": stall_s * 1e3}
+
+
+MEASURES = {"grown": grown, "held": held, "opened": opened, "busy": busy, "bare": bare}
 
 
 def main(what: str, kind: str, directory: str, items: str, seed: str, extent: str) -> None:
     """Measure, and print the figures as JSON.
 
-    `extent`: the objects of the host for `held`, the seconds for `busy`.
+    `extent`: the objects of the host for `held`, the seconds for `busy` and `bare`.
     """
     chosen = random.Random(int(seed))
     measured = MEASURES[what](kind, Path(directory), int(items), chosen, float(extent))

@@ -2,7 +2,8 @@
 
 Items have some 270 bytes. For each size, and in each round, processes of their own measure a state
 that grows from nothing, its updates, snapshots and collections of garbage, a checkpoint while it is
-idle, the open, and the disk space under 8 threads that never wait. Rounds of the two states
+idle, the open, and the disk space under 8 threads that never wait. A bare dict with the same rows,
+and with a lock but no journal, shows what no state can go below. Rounds of the two states
 alternate. The results are the medians of the rounds, and the least and the most.
 """
 
@@ -31,6 +32,7 @@ FIGURES = {  # what each figure is, in the order of the table
     "line_bytes": "a line of a checkpoint, B",
     "item_bytes": "memory an item, grown, B",
     "open_item_bytes": "memory an item, opened, B",
+    "bare_item_bytes": "the same rows in a bare dict, B",
     "insert_us": "insert, CPU, us",
     "update_us": "update, CPU, us",
     "freeze_us": "snapshot, us",
@@ -47,6 +49,7 @@ FIGURES = {  # what each figure is, in the order of the table
     "open_cpu_s": "open, CPU, s",
     "busy_per_s": "8 threads that never wait, updates/s",
     "busy_stall_ms": "their longest update, ms",
+    "bare_stall_ms": "the same of a bare dict and a lock, ms",
     "disk_mib": "disk under them, MiB",
     "disk_to_bound": "disk under them to its bound",
 }
@@ -93,6 +96,7 @@ def round_of(cell: Cell, options: argparse.Namespace, seed: int) -> dict[str, fl
         figures = run("grown", cell, folder / "grown", seed, 0)
         figures |= run("opened", cell, folder / "grown", seed, 0)
         figures |= run("busy", cell, folder / "grown", seed, options.seconds)
+        figures |= run("bare", cell, folder, seed, options.seconds)
         figures |= run("held", cell, folder / "held", seed, 0)
         figures |= run("held", cell, folder / "beside", seed, growing.HOST_OBJECTS)
     return figures

@@ -20,26 +20,27 @@ class Body:
         self.runner: object = None
 
 
-# The bodies that run here, by the id of their Tables. The references are weak: after an interrupt,
-# a body may stay in here although it has ended. It must not make this thread's later writes fail.
+# The bodies that run here, by the id of their Tables' publisher. The references are weak: after an
+# interrupt, a body may stay in here although it has ended. It must not make this thread's later
+# writes fail.
 running: ContextVar[Mapping[int, ReferenceType[Body]]] = ContextVar(
     "journal.tables.bodies", default=MappingProxyType({})
 )
 
 
-def enter(body: Body, tables_id: int) -> None:
+def enter(body: Body, publisher_id: int) -> None:
     """Note that this thread or task runs the body of a transaction of the Tables."""
-    bodies = {tables_id: ref(body)}
+    bodies = {publisher_id: ref(body)}
     for other_id, other in running.get().items():
-        if other_id != tables_id and other():
+        if other_id != publisher_id and other():
             bodies[other_id] = other
     running.set(bodies)
     body.runner = this_runner()  # last, so that no interrupt above leaves it set
 
 
-def refuse_in_body(tables_id: int, what: str) -> None:
+def refuse_in_body(publisher_id: int, what: str) -> None:
     """Raise JournalError if this thread or task runs the body of a transaction of the Tables."""
-    reference = running.get().get(tables_id)
+    reference = running.get().get(publisher_id)
     body = reference and reference()
     if body and body.runner is this_runner():
         raise JournalError(

@@ -168,7 +168,9 @@ class Tables(AsyncHandle):
         changed something that it read, and TransactionTooLargeError where it reads or writes more
         than `transaction_keys_max` keys. If the body raises, nothing is written.
         """
-        return TransactionContext(self)
+        collected = self._new_set(self._rows.chunks_between)
+        transaction = Transaction(self._rows, collected, self._parts)
+        return TransactionContext(transaction, collected, self._publisher)
 
     def transact(self, function: Callable[[Transaction], T], *, attempts: int = 10) -> T:
         """Call `function` with a transaction, without the lock, and return its result.
@@ -189,30 +191,34 @@ class Tables(AsyncHandle):
 
     def _transact_once(self, function: Callable[[Transaction], T]) -> tuple[T, int | None]:
         """Make one attempt of `transact`. Return the result of `function`, and the LSN."""
-        result, collected = self._call_as_body(function)
+        result, t, collected = self._call_as_body(function)
         publish = self._publisher.publish
-        return result, publish(collected.writes(), collected.check, collected.companions)
+        t.lsn = publish(collected.writes(), collected.check, collected.companions)
+        return result, t.lsn
 
     async def _transact_once_in_loop(
         self, function: Callable[[Transaction], T]
     ) -> tuple[T, int | None]:
         """Do what `_transact_once` does, and await room in the log buffer."""
-        result, collected = self._call_as_body(function)
+        result, t, collected = self._call_as_body(function)
         publish = self._publisher.publish_in_loop
-        return result, await publish(collected.writes(), collected.check, collected.companions)
+        t.lsn = await publish(collected.writes(), collected.check, collected.companions)
+        return result, t.lsn
 
-    def _call_as_body(self, function: Callable[[Transaction], T]) -> tuple[T, ReadWriteSet]:
-        """Call `function` as the body of a transaction. Return its result, with what it has read
-        and wants to write.
+    def _call_as_body(
+        self, function: Callable[[Transaction], T]
+    ) -> tuple[T, Transaction, ReadWriteSet]:
+        """Call `function` as the body of a transaction. Return its result, with the transaction.
 
         Raises ConflictError for an error that stale reads may have caused.
         """
         self._refuse_in_body("begin a transaction")
         collected = self._new_set(self._rows.chunks_between)
+        t = Transaction(self._rows, collected, self._parts)
         body = bodies.Body()
         try:
-            bodies.enter(body, id(self))
-            return result_of(function, Transaction(self._rows, collected, self._parts)), collected
+            bodies.enter(body, id(self._publisher))
+            return result_of(function, t), t, collected
         except _OF_STALE_READS as error:
             try:
                 self._state.read(lambda _: collected.check())
@@ -348,7 +354,7 @@ class Tables(AsyncHandle):
         return self._publisher.write_row(place, value, check)
 
     def _refuse_in_body(self, what: str) -> None:
-        bodies.refuse_in_body(id(self), what)
+        bodies.refuse_in_body(id(self._publisher), what)
 
 
 @public

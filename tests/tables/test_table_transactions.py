@@ -293,6 +293,23 @@ def test_a_direct_write_in_a_body_is_refused(app: Tables, users: Table) -> None:
     assert (other["y"], users["z"]) == (1, 1)
 
 
+def test_transact_sets_the_lsn_of_its_last_transaction(app: Tables, users: Table) -> None:
+    """The transaction that `transact` passes to its function states the LSN afterwards."""
+    called: list[Transaction] = []
+
+    def body(t: Transaction) -> None:
+        called.append(t)
+        t[users]["x"] = t[users].get("x", 0) + 1
+        if len(called) == 1:
+            thread = threading.Thread(target=users.set, args=("x", 5))
+            thread.start()
+            thread.join(TIMEOUT_S)
+
+    app.transact(body)
+    assert [t.lsn for t in called] == [None, app.journal.last_lsn]
+    assert users["x"] == 6
+
+
 @pytest.mark.parametrize("way", ["transaction", "transact", "update"])
 def test_a_transaction_that_has_ended_is_refused(app: Tables, users: Table, way: str) -> None:
     """Reads and writes through a transaction that has ended raise JournalError."""

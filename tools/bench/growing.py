@@ -277,7 +277,7 @@ def bare(kind: str, _: Path, items: int, chosen: random.Random, seconds: float) 
                 row = tuple(unpackb(packb(record)))
                 rows[row[0]] = row
             else:
-                rows[encode_key(record[0])] = packb([*record[1:4], _TEXT[:192]])
+                rows[encode_key(key_of(number))] = packb([*record[1:4], _TEXT[:192]])
 
     before_bytes = resident_bytes()
     for number in range(items):

@@ -44,7 +44,7 @@ ALL_OF = (
     Weakening(
         "body_in_a_body",
         CONTEXT,
-        '        self._tables._refuse_in_body("begin a transaction")\n',
+        '        bodies.refuse_in_body(id(self._publisher), "begin a transaction")\n',
         "",
         TRANSACTIONS,
     ),
@@ -100,15 +100,15 @@ ALL_OF = (
     Weakening(
         "body_that_raises_writes",
         CONTEXT,
-        "        if error is None:\n            publish = self._tables._publisher.publish\n",
-        "        if True:\n            publish = self._tables._publisher.publish\n",
+        "        if error is None:\n            publish = self._publisher.publish\n",
+        "        if True:\n            publish = self._publisher.publish\n",
         ORDERS,
     ),
     Weakening(
         "body_in_a_loop_that_raises_writes",
         CONTEXT,
-        "        if error is None:\n            publish = self._tables._publisher.publish_in_loop",
-        "        if True:\n            publish = self._tables._publisher.publish_in_loop",
+        "        if error is None:\n            publish = self._publisher.publish_in_loop",
+        "        if True:\n            publish = self._publisher.publish_in_loop",
         ORDERS,
     ),
     Weakening(

@@ -23,7 +23,7 @@ from journal._mutex import is_raised_by_call, release
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-_FUTURES_PER_TURN = 64  # resolved before the loop may run other tasks
+_FUTURES_PER_TURN = 32  # resolved before the loop may run other tasks
 
 
 Outcome = Callable[[int], "Exception | None"]  # of an LSN, once its gate is open
@@ -40,6 +40,11 @@ class _Waiting(list["Future[None]"]):
 
     def __init__(self) -> None:
         self.forgotten = 0
+
+    @property
+    def size(self) -> int:
+        """The number of futures."""
+        return len(self)
 
     def settle(self, begin: int, end: int) -> None:
         """Resolve the futures from `begin` to before `end`. May be repeated."""
@@ -60,9 +65,14 @@ class _Appended(list[Any]):
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
 
+    @property
+    def size(self) -> int:
+        """The number of futures."""
+        return len(self) // 2
+
     def settle(self, begin: int, end: int) -> None:
-        """Resolve the futures from `begin` to before `end`, both even. May be repeated."""
-        futures, lsns = self[begin:end:2], self[begin + 1 : end : 2]
+        """Resolve the futures from `begin` to before `end`. May be repeated."""
+        futures, lsns = self[2 * begin : 2 * end : 2], self[2 * begin + 1 : 2 * end : 2]
         have_failed = self._outcome(lsns[0]) is not None
         for future, lsn in zip(futures, lsns, strict=True):
             if future.done():
@@ -163,7 +173,7 @@ class Gate:
     def future(self) -> Future[None]:
         """Return a future of the running event loop that is resolved when the gate is open. A
         caller that stops waiting for it has to `forget` it."""
-        loop = get_running_loop()()
+        loop = running_loop()
         future: Future[None] = loop.create_future()
         waiting = self._loops.get(loop)
         if waiting is None:
@@ -182,7 +192,7 @@ class Gate:
             appended = self._appends[loop] = _Appended(outcome)
         appended += future, lsn  # one operation, amid which no interrupt can strike
         if self.opened:
-            appended.settle(len(appended) - 2, len(appended))
+            appended.settle(appended.size - 1, appended.size)
         return future
 
     def forget(self, future: Future[None]) -> None:
@@ -196,13 +206,17 @@ class Gate:
 
 
 @cache
-def get_running_loop() -> Callable[[], AbstractEventLoop]:
-    """Return asyncio's function of that name."""
+def _get_running_loop() -> Callable[[], AbstractEventLoop]:
     # Imported at first use, because its import takes as long as the engine's own. Cached, because
     # an import statement that finds the module costs a waiter as much as its future.
-    import asyncio
+    from asyncio import get_running_loop
 
-    return asyncio.get_running_loop
+    return get_running_loop
+
+
+def running_loop() -> AbstractEventLoop:
+    """Return the event loop that runs in this thread. Raises RuntimeError if none does."""
+    return _get_running_loop()()
 
 
 class _LoopPump:
@@ -229,12 +243,12 @@ class _LoopPump:
         try:
             while self._opened and budget:
                 waiting, begin = self._opened[0], self._settled
-                end = min(begin + budget, len(waiting))
+                end = min(begin + budget, waiting.size)
                 if begin < end:
                     waiting.settle(begin, end)
                     budget -= end - begin
                     self._settled = end
-                if end >= len(waiting):
+                if end >= waiting.size:
                     self._settled = 0  # first: an interrupt may strike before the next line
                     self._opened.popleft()
         finally:  # an interrupt must not end the turns: later batches rely on them

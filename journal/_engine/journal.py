@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal
 
-from journal._commit.gate import Gate, get_running_loop
+from journal._commit.gate import Gate, running_loop
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
 from journal._engine.compactor import Fill, Freeze
@@ -179,7 +179,7 @@ class Journal(AsyncHandle):
         with `append` and `durable`. Cancelling the wait does not affect the commit. Raises what
         `append` raises; the future raises what `durable` raises.
         """
-        turn, loop = self._turn, get_running_loop()()
+        turn, loop = self._turn, running_loop()
         lsn, gate = turn.append(record, urgent)
         if gate is None:
             future: Future[int] = loop.create_future()

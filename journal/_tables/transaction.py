@@ -309,7 +309,7 @@ class TransactionTable:
         self._collected.remove(self._place(key))
 
     def discard(self, key: Key) -> None:
-        """Remove a key, whether it is there or not."""
+        """Remove a key, whether it is there or not. `changes` shows a removal in both cases."""
         self._collected.write(self._place(key), None)
 
     def range(

@@ -18,6 +18,7 @@ from journal import (
     JournalError,
     RecordError,
 )
+from journal._commit.gate import _FUTURES_PER_TURN
 from journal._mirror.memory_store import MemoryStore
 from journal.testing import SimulatedDisk
 from tests.engine.test_own_threads import Calling
@@ -167,6 +168,23 @@ def test_records_are_appended_at_the_call(journal: Journal) -> None:
 
     asyncio.run(main())
     assert logged(journal) == list(range(200))
+
+
+def test_waits_of_both_kinds_are_resolved_in_one_turn(disk: SimulatedDisk) -> None:
+    """The pump's turn that ends one batch's waits begins with its appends, at any number."""
+
+    async def main() -> None:
+        errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
+        waits = [asyncio.create_task(journal.durable(1)) for _ in range(_FUTURES_PER_TURN + 3)]
+        first = journal.append_durable("first")
+        await asyncio.sleep(0)
+        futures = [journal.append_durable(number) for number in range(2 * _FUTURES_PER_TURN)]
+        await asyncio.wait_for(asyncio.gather(first, *waits, *futures), TIMEOUT_S)
+        assert not errors
+
+    with open_on(disk) as journal:
+        asyncio.run(main())
 
 
 def test_a_failure_is_raised_by_each_future_of_its_batch(disk: SimulatedDisk) -> None:

@@ -50,6 +50,24 @@ def test_encoded_keys_sort_like_keys(keys: list[Key]) -> None:
     assert [decode_key(data) for data in sorted(map(encode_key, keys))] == expected
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        ("a", 256),
+        ("a", 0),
+        ("", 1 << 32),
+        ("a", b""),
+        ("a", b"\0"),
+        ("a", -1 << 63),
+        ("\0", ""),
+        (0, ""),
+    ],
+)
+def test_a_tuple_that_ends_like_one_of_strs_is_decoded(key: Key) -> None:
+    """The end of an int or of bytes is not taken for the end of a str, nor an escape for an end."""
+    assert decode_key(encode_key(key)) == key
+
+
 @given(KEYS)
 def test_a_key_is_decoded_as_it_was(key: Key) -> None:
     """Decoding gives an equal key of the same types."""

@@ -40,6 +40,19 @@ def test_the_largest_values_are_written_as_pieces_until_the_rest_fits(disk: Simu
         assert [len(table[key]) for key in range(4)] == [100] * 4
 
 
+@pytest.mark.parametrize("size", range(60, 140))
+def test_the_headers_of_many_small_rows_count(disk: SimulatedDisk, size: int) -> None:
+    """A record that is too large only with the headers of its writes gets a piece, too."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        with app.transaction() as t:
+            for key in range(10):
+                t[table][key] = key
+            t[table]["large"] = "x" * size
+        assert (table[9], table["large"]) == (9, "x" * size)
+        assert kinds(app)[-1] == "rows"
+
+
 def test_a_transaction_whose_keys_alone_are_too_large_is_refused(disk: SimulatedDisk) -> None:
     """A transaction whose keys are too large is refused before any piece is written."""
     with open_tables(disk) as app:

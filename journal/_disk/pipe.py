@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import repeat
 from os import read, write
 
@@ -29,21 +28,21 @@ class Pipe:
     def __init__(self, read_end: int, write_end: int) -> None:
         self._read_end, self._write_end = read_end, write_end
         self._is_open = False
-        self._close: Callable[[int], None] = os.close  # at exit, the module may be empty
+        # A range's close ignores errors: the program may have closed an end. Kept here, because the
+        # module may be empty at exit.
+        self._close: Callable[[int, int], None] = os.closerange
         # Reads a token and writes it back in a single step in C. A signal handler that ran between
         # the two would hold the token, and might wait for a thread that waits for it.
         tokens = map(read, repeat(read_end), repeat(1))
         self._pass: Callable[[], int] = map(write, repeat(write_end), tokens).__next__
 
     def __del__(self) -> None:
-        self._close(self._read_end)
-        self._close(self._write_end)
+        for end in (self._read_end, self._write_end):
+            self._close(end, end + 1)
 
     def abandon(self) -> None:
         """Close both ends now, in a forked child: the parent's threads use the pipe."""
-        for end in (self._read_end, self._write_end):
-            with suppress(OSError):
-                os.close(end)
+        self.__del__()
         self._close = _do_nothing
 
     def open(self) -> None:
@@ -83,5 +82,5 @@ def new_pipe() -> Pipe | None:
         return None
 
 
-def _do_nothing(_: int) -> None:
+def _do_nothing(_low: int, _high: int) -> None:
     pass

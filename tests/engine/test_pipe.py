@@ -7,6 +7,7 @@ import gc
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -264,6 +265,24 @@ def test_a_pipe_that_the_program_has_closed_lets_nobody_pass_early(
     gate.open()
     assert all(each.result(TIMEOUT_S) for each in waiting)
     os.close(other)
+
+
+@pytest.mark.parametrize("end", ["_read_end", "_write_end"])
+def test_a_pipe_of_which_the_program_has_closed_an_end_closes_the_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Nothing is printed ("Exception ignored"), and no handle stays open."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    pipe = new_pipe()
+    if pipe is None:
+        pytest.skip("pipes are used on Linux only")
+    ends = {"_read_end": pipe._read_end, "_write_end": pipe._write_end}
+    os.close(ends.pop(end))
+    del pipe
+    [other] = ends.values()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(other)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_closed_pipe_is_not_used_again(pool: ThreadPoolExecutor, pipe: Pipe) -> None:

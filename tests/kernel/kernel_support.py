@@ -116,15 +116,7 @@ class Tracer:
         if sys.platform != "linux":
             pytest.skip("strace is Linux's")
         find_command("strace")
-        self._server = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.kernel.kernel_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        while self._read() != ["serving"]:  # its warm-up reports lines, too
-            pass
+        self._serve()
         try:
             strace = _attach(self._server.pid, Fault("read", "EIO", 1000), Path(os.devnull))
         except ChildProcessError as error:
@@ -148,12 +140,14 @@ class Tracer:
         waits: Waits,
     ) -> RunReport:
         """Run an owner at `path`, in which `thread` meets `fault`. It must not hang."""
+        if self._server.returncode is not None:  # killed by an earlier test that failed
+            self._serve()
         command = {"path": str(path), "durability": durability, "waits": waits, "thread": thread}
         self._write(json.dumps(command))
         (pid,) = self._await("began")
         watchdog = threading.Timer(HUNG_S, os.kill, (pid, signal.SIGKILL))
         watchdog.start()
-        report, log = RunReport(fault), path.with_name("strace.txt")
+        report, log, strace = RunReport(fault), path.with_name("strace.txt"), None
         try:
             while (line := self._read())[0] != "ended":
                 report.lines.append(line)
@@ -164,8 +158,9 @@ class Tracer:
             assert watchdog.is_alive(), f"hung: {report}"
         finally:
             watchdog.cancel()
+            if strace:
+                strace.communicate(timeout=TIMEOUT_S)
         assert report.of("ready"), str(report)
-        strace.communicate(timeout=TIMEOUT_S)
         report.calls = log.read_text().splitlines()
         return report
 
@@ -176,6 +171,17 @@ class Tracer:
         names = self._names[setup]
         return max((n for name, n in names.items() if re.fullmatch(call, name)), default=0)
 
+    def _serve(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tests.kernel.kernel_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while self._read() != ["serving"]:  # its warm-up reports lines, too
+            pass
+
     def _write(self, line: str) -> None:
         assert self._server.stdin is not None
         self._server.stdin.write(line + "\n")
@@ -185,12 +191,12 @@ class Tracer:
         assert self._server.stdout is not None
         line = self._server.stdout.readline()
         try:
-            words = json.loads(line)
+            words: list[Any] = json.loads(line)
         except ValueError:
+            words = ["unexpected"]
+        if words[0] == "unexpected":
             self._server.kill()
-            raise AssertionError(line + self._server.communicate()[0]) from None
-        assert isinstance(words, list)
-        assert words[0] != "unexpected", words
+            raise AssertionError(line + self._server.communicate()[0])
         return words
 
     def _await(self, word: str) -> list[Any]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from journal._disk import syscalls
 from journal._disk.disk import Buffer
+from journal._disk.giving_way import give_way
 from journal._disk.zeros_ahead import ZerosAhead, overwrites_in_place
 from journal._mutex import is_raised_by_call
 
@@ -39,6 +40,7 @@ class PosixFile:
         self._closing.atexit = False
 
     def read(self, size: int, offset: int) -> bytes:
+        give_way()
         data = os.pread(self._fd, size, offset)
         if len(data) == size or not data:
             return data

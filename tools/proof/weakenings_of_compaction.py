@@ -1,4 +1,5 @@
-"""Weakenings of the code that makes a failed compaction visible and harmless."""
+"""Weakenings of the code that makes a failed compaction visible and harmless, and a long one
+unnoticed."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from proof.weakenings import Weakening
 VISIBLE = ("tests/engine/test_compaction_visible.py",)
 BEHIND = ("tests/engine/test_compaction_behind.py",)
 SURVIVES = ("tests/engine/test_compactor_survives.py",)
+GIVING_WAY = ("tests/engine/test_giving_way.py",)
 END_BACKPRESSURE = "        self._committer.hold_from(NEVER)\n"
 COUNT_FAILURE = "        text = self.stats.failed(error, is_stopping=self._is_stopping)\n"
 
@@ -94,5 +96,26 @@ ALL_OF = (
         "        if not (is_retry and self._is_due):\n",
         "        if True:\n",
         SURVIVES,
+    ),
+    Weakening(
+        "files_are_read_without_giving_way",
+        "journal/_disk/posix_file.py",
+        "        give_way()\n",
+        "",
+        GIVING_WAY,
+    ),
+    Weakening(
+        "lone_thread_pauses",
+        "journal/_disk/giving_way.py",
+        " and threading.active_count() > 1:",
+        ":",
+        GIVING_WAY,
+    ),
+    Weakening(
+        "pause_begins_no_step",
+        "journal/_disk/giving_way.py",
+        "        _last_pause.at_ns = now_ns\n",
+        "",
+        GIVING_WAY,
     ),
 )

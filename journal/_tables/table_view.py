@@ -10,13 +10,7 @@ from typing import Any, Protocol
 from journal._format.wrong_place import short_repr
 from journal._public import public
 from journal._tables import chunked_map
-from journal._tables.chunked_map import (
-    CHUNK_KEYS_MAX,
-    Chunk,
-    Stored,
-    parts_between,
-    rows_between,
-)
+from journal._tables.chunked_map import Chunk, Stored, parts_between, rows_between
 from journal._tables.expiry import HEAD, Moment
 from journal._tables.keys import (
     Key,
@@ -29,6 +23,8 @@ from journal._tables.keys import (
 from journal._tables.machine import Place
 from journal._tables.publisher import TablesState
 from journal._tables.values import unpack_value, unpack_values
+
+_STEP_GROWTH = 4
 
 
 class Rows(Protocol):
@@ -169,15 +165,15 @@ def decoded(rows: Iterator[tuple[bytes, Stored]], limit: int | None) -> Iterator
 
 
 def _in_steps(parts: Iterable[chunked_map.Rows], limit: int | None) -> Iterator[chunked_map.Rows]:
-    """Yield the first `limit` rows of `parts`: the first one alone, for a caller that wants no
-    other, and then those of each chunk together."""
+    """Yield the first `limit` rows of `parts`: one, then four together, and so on up to a chunk,
+    because the caller may want only a few."""
     size, left = 1, sys.maxsize if limit is None else limit
     for keys, values in parts:
         at = 0
         while at < len(keys) and left > 0:
             end = min(at + min(size, left), len(keys))
             yield keys[at:end], values[at:end]
-            at, size, left = end, CHUNK_KEYS_MAX, left - (end - at)
+            at, size, left = end, size * _STEP_GROWTH, left - (end - at)
 
 
 def _limited(pairs: Iterator[tuple[Key, Any]], limit: int | None) -> Iterator[tuple[Key, Any]]:

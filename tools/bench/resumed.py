@@ -104,6 +104,14 @@ def start(runner: str, directory: Path) -> tuple[float, float, float]:
     return took_s, cpu_s, int(status["VmHWM"].split()[0]) / 1024
 
 
+def remove(directory: Path) -> None:
+    """Remove a directory in which a command of the killed runner may still write."""
+    until = time.perf_counter() + _LIMIT_S
+    while directory.exists() and time.perf_counter() < until:
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(_POLL_S)
+
+
 def measure(where: Path | None, *, tasks: int, rounds: int) -> list[Row]:
     """Return the results of all installed runners, which alternate within each round."""
     runners = [name for name in COMMANDS if name == OURS or shutil.which(name.split()[0])]
@@ -112,10 +120,12 @@ def measure(where: Path | None, *, tasks: int, rounds: int) -> list[Row]:
         prepare(Path(made), tasks)
         for _ in range(rounds):
             for runner in runners:
-                # A command of a runner that was killed may still write.
-                with tempfile.TemporaryDirectory(dir=where, ignore_cleanup_errors=True) as copy:
+                copy = Path(tempfile.mkdtemp(dir=where))
+                try:
                     shutil.copytree(made, copy, dirs_exist_ok=True)
-                    took[runner].append(start(runner, Path(copy)))
+                    took[runner].append(start(runner, copy))
+                finally:
+                    remove(copy)
     return [
         Row(runner, *map(statistics.median, zip(*of_runner, strict=True)))
         for runner, of_runner in took.items()

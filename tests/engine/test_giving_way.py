@@ -37,9 +37,10 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return a clock whose thread has just paused, beside another thread."""
     clock = Clock()
-    monkeypatch.setattr(giving_way, "time", clock)
+    monkeypatch.setattr(giving_way, "thread_time_ns", clock.thread_time_ns)
+    monkeypatch.setattr(giving_way, "sleep", clock.sleep)
     monkeypatch.setattr(giving_way._last_pause, "at_ns", clock.now_ns)
-    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    monkeypatch.setattr(giving_way, "active_count", lambda: 2)
     return clock
 
 
@@ -51,9 +52,17 @@ def test_a_thread_pauses_after_each_step(clock: Clock) -> None:
         assert len(clock.pauses) == pauses
 
 
+def test_a_thread_of_a_forked_child_pauses_too(clock: Clock) -> None:
+    """Its clock begins at 0, before the last pause that its parent has noted."""
+    for now_ns, pauses in ((0, 1), (999_999, 1), (10**6, 2)):
+        clock.now_ns = now_ns
+        give_way()
+        assert len(clock.pauses) == pauses
+
+
 def test_a_lone_thread_does_not_pause(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """An open at the start of a program takes no longer."""
-    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(giving_way, "active_count", lambda: 1)
     clock.now_ns += 10**9
     give_way()
     assert not clock.pauses

@@ -107,8 +107,15 @@ ALL_OF = (
     Weakening(
         "lone_thread_pauses",
         "journal/_disk/giving_way.py",
-        " and threading.active_count() > 1:",
+        " and active_count() > 1:",
         ":",
+        GIVING_WAY,
+    ),
+    Weakening(
+        "forked_child_never_pauses",
+        "journal/_disk/giving_way.py",
+        "if abs(now_ns - _last_pause.at_ns) >=",
+        "if now_ns - _last_pause.at_ns >=",
         GIVING_WAY,
     ),
     Weakening(

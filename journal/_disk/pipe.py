@@ -23,27 +23,30 @@ _TOKEN, _TOKENS_MAX = b"1", 4096
 class Pipe:
     """A pipe with a token in it when a thread may pass. Its ends are closed when it is gone."""
 
-    __slots__ = ("_close", "_is_open", "_pass", "_read_end", "_write_end")
+    __slots__ = ("_close_range", "_is_open", "_pass", "_read_end", "_write_end")
 
     def __init__(self, read_end: int, write_end: int) -> None:
         self._read_end, self._write_end = read_end, write_end
         self._is_open = False
-        # A range's close ignores errors: the program may have closed an end. Kept here, because the
-        # module may be empty at exit.
-        self._close: Callable[[int, int], None] = os.closerange
+        # It ignores errors: the program may have closed an end. Kept here, because the module may
+        # be empty at exit.
+        self._close_range: Callable[[int, int], None] = os.closerange
         # Reads a token and writes it back in a single step in C. A signal handler that ran between
         # the two would hold the token, and might wait for a thread that waits for it.
         tokens = map(read, repeat(read_end), repeat(1))
         self._pass: Callable[[], int] = map(write, repeat(write_end), tokens).__next__
 
     def __del__(self) -> None:
-        for end in (self._read_end, self._write_end):
-            self._close(end, end + 1)
+        self._close()
 
     def abandon(self) -> None:
         """Close both ends now, in a forked child: the parent's threads use the pipe."""
-        self.__del__()
-        self._close = _do_nothing
+        self._close()
+        self._close_range = _do_nothing
+
+    def _close(self) -> None:
+        for end in (self._read_end, self._write_end):
+            self._close_range(end, end + 1)
 
     def open(self) -> None:
         """Let a thread pass, and after it the others. A second call lets two pass at a time."""

@@ -24,7 +24,7 @@ from journal._tables.machine import Place
 from journal._tables.publisher import TablesState
 from journal._tables.values import unpack_value, unpack_values
 
-_STEP_GROWTH = 4
+_STEP_GROWTH = 4  # of the number of rows that a range decodes at once
 
 
 class Rows(Protocol):

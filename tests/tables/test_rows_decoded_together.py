@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -69,7 +70,8 @@ def test_a_value_that_cant_be_read_hides_no_row_before_it() -> None:
 def test_a_range_decodes_no_row_after_its_limit(
     app: Tables, limit: int, reverse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A range with a limit, or of which a caller takes only one row, decodes no other."""
+    """A range with a limit, or of which a caller takes only one row, decodes no other. One of which
+    a caller takes a few decodes at most four times as many."""
     table, numbers = app.table("numbers"), list(range(200))
     for number in numbers:
         table[number] = number
@@ -86,3 +88,7 @@ def test_a_range_decodes_no_row_after_its_limit(
     sizes.clear()
     assert next(table.range(reverse=reverse)) == (numbers[-reverse],) * 2
     assert sizes == [1]
+    for taken in (3, 6, 25):
+        sizes.clear()
+        assert len(list(islice(table.range(reverse=reverse), taken))) == taken
+        assert taken <= sum(sizes) <= 4 * taken

@@ -174,6 +174,13 @@ REFUSED = (
         TOGETHER,
     ),
     Weakening(
+        "range_decodes_a_whole_chunk_for_its_second_row",
+        "journal/_tables/table_view.py",
+        "_STEP_GROWTH = 4 ",
+        "_STEP_GROWTH = 80 ",
+        TOGETHER,
+    ),
+    Weakening(
         "a_set_leaves_the_expiry_of_the_row_before",
         MACHINE,
         "        if self.expiries.count or value[0] == MARK_BYTE:\n",

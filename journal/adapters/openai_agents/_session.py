@@ -162,4 +162,4 @@ def _encoded(items: list[TResponseInputItem]) -> list[str]:
 
 
 def _decoded(texts: list[str]) -> list[TResponseInputItem]:
-    return list(json.loads(f"[{','.join(texts)}]"))  # half the time of a call for each
+    return list(json.loads(f"[{','.join(texts)}]"))  # one call takes half the time of many

@@ -113,6 +113,7 @@ def test_a_signal_handler_of_a_waiter_may_wait_for_the_others() -> None:
             stuck.append(other)
 
     def open_and_interrupt() -> None:
+        started.join(TIMEOUT_S)  # a handler can't wait for a thread that has not started
         gate.open()
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import dis
+import gc
 import sys
 import threading
 import time
@@ -171,6 +172,7 @@ class Injected(Exception):  # noqa: N818 stands for an exception of a debugger o
 def test_asynchronous_exceptions_do_not_break_the_lock() -> None:
     """Exceptions that other threads raise at any moment never leave the lock held, nor let two
     threads hold it at once."""
+    gc.collect()  # Python ignores an exception that strikes while garbage of other tests is removed
     lock = OwnerLock()
     inside, most, over = 0, 0, False
     strike = ctypes.pythonapi.PyThreadState_SetAsyncExc

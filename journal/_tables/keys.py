@@ -136,6 +136,13 @@ def _encode_elements(elements: tuple[Element, ...], what: str) -> bytes:
     """Return the elements of a tuple, encoded, without the end of the tuple."""
     if not elements:
         raise ValueError(f"{what} is an empty tuple; {_KINDS}, and a tuple has an element")
+    for element in reversed(elements):  # a number is mostly the last one
+        if type(element) is not str:
+            break
+    else:
+        joined = "\0 ".join(elements)  # type: ignore[arg-type]  # all are strs
+        if joined.isascii() and joined.count("\0") == len(elements) - 1:
+            return b"\x40\x20" + joined.encode() + _END  # in half the time of what follows
     parts = [b"\x40"]
     for index, element in enumerate(elements):
         # Most elements are one of these two, which need no text for an error: half the time.

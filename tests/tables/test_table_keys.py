@@ -113,6 +113,7 @@ def test_a_tuples_own_prefixes_match(key: tuple[Any, ...], last: Any) -> None:
         (1 << 64, ValueError, "key is 18446744073709551616, an int of more than 64 bits"),
         ((0, -(1 << 63) - 1), ValueError, r"key\[1\] is -9223372036854775809"),
         ("\ud800", ValueError, "half a surrogate pair, .* at 0"),
+        (("a", "b\ud800"), ValueError, r"key\[1\] has half a surrogate pair, .* at 1"),
     ],
 )
 def test_a_wrong_key_names_its_element(key: Any, error: type[Exception], message: str) -> None:

@@ -45,7 +45,7 @@ def allowed_types(layout: type[Layout | Import]) -> list[tuple[type, ...]]:
 
 # A row has the fields of an "import" record without its kind and attempt, then the LSN, and the
 # newer fields.
-_ALLOWED: list[tuple[type, ...]] = [
+ALLOWED: list[tuple[type, ...]] = [
     *allowed_types(Import)[1:-1],
     (int,),
     _TYPES[str | None],
@@ -59,12 +59,12 @@ _ALLOWED_EXTRAS: list[tuple[type, ...]] = [
     (list, type(None)),
     (dict, type(None)),
 ]
-_TEXTS = [at for at, allowed in enumerate(_ALLOWED) if str in allowed and int not in allowed]
-_NUMBERS = [at for at, allowed in enumerate(_ALLOWED) if int in allowed and str not in allowed]
+TEXTS = [at for at, allowed in enumerate(ALLOWED) if str in allowed and int not in allowed]
+NUMBERS = [at for at, allowed in enumerate(ALLOWED) if int in allowed and str not in allowed]
 _LEVELS = 50  # nesting that the quick check follows; `json_value` checks deeper values
 _STATUSES = frozenset(STATUSES)
 _FROM_ONE = frozenset(("token_budget", "attempt", "keep", "epoch", "sequence"))
-_texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*_TEXTS)
+_texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*TEXTS)
 
 
 def check_row(row: Row) -> None:
@@ -80,7 +80,7 @@ def check_row(row: Row) -> None:
     together = steps_taken | depth | tokens_used | lsn | created | updated
     together |= (started or 0) | (ended or 0) | (taken or 0)
     if together >> 64 or budget is not None:
-        for at in _NUMBERS:
+        for at in NUMBERS:
             if row[at] is not None:
                 check_whole(ROW_FIELDS[at], row[at], low=_lowest(ROW_FIELDS[at]))
     check_names(agent_id, name)
@@ -91,11 +91,11 @@ def check_row(row: Row) -> None:
     if (taken_by is None) is not (taken is None) or (ended is None) > (taken is None):
         raise ValueError("taken_by and taken_at_ms do not fit the status")
     if extras is not STARTED_ONCE and extras is not NEVER_STARTED:
-        _check_extras(extras)
+        check_extras(extras)
     check_given(tools, metadata)
 
 
-def _check_extras(extras: Extras) -> None:
+def check_extras(extras: Extras) -> None:
     _check_types_of_extras(tuple(map(type, extras)))
     attempt, starts, _, progress, lease = extras
     check_whole("attempt", attempt, low=1)
@@ -143,7 +143,7 @@ def check_given(allowed_tools: list[Any] | None, metadata: dict[Any, Any]) -> No
     if allowed_tools:
         for index, tool in enumerate(allowed_tools):
             text(f"allowed_tools[{index}]", tool)
-    if metadata and not _is_plain(metadata):
+    if metadata and not is_plain(metadata):
         json_value("metadata", metadata)  # raises, with the place, if it is not JSON
 
 
@@ -157,21 +157,21 @@ def check_progress(row: Row) -> None:
         check_whole("steps_taken", steps_taken)
         check_whole("updated_at_ms", updated_at_ms)
     checkpoint, needs_input = get.checkpoint(row), get.needs_input(row)
-    if checkpoint is not None and not _is_plain(checkpoint):
+    if checkpoint is not None and not is_plain(checkpoint):
         json_value("checkpoint", checkpoint)
-    if needs_input is not None and not _is_plain(needs_input):
+    if needs_input is not None and not is_plain(needs_input):
         json_value("needs_input", needs_input)
     for event in get.progress(row) or ():
-        if event[3] is not None and not _is_plain(event[3]):
+        if event[3] is not None and not is_plain(event[3]):
             json_value("data", event[3])
-    if (answer := get.answer(row)) is not None and not _is_plain(answer):
+    if (answer := get.answer(row)) is not None and not is_plain(answer):
         json_value("answer", answer)
 
 
 def check_texts(row: Row) -> None:
     """Raise ValueError for half a surrogate pair, which JSON can express and msgpack can't."""
     if not "".join(filter(None, _texts(row))).isascii():
-        for at in _TEXTS:
+        for at in TEXTS:
             if row[at] is not None:
                 text(ROW_FIELDS[at], row[at])
 
@@ -184,7 +184,7 @@ def check_whole(field: str, value: object, *, low: int = 0) -> None:
         raise ValueError(f"{field} is below {low}" if value < low else f"{field} is over 64 bits")
 
 
-def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
+def is_plain(value: Any, levels: int = _LEVELS) -> bool:
     """Return True if JSON can carry `value`. False means that only `json_value` can tell.
 
     This takes a fifth of the time of `json_value`, which copies and tracks the path to each value.
@@ -202,12 +202,12 @@ def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
             if kind is int or kind is str:  # a call for each would double the time
                 if item >> 63 if kind is int else not item.isascii():
                     return False
-            elif item is not None and not _is_plain(item, levels - 1):
+            elif item is not None and not is_plain(item, levels - 1):
                 return False
         return True
     if kind is list and levels:
         for item in value:
-            if not _is_plain(item, levels - 1):
+            if not is_plain(item, levels - 1):
                 break
         else:
             return True
@@ -285,7 +285,7 @@ def _check_name(name: str) -> None:
         raise ValueError("name is not allowed for an agent") from None
 
 
-_check_types = types_checker(ROW_FIELDS, _ALLOWED, range(len(_ALLOWED), len(_ALLOWED) + 1))
+_check_types = types_checker(ROW_FIELDS, ALLOWED, range(len(ALLOWED), len(ALLOWED) + 1))
 _check_types_of_extras = types_checker(
     EXTRA_FIELDS, _ALLOWED_EXTRAS, range(len(_ALLOWED_EXTRAS), len(_ALLOWED_EXTRAS) + 1)
 )

@@ -21,6 +21,7 @@ from journal import CowTable, FormatVersionError, PackedRecord, is_restored_mark
 from manager import records
 from manager.admission import Admission
 from manager.agent import ENDED, STATUSES, Row, get
+from manager.bulk_checks import are_valid
 from manager.columns import AGENT_ID, BOOT_ID, NAME, PARENT_ID, STATUS, TOKENS_USED
 from manager.errors import UnknownAgentError
 from manager.family import Family
@@ -42,6 +43,7 @@ class Fleet(Admission):
 
     application = records.APPLICATION
     accepts: tuple[str, ...] = ()
+    heads_of_part = records.HEADS_OF_TABLES
     names = ("fleet", "tables")  # the parts; see `journal.Tables.in_state`
 
     def __init__(self, *, with_tables: bool = True) -> None:
@@ -88,6 +90,27 @@ class Fleet(Admission):
         if item.get("from_prior_session") is False:
             self.boot_id = get.boot_id(row)
 
+    def load_items(self, items: list[Any]) -> None:
+        """Do what `load` does for each of the items, one after the other, in half the time."""
+        replay = self._replay
+        assert replay is not None
+        try:
+            rows = [*map(row_of, items)]
+            is_checked = bool(rows) and are_valid(rows)
+        except (KeyError, TypeError):
+            is_checked = False  # an item is no agent, or wrong
+        if not is_checked:
+            for item in items:
+                self.load(item)
+            return
+        is_accepted = replay.accepts(rows)
+        for item, row in zip(items, rows, strict=True):
+            if not is_accepted:
+                replay.check_item(row, has_valid_fields=True)
+            self._put(None, row)
+            if item.get("from_prior_session") is False:
+                self.boot_id = row[BOOT_ID]
+
     def _load_sources(self, item: Mapping[str, Any]) -> None:
         try:
             self.sources.load(item, self.rows)
@@ -99,9 +122,7 @@ class Fleet(Admission):
 
     def load_lines_of_part(self, lines: list[bytes]) -> list[bytes]:
         """Load the lines of tables at the end of `lines`. Return the others, which are agents'."""
-        if not lines[-1].startswith(records.HEADS_OF_TABLES):
-            return lines
-        agents = [line for line in lines if not line.startswith(records.HEADS_OF_TABLES)]
+        agents = [line for line in lines if not line.startswith(self.heads_of_part)]
         if lines[: len(agents)] != agents:  # no manager writes agents after rows
             return lines
         tables: Any = self.begin_tables()
@@ -258,7 +279,8 @@ class Fleet(Admission):
             return
         self.check_replayed()
         self.queue = Queue(self.rows)
-        self.queue.fill(row for row in self.rows.freeze() if row[STATUS] == "queued")
+        if self.counts["queued"]:
+            self.queue.fill(row for row in self.rows.freeze() if row[STATUS] == "queued")
         self._replay, self._steps = None, self._with_effects()
 
     def find(self, ref: str) -> Row:

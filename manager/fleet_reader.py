@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
+from itertools import islice
 from typing import TypeVar
 
 from journal import (
@@ -27,6 +28,7 @@ T = TypeVar("T")
 Progress = Callable[[int], object]
 _ATTEMPTS = 5
 _COUNTED = 1024  # records between two calls of a progress function
+_ITEMS_TOGETHER = 256
 
 
 def open_reader(path: StrPath) -> JournalReader:
@@ -111,18 +113,19 @@ def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
             reason=FormatReason.OTHER_APPLICATION,
         )
     try:
-        for item in checkpoint.items():
-            fleet.load(item)
-            if records.is_item_of_sources(item):
-                continue
-            if not records.is_item_of_tables(item):
-                is_session_known = "from_prior_session" in item
-            elif checkpoint.application != fleet.application:  # of tables alone
+        items = checkpoint.items()
+        while some := [*islice(items, _ITEMS_TOGETHER)]:
+            fleet.load_items(some)
+            of_tables = [*filter(records.is_item_of_tables, some)]
+            if of_tables and checkpoint.application != fleet.application:  # of tables alone
                 raise FormatVersionError(
                     f"the journal was written for application {checkpoint.application!r:.80}, not "
                     f"for {fleet.application!r}; open it with the program that wrote it",
                     reason=FormatReason.OTHER_APPLICATION,
                 )
+            agents = [item for item in some if "agent_id" in item]
+            if agents:
+                is_session_known = "from_prior_session" in agents[-1]
         fleet.check_loaded(checkpoint.lsn)
     except FormatVersionError as error:
         path, reason = checkpoint.path, error.reason

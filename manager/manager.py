@@ -159,7 +159,8 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def _boot(self) -> None:
         boot = records.boot(self._boot_id, clock.now_ms(), os.getpid())
         self._state.update(partial(_decide, boot))
-        running = [get.agent_id(row) for row in self._rows() if is_cut_off(row)]
+        rows = self._rows() if self.counts()["running"] else ()
+        running = [get.agent_id(row) for row in rows if is_cut_off(row)]
         while running:
             batch = [
                 records.interrupt_by_restart(agent_id, clock.now_ms())

@@ -166,24 +166,22 @@ class Checkpoint(OpenHandle):
 
     def items(self) -> Iterator[JSON]:
         """Yield the items. Raises CorruptionError for one that can't be decoded."""
-        return self._items_left(None)
+        return chain.from_iterable(self._item_lists())
 
-    def _items_left(self, take: Callable[[list[bytes]], list[bytes]] | None) -> Iterator[JSON]:
-        """Yield the items in the lines that `take` returns, the first ones of those it is given."""
+    def _item_lists(self, take: Callable[[bytes], bytes] | None = None) -> Iterator[list[JSON]]:
+        """Yield the items, several at a time. Of lines that are given to `take`, these are those of
+        the first lines, which it returns."""
         offset, number = self._first_item_offset, 0
         for block in self._blocks():
-            count = block.count(b"\n")
-            if take:
-                lines = take(lines_of(block))
-                yield from self._decoded(b"".join(lines), len(lines), offset, number)
-            else:
-                yield from self._decoded(block, count, offset, number)
+            left = take(block) if take else block
+            count = left.count(b"\n")
+            yield from self._decoded(left, count, offset, number)
             offset += len(block)
-            number += count
+            number += count if left is block else block.count(b"\n")
 
-    def _decoded(self, block: bytes, count: int, offset: int, number: int) -> Iterator[JSON]:
-        """Yield the items in the `count` lines of `block`. The first one is item `number`, at
-        `offset`.
+    def _decoded(self, block: bytes, count: int, offset: int, number: int) -> Iterator[list[JSON]]:
+        """Yield lists of the items in the `count` lines of `block`. The first one is item `number`,
+        at `offset`.
 
         All lines are decoded as one list, which takes half the time of decoding each by itself.
         """
@@ -195,7 +193,7 @@ class Checkpoint(OpenHandle):
                 raise
             items = []
         if len(items) == count:
-            yield from items
+            yield items
             return
         for line in lines_of(block):  # one of the lines can't be decoded, so find it
             try:
@@ -207,7 +205,7 @@ class Checkpoint(OpenHandle):
                 raise CorruptionError(
                     self.path, offset, self.lsn, problem, reason=DamageReason.ITEM_UNREADABLE
                 ) from error
-            yield item
+            yield [item]
             offset += len(line)
             number += 1
 

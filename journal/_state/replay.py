@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from journal._commit.buffer import LogBuffer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.opening import Opening
-from journal._format.checkpoint import Checkpoint
+from journal._format.checkpoint import Checkpoint, lines_of
 from journal._log import shown
+from journal._recovery.recovery import Recovery
 from journal._recovery.walk import ReplayBatch
 from journal._state.owned_journal import ApplyProgress, OwnedJournal
 from journal._state.state_machine import (
     JudgesApplication,
     LoadsLines,
-    LoadsLinesOfPart,
+    LoadsTogether,
     StateMachine,
 )
 from journal.errors import FormatReason, FormatVersionError
@@ -39,14 +41,18 @@ def recover_state(
     is_judge = isinstance(machine, JudgesApplication)
     with Opening(path, options, disk, lock_timeout_s, mirror, takeover) as opening:
         recovery = opening.recover(() if is_judge else accepts)
-        if recovery.checkpoint:
-            load_checkpoint(machine, recovery.checkpoint)
-        for batch in recovery.batches():
-            _apply(machine, batch)
-            del batch  # before the next batch is read: each may be one large frame
+        _rebuild(machine, recovery)
         core = opening.start()
         progress = ApplyProgress(core.buffer.last_lsn)
         return OwnedJournal(options, core, progress), core.buffer, progress
+
+
+def _rebuild(machine: StateMachine, recovery: Recovery) -> None:
+    if recovery.checkpoint:
+        load_checkpoint(machine, recovery.checkpoint)
+    for batch in recovery.batches():
+        _apply(machine, batch)
+        del batch  # before the next batch is read: each may be one large frame
 
 
 def load_checkpoint(machine: StateMachine, checkpoint: Checkpoint) -> None:
@@ -71,25 +77,24 @@ def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
     def refusal(error: Exception) -> FormatVersionError:
         return _refusal(machine, checkpoint.path, f"load raised {shown(error)} for an item")
 
-    def take(lines: list[bytes]) -> list[bytes]:
+    def take(block: bytes) -> bytes:
+        if not block.startswith(loader.heads_of_part, block.rfind(b"\n", 0, -1) + 1):
+            return block
         try:
-            left: list[bytes] = loader.load_lines_of_part(lines)
+            return b"".join(loader.load_lines_of_part(lines_of(block)))
         except Exception as error:
             raise refusal(error) from error
-        return left
 
     loader: Any = machine
+    load: Callable[[Any], object] = loader.load
+    parts: Iterator[Any] = checkpoint.items()
     if isinstance(loader, LoadsLines):  # half the time of an open is decoding
-        for block in checkpoint._blocks():
-            try:
-                loader.load_lines(block)
-            except Exception as error:
-                raise refusal(error) from error
-        return
-    load = machine.load
-    for item in checkpoint._items_left(take if isinstance(loader, LoadsLinesOfPart) else None):
+        load, parts = loader.load_lines, checkpoint._blocks()
+    elif isinstance(loader, LoadsTogether):
+        load, parts = loader.load_items, checkpoint._item_lists(take)
+    for part in parts:
         try:
-            load(item)
+            load(part)
         except Exception as error:
             raise refusal(error) from error
 

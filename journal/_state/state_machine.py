@@ -64,12 +64,20 @@ class JudgesApplication(ABC):
 
 
 @runtime_checkable
-class LoadsLinesOfPart(Protocol):
-    """A state machine of which one part loads lines of a checkpoint before they are decoded.
+class LoadsTogether(Protocol):
+    """A state machine that loads items together, of which one part loads lines of a checkpoint
+    before they are decoded.
 
-    A protocol, for machines outside this package. No user's machine has this method by chance.
+    A protocol, for machines outside this package. No user's machine has these members by chance.
     """
+
+    heads_of_part: tuple[bytes, ...]
+    """The beginnings of the part's lines."""
 
     def load_lines_of_part(self, lines: list[bytes]) -> list[bytes]:
         """Load the last of these lines, as far as they are the part's. Return the ones before
-        them, whose items `load` gets. Each line ends with a comma, if it has one, and an LF."""
+        them, whose items `load_items` gets. Each line ends with a comma, if it has one, and an
+        LF. The last line is the part's."""
+
+    def load_items(self, items: list[Any]) -> None:
+        """Do what `load` does for each of the items, one after the other, in less time."""

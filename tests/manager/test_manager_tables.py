@@ -28,6 +28,7 @@ from manager import (
     read_history,
     records,
 )
+from manager.fleet import Fleet
 from tests.manager.test_manager_transactions import DONE, kinds, run
 from tests.support import TIMEOUT_S
 
@@ -125,7 +126,7 @@ def test_a_version_without_tables_refuses_them(
     before = {path: path.read_bytes() for path in Path(manager.path).iterdir()}
     monkeypatch.setattr(records, "_KINDS_OF_TABLES", frozenset())
     monkeypatch.setattr(records, "_FIELDS_OF_TABLES", frozenset())
-    monkeypatch.setattr(records, "HEADS_OF_TABLES", ())
+    monkeypatch.setattr(Fleet, "heads_of_part", ())
     for attempt in (lambda: SubAgentManager.open(tmp_path), lambda: read_fleet(manager.path)):
         with pytest.raises(
             FormatVersionError, match="open the journal with the version that wrote"

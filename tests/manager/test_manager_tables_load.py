@@ -20,7 +20,7 @@ LARGE = "large " * (1 << 20)
 def test_rows_beside_agents_are_loaded_without_decoding_their_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The open of a fleet decodes the items of agents one by one, and no value of a row."""
+    """The open of a fleet decodes the items of agents, and no value of a row."""
     with SubAgentManager.open(tmp_path) as manager:
         agent = manager.spawn("x")
         for n in range(ROWS):
@@ -29,13 +29,13 @@ def test_rows_beside_agents_are_loaded_without_decoding_their_values(
         manager.tables.table("u").set("expires", 1, expires_at=4e9)
         manager.compact()
     loaded: list[Any] = []
-    load = Fleet.load
+    load = Fleet.load_items
 
-    def counted(fleet: Fleet, item: Any) -> None:
-        loaded.append(item)
-        load(fleet, item)
+    def counted(fleet: Fleet, items: list[Any]) -> None:
+        loaded.extend(items)
+        load(fleet, items)
 
-    monkeypatch.setattr(Fleet, "load", counted)
+    monkeypatch.setattr(Fleet, "load_items", counted)
     with SubAgentManager.open(tmp_path) as manager:
         assert [item.get("agent_id") for item in loaded] == [agent.agent_id]
         table = manager.tables.table("t")

@@ -248,7 +248,9 @@ def test_a_compaction_during_the_read_is_followed(
     assert caught.value.reason is DamageReason.OVERTAKEN
 
 
-@pytest.mark.parametrize("step", ["load", "check_loaded", "apply", "check_replayed", "end_replay"])
+@pytest.mark.parametrize(
+    "step", ["load_items", "check_loaded", "apply", "check_replayed", "end_replay"]
+)
 def test_a_refusal_keeps_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -262,7 +264,7 @@ def test_a_refusal_keeps_its_reason(
         raise FormatVersionError("no such field", reason=FormatReason.NEWER_VERSION)
 
     monkeypatch.setattr(Fleet, step, refuse)
-    # A writer's replay is the engine's, which sets the reasons for `load` and `apply` itself.
+    # A writer's replay is the engine's, which sets the reasons for `load_items` and `apply` itself.
     is_writers = step == "end_replay"
     with pytest.raises(FormatVersionError) as caught:
         SubAgentManager.open(tmp_path) if is_writers else read_fleet(tmp_path / ".subagents")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,7 @@ def test_the_loop_continues_after_a_restart(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, first, max_running=1)
+    gc.collect()  # asyncio logs the error of the task here, and not during another test
 
     async def continues(context: WorkContext) -> str:
         return f"{context.agent.checkpoint} {context.agent.starts}"

@@ -63,7 +63,7 @@ MANAGER_LAYERS = (
         "elsewhere",
     ),
     ("legacy_workers",),
-    ("replay", "legacy", "waking", "sources"),
+    ("replay", "legacy", "waking", "sources", "bulk_checks"),
     ("admission",),
     ("fleet",),
     ("waiting", "bulk_replay"),

@@ -41,6 +41,7 @@ from proof import (
     weakenings_of_mirrored_journals,
     weakenings_of_mirrors,
     weakenings_of_moments,
+    weakenings_of_opens,
     weakenings_of_order,
     weakenings_of_outputs,
     weakenings_of_parts,
@@ -70,6 +71,7 @@ EXIT_S = 5  # the time for the interpreter to exit after a failure, which thread
 FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings.ALL_OF,
+    *weakenings_of_opens.ALL_OF,
     *weakenings_of_order.ALL_OF,
     *weakenings_of_outputs.ALL_OF,
     *weakenings_of_contract.ALL_OF,

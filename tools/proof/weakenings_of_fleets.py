@@ -73,7 +73,7 @@ ALL_OF = (
     Weakening(
         "half_surrogate_pairs_taken",
         "manager/replay.py",
-        "            check_texts(row)\n",
+        "                check_texts(row)\n",
         "",
         FLEETS,
     ),

@@ -1,0 +1,94 @@
+"""Bulk checks: checks the agents of a checkpoint together, in half the time of `check_row`."""
+
+from __future__ import annotations
+
+from functools import reduce
+from itertools import chain
+from operator import or_
+from typing import Any
+
+from manager.agent import ENDED, NEVER_STARTED, STARTED_ONCE, STATUSES, Row
+from manager.checks import (
+    ALLOWED,
+    NUMBERS,
+    TEXTS,
+    check_extras,
+    check_given,
+    check_names,
+    check_progress,
+    is_plain,
+)
+from manager.columns import (
+    AGENT_ID,
+    ALLOWED_TOOLS,
+    CHECKPOINT,
+    ENDED_AT_MS,
+    EXTRAS,
+    METADATA,
+    NAME,
+    NEEDS_INPUT,
+    STATUS,
+    TAKEN_AT_MS,
+    TAKEN_BY,
+    TOKEN_BUDGET,
+)
+from manager.values import NAME_BYTES_MAX
+
+_ALLOWED_SETS = [*map(frozenset, ALLOWED)]
+_ALWAYS_TEXTS = [at for at in TEXTS if type(None) not in ALLOWED[at]]
+_SOMETIMES_TEXTS = [at for at in TEXTS if type(None) in ALLOWED[at]]
+_STATUSES = frozenset(STATUSES)
+
+
+def are_valid(rows: list[Row]) -> bool:
+    """Return whether `check_row`, `check_texts` and `check_progress` accept each of these rows.
+
+    False may also mean that only they can tell. Many rows together take half of their time.
+    """
+    columns = [*zip(*rows, strict=True)]
+    try:
+        return _have_valid_types(columns) and _have_valid_values(columns, rows)
+    except (TypeError, ValueError):
+        return False
+
+
+def _have_valid_types(columns: list[tuple[Any, ...]]) -> bool:
+    """Return whether the fields have allowed types. Those that are always texts are not checked
+    here: joining texts of other types raises TypeError."""
+    for at, column in enumerate(columns):
+        if column[0] is None and column.count(None) == len(column):
+            if type(None) not in ALLOWED[at]:
+                return False
+        elif at not in _ALWAYS_TEXTS and not _ALLOWED_SETS[at].issuperset(map(type, column)):
+            return False
+    return True
+
+
+def _have_valid_values(columns: list[tuple[Any, ...]], rows: list[Row]) -> bool:
+    """Return what `are_valid` does for fields of valid types. May raise TypeError or ValueError
+    instead of returning False."""
+    texts = "".join(filter(None, chain(*map(columns.__getitem__, _SOMETIMES_TEXTS))))
+    texts += "".join(chain(*map(columns.__getitem__, _ALWAYS_TEXTS)))
+    numbers = reduce(or_, filter(None, chain(*map(columns.__getitem__, NUMBERS))), 0)
+    if numbers >> 64 or 0 in columns[TOKEN_BUDGET] or not texts.isascii():  # see `check_row`
+        return False
+    for row in rows:
+        if row[NAME] != row[AGENT_ID]:
+            check_names(row[AGENT_ID], row[NAME])
+        if (more := row[EXTRAS]) is not STARTED_ONCE and more is not NEVER_STARTED:
+            check_extras(more)
+            check_progress(row)
+    for tools in filter(None, columns[ALLOWED_TOOLS]):
+        check_given(tools, {})
+    lengths = [*map(len, columns[AGENT_ID])]
+    statuses, ended, taken = columns[STATUS], columns[ENDED_AT_MS], columns[TAKEN_AT_MS]
+    given = chain(columns[CHECKPOINT], columns[NEEDS_INPUT], columns[METADATA])
+    return (
+        min(lengths) > 0
+        and max(lengths) <= NAME_BYTES_MAX // 4
+        and _STATUSES.issuperset(statuses)
+        and [status in ENDED for status in statuses] == [at is not None for at in ended]
+        and [by is None for by in columns[TAKEN_BY]] == [at is None for at in taken]
+        and all(end is not None or at is None for end, at in zip(ended, taken, strict=True))
+        and all(map(is_plain, filter(None, given)))
+    )

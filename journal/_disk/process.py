@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Protocol
@@ -68,6 +69,11 @@ def own(owned: Owned) -> None:
 
 def disown(owned: Owned) -> None:
     _owned.discard(owned)
+
+
+def call_in_forked_children(call: Callable[[], None]) -> None:
+    """Call `call` in each child that this process forks from now on."""
+    os.register_at_fork(after_in_child=call)
 
 
 def environment(name: str) -> str:

@@ -19,7 +19,7 @@ from gc import collect, get_count, get_stats, get_threshold, isenabled
 _MARGIN_MIN = 64
 _LATE = 3 / 4  # of the threshold; from here on, a collection may be started early
 _CHECKS_MAX = 1000  # without a collection
-_HAS_GENERATIONS = "t" not in sys.abiflags  # a free-threaded CPython visits all containers
+HAS_GENERATIONS = "t" not in sys.abiflags  # a free-threaded CPython visits all containers
 
 
 class EarlyCollection:
@@ -37,7 +37,7 @@ class EarlyCollection:
         self._checks += 1
         if self._checks >= _CHECKS_MAX:
             self._checks = 0
-            if threshold and isenabled() and _HAS_GENERATIONS:
+            if threshold and isenabled() and HAS_GENERATIONS:
                 self._collect_new()
         if count > threshold * _LATE and isenabled():
             missing = threshold - count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from journal._commit.buffer import LogBuffer
@@ -12,6 +13,7 @@ from journal._format.checkpoint import Checkpoint, lines_of
 from journal._log import shown
 from journal._recovery.recovery import Recovery
 from journal._recovery.walk import ReplayBatch
+from journal._state.collection_pause import without_full_collections
 from journal._state.owned_journal import ApplyProgress, OwnedJournal
 from journal._state.state_machine import (
     JudgesApplication,
@@ -41,7 +43,7 @@ def recover_state(
     is_judge = isinstance(machine, JudgesApplication)
     with Opening(path, options, disk, lock_timeout_s, mirror, takeover) as opening:
         recovery = opening.recover(() if is_judge else accepts)
-        _rebuild(machine, recovery)
+        without_full_collections(partial(_rebuild, machine, recovery))
         core = opening.start()
         progress = ApplyProgress(core.buffer.last_lsn)
         return OwnedJournal(options, core, progress), core.buffer, progress

@@ -1,10 +1,11 @@
-"""Weakenings of opens: the checks of a fleet's items together."""
+"""Weakenings of opens: the checks of a fleet's items together, and the pause of collections."""
 
 from __future__ import annotations
 
 from proof.weakenings import Weakening
 
 TOGETHER = ("tests/manager/test_fleet_load_items.py",)
+PAUSE = ("tests/engine/test_collection_pause.py",)
 
 ALL_OF = (
     Weakening(
@@ -35,5 +36,40 @@ ALL_OF = (
         "                return False\n",
         "",
         TOGETHER,
+    ),
+    Weakening(
+        "an_open_leaves_its_thresholds",
+        "journal/_state/collection_pause.py",
+        "    finally:\n        gc.set_threshold(*thresholds)\n",
+        "    finally:\n        pass\n",
+        PAUSE,
+    ),
+    Weakening(
+        "a_forked_child_keeps_a_pause",
+        "journal/_state/collection_pause.py",
+        "    if gc.get_threshold()[1] == _NEVER:\n",
+        "    if False:\n",
+        PAUSE,
+    ),
+    Weakening(
+        "a_second_open_keeps_a_pause",
+        "journal/_state/collection_pause.py",
+        "is_paused = thresholds[1] == _NEVER",
+        "is_paused = False",
+        PAUSE,
+    ),
+    Weakening(
+        "an_open_collects_for_a_disabled_collector",
+        "journal/_state/collection_pause.py",
+        " and gc.isenabled()):\n",
+        "):\n",
+        PAUSE,
+    ),
+    Weakening(
+        "an_open_leaves_its_containers_to_a_collection",
+        "journal/_state/collection_pause.py",
+        "        gc.collect(1)\n",
+        "        pass\n",
+        PAUSE,
     ),
 )

@@ -48,7 +48,7 @@ def loaded(load: Callable[[Fleet], None]) -> Loaded:
     try:
         load(fleet)
         fleet.check_loaded(1000)
-    except FormatVersionError as error:
+    except (FormatVersionError, ValueError) as error:  # tables raise ValueError
         return (str(error),)
     return contents(fleet), fleet.boot_id, list(fleet.freeze())
 

@@ -172,7 +172,6 @@ class Injected(Exception):  # noqa: N818 stands for an exception of a debugger o
 def test_asynchronous_exceptions_do_not_break_the_lock() -> None:
     """Exceptions that other threads raise at any moment never leave the lock held, nor let two
     threads hold it at once."""
-    gc.collect()  # Python ignores an exception that strikes while garbage of other tests is removed
     lock = OwnerLock()
     inside, most, over = 0, 0, False
     strike = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -198,15 +197,20 @@ def test_asynchronous_exceptions_do_not_break_the_lock() -> None:
 
     all_caught: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(4)]
     threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in all_caught]
-    for thread in threads:
-        thread.start()
-    for _ in range(100):
-        for thread, caught in zip(threads, all_caught, strict=True):
+    gc.collect()
+    gc.disable()  # Python ignores an exception that strikes while garbage is removed
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            for thread, caught in zip(threads, all_caught, strict=True):
+                caught.get(timeout=TIMEOUT_S)
+                strike(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Injected))
+        for caught in all_caught:
             caught.get(timeout=TIMEOUT_S)
-            strike(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Injected))
-    for caught in all_caught:
-        caught.get(timeout=TIMEOUT_S)
-    over = True
+    finally:
+        over = True
+        gc.enable()
     for thread in threads:
         thread.join(TIMEOUT_S)
         assert not thread.is_alive(), "a thread hangs"

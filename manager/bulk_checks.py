@@ -7,7 +7,7 @@ from itertools import chain
 from operator import or_
 from typing import Any
 
-from manager.agent import ENDED, NEVER_STARTED, STARTED_ONCE, STATUSES, Row
+from manager.agent import ENDED, NEVER_STARTED, ROW_FIELDS, STARTED_ONCE, STATUSES, Row
 from manager.checks import (
     ALLOWED,
     NUMBERS,
@@ -32,7 +32,7 @@ from manager.columns import (
     TAKEN_BY,
     TOKEN_BUDGET,
 )
-from manager.values import NAME_BYTES_MAX
+from manager.values import NAME_BYTES_MAX, json_value
 
 _ALLOWED_SETS = [*map(frozenset, ALLOWED)]
 _ALWAYS_TEXTS = [at for at in TEXTS if type(None) not in ALLOWED[at]]
@@ -70,8 +70,9 @@ def _have_valid_values(columns: list[tuple[Any, ...]], rows: list[Row]) -> bool:
     texts = "".join(filter(None, chain(*map(columns.__getitem__, _SOMETIMES_TEXTS))))
     texts += "".join(chain(*map(columns.__getitem__, _ALWAYS_TEXTS)))
     numbers = reduce(or_, filter(None, chain(*map(columns.__getitem__, NUMBERS))), 0)
-    if numbers >> 64 or 0 in columns[TOKEN_BUDGET] or not texts.isascii():  # see `check_row`
+    if numbers >> 64 or 0 in columns[TOKEN_BUDGET]:  # see `check_row`
         return False
+    texts.encode()  # raises ValueError for half a surrogate pair
     for row in rows:
         if row[NAME] != row[AGENT_ID]:
             check_names(row[AGENT_ID], row[NAME])
@@ -82,7 +83,10 @@ def _have_valid_values(columns: list[tuple[Any, ...]], rows: list[Row]) -> bool:
         check_given(tools, {})
     lengths = [*map(len, columns[AGENT_ID])]
     statuses, ended, taken = columns[STATUS], columns[ENDED_AT_MS], columns[TAKEN_AT_MS]
-    given = chain(columns[CHECKPOINT], columns[NEEDS_INPUT], columns[METADATA])
+    for at in (CHECKPOINT, NEEDS_INPUT, METADATA):
+        for value in filter(None, columns[at]):
+            if not is_plain(value):
+                json_value(ROW_FIELDS[at], value)  # raises if it is not JSON
     return (
         min(lengths) > 0
         and max(lengths) <= NAME_BYTES_MAX // 4
@@ -90,5 +94,4 @@ def _have_valid_values(columns: list[tuple[Any, ...]], rows: list[Row]) -> bool:
         and [status in ENDED for status in statuses] == [at is not None for at in ended]
         and [by is None for by in columns[TAKEN_BY]] == [at is None for at in taken]
         and all(end is not None or at is None for end, at in zip(ended, taken, strict=True))
-        and all(map(is_plain, filter(None, given)))
     )

@@ -103,7 +103,7 @@ class Fleet(Admission):
             for item in items:
                 self.load(item)
             return
-        is_accepted = replay.accepts(rows)
+        is_accepted = replay.accept_together(rows)
         for item, row in zip(items, rows, strict=True):
             if not is_accepted:
                 replay.check_item(row, has_valid_fields=True)

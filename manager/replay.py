@@ -92,7 +92,7 @@ class Replay:
         except (TypeError, ValueError) as error:
             raise FormatVersionError(f"item {self._loaded}: {error!s:.200}; {_HINT}") from error
 
-    def accepts(self, rows: list[Row]) -> bool:
+    def accept_together(self, rows: list[Row]) -> bool:
         """Count these rows, whose fields are valid, as loaded if `check_item` accepts each of them.
 
         Return False, and count nothing, if only `check_item` can tell.

@@ -169,8 +169,8 @@ class Checkpoint(OpenHandle):
         return chain.from_iterable(self._item_lists())
 
     def _item_lists(self, take: Callable[[bytes], bytes] | None = None) -> Iterator[list[JSON]]:
-        """Yield the items, several at a time. `take` is given several lines, and returns the first
-        ones of them, whose items these are."""
+        """Yield the items, several at a time. With `take`, these are the items in the lines that it
+        returns: the first ones of those it is given."""
         offset, number = self._first_item_offset, 0
         for block in self._blocks():
             left = take(block) if take else block

@@ -98,29 +98,37 @@ def test_a_refused_item_ends_the_pause(disk: SimulatedDisk) -> None:
     assert gc.get_threshold() == NORMAL
 
 
+class Building:
+    """A build that goes on until `may_end` is set."""
+
+    def __init__(self) -> None:
+        self.has_begun, self.may_end = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=without_full_collections, args=(self,))
+
+    def __call__(self) -> None:
+        self.has_begun.set()
+        assert self.may_end.wait(TIMEOUT_S)
+
+    def begin(self) -> None:
+        self.thread.start()
+        assert self.has_begun.wait(TIMEOUT_S)
+
+    def end(self) -> None:
+        self.may_end.set()
+        self.thread.join(TIMEOUT_S)
+
+
 def test_opens_of_two_threads_end_their_pauses() -> None:
     """If another open begins during a pause, the thresholds are the program's after both."""
-    begun_second, end_second = threading.Event(), threading.Event()
-
-    def second() -> None:
-        begun_second.set()
-        assert end_second.wait(TIMEOUT_S)
-
-    thread = threading.Thread(target=without_full_collections, args=(second,))
-
-    def first() -> None:
-        thread.start()
-        assert begun_second.wait(TIMEOUT_S)
-
-    without_full_collections(first)
-    end_second.set()
-    thread.join()
+    second = Building()
+    without_full_collections(second.begin)
+    second.end()
     assert gc.get_threshold() == NORMAL
 
 
 def test_new_containers_are_visited_once() -> None:
-    """What was built is among the oldest objects then, so no later collection of newer ones finds
-    all of it."""
+    """New containers are among the oldest objects at the end, so no later collection of newer ones
+    finds all of them."""
     built: list[Any] = without_full_collections(lambda: [[] for _ in range(10_000)])
     oldest = {id(each) for each in gc.get_objects(generation=2)}
     assert all(id(each) in oldest for each in built)
@@ -130,20 +138,12 @@ def test_new_containers_are_visited_once() -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # the test forks with threads
 def test_a_child_forked_during_a_pause_collects() -> None:
     """A child that another thread forks during a pause has the program's thresholds."""
-    paused, forked = threading.Event(), threading.Event()
-
-    def build() -> None:
-        paused.set()
-        assert forked.wait(TIMEOUT_S)
-
-    thread = threading.Thread(target=without_full_collections, args=(build,))
-    thread.start()
-    assert paused.wait(TIMEOUT_S)
+    building = Building()
+    building.begin()
     assert gc.get_threshold() == PAUSED
     child = os.fork()
     if not child:
         os._exit(0 if gc.get_threshold() == NORMAL else 1)
-    forked.set()
-    thread.join()
+    building.end()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert gc.get_threshold() == NORMAL

@@ -32,7 +32,7 @@ def items_of(changes: list[tuple[str, str]]) -> list[Any]:
     """Return the items of a fleet with a few agents, after these changes of it."""
     manager, state = manager_in_memory()
     for number in range(3):
-        ended = manager.spawn("ended", metadata={"number": number, "tags": ["a"]})
+        ended = manager.spawn("é", metadata={"é": number, "at": 0.5})
         manager.update_from_result(ended.agent_id, AgentResult("done", input_tokens=1))
     manager.spawn("live")  # no change removes it
     for kind, ref in changes:
@@ -144,11 +144,10 @@ def test_agents_that_no_manager_writes_are_accepted_or_refused_alike(size: int) 
 
 
 @given(changes_of_fleet)
-@example([("usage of a source", "a")])
+@example([("spawn", "a"), ("checkpoint", "a")])
 def test_what_a_manager_writes_is_not_checked_one_by_one(changes: list[tuple[str, str]]) -> None:
-    """Agents of a manager, in ASCII, pass the quick checks. Otherwise, an open is slow again."""
+    """Agents of a manager pass the quick checks. Otherwise, an open is slow again."""
     agents = [item for item in items_of(changes) if "agent_id" in item]
-    agents = [item for item in agents if item["checkpoint"] != {"at": [1, None, 2.5]}]
 
     class Quick(Fleet):
         def load(self, item: Any) -> None:

@@ -26,14 +26,15 @@ NEVER = float("inf")
 
 # Fractions of the growth. The lead is at most a quarter.
 _LEAD_MAX, _HURRY, _HOLD = 1 / 4, 1 / 8, 1 / 4
-# Updates wait for so long until they get room for what was done meanwhile. With 10 ms, dozens of
+# Updates wait for so long until they get room for what was done meanwhile. No update should wait
+# for 50 ms, and after its wait it waits for its turn of the interpreter. With 10 ms, dozens of
 # threads that are woken and stopped again take a twentieth of the updates.
-_HOLD_S = 0.03
+_HOLD_S = 0.015
 # The part of the growth that a whole compaction gives as room. With the part up to `hold`, the log
 # stays within twice the growth.
 _ROOM = 1 / 5
 _READ_PER_ENCODED = 8  # a byte is read back in an eighth of the time of encoding it
-_ROOM_BYTES_MIN = 3 << 14  # so that slow encoding slows updates to 1.6 MB/s at most
+_ROOM_BYTES_MIN = 3 << 13  # so that slow encoding slows updates to 1.6 MB/s at most
 _ITEMS_IN_HURRY, _ITEMS_WHILE_HELD_MAX = 64, 256
 _HELD_STEP_S = 5e-3
 # The processor time of a step that is in no hurry, and the pause after it. A step of 20 us holds up

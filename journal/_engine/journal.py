@@ -315,7 +315,7 @@ class Journal(AsyncHandle):
 
         There is no room while half of `buffer_bytes` is used, nor while a compaction is so overdue
         that the log has grown by a quarter more than what made it due. In the latter case, callers
-        get room again every 30 ms or so, in proportion to what the compaction has encoded. Raises
+        get room again every 15 ms or so, in proportion to what the compaction has encoded. Raises
         TimeoutError after `timeout_s` seconds, FailedError, ClosedError. In an event loop, use
         `room`.
         """

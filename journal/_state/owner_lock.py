@@ -4,8 +4,8 @@ Python's lock wakes a waiter by giving it the lock. The waiter then waits for th
 it *holds* the lock, so that all other threads run into it. After the first thread switch inside a
 hold, each hold costs two switches, for as long as the lock is busy (measured: 64 threads do a third
 of what 8 do). Here no thread waits for the lock itself. A thread that finds it held waits *beside*
-it, and tries again once it runs; a thread that runs meanwhile takes the lock first. A thread that
-was overtaken for too long becomes the heir, and the next release leaves the lock to it.
+it, and tries again once it runs; a thread that runs meanwhile takes the lock first. The thread that
+has waited longest becomes the heir after 2 ms, and the next release leaves the lock to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from threading import get_ident
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, TypeVar
 
-from journal._mutex import is_raised_by_call, section_of
+from journal._mutex import is_raised_by_call, release, section_of
 from journal._recorder import PENDING_MAX, Recorder
 from journal._state.early_collection import EarlyCollection
 from journal.errors import InterruptedCallError
@@ -29,7 +29,10 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 _LOST_WAKE_UP_S = 0.01  # the delay after an interrupt has swallowed a wake-up
-_OVERTAKEN_NS = 50_000_000
+_OVERTAKEN_NS = 2_000_000  # the wait after which a thread may become the heir
+# The time between two heirs, for each waiting thread. While the lock is left to an heir, the others
+# go to sleep one after the other: heirs without a break would halve the rate of 64 threads.
+_BETWEEN_HEIRS_NS = 150_000
 _CHECK_MASK = 15  # before one hold in 16, what might take long within a hold is done
 
 
@@ -49,8 +52,12 @@ class OwnerLock:
         # which the lock is left, or 0. `_heir` is the negated id of the heir, or 0.
         self._holder = 0
         self._heir = 0
-        # The locks on which waiting threads sleep. Changed only by single atomic operations.
-        self._queue: deque[threading.Lock] = deque()
+        # These two are changed only by single atomic operations: the ids of sleeping threads with
+        # the locks on which they sleep, and when each waiting thread has asked for the lock, by its
+        # id. A thread that was woken waits on until it runs.
+        self._queue: deque[tuple[int, threading.Lock]] = deque()
+        self._waiting: dict[int, int] = {}
+        self._next_heir_ns = 0  # the time until which no heir is chosen
         self._hold_ns = Recorder()
         self._wait_ns = Recorder()
         self._collection = EarlyCollection()
@@ -73,12 +80,14 @@ class OwnerLock:
                 wait_ns.fold()
             self._collection.check()
         me, add_hold, add_wait = get_ident(), hold_ns.add, wait_ns.add
-        asked_ns = 0  # a thread that finds the lock free does not read the clock: 90 ns of 630
+        # A thread that finds the lock free does not read the clock before: 90 ns of 630.
+        asked_ns = ended_ns = 0
         try:
             if self._holder:
                 asked_ns = perf_counter_ns()
                 while self._holder and self._holder != -me:
-                    self._wait_in_queue(me, asked_ns)
+                    self._waiting[me] = asked_ns
+                    self._wait_in_queue(me)
             with self._section:
                 self._holder = me
                 try:
@@ -86,11 +95,16 @@ class OwnerLock:
                     try:
                         return action(argument)
                     finally:
-                        add_hold(perf_counter_ns() - held_ns)
+                        ended_ns = perf_counter_ns()
+                        add_hold(ended_ns - held_ns)
                         add_wait(held_ns - asked_ns if asked_ns else 0)
                 finally:
                     self._holder = self._heir
         finally:
+            if asked_ns:
+                self._waiting.pop(me, None)
+            if self._waiting and ended_ns > self._next_heir_ns:
+                self._choose_heir(me, ended_ns)
             if self._queue or self._heir:
                 self._leave(me)
 
@@ -110,13 +124,14 @@ class OwnerLock:
 
         return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
 
-    def _wait_in_queue(self, me: int, asked_ns: int) -> None:
+    def _wait_in_queue(self, me: int) -> None:
         self.refuse_inside()
         if self._is_inside():
             raise InterruptedCallError
         asleep = threading.Lock()
         asleep.acquire()
-        self._queue.append(asleep)
+        sleeper = me, asleep
+        self._queue.append(sleeper)
         was_woken = not self._holder or asleep.acquire(timeout=_LOST_WAKE_UP_S)
         holder = self._holder
         # `locked` may switch threads, and a thread that then takes the lock sets another holder.
@@ -124,27 +139,40 @@ class OwnerLock:
         if not was_woken and not self._lock.locked() and self._holder == holder:
             self._holder = self._heir = 0  # two interrupts left it so, or the heir is gone or late
         try:
-            self._queue.remove(asleep)
+            self._queue.remove(sleeper)
         except ValueError as error:  # another thread woke it
             if not is_raised_by_call(error):
                 raise
-        if not self._heir and perf_counter_ns() - asked_ns > _OVERTAKEN_NS:
-            self._heir = -me
 
     def _leave(self, me: int) -> None:
         if self._heir == -me:
             self._heir = 0
         if self._holder == -me:
             self._holder = 0
-        self._wake()
-        for _ in range(len(self._queue) if self._heir else 0):  # the heir may be any of them
+        if self._heir:
+            for thread_id, asleep in tuple(self._queue):
+                if thread_id == -self._heir:
+                    release(asleep)
+        else:
             self._wake()
+
+    def _choose_heir(self, me: int, now_ns: int) -> None:
+        """Make the thread that has waited longest the heir, if it has waited for long."""
+        if self._heir and self._heir != -me:
+            return
+        waiting = self._waiting.copy()
+        self._next_heir_ns = now_ns + len(waiting) * _BETWEEN_HEIRS_NS
+        first = min(waiting, key=waiting.__getitem__, default=0)
+        if first and now_ns - waiting[first] > _OVERTAKEN_NS:
+            # An interrupt may have kept it from removing itself, so it is chosen only once.
+            self._waiting.pop(first, None)
+            self._heir = -first
 
     def _wake(self) -> None:
         try:
-            asleep = self._queue.popleft()
+            _, asleep = self._queue.popleft()
         except IndexError as error:  # another thread has taken the last one
             if not is_raised_by_call(error):
                 raise
         else:
-            asleep.release()
+            release(asleep)  # it may have been woken as the heir

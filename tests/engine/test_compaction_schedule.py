@@ -199,19 +199,19 @@ def rooms(attempt: Attempt, *calls: tuple[float, bool, int, int]) -> list[float]
     ]
 
 
-def test_updates_that_wait_get_room_every_thirty_milliseconds() -> None:
-    """P7: Updates are slowed and never stopped. While they wait, they get room once in 30 ms."""
+def test_updates_that_wait_get_room_every_fifteen_milliseconds() -> None:
+    """P7: Updates are slowed and never stopped. While they wait, they get room once in 15 ms."""
     attempt = new_schedule().begin(1000)
     given = rooms(
         attempt,
         (5.0, False, 10, 0),
-        (5.029, False, 20, 0),
-        (5.0301, False, 30, 0),
-        (5.0302, False, 40, 0),
-        (5.04, True, 50, 0),  # they got it, and wait again from here
-        (5.041, False, 60, 0),
-        (5.07, False, 70, 0),
-        (5.0711, False, 80, 0),
+        (5.014, False, 20, 0),
+        (5.0151, False, 30, 0),
+        (5.0152, False, 40, 0),
+        (5.025, True, 50, 0),  # they got it, and wait again from here
+        (5.026, False, 60, 0),
+        (5.04, False, 70, 0),
+        (5.0411, False, 80, 0),
     )
     assert [room > 0 for room in given] == [False, False, True, False, False, False, False, True]
 
@@ -240,9 +240,9 @@ def test_the_room_of_a_compaction_is_a_part_of_the_growth(
 
 
 def test_slow_encoding_gives_some_room_all_the_same() -> None:
-    """P7: A checkpoint that takes hours does not stop the log: each time gives 48 KiB at least."""
+    """P7: A checkpoint that takes hours does not stop the log: each time gives 24 KiB at least."""
     attempt = new_schedule().begin(1000)
-    assert rooms(attempt, (5.0, False, 0, 0), (5.04, False, 1, 0)) == [0, 3 << 14]
+    assert rooms(attempt, (5.0, False, 0, 0), (5.04, False, 1, 0)) == [0, 3 << 13]
 
 
 # --- hold point ---

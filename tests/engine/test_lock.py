@@ -18,6 +18,7 @@ from queue import SimpleQueue
 import pytest
 
 from journal import InterruptedCallError
+from journal._state import owner_lock
 from journal._state.owner_lock import OwnerLock
 from tests.kernel.interrupt_support import MANY, in_other_thread, monitored, struck
 from tests.support import until
@@ -285,6 +286,66 @@ def test_a_waiter_does_not_clear_a_new_holder(pool: ThreadPoolExecutor) -> None:
         may_release.set()
     inheriting.result(TIMEOUT_S)
     assert waiting.result(TIMEOUT_S) == 0
+
+
+class Clock:
+    """A clock that shows the same time until a test sets it, in ns."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the locks under test a clock that is set by hand."""
+    stopped = Clock()
+    monkeypatch.setattr(owner_lock, "perf_counter_ns", stopped)
+    return stopped
+
+
+def test_the_lock_is_left_to_the_thread_that_has_waited_longest(clock: Clock) -> None:
+    """After 2 ms, and then after 0.2 ms more for each waiting thread, the next release leaves the
+    lock to the first of these, although a thread that runs could take it."""
+    lock, heirs = OwnerLock(), list[int]()
+    lock._waiting = {7: 1, 8: 900_000, 9: 2_900_000}
+    for clock.now_ns in (1_900_000, 2_600_000, 3_000_000, 3_100_000, 3_400_000, 3_600_000):
+        lock.run(int, 0)
+        heirs.append(-lock._heir)
+        lock._heir = 0  # it has come
+    assert heirs == [0, 7, 0, 8, 0, 0]
+    assert lock._waiting == {9: 2_900_000}
+
+
+def test_a_thread_that_has_waited_long_is_woken_before_the_others(
+    clock: Clock, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heir gets the lock before a thread that went to sleep before it did, which is next."""
+    monkeypatch.setattr(owner_lock, "_LOST_WAKE_UP_S", TIMEOUT_S)
+    lock, order = OwnerLock(), list[str]()
+    with held(lock, pool) as may_release:
+        pool.submit(lock.run, order.append, "first")
+        until(lambda: len(lock._queue) == 1, "the first thread waits in the queue")
+        pool.submit(lock.run, order.append, "second")
+        until(lambda: len(lock._queue) == 2, "the second thread waits in the queue")
+        first, second = (thread_id for thread_id, _ in lock._queue)
+        lock._waiting = {second: 0, first: 1}  # the second one was woken before, and went back
+        clock.now_ns = 3_000_000
+        may_release.set()
+        until(lambda: len(order) == 2, "both have had the lock")
+    assert order == ["second", "first"]
+
+
+def test_a_thread_that_is_gone_becomes_the_heir_once() -> None:
+    """P7: An interrupt may leave a thread among those that wait. Others wait for it once, and then
+    the lock is free."""
+    lock = OwnerLock()
+    lock._waiting = {1: 0}
+    for _ in range(3):
+        lock.run(int, 0)
+    assert (lock._waiting, lock._holder, lock._heir) == ({}, 0, 0)
 
 
 def test_no_waiter_is_overtaken_forever() -> None:

@@ -58,7 +58,12 @@ OF_A_MILLION = {
     "tables": {"item_bytes": 450.0, "checkpoint_s": 10.0, "open_cpu_s": 1.1},
     "tuples": {"item_bytes": 550.0, "checkpoint_s": 10.0, "open_cpu_s": 2.5},
 }
-OF_ANY_SIZE = {"hold_max_ms": 2.0, "host_hold_max_ms": 2.0, "disk_to_bound": 1.0}
+OF_ANY_SIZE = {
+    "hold_max_ms": 2.0,
+    "host_hold_max_ms": 2.0,
+    "busy_stall_ms": 50.0,
+    "disk_to_bound": 1.0,
+}
 
 Cell = tuple[int, str]  # items, kind
 

@@ -10,6 +10,7 @@ from manager.family import Family
 from manager.fleet import Fleet
 from manager.names import Names
 from manager.queue import NoQueue
+from manager.recent import Recent
 from manager.sources import Sources
 
 K = TypeVar("K")
@@ -28,6 +29,7 @@ class Draft(Fleet):
         self.rows = rows
         self.by_name = _DraftNames(rows, fleet.by_name)
         self.counts = fleet.counts.copy()
+        self._recent = Recent()
         self.family = _NoFamily({})
         self.queue = NoQueue({})
         self.boot_id = fleet.boot_id

@@ -4,9 +4,10 @@ are a machine of their own, to which the fleet passes the records and items of t
 
 Everything here except `load` and the iterator that `freeze` returns runs under the manager's lock,
 so the time that it takes does not depend on the number of agents: a change does look-ups, updates
-counters and makes one new row, or one for each ancestor too if it counts tokens. Each checkpoint
-item is one agent, a JSON object with the fields of Agent. The counters, the index of names, the
-family and the session are rebuilt from the items.
+counters and makes one new row, or one for each ancestor too if it counts tokens. A list of one
+status copies some thousand rows at most. Each checkpoint item is one agent, a JSON object with the
+fields of Agent. The counters, the index of names, the family and the session are rebuilt from the
+items.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from manager.items import item_of, row_of
 from manager.layouts import Boot, Record
 from manager.names import Names
 from manager.queue import NoQueue, Queue
+from manager.recent import Recent
 from manager.replay import Replay, is_boot
 from manager.sources import Sources
 from manager.steps import STEPS, Step, advance, count_tokens
@@ -52,6 +54,7 @@ class Fleet(Admission):
         self._approved: PackedRecord | None = None
         self.rows: CowTable[str, Row] = CowTable()
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
+        self._recent = Recent()
         self.family = Family(self.rows)
         self.by_name = Names(self.rows)
         # Nothing is started before the end of replay, which then fills a queue in less time.
@@ -333,6 +336,16 @@ class Fleet(Admission):
         attempt = 1 if name is None else self.next_attempt(name)
         return [attempt] if attempt > 1 else []
 
+    def rows_with(self, status: str | None, *, include_archived: bool) -> Iterable[Row]:
+        """Return a snapshot of rows, among them all with `status`, but archived ones perhaps only
+        if `include_archived` is true. A list is in any order."""
+        if status in STATUSES:
+            count = self.counts[status]
+            found = self._recent.with_status(status, count, include_archived=include_archived)
+            if found is not None:
+                return found
+        return self.rows.freeze()
+
     def copied(self) -> Fleet:
         """Return a copy of the agents for a reader. Its rows are shared, because rows are never
         mutated, and it has neither tables nor sources."""
@@ -349,10 +362,15 @@ class Fleet(Admission):
         if (feed := self.feed) is not None:  # read once: the watch may set it to None at any time
             feed.append(new)
         if old is None:
+            if self._replay is None or status not in ENDED:  # most items of a checkpoint have ended
+                self._recent[status][agent_id] = new
             self.family.added(agent_id, new)
         elif (before := old[STATUS]) == status:
+            self._recent[status][agent_id] = new
             return
         else:
+            self._recent[before].pop(agent_id, None)
+            self._recent[status][agent_id] = new
             self.counts[before] -= 1
             if status == "running":
                 self.boot_id = new[BOOT_ID]
@@ -372,6 +390,7 @@ class Fleet(Admission):
         del self.rows[agent_id]
         if (feed := self.feed) is not None:
             feed.append((agent_id,))
+        self._recent[row[STATUS]].pop(agent_id, None)
         self.counts[row[STATUS]] -= 1
         name, parent_id = row[NAME], row[PARENT_ID]
         self.sources.removed(agent_id)
@@ -383,6 +402,7 @@ class Fleet(Admission):
     def _add_tokens(self, lsn: int, agent_id: str | None, tokens: int) -> None:
         while agent_id is not None:
             self.rows[agent_id] = row = count_tokens(self.rows[agent_id], lsn, tokens)
+            self._recent[row[STATUS]][agent_id] = row
             if (feed := self.feed) is not None:
                 feed.append(row)
             agent_id = row[PARENT_ID]

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from journal import AsyncHandle, Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
@@ -284,8 +285,13 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         Archived agents, which ended in a prior session, are left out unless `include_archived` is
         true, so that a new session begins without old results.
         """
+        select = methodcaller("rows_with", status, include_archived=include_archived)
+        rows: Iterable[Row] = self._state.read(select)
+        if type(rows) is list:
+            position = self._state.machine.rows.position
+            rows.sort(key=lambda row: position(get.agent_id(row)) or 0)
         return agents_from_rows(
-            self._rows(), self._boot_id, status=status, include_archived=include_archived
+            rows, self._boot_id, status=status, include_archived=include_archived
         )
 
     def events(self, ref: str, *, after: int = 0) -> list[Progress]:

@@ -136,6 +136,16 @@ class CowTable(MutableMapping[K, V]):
             cell = self._find(key)
         return default if cell is None else cell[1]
 
+    def position(self, key: K) -> int | None:
+        """Return the place of the key in an iteration, from 0 on, or None. Takes constant time."""
+        cell: _Cell | Row[K, V] | None = self._by_key.get(key)
+        if cell is not None:
+            return cell[2]
+        cell = self._find(key)
+        if cell is None:
+            return None
+        return cell[2] if type(cell) is list else _CELLS + cell[2]
+
     def __contains__(self, key: object) -> bool:
         if key in self._by_key:
             return True

@@ -104,6 +104,12 @@ class TableMachine(RuleBasedStateMachine):
     def setdefault(self, key: int, value: int) -> None:
         assert self.table.setdefault(key, value) == self.model.setdefault(key, value)
 
+    @rule(missing=KEYS)
+    def position(self, missing: int) -> None:
+        assert [*map(self.table.position, self.table)] == [*range(len(self.model))]
+        if missing not in self.model:
+            assert self.table.position(missing) is None
+
     @rule()
     def freeze(self) -> None:
         snapshot = self.table.freeze()

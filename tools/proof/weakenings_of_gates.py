@@ -1,10 +1,12 @@
-"""Weakenings of gates: whom a commit waits for, and how its waiters pass."""
+"""Weakenings of gates and the owner's lock: whom a commit waits for, how its waiters pass, and who
+has the lock next."""
 
 from __future__ import annotations
 
 from proof.weakenings import Weakening
 
 GATE = ("tests/engine/test_waiting.py", "tests/engine/test_gate.py")
+LOCK = ("tests/engine/test_lock.py",)
 PIPE = ("tests/engine/test_pipe.py",)
 POLICY = ("tests/engine/test_wake_policy.py",)
 
@@ -127,5 +129,33 @@ ALL_OF = (
         "        waiting.forgotten += 1\n",
         "",
         GATE,
+    ),
+    Weakening(
+        "no_thread_becomes_the_heir",
+        "journal/_state/owner_lock.py",
+        "            self._heir = -first\n",
+        "",
+        LOCK,
+    ),
+    Weakening(
+        "heirs_without_a_break",
+        "journal/_state/owner_lock.py",
+        "now_ns + len(waiting) * _BETWEEN_HEIRS_NS",
+        "now_ns",
+        LOCK,
+    ),
+    Weakening(
+        "heir_is_not_woken_first",
+        "journal/_state/owner_lock.py",
+        "                if thread_id == -self._heir:\n                    release(asleep)\n",
+        "                pass\n",
+        LOCK,
+    ),
+    Weakening(
+        "heir_that_is_gone_is_chosen_again",
+        "journal/_state/owner_lock.py",
+        "            self._waiting.pop(first, None)\n",
+        "",
+        LOCK,
     ),
 )

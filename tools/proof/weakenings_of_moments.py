@@ -1,9 +1,10 @@
-"""Weakenings of the reading of a fleet as of several moments."""
+"""Weakenings of the reading of a fleet as of several moments, and of lists of one status."""
 
 from __future__ import annotations
 
 from proof.weakenings import Weakening
 
+LISTS = ("tests/manager/test_recent.py",)
 MOMENTS = ("tests/manager/test_view_moments.py",)
 
 ALL_OF = (
@@ -27,5 +28,40 @@ ALL_OF = (
         "copy.boot_id = self.boot_id",
         "pass",
         MOMENTS,
+    ),
+    Weakening(
+        "list_of_a_status_without_archived_agents",
+        "manager/recent.py",
+        "not include_archived or len(rows) == count",
+        "True",
+        LISTS,
+    ),
+    Weakening(
+        "agent_listed_with_its_last_status",
+        "manager/fleet.py",
+        "            self._recent[before].pop(agent_id, None)\n",
+        "",
+        LISTS,
+    ),
+    Weakening(
+        "list_of_a_status_with_old_tokens",
+        "manager/fleet.py",
+        "            self._recent[row[STATUS]][agent_id] = row\n",
+        "",
+        LISTS,
+    ),
+    Weakening(
+        "removed_agent_listed",
+        "manager/fleet.py",
+        "        self._recent[row[STATUS]].pop(agent_id, None)\n",
+        "",
+        LISTS,
+    ),
+    Weakening(
+        "list_of_a_status_in_the_order_of_changes",
+        "manager/manager.py",
+        "            rows.sort(key=lambda row: position(get.agent_id(row)) or 0)\n",
+        "            pass\n",
+        LISTS,
     ),
 )

@@ -60,6 +60,7 @@ MANAGER_LAYERS = (
         "items",
         "names",
         "queue",
+        "recent",
         "elsewhere",
     ),
     ("legacy_workers",),

@@ -4,7 +4,8 @@ Items have some 270 bytes. For each size, and in each round, processes of their 
 that grows from nothing, its updates, snapshots and collections of garbage, a checkpoint while it is
 idle, the open, and the disk space under 8 threads that never wait. A bare dict with the same rows,
 and with a lock but no journal, shows what no state can go below. Rounds of the two states
-alternate. The results are the medians of the rounds, and the least and the most.
+alternate. With --agents, the open of a manager with so many ended agents, and a list of those that
+run, are measured as well. The results are the medians of the rounds, and the least and the most.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import growing
+from bench import fleet_opened, growing
 from bench.figures import Bar, at_most
 from bench.machine import about
 from bench.output import parsed, show
@@ -28,6 +29,7 @@ from bench.output import parsed, show
 ROOT = Path(__file__).resolve().parents[2]
 MILLION = 1_000_000
 KINDS = tuple(growing.SUBJECTS)
+AGENTS = "agents"
 FIGURES = {  # what each figure is, in the order of the table
     "line_bytes": "a line of a checkpoint, B",
     "item_bytes": "memory an item, grown, B",
@@ -47,23 +49,23 @@ FIGURES = {  # what each figure is, in the order of the table
     "checkpoint_cpu_us": "checkpoint, CPU an item, us",
     "open_s": "open, s",
     "open_cpu_s": "open, CPU, s",
+    "list_ms": "list of one running agent, ms",
+    "counts_ms": "counts, ms",
     "busy_per_s": "8 threads that never wait, updates/s",
     "busy_stall_ms": "their longest update, ms",
     "bare_stall_ms": "the same of a bare dict and a lock, ms",
     "disk_mib": "disk under them, MiB",
     "disk_to_bound": "disk under them to its bound",
 }
-# The most that a state of a million items may take.
-OF_A_MILLION = {
-    "tables": {"item_bytes": 450.0, "checkpoint_s": 10.0, "open_cpu_s": 1.1},
-    "tuples": {"item_bytes": 550.0, "checkpoint_s": 10.0, "open_cpu_s": 2.5},
+# The most that a state may take. A small one is compacted so fast that updates wait for the whole
+# compaction.
+OF_A_MILLION = {"checkpoint_s": 10.0, "busy_stall_ms": 50.0}
+MOST = {
+    ("tables", MILLION): {"item_bytes": 450.0, **OF_A_MILLION, "open_cpu_s": 1.1},
+    ("tuples", MILLION): {"item_bytes": 550.0, **OF_A_MILLION, "open_cpu_s": 2.5},
+    (AGENTS, 100_000): {"open_s": 0.5, "list_ms": 1.0, "counts_ms": 1.0},
 }
-OF_ANY_SIZE = {
-    "hold_max_ms": 2.0,
-    "host_hold_max_ms": 2.0,
-    "busy_stall_ms": 50.0,
-    "disk_to_bound": 1.0,
-}
+OF_ANY_SIZE = {"hold_max_ms": 2.0, "host_hold_max_ms": 2.0, "disk_to_bound": 1.0}
 
 Cell = tuple[int, str]  # items, kind
 
@@ -82,10 +84,13 @@ class Row:
 
 def run(what: str, cell: Cell, directory: Path, seed: int, extent: float) -> dict[str, float]:
     items, kind = cell
-    command = [sys.executable, "-P", growing.__file__, what, kind, str(directory)]
+    return child(growing.__file__, what, kind, directory, items, seed, extent)
+
+
+def child(*command: object) -> dict[str, float]:
     path = os.pathsep.join((str(ROOT), str(ROOT / "tools")))
     done = subprocess.run(
-        [*command, str(items), str(seed), str(extent)],
+        [sys.executable, "-P", *map(str, command)],
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         text=True,
@@ -107,26 +112,40 @@ def round_of(cell: Cell, options: argparse.Namespace, seed: int) -> dict[str, fl
     return figures
 
 
+def round_of_agents(agents: int, options: argparse.Namespace) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(dir=options.dir) as name:
+        fleet = Path(name) / "fleet"
+        figures = child(fleet_opened.__file__, "made", fleet, agents)
+        return figures | child(fleet_opened.__file__, "opened", fleet, agents)
+
+
 def measure(options: argparse.Namespace) -> list[Row]:
     cells = [(items, kind) for items in sorted(options.items) for kind in options.states]
+    cells += [(agents, AGENTS) for agents in sorted(options.agents)]
     rounds: dict[Cell, list[dict[str, float]]] = {cell: [] for cell in cells}
     for number in range(options.rounds):
-        for cell, measured in rounds.items():
-            measured.append(round_of(cell, options, options.seed + number))
+        for (items, kind), measured in rounds.items():
+            if kind == AGENTS:
+                measured.append(round_of_agents(items, options))
+            else:
+                measured.append(round_of((items, kind), options, options.seed + number))
     return [
         Row(kind, items, what, statistics.median(values), min(values), max(values))
         for (items, kind), measured in rounds.items()
         for what in FIGURES
+        if what in measured[0]
         for values in [[figures[what] for figures in measured]]
     ]
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    sizes = list(dict.fromkeys(row.items for row in rows))
     for state in dict.fromkeys(row.state for row in rows):
+        sizes = dict.fromkeys(row.items for row in rows if row.state == state)
         yield f"{state}, items:".ljust(40) + "".join(f"{size:>26,}" for size in sizes)
         for what, title in FIGURES.items():
             cells = [row for row in rows if (row.state, row.what) == (state, what)]
+            if not cells:
+                continue
             texts = (f"{short(c.median)} ({short(c.least)}-{short(c.most)})" for c in cells)
             yield title.ljust(40) + "".join(f"{text:>26}" for text in texts)
 
@@ -136,14 +155,13 @@ def short(value: float) -> str:
 
 
 def bars(rows: list[Row]) -> Iterator[Bar]:
-    """Yield bars for the largest size. Some of them are of a million items only."""
-    largest = max(row.items for row in rows)
+    """Yield bars for the largest size of each state. Some of them are of one size only."""
+    largest = {row.state: row.items for row in rows}
     for row in rows:
-        if row.items == largest:
-            of_size = OF_A_MILLION[row.state] if largest == MILLION else {}
-            most = (OF_ANY_SIZE | of_size).get(row.what)
+        if row.items == largest[row.state]:
+            most = (OF_ANY_SIZE | MOST.get((row.state, row.items), {})).get(row.what)
             if most is not None:
-                name = f"{row.state}, {largest:,} items: {FIGURES[row.what]}"
+                name = f"{row.state}, {row.items:,} items: {FIGURES[row.what]}"
                 yield at_most(name, row.median, most, "")
 
 
@@ -157,6 +175,7 @@ def main(arguments: list[str]) -> int:
         "--items", type=int, nargs="+", default=[10**power for power in range(3, 7)]
     )
     parser.add_argument("--states", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--agents", type=int, nargs="*", default=[], help="numbers of agents")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20, help="of threads that never wait")
     parser.add_argument("--seed", type=int, default=0, help="of the items that are updated")

@@ -307,11 +307,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_the_lock_is_left_to_the_thread_that_has_waited_longest(clock: Clock) -> None:
-    """After 2 ms, and then after 0.2 ms more for each waiting thread, the next release leaves the
+    """After 10 ms, and then after 0.15 ms more for each waiting thread, the next release leaves the
     lock to the first of these, although a thread that runs could take it."""
     lock, heirs = OwnerLock(), list[int]()
     lock._waiting = {7: 1, 8: 900_000, 9: 2_900_000}
-    for clock.now_ns in (1_900_000, 2_600_000, 3_000_000, 3_100_000, 3_400_000, 3_600_000):
+    for clock.now_ns in (9_900_000, 10_600_000, 11_000_000, 11_100_000, 11_400_000, 11_600_000):
         lock.run(int, 0)
         heirs.append(-lock._heir)
         lock._heir = 0  # it has come
@@ -332,7 +332,7 @@ def test_a_thread_that_has_waited_long_is_woken_before_the_others(
         until(lambda: len(lock._queue) == 2, "the second thread waits in the queue")
         first, second = (thread_id for thread_id, _ in lock._queue)
         lock._waiting = {second: 0, first: 1}  # the second one was woken before, and went back
-        clock.now_ns = 3_000_000
+        clock.now_ns = 11_000_000
         may_release.set()
         until(lambda: len(order) == 2, "both have had the lock")
     assert order == ["second", "first"]

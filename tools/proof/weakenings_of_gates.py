@@ -140,7 +140,7 @@ ALL_OF = (
     Weakening(
         "heirs_without_a_break",
         "journal/_state/owner_lock.py",
-        "now_ns + len(waiting) * _BETWEEN_HEIRS_NS",
+        "now_ns + len(waiting) ** 2 * _BETWEEN_HEIRS_NS",
         "now_ns",
         LOCK,
     ),

@@ -5,7 +5,8 @@ it *holds* the lock, so that all other threads run into it. After the first thre
 hold, each hold costs two switches, for as long as the lock is busy (measured: 64 threads do a third
 of what 8 do). Here no thread waits for the lock itself. A thread that finds it held waits *beside*
 it, and tries again once it runs; a thread that runs meanwhile takes the lock first. The thread that
-has waited longest becomes the heir after 10 ms, and the next release leaves the lock to it.
+has waited longest becomes the heir after 10 ms, or later if many wait, and the next release leaves
+the lock to it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 
@@ -288,25 +289,15 @@ def test_a_waiter_does_not_clear_a_new_holder(pool: ThreadPoolExecutor) -> None:
     assert waiting.result(TIMEOUT_S) == 0
 
 
-class Clock:
-    """A clock that shows the same time until a test sets it, in ns."""
-
-    def __init__(self) -> None:
-        self.now_ns = 1
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give the locks under test a clock that is set by hand."""
-    stopped = Clock()
-    monkeypatch.setattr(owner_lock, "perf_counter_ns", stopped)
-    return stopped
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Give the locks under test a clock that stands still, in ns."""
+    clock = SimpleNamespace(now_ns=1)
+    monkeypatch.setattr(owner_lock, "perf_counter_ns", lambda: clock.now_ns)
+    return clock
 
 
-def test_the_lock_is_left_to_the_thread_that_has_waited_longest(clock: Clock) -> None:
+def test_the_lock_is_left_to_the_thread_that_has_waited_longest(clock: SimpleNamespace) -> None:
     """The release after 10 ms leaves the lock to the first thread that waits, although one that
     runs could take it. The next heir comes later, the more threads wait."""
     lock, heirs = OwnerLock(), list[int]()
@@ -319,8 +310,17 @@ def test_the_lock_is_left_to_the_thread_that_has_waited_longest(clock: Clock) ->
     assert lock._waiting == {9: 2_900_000}
 
 
+def test_an_heir_is_not_replaced_before_it_comes(clock: SimpleNamespace) -> None:
+    """The lock stays left to an heir, although another thread has waited for long, too."""
+    lock = OwnerLock()
+    lock._heir, lock._waiting = -7, {8: 1}
+    clock.now_ns = 11_000_000
+    lock.run(int, 0)
+    assert (lock._heir, lock._waiting) == (-7, {8: 1})
+
+
 def test_a_thread_that_has_waited_long_is_woken_before_the_others(
-    clock: Clock, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    clock: SimpleNamespace, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heir gets the lock before a thread that went to sleep before it did, which is next."""
     monkeypatch.setattr(owner_lock, "_LOST_WAKE_UP_S", TIMEOUT_S)
@@ -335,6 +335,7 @@ def test_a_thread_that_has_waited_long_is_woken_before_the_others(
         clock.now_ns = 11_000_000
         may_release.set()
         until(lambda: len(order) == 2, "both have had the lock")
+        until(lambda: not lock._waiting, "no thread waits any more")
     assert order == ["second", "first"]
 
 

@@ -152,6 +152,20 @@ ALL_OF = (
         LOCK,
     ),
     Weakening(
+        "heir_replaced_before_it_comes",
+        "journal/_state/owner_lock.py",
+        "        if self._heir and self._heir != -me:\n            return\n",
+        "",
+        LOCK,
+    ),
+    Weakening(
+        "thread_that_has_had_the_lock_waits_on",
+        "journal/_state/owner_lock.py",
+        "                self._waiting.pop(me, None)\n",
+        "                pass\n",
+        LOCK,
+    ),
+    Weakening(
         "heir_that_is_gone_is_chosen_again",
         "journal/_state/owner_lock.py",
         "            self._waiting.pop(first, None)\n",

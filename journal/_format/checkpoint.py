@@ -162,7 +162,7 @@ class Checkpoint(OpenHandle):
             is_large = len(block) > _CHUNK_BYTES * 2
             for part in lines_of(block) if is_large else [block]:
                 text = part.removesuffix(b"\n").removesuffix(b",")
-                yield EncodedItems(text, part.count(b"\n"))
+                yield EncodedItems(text, count_lines(part))
 
     def items(self) -> Iterator[JSON]:
         """Yield the items. Raises CorruptionError for one that can't be decoded."""
@@ -174,10 +174,10 @@ class Checkpoint(OpenHandle):
         offset, number = self._first_item_offset, 0
         for block in self._blocks():
             left = take(block) if take else block
-            count = left.count(b"\n")
+            count = count_lines(left)
             yield from self._decoded(left, count, offset, number)
             offset += len(block)
-            number += count if left is block else block.count(b"\n")
+            number += count if left is block else count_lines(block)
 
     def _decoded(self, block: bytes, count: int, offset: int, number: int) -> Iterator[list[JSON]]:
         """Yield lists of the items in the `count` lines of `block`. The first one is item `number`,
@@ -263,7 +263,7 @@ def _verified(file: ReadableFile, lsn: int, progress: Callable[[int], object]) -
     for offset in range(0, body_bytes, _CHUNK_BYTES):
         chunk = file.read(min(_CHUNK_BYTES, body_bytes - offset), offset)
         crc = checksum(chunk, crc)
-        lines += chunk.count(b"\n")
+        lines += count_lines(chunk)
         progress(offset)
     count = lines - 3
     if count < 0 or last_line != _last_line(count, crc):
@@ -431,6 +431,11 @@ def lines_of(block: bytes) -> list[bytes]:
     if b"\r" in block:
         return [line for line in re.split(rb"(?<=\n)", block) if line]
     return block.splitlines(keepends=True)
+
+
+def count_lines(data: bytes) -> int:
+    """Return the number of LFs. `bytes.count` takes four times as long for lines of 250 bytes."""
+    return len(data) - len(data.replace(b"\n", b""))
 
 
 def _text(lines: bytes) -> str:

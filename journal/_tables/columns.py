@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from journal._format.checkpoint import count_lines
+
 _SEPARATOR = b',"value":'
 _END = b"},\n"
 # A name of 255 bytes takes at most 5 steps for each; a longer one would take memory.
@@ -29,6 +31,6 @@ def columns_of(block: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
     rows = block[head.end() : -len(_END)].split(_END + head[0])
     parts = [row.partition(_SEPARATOR) for row in rows]
     keys, texts = b",".join([key for key, _, _ in parts]), [text for _, _, text in parts]
-    if len(rows) < block.count(b"\n") or not all(texts) or b'"expires_at_ms":' in keys:
+    if len(rows) < count_lines(block) or not all(texts) or b'"expires_at_ms":' in keys:
         return None
     return head[1], b"[%b]" % keys, texts

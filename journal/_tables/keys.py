@@ -51,9 +51,9 @@ def encode_loaded(keys: list[Any]) -> list[bytes]:
     """Return the keys of a checkpoint, where a tuple is a list, as bytes. Raises what `encode_key`
     raises."""
     with suppress(TypeError, UnicodeEncodeError):  # `encode_key` names the place
-        joined = ("\x20" + "\n\x20".join(keys)).encode()
-        if joined.count(b"\n") == len(keys) - 1:
-            return joined.split(b"\n")
+        encoded = ("\x20" + "\n\x20".join(keys)).encode().split(b"\n")
+        if len(encoded) == len(keys):
+            return encoded
     return [encode_key(tuple(key) if type(key) is list else key) for key in keys]
 
 

@@ -176,8 +176,12 @@ class CowTable(MutableMapping[K, V]):
         cell = self._by_key.get(key)
         if cell is None:
             if len(self._cells) == self._cells_max:
-                if self._many is not None or _is_flat(value):
-                    self._set_row(key, value)
+                many = self._many
+                if many is None and _is_flat(value):
+                    many = self._many = ManyRows()
+                if many is not None:
+                    if not many.add(key, value):
+                        self._replace(many, key, value)
                     return
                 self._cells_max = sys.maxsize
             cell = [key, value, len(self._cells)]
@@ -273,13 +277,8 @@ class CowTable(MutableMapping[K, V]):
         many = self._many
         return None if many is None else many.find(key) or self._by_key.get(key)
 
-    def _set_row(self, key: K, value: V) -> None:
-        """Set the value of a key that has no cell."""
-        many = self._many
-        if many is None:
-            many = self._many = ManyRows()
-        if many.add(key, value):
-            return
+    def _replace(self, many: ManyRows[K, V], key: K, value: V) -> None:
+        """Replace the value of a key that has no cell."""
         row: Any = many.find(key)
         if self._newest is not None:
             self._save_row(row)

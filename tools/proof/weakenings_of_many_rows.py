@@ -147,8 +147,8 @@ ALL_OF = (
     Weakening(
         "containers_in_chunks",
         TABLE,
-        "if self._many is not None or _is_flat(value):",
-        "if True:",
+        "if many is None and _is_flat(value):",
+        "if many is None:",
         ON_TABLES,
     ),
     Weakening(

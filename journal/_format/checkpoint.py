@@ -185,7 +185,7 @@ class Checkpoint(OpenHandle):
 
         All lines are decoded as one list, which takes half the time of decoding each by itself.
         """
-        decode = decoder(self._version, block)
+        decode = decoder(self._version, block, self.size_bytes)
         try:
             items = decode(f"[{_text(block)}]")
         except (ValueError, RecursionError) as error:

@@ -13,6 +13,7 @@ import math
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -35,6 +36,7 @@ _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _TYPES = "a checkpoint holds None, bool, int, float, str, bytes, list and dict"
 _BASES = (int, float, str, bytes, list, dict)
 _SEPARATOR, _DIVIDER = "\x1e", b',"\\u001e",'
+_FAST_FROM_BYTES = 1 << 23  # the size of a checkpoint from which importing msgspec, 20 ms, pays
 LARGE_BYTES = 1 << 12  # the size of bytes from which `encode_large` is faster
 _SHORT = b'{"$bytes":"\\u001e"}'
 
@@ -308,8 +310,8 @@ def _path_text(path: list[object]) -> str:
 # --- decoding ---
 
 
-def decoder(version: int, lines: bytes) -> Callable[[str], JSON]:
-    """Return the function that decodes these lines of a checkpoint of this version.
+def decoder(version: int, lines: bytes, of_bytes: int = 0) -> Callable[[str], JSON]:
+    """Return the function that decodes these lines of a checkpoint of this version and size.
 
     It raises ValueError or RecursionError for text that is not JSON, and for bytes that are not
     base64.
@@ -317,9 +319,13 @@ def decoder(version: int, lines: bytes) -> Callable[[str], JSON]:
     # JSON spells a `$` as itself or as an escape with a backslash. The search for one character
     # takes no time. The search for `"$` would take an eighth of the decoding time, more than a
     # decoder that unescapes needs.
-    if version < _BYTES_FROM_VERSION or not (b"$" in lines or b"\\" in lines):
-        return _decode
-    return _decode_escaped
+    may_have_bytes = version >= _BYTES_FROM_VERSION and (b"$" in lines or b"\\" in lines)
+    fast = None if of_bytes < _FAST_FROM_BYTES else _fast_decoder()
+    if fast is None:
+        return _decode_escaped if may_have_bytes else _decode
+    # Only an escape with a `u` can spell a character of `$bytes`.
+    has_bytes = may_have_bytes and (b"\\u" in lines or b'$bytes"' in lines)
+    return _decode_escaped if has_bytes else fast
 
 
 def _unescaped(mapping: dict[str, JSON]) -> JSON:
@@ -354,6 +360,24 @@ def _is_exact(text: str, data: bytes) -> bool:
 
 def _refuse_constant(name: str) -> JSON:
     raise ValueError(f"{name} is not JSON")
+
+
+@cache
+def _fast_decoder() -> Callable[[str], JSON] | None:
+    """Return msgspec's decoder, for lines without bytes, if the extra `fast` is installed."""
+    try:
+        import msgspec
+    except ImportError:
+        return None
+    decode = msgspec.json.Decoder().decode
+
+    def decode_or_refuse(text: str) -> JSON:
+        try:
+            return decode(text)
+        except (msgspec.MsgspecError, RecursionError):
+            return _decode(text)  # which says what is wrong, or accepts it: "1e400", for instance
+
+    return decode_or_refuse
 
 
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode

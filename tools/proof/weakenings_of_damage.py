@@ -9,9 +9,31 @@ RULE = "journal/_recovery/covered_damage.py"
 
 FIXES = ("tests/crash/test_repair_fixes.py",)
 FOREIGN = ("tests/inspect/test_inspect_foreign.py",)
+DECODERS = ("tests/engine/test_fast_decoder.py",)
 PUT_BACK = ("tests/crash/test_putting_back.py",)
 
 ALL_OF = (
+    Weakening(
+        "bytes_spelled_with_escapes_stay_maps",
+        "journal/_format/items.py",
+        '(b"\\\\u" in lines or ',
+        "(",
+        DECODERS,
+    ),
+    Weakening(
+        "bytes_of_large_checkpoints_stay_maps",
+        "journal/_format/items.py",
+        """ or b'$bytes"' in lines)""",
+        ")",
+        DECODERS,
+    ),
+    Weakening(
+        "fast_decoder_has_the_last_word",
+        "journal/_format/items.py",
+        "        except (msgspec.MsgspecError, RecursionError):\n            return _decode(text)",
+        "        except msgspec.MsgspecError as error:\n            raise ValueError from error",
+        DECODERS,
+    ),
     Weakening(
         "another_file_blamed_for_a_foreign_segment",
         "journal/_recovery/recovery.py",

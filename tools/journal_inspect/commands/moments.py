@@ -1,7 +1,7 @@
 """Moments: positions in the log, given as an LSN or as a time.
 
-The times in a journal come from the writer's clock, which may have been set back, so the engine
-does not depend on them. A lookup assumes that they ascend: it searches the segments for the right
+The times in a journal come from the writer's clock, which may have been set back, so recovery does
+not depend on them. A lookup assumes that they ascend: it searches the segments for the right
 one, and then reads that one.
 """
 

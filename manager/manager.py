@@ -63,11 +63,11 @@ _INTERRUPT_SLICE = 256  # agents that one batch interrupts when a fleet is opene
 class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     """The sub-agents of one workspace. Use `open` to make one.
 
-    Any thread may call any method. Code in an event loop may too, because only `open`,
-    `wait_durable`, `wait_ended`, `wait_room`, `import_legacy`, `compact`, `stats` and `close` wait
-    or do I/O there. `async with SubAgentManager.aopen(...)` opens and closes in a thread. A method
-    that changes an agent returns the agent as that change left it in memory;
-    `wait_durable(agent.lsn)` waits until the change is on stable storage.
+    Any thread may call any method. Code in an event loop may too, because only `open`, `close`,
+    `compact`, `import_legacy`, `stats` and the methods named `wait_*` wait or do I/O there.
+    `async with SubAgentManager.aopen(...)` opens and closes in a thread. A method that changes an
+    agent returns the agent as that change left it in memory; `wait_durable(agent.lsn)` waits until
+    the change is on stable storage.
 
     A `ref` is an agent's id or its name. A name means the newest agent that has or had it: the live
     one (queued, running or interrupted), or else the last one that ended. UnknownAgentError is
@@ -414,13 +414,14 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def import_legacy(self, path: StrPath, *, skip_unknown: bool = False) -> tuple[Agent, ...]:
         """Import the agents of a JSON file in which an older tool kept them.
 
-        With `skip_unknown`, agents of a status that this version does not know are left out and
-        logged; otherwise they are a bad value.
         Return the imported agents. Agents whose id exists here are skipped, so importing a file
         again changes nothing. Agents that were running become interrupted. `Limits` do not apply to
         their number. The whole file is checked before anything is journaled, and the agents are
         durable when the method returns. A crash during the import may leave a part of them, which
         a second import completes. The method blocks, so use `asyncio.to_thread` in an event loop.
+
+        With `skip_unknown`, agents of a status that this version does not know are left out and
+        logged; otherwise they are a bad value.
 
         Raise LegacyError, which names the place of a bad value, UnsafePathError, OSError, and
         NameInUseError if an id in the file is the name of a live agent here. Source:

@@ -42,11 +42,11 @@ class Removal:
         """Remove agents that ended at least `max_age_s` seconds ago, and cancel dead ones.
 
         Results that were not taken are removed, too; see `Limits.keep_ended_s` for what the manager
-        removes by itself.
-        A running agent is considered dead after `heartbeat_timeout_s` without an update or a
-        `touch`. A parent stays as long as one of its children. Return the removed agents as they
-        last were, and the cancelled ones as they are now. The fleet is searched outside the lock;
-        each hold of the lock, and each batch, changes at most 64 agents. Source: `Limits`.
+        removes by itself. A running agent is considered dead after `heartbeat_timeout_s` without an
+        update or a `touch`. A parent stays as long as one of its children. Return the removed
+        agents as they last were, and the cancelled ones as they are now. The fleet is searched
+        outside the lock; each hold of the lock, and each batch, changes at most 64 agents. Source:
+        `Limits`.
         """
         max_age_s = seconds("max_age_s", max_age_s, low=0)
         at_ms = clock.now_ms()

@@ -95,7 +95,7 @@ def put_back(
     `machine`: makes a new state machine of the journal's owner, such as `Tables.machine`. It tries
     the records first, and those that it can't apply are left out. A record `["restored", journal
     id, epoch, first LSN, last LSN]` precedes each run of them; `apply` must ignore it, as
-    `is_restored_mark` recognises it. None: no record is tried, and no mark is added. Then a call
+    `is_restored_mark` recognizes it. None: no record is tried, and no mark is added. Then a call
     after an interrupted one goes on only if nothing else was appended in between.
 
     Raises JournalError if `path` is no complete salvage or `journal` is another one,

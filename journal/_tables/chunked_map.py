@@ -1,6 +1,6 @@
 """ChunkedMap: an ordered map from bytes to bytes, of chunks that nobody sees change.
 
-A chunk is a dict of at most `CHUNK_KEYS_MAX` neighbouring keys. A write changes the dict in place,
+A chunk is a dict of at most `CHUNK_KEYS_MAX` neighboring keys. A write changes the dict in place,
 unless a reader may have taken it. Then it puts a copy in its place, and the reader's dict stays as
 it is: `_eras` has the era in which each dict was made, and a new era begins when chunks are taken.
 
@@ -30,7 +30,7 @@ from journal.errors import FailedError, InterruptedCallError
 Keys: TypeAlias = list[bytes]
 Stored: TypeAlias = bytes | tuple[bytes, ...]  # a stored value, whole or in pieces
 Chunk: TypeAlias = dict[bytes, Stored]
-Rows: TypeAlias = tuple[Keys, list[Stored]]  # neighbouring keys, and their values
+Rows: TypeAlias = tuple[Keys, list[Stored]]  # neighboring keys, and their values
 
 # The first write to a chunk after a snapshot copies it. A snapshot copies the list of chunks, which
 # takes 29 us at 1,000,000 rows with 64 keys in a chunk, and 18 with 96, of at most 50. A dict of 43

@@ -345,18 +345,18 @@ def on_terminal(env: dict[str, str], *args: object) -> str:
         os.close(theirs)
 
 
-def test_colour_is_for_terminals_only(path: Path) -> None:
-    """Colours appear on terminals only, and not with NO_COLOR or TERM=dumb."""
-    coloured = {"TERM": "xterm"}
-    assert "\x1b[33mtorn_tail" in on_terminal(coloured, "verify", path)
-    assert "\x1b" not in on_terminal(coloured | {"NO_COLOR": "1"}, "verify", path)
+def test_color_is_for_terminals_only(path: Path) -> None:
+    """Colors appear on terminals only, and not with NO_COLOR or TERM=dumb."""
+    colored = {"TERM": "xterm"}
+    assert "\x1b[33mtorn_tail" in on_terminal(colored, "verify", path)
+    assert "\x1b" not in on_terminal(colored | {"NO_COLOR": "1"}, "verify", path)
     assert "\x1b" not in on_terminal({"TERM": "dumb"}, "verify", path)
     assert "\x1b" not in ask("verify", path).out
 
 
-def test_words_of_a_plain_table_are_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table of whole ASCII cells has colours, too."""
-    monkeypatch.setattr(text, "is_coloured", lambda: True)
+def test_words_of_a_plain_table_are_colored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of whole ASCII cells has colors, too."""
+    monkeypatch.setattr(text, "is_colored", lambda: True)
     lines = list(text.table(("STATUS", "N"), [("failed", 7)]))
     assert lines == ["STATUS  N", "\x1b[31mfailed\x1b[0m  7"]
 

@@ -30,7 +30,7 @@ _COMMAND = re.compile(
 _failed: list[tuple[TextIO, OSError]] = []  # the last stream that `say` could not flush
 _CELL_MIN = 12
 _FOLDED_MIN = 32  # room for the longest usual word, a time
-_COLOURS = {
+_COLORS = {
     **dict.fromkeys(("damaged", "corruption", "failed", "garbage", "lost", "removed"), "red"),
     **dict.fromkeys(("torn", "torn_tail", "bad_checkpoint", "stray", "interrupted"), "yellow"),
     **dict.fromkeys(("dead", "cut", "budget_exhausted", "changed"), "yellow"),
@@ -251,11 +251,11 @@ def table(
     right_aligned = {name for name in widths if all(map(_is_number, columns.get(name, ())))}
     indent = sum(widths[name] + 2 for name in widths if name != folded)
     lines = (header, *cells)
-    is_plain = widths == widest and folded not in widths and not is_coloured()
+    is_plain = widths == widest and folded not in widths and not is_colored()
     if is_plain and all(map(str.isascii, chain(*lines))):
         yield from _plain_lines(lines, widths, right_aligned)
         return
-    paint = painted if is_coloured() else str
+    paint = painted if is_colored() else str
     for line in lines:
         padded, more_lines = [], list[str]()
         for name, cell in zip(header, line, strict=True):
@@ -266,8 +266,8 @@ def table(
             elif name in flexible:
                 cell = cut(cell, widths[name])
             space = " " * (widths[name] - (len(cell) if cell.isascii() else width(cell)))
-            coloured = paint(cell)
-            padded.append(space + coloured if name in right_aligned else coloured + space)
+            colored = paint(cell)
+            padded.append(space + colored if name in right_aligned else colored + space)
         yield "  ".join(padded).rstrip()
         yield from (f"{'':<{indent}}{part}" for part in more_lines)
 
@@ -275,7 +275,7 @@ def table(
 def _plain_lines(
     lines: Iterable[Sequence[str]], widths: Mapping[str, int], right_aligned: Collection[str]
 ) -> Iterator[str]:
-    """Yield the lines of a table of whole ASCII cells without colours, as most large ones are. This
+    """Yield the lines of a table of whole ASCII cells without colors, as most large ones are. This
     takes two thirds of the time."""
     formats = [
         f"{{:{'>' if name in right_aligned else '<'}{width}}}" for name, width in widths.items()
@@ -324,17 +324,17 @@ def _fit(widths: dict[str, int], minimums: Mapping[str, int], optional: Sequence
 
 
 def painted(word: str, shown: str | None = None) -> str:
-    """Return `shown`, or the word itself, in the word's colour if colours are on."""
+    """Return `shown`, or the word itself, in the word's color if colors are on."""
     shown = shown or word
-    if word not in _COLOURS or not is_coloured():
+    if word not in _COLORS or not is_colored():
         return shown
     from click import style
 
-    return style(shown, fg=_COLOURS[word])
+    return style(shown, fg=_COLORS[word])
 
 
-def is_coloured() -> bool:
-    """Return whether stdout is a terminal with colours and NO_COLOR is not set."""
+def is_colored() -> bool:
+    """Return whether stdout is a terminal with colors and NO_COLOR is not set."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not plain
 

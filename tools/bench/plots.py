@@ -16,8 +16,8 @@ _NARROW = 300  # an axis whose ends have a smaller ratio also has ticks at 2 and
 _PANEL_INCHES, _LEGEND_INCHES = (4.0, 3.2), 1.6
 _QUANTILES = ("p50", "p99", "p99_9", "max")
 _NAMES = ("p50", "p99", "p99.9", "max")
-# Each of these names has the same colour in all panels.
-_COLOURED = (
+# Each of these names has the same color in all panels.
+_COLORED = (
     *("journal", "sqlite", "sqlite-batched", "lmdb", "rocksdict", "zodb", "coopy"),
     *("disk", "nothing", "group"),
 )
@@ -39,10 +39,10 @@ def panels(rows: int, columns: int) -> tuple[Any, Any]:
     return figure, axes
 
 
-def colour_of(name: str, others: Iterable[str]) -> str:
+def color_of(name: str, others: Iterable[str]) -> str:
     names = tuple(others)
-    if set(names) <= set(_COLOURED):
-        names = _COLOURED
+    if set(names) <= set(_COLORED):
+        names = _COLORED
     return f"C{names.index(name)}"
 
 
@@ -51,8 +51,8 @@ def against(axis: Axis, lines: dict[str, list[tuple[float, float]]], x: str, tit
     for name, points in lines.items():
         if points:
             xs, ys = zip(*sorted(points), strict=True)
-            colour = colour_of(name, lines)
-            axis.plot(xs, ys, "o-", label=name, color=colour, markersize=4)
+            color = color_of(name, lines)
+            axis.plot(xs, ys, "o-", label=name, color=color, markersize=4)
     ticks = sorted({x for points in lines.values() for x, _ in points})
     axis.set(xscale="log", title=title, xlabel=x)
     plain(axis)
@@ -65,8 +65,8 @@ def distribution(axis: Axis, lines: dict[str, dict[str, float]], title: str) -> 
     """Draw a line for each name, of latencies in ms from p50 to max. The quantiles are in ns."""
     for name, quantiles in lines.items():
         times_ms = [quantiles[quantile] / 1e6 for quantile in _QUANTILES]
-        colour = colour_of(name, lines)
-        axis.plot(_NAMES, times_ms, "o-", label=name, color=colour, markersize=4)
+        color = color_of(name, lines)
+        axis.plot(_NAMES, times_ms, "o-", label=name, color=color, markersize=4)
     axis.set(title=title)
     plain(axis)
     axis.grid(visible=True, alpha=0.3)

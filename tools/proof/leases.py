@@ -2,7 +2,7 @@
 
 Within the bounds, every state that managers, workers and their messages can reach is visited,
 breadth first. A broken promise is printed with the shortest sequence of steps that leads to it; the
-exit code is then 1. The module tools/proof/leases_model.py lists what is modelled and what is not.
+exit code is then 1. The module tools/proof/leases_model.py lists what is modeled and what is not.
 
 The promises: a report is recorded at most once, for the lease in which it was made, and not after
 the end of that lease. A failover never undoes a start, a recorded report or the end of a lease that

@@ -2,7 +2,7 @@
 
 Within the bounds, every state that the writers, their requests and a reader can reach is visited,
 breadth first. A broken promise is printed with the shortest sequence of steps that leads to it; the
-exit code is then 1. The module tools/proof/mirror_model.py lists what is modelled and what is not.
+exit code is then 1. The module tools/proof/mirror_model.py lists what is modeled and what is not.
 
 The promises: an entry is acknowledged only to the writer whose claim stands, or if the next claim
 follows it. Each claim that stands follows every acknowledged entry. A new reader finds every entry,

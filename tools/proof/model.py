@@ -3,7 +3,7 @@
 Within the bounds, every state that the writer, the compactor and open can reach is crashed in
 every way and reopened. The search is breadth first, so a broken promise is printed with the
 shortest sequence of steps that leads to it; the exit code is then 1. The module
-tools/proof/recovery_model.py lists what is modelled and what is not.
+tools/proof/recovery_model.py lists what is modeled and what is not.
 
 Mode "crash": open succeeds (P5). It yields a prefix of the appended records (P1), with every
 acknowledged record (P2) and no incomplete batch (P3). Once a record is acknowledged, a checkpoint

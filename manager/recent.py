@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from manager.agent import STATUSES, Row
 
-_COPIED_MAX = 4096  # rows; copying so many holds the lock for 0.1 ms
+_COPIED_MAX = 4096  # rows; copying them holds the lock for 0.1 ms
 
 
 class Recent(dict[str, dict[str, Row]]):

@@ -78,7 +78,7 @@ class Backpressure:
         return self._update_limit(self._log_bytes, log_bytes, filling_bytes)
 
     def give_room(self, room_bytes: float, filling_bytes: int) -> Gate | None:
-        """Let the log grow by so many bytes more. Return the gate to open, if any."""
+        """Let the log grow by `room_bytes` more. Return the gate to open, if any."""
         used_bytes = self._log_bytes + filling_bytes + self.committing_bytes
         hold_bytes = max(self._hold_bytes, used_bytes) + room_bytes
         return self._update_limit(self._log_bytes, hold_bytes, filling_bytes)

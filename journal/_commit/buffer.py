@@ -266,8 +266,8 @@ class LogBuffer:
         open_gates(gate)
 
     def give_room(self, room_bytes: float) -> None:
-        """Let the log grow by so many bytes more, from the end of what is appended, or from where
-        updates wait, if that is later. Release the callers that wait for room."""
+        """Let the log grow by `room_bytes` more, from its end or, if that is more, from the size
+        at which updates wait. Release the callers that wait for room."""
         with self._lock.checked():
             gate = self._backpressure.give_room(room_bytes, self.filling_bytes)
         open_gates(gate)

@@ -158,10 +158,10 @@ class CommitTurn:
             return self._backpressure.gate()
 
     def got_room(self) -> bool:
-        """Return whether a caller may go on, whose gate has just opened.
+        """Return whether a caller whose gate has just opened may go on.
 
         Other callers may already have used the room that a compaction gave. Each one that waited
-        for it goes on, or else one of them could wait for ever.
+        for it goes on, or else one of them could wait forever.
         """
         self._lifecycle.check()
         return not self._buffer.is_half_full

@@ -129,7 +129,7 @@ class Committer:
         self._buffer.hold_from(log_bytes)
 
     def give_room(self, room_bytes: float) -> None:
-        """Let the log grow by so many bytes more before updates wait again."""
+        """Let the log grow by `room_bytes` more before updates wait again."""
         self._buffer.give_room(room_bytes)
 
     def notify_when_due(self, due_bytes: float, notify: Callable[[], None]) -> None:

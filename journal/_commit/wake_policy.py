@@ -16,7 +16,7 @@ import time
 # After a sync longer than `_SLOW_SYNC_S`, it pays to wait for a third of its duration, if twice as
 # many waiters then share the next sync.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
-_GATHERS_MAX = 3  # while they come back, a commit waits for up to so many times as long
+_GATHERS_MAX = 3  # while they come back, a commit waits for up to this many times as long
 # A crowd comes back one after the other, each waiter when it gets the interpreter's lock. A commit
 # that begins earlier competes with them for that lock, and serves only the first ones. Waiting for
 # them saves a fifth of the CPU time of 64 threads. Waiters that take longer to come back than
@@ -39,12 +39,12 @@ class WakePolicy:
     def __init__(self) -> None:
         self.last_waiters = 0  # the number of waiters of the last batch
         self.expected_waiters = 0  # the number of waiters expected for the next one
-        self.enough_waiters = 0  # with so many of them, it begins
+        self.enough_waiters = 0  # the number with which it begins
         self.wakes_by_pipe = False  # whether the next gate gets a pipe (see Pipe)
         self._gather_s = 0.0  # for a slow sync
         self._return_s = 0.0  # for a crowd
         self._late = 0  # the number of waiters that come back during a sync
-        self._came_back = 0  # so many waited when the commit was last put off
+        self._came_back = 0  # the number that waited when a commit was last put off
         self._batches_at_once = 0  # how many batches are still woken all at once
         # When the last waiters were released, how many have run since, and when the latest did. Two
         # that run in the same moment may be counted as one, so these are estimates.

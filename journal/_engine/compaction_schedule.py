@@ -26,9 +26,9 @@ NEVER = float("inf")
 
 # Fractions of the growth. The lead is at most a quarter.
 _LEAD_MAX, _HURRY, _HOLD = 1 / 4, 1 / 8, 1 / 4
-# Updates wait for so long until they get room for what was done meanwhile, and then for their turn
-# of the interpreter: 50 ms in all at most. With 10 ms, dozens of threads that are woken and stopped
-# again take a twentieth of the updates.
+# The time after which waiting updates get room for what was done meanwhile. Then they wait for
+# their turn of the interpreter: 50 ms in all at most. With 10 ms, dozens of threads that are woken
+# and stopped again take a twentieth of the updates.
 _HOLD_S = 0.015
 # The part of the growth that a whole compaction gives as room. With the part up to `hold`, the log
 # stays within twice the growth.

@@ -19,7 +19,7 @@ ALL = Limits(keep_ended_max=None, keep_ended_s=None)
 
 
 def made(path: Path, agents: int) -> dict[str, float]:
-    """Let so many agents run, one after the other, and write a checkpoint."""
+    """Let this number of agents run, one after the other, and write a checkpoint."""
     path.mkdir()
     with SubAgentManager.open(path, limits=ALL) as manager:
         for number in range(agents):

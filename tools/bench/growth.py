@@ -4,9 +4,9 @@ Items have some 270 bytes. For each size, and in each round, processes of their 
 that grows from nothing, its updates, snapshots and collections of garbage, a checkpoint while it is
 idle, the open, and the disk space under 8 threads that never wait. A bare dict with the same rows,
 and with a lock but no journal, shows what no state can go below. Rounds of the two states
-alternate. With --agents, the open of a manager with so many ended agents, and a list of those that
-run, are measured as well. Opens are measured without the extra `fast`, and with it if that matters.
-The results are the medians of the rounds, and the least and the most.
+alternate. With --agents N, the open of a manager with N ended agents, and a list of those that run,
+are measured as well. Opens are measured without the extra `fast`, and with it if that matters. The
+results are the medians of the rounds, and the least and the most.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ them as a journal.
 
 A copy begins with the file COPYING.tmp, so that no other directory is taken for one. All files are
 copied and synced. The file ASIDE comes last, and makes the copy complete. Only then are the
-originals removed. So each step may be interrupted: an incomplete copy is made again, and of a
-complete one, the removal goes on.
+originals removed. So each step may be interrupted: an incomplete copy is made again, and once the
+copy is complete, the removal goes on.
 """
 
 from __future__ import annotations

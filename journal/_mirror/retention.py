@@ -1,8 +1,8 @@
 """Retention: chooses the checkpoints that a mirror keeps, and the part of its log.
 
-The two newest checkpoints always stay, whatever the clock says. Of the others, one an hour stays.
-Everything that a restore to any moment of the last `keep_s` seconds needs stays, too. The clock
-decides nothing else, so a wrong clock costs moments of the past, but no acknowledged record.
+The two newest checkpoints always stay, whatever the clock says. For each hour, one older checkpoint
+stays. Everything that a restore to any moment of the last `keep_s` seconds needs stays, too. The
+clock decides nothing else, so a wrong clock costs moments of the past, but no acknowledged record.
 """
 
 from __future__ import annotations

@@ -119,9 +119,9 @@ def run(
     begin with # are skipped.
 
     Commands run in the workspace, without input. What they print is kept as it is, and
-    `subagents output` prints it, also while they run. Of a stream longer than --output-bytes, at
-    least the last half of that is kept. Output is not synced: a crash of the machine may lose it.
-    The end of stdout is the result. A task is completed if its command exits with 0, and failed
+    `subagents output` prints it, also while they run. If a stream is longer than --output-bytes, at
+    least the last half of that size is kept. Output is not synced: a crash of the machine may lose
+    it. The end of stdout is the result. A task is completed if its command exits with 0, and failed
     otherwise. When a command exits, the processes that it leaves running in its process group are
     killed. Those that have become another user's can't be killed; they are named, and left running.
 

@@ -21,8 +21,8 @@ _RESULT = "Eleven callers; two of them may fail, and both ignore the error. " * 
 def lives(manager: SubAgentManager, agents: int, records: int) -> Iterator[Iterator[None]]:
     """Yield the life of each agent, which writes a record in each step.
 
-    The agents share the number of records evenly. Of each eight agents, three are children of the
-    first.
+    The agents share the number of records evenly. In each group of eight agents, three are children
+    of the first.
     """
     parent_id: str | None = None
     for number in range(agents):

@@ -6,7 +6,7 @@
 
 The rows from `first` to before `end` have the session's items. Those from `oldest` to before
 `first` were removed with one write, and are being deleted. A session without items has no row in
-`sessions`, once that is done. Every change writes that row, so of two changes at the same time, one
+`sessions`, once that is done. Every change writes that row, so one of two changes at the same time
 conflicts.
 """
 

@@ -41,7 +41,7 @@ class JournalConversationStore(ConversationStore):
             store = JournalConversationStore(tables)
 
     A save, branch, fork or deletion is durable when it returns, and is there after a crash as a
-    whole, or not at all. Of two changes of the same revision, one is refused. Each call returns
+    whole, or not at all. One of two changes of the same revision is refused. Each call returns
     copies. Tasks and threads may share it.
     """
 

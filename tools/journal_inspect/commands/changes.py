@@ -19,7 +19,7 @@ def changed_fields(
 ) -> dict[str, JSON]:
     """Return the old and the new value of each field that differs.
 
-    Of a new agent, only the fields that are neither empty nor 0 are returned.
+    For a new agent, return only the fields that are neither empty nor 0.
     """
     changes: dict[str, JSON] = {}
     if before == after:  # most agents of a diff; to compare each field takes three times as long

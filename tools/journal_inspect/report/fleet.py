@@ -153,7 +153,7 @@ class FleetTimeline:
     def by_family(self) -> Iterator[Life]:
         """Yield each parent before its children, the oldest first.
 
-        Of more than DRAWN_MAX agents, only those that changed last are yielded.
+        If there are more than DRAWN_MAX agents, yield only those that changed last.
         """
         drawn = {
             life.agent["agent_id"]: life

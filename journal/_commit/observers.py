@@ -44,7 +44,7 @@ class Observers:
             self._alarm.wake()
 
     def notify_queued(self) -> None:
-        """Call the observers for all queued events. Only the flusher does so, and when it ends,
+        """Call the observers for all queued events. Only the flusher calls this, and after its end
         the thread of a mirror."""
         while self.queued:
             try:

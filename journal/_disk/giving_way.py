@@ -2,8 +2,8 @@
 
 A thread that reads gives up the interpreter at each read, but only for some microseconds. A thread
 that waits for the interpreter wakes too late each time, and waits anew: CPython makes a thread give
-way only to one that has slept for 5 ms. So while a checkpoint of 300 MB was read, others waited for
-up to 200 ms, measured. A real pause lets them run.
+way only to one that has slept for 5 ms. In a measurement, others waited for up to 200 ms while a
+checkpoint of 300 MB was read. A real pause lets them run.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def decode(data: bytes, number: int) -> MirrorEntry:
         raise MirrorDamageError(number, "it is not an entry of a mirror; something else wrote it")
     body = memoryview(data)[_HEADER_BYTES:]
     if CRC.unpack_from(data, len(_MAGIC))[0] != checksum(body):
-        raise MirrorDamageError(number, "its checksum does not fit its bytes")
+        raise MirrorDamageError(number, "its checksum does not match its bytes")
     try:
         values = msgpack.unpackb(body, strict_map_key=False)
     except Exception as error:  # of any kind, whatever the bytes are

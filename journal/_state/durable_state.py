@@ -99,9 +99,9 @@ class DurableState(AsyncHandle, Generic[M]):
         """Open the journal at `path`, and bring the new `machine` to its state.
 
         The machine's `application` replaces `options.application`. `mirror`, `takeover`: see
-        Journal.open. Raises what `Journal.open`
-        raises, FormatVersionError for an item or a record that the machine refuses, and TypeError
-        for a `machine` that lacks a member of StateMachine or has one of the wrong kind.
+        Journal.open. Raises what `Journal.open` raises, FormatVersionError for an item or a record
+        that the machine refuses, and TypeError for a `machine` that lacks a member of StateMachine
+        or has one of the wrong kind.
         """
         check_options(options)
         check_machine(machine)

@@ -4,7 +4,7 @@ The records get new LSNs, after everything that the journal has. Each run of the
 that says which LSNs they had. The mark and its records are one batch, so a crash leaves both or
 none, and a later call finds which records are there again.
 
-What was lost for good may be what a salvaged record builds on. A state that can't apply a record
+A salvaged record may depend on a record that is lost for good. A state that can't apply a record
 would never open again, so the owner's machine tries each record before any is appended.
 """
 

@@ -150,7 +150,7 @@ async def session_turns(peer: str, directory: Path, sessions: int) -> AsyncItera
     else:
         from journal.adapters.openai_agents import JournalSession
 
-        async with await Tables.aopen(directory / "chats") as tables:
+        async with Tables.aopen(directory / "chats") as tables:
             yield [_turn_of(JournalSession(f"{n}", tables)) for n in range(sessions)]
 
 

@@ -1,6 +1,6 @@
 """Tasks of A2A agents in a journal. Needs the extra `a2a`.
 
-    async with await Tables.aopen("tasks.d") as tables:
+    async with Tables.aopen("tasks.d") as tables:
         store = JournalTaskStore(tables)
 
 journal/adapters/docs/A2A.md describes what survives a crash.

@@ -123,7 +123,7 @@ class _Tasks:
 class JournalTaskStore(TaskStore):
     """A task store for A2A servers whose tasks survive a crash.
 
-        async with await Tables.aopen("tasks.d") as tables:
+        async with Tables.aopen("tasks.d") as tables:
             handler = DefaultRequestHandler(agent_executor, JournalTaskStore(tables), agent_card)
 
     A save is durable when it returns. Each call returns copies. Tasks and threads may share it.

@@ -1,6 +1,6 @@
 """Conversations of Pydantic AI in a journal. Needs the extra `pydantic-ai`.
 
-    async with await Tables.aopen("chats.d") as tables:
+    async with Tables.aopen("chats.d") as tables:
         store = JournalConversationStore(tables)
 
 journal/adapters/docs/PYDANTIC_AI.md describes what survives a crash.

@@ -37,7 +37,7 @@ _RecordsTypeAdapter = pydantic.TypeAdapter(
 class JournalConversationStore(ConversationStore):
     """A conversation store for Pydantic AI whose conversations survive a crash.
 
-        async with await Tables.aopen("chats.d") as tables:
+        async with Tables.aopen("chats.d") as tables:
             store = JournalConversationStore(tables)
 
     A save, branch, fork or deletion is durable when it returns, and is there after a crash as a

@@ -54,7 +54,9 @@ def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: boo
         if parts.query or parts.fragment:
             raise ValueError(f"{url}: has a ? or a #; in a directory's name, write %3F or %23")
         if not path.startswith("/") or "\0" in path:
-            raise ValueError(f"{url}: names no directory from the root on; write file:///DIRECTORY")
+            raise ValueError(
+                f"{url}: is not the absolute path of a directory; write file:///DIRECTORY"
+            )
         from journal._mirror.directory_store import DirectoryStore
 
         return DirectoryStore(path, is_reader=is_reader)

@@ -36,7 +36,7 @@ _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _TYPES = "a checkpoint holds None, bool, int, float, str, bytes, list and dict"
 _BASES = (int, float, str, bytes, list, dict)
 _SEPARATOR, _DIVIDER = "\x1e", b',"\\u001e",'
-_FAST_FROM_BYTES = 1 << 23  # the size of a checkpoint from which importing msgspec, 20 ms, pays
+_MSGSPEC_MIN = [0, 19]  # older versions change integers of more than 64 bits
 LARGE_BYTES = 1 << 12  # the size of bytes from which `encode_large` is faster
 _SHORT = b'{"$bytes":"\\u001e"}'
 
@@ -310,22 +310,22 @@ def _path_text(path: list[object]) -> str:
 # --- decoding ---
 
 
-def decoder(version: int, lines: bytes, of_bytes: int = 0) -> Callable[[str], JSON]:
-    """Return the function that decodes these lines of a checkpoint of this version and size.
+def decoder(version: int, lines: bytes, *, is_large: bool = False) -> Callable[[str], JSON]:
+    """Return the function that decodes these lines of a checkpoint of this version.
 
     It raises ValueError or RecursionError for text that is not JSON, and for bytes that are not
-    base64.
+    base64. `is_large`: there is so much to decode that msgspec may be imported for it.
     """
+    fast = _fast_decoder() if is_large else None
     # JSON spells a `$` as itself or as an escape with a backslash. The search for one character
     # takes no time. The search for `"$` would take an eighth of the decoding time, more than a
     # decoder that unescapes needs.
-    may_have_bytes = version >= _BYTES_FROM_VERSION and (b"$" in lines or b"\\" in lines)
-    fast = None if of_bytes < _FAST_FROM_BYTES else _fast_decoder()
-    if fast is None:
-        return _decode_escaped if may_have_bytes else _decode
+    if version < _BYTES_FROM_VERSION or not (b"$" in lines or b"\\" in lines):
+        return fast or _decode
     # Only an escape with a `u` can spell a character of `$bytes`.
-    has_bytes = may_have_bytes and (b"\\u" in lines or b'$bytes"' in lines)
-    return _decode_escaped if has_bytes else fast
+    if fast and b"\\u" not in lines and b'$bytes"' not in lines:
+        return fast
+    return _decode_escaped
 
 
 def _unescaped(mapping: dict[str, JSON]) -> JSON:
@@ -367,14 +367,22 @@ def _fast_decoder() -> Callable[[str], JSON] | None:
     """Return msgspec's decoder, for lines without bytes, if the extra `fast` is installed."""
     try:
         import msgspec
-    except ImportError:
+
+        release = [*map(int, msgspec.__version__.split(".")[:2])]
+        decode, refusal = msgspec.json.Decoder().decode, msgspec.MsgspecError
+    except Exception as error:  # it is missing or broken, or its import has only begun
+        if not is_raised_by_call(error, "importlib", "msgspec"):
+            raise
         return None
-    decode = msgspec.json.Decoder().decode
+    if release < _MSGSPEC_MIN:
+        return None
 
     def decode_or_refuse(text: str) -> JSON:
         try:
             return decode(text)
-        except (msgspec.MsgspecError, RecursionError):
+        except (refusal, RecursionError) as error:
+            if not is_raised_by_call(error):
+                raise
             return _decode(text)  # which says what is wrong, or accepts it: "1e400", for instance
 
     return decode_or_refuse

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal import CorruptionError
-from journal._format import items
+from journal._format import checkpoint, items
 from journal._format.items import decoder, encode_item
 from journal.testing import SimulatedDisk
 from tests.engine.items_support import ITEMS, forge, items_after
 
-LARGE = 1 << 40
 # What JSON texts are made of, and what the two decoders might read differently.
 PIECES = st.sampled_from(
     [
@@ -38,10 +40,10 @@ def broken(draw: st.DrawFn) -> str:
     return text[:begin] + "".join(draw(st.lists(PIECES, max_size=3))) + text[end:]
 
 
-def read_as(text: str, of_bytes: int) -> tuple[str, str]:
-    """Return what the lines decode to, or the error, for a checkpoint of that size."""
+def read(text: str, *, is_large: bool) -> tuple[str, str]:
+    """Return what the lines decode to, or the error."""
     try:
-        return "items", repr(decoder(2, text.encode(), of_bytes)(f"[{text}]"))
+        return "items", repr(decoder(2, text.encode(), is_large=is_large)(f"[{text}]"))
     except (ValueError, RecursionError) as error:
         return type(error).__name__, str(error)
 
@@ -60,7 +62,7 @@ def read_as(text: str, of_bytes: int) -> tuple[str, str]:
 def test_both_decoders_read_the_same(text: str) -> None:
     """P6: The decoder of large checkpoints returns the same items, or raises the same error."""
     assert items._fast_decoder() is not None
-    assert read_as(text, LARGE) == read_as(text, 0)
+    assert read(text, is_large=True) == read(text, is_large=False)
 
 
 @pytest.fixture
@@ -72,29 +74,60 @@ def imports() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("imports")
-def test_a_large_checkpoint_is_read_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without msgspec, all is read as ever."""
+def test_without_the_extra_all_is_read_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else needs msgspec."""
     monkeypatch.setitem(sys.modules, "msgspec", None)
     assert items._fast_decoder() is None
-    assert read_as('{"$bytes":"QQ=="},[1]', LARGE) == ("items", "[b'A', [1]]")
+    assert read('{"$bytes":"QQ=="},[1]', is_large=True) == ("items", "[b'A', [1]]")
 
 
 @pytest.mark.usefixtures("imports")
-def test_a_small_checkpoint_does_not_import_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To import msgspec takes longer than to read a small checkpoint."""
-    monkeypatch.setattr(items, "_fast_decoder", pytest.fail)
+@pytest.mark.parametrize(
+    "content", ["1 / 0", "import absent", "json = None", '__version__ = "x"', "("]
+)
+def test_a_broken_msgspec_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """A journal opens also if another module is named msgspec, or its build is broken."""
+    (tmp_path / "msgspec.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "msgspec")
+    assert items._fast_decoder() is None
+    monkeypatch.delitem(sys.modules, "msgspec", raising=False)
+
+
+@pytest.mark.usefixtures("imports")
+def test_an_old_msgspec_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """msgspec 0.18 decodes some integers of more than 64 bits to others."""
+    monkeypatch.setattr("msgspec.__version__", "0.18.6")
+    assert items._fast_decoder() is None
+
+
+@pytest.mark.parametrize(
+    ("least_bytes", "line", "is_fast"),
+    [(0, b"[1]", True), (1 << 40, b"[1]", False), (0, b'{"a":1}', False)],
+)
+def test_only_large_checkpoints_of_lists_are_decoded_fast(
+    monkeypatch: pytest.MonkeyPatch, least_bytes: int, line: bytes, is_fast: bool
+) -> None:
+    """To import msgspec takes longer than to read a small checkpoint, and its maps share fewer of
+    their keys."""
+    asked = Mock(return_value=None)
+    monkeypatch.setattr(items, "_fast_decoder", asked)
+    monkeypatch.setattr(checkpoint, "_FAST_FROM_BYTES", least_bytes)
     disk = SimulatedDisk()
-    forge(disk, 2, [b"[1]"])
-    assert items_after(disk) == [[1]]
+    forge(disk, 2, [line])
+    assert items_after(disk) == [json.loads(line)]
+    assert asked.called == is_fast
 
 
 def test_an_item_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """P6: The error of a large checkpoint names the item, and gives the reason that json gives."""
     disk = SimulatedDisk()
-    forge(disk, 2, [b'{"a":1}', b'{"a":nul}', b"[2]"])
+    forge(disk, 2, [b"[1]", b"[nul]", b"[2]"])
     errors = []
-    for least_bytes in (0, LARGE):
-        monkeypatch.setattr(items, "_FAST_FROM_BYTES", least_bytes)
+    for least_bytes in (0, 1 << 40):
+        monkeypatch.setattr(checkpoint, "_FAST_FROM_BYTES", least_bytes)
         with pytest.raises(CorruptionError, match=r"item 1 .* Expecting value") as caught:
             items_after(disk)
         errors.append(str(caught.value))

@@ -134,8 +134,8 @@ ALL_OF = (
     Weakening(
         "version_1_read_with_bytes",
         "journal/_format/items.py",
-        "version >= _BYTES_FROM_VERSION and (",
-        "(",
+        "if version < _BYTES_FROM_VERSION or not (",
+        "if not (",
         ITEMS,
     ),
     Weakening(

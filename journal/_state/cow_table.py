@@ -138,10 +138,7 @@ class CowTable(MutableMapping[K, V]):
 
     def position(self, key: K) -> int | None:
         """Return the place of the key in an iteration, from 0 on, or None. Takes constant time."""
-        cell: _Cell | Row[K, V] | None = self._by_key.get(key)
-        if cell is not None:
-            return cell[2]
-        cell = self._find(key)
+        cell: _Cell | Row[K, V] | None = self._by_key.get(key) or self._find(key)
         if cell is None:
             return None
         return cell[2] if type(cell) is list else _CELLS + cell[2]
@@ -185,8 +182,12 @@ class CowTable(MutableMapping[K, V]):
                     return
                 self._cells_max = sys.maxsize
             cell = [key, value, len(self._cells)]
-            self._cells.append(cell)
-            self._by_key[key] = cell
+            try:
+                self._cells.append(cell)
+                self._by_key[key] = cell
+            except BaseException:  # an interrupt, or an exception of the key's `__hash__`
+                del self._cells[cell[2] :]
+                raise
             return
         if self._newest is not None:
             self._save(cell[2], cell[1])

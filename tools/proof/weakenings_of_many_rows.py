@@ -145,6 +145,13 @@ ALL_OF = (
         ON_INTERRUPTS,
     ),
     Weakening(
+        "key_kept_whose_insertion_was_interrupted",
+        TABLE,
+        "                del self._cells[cell[2] :]\n",
+        "",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
         "containers_in_chunks",
         TABLE,
         "if many is None and _is_flat(value):",

@@ -77,11 +77,10 @@ class BulkReplay:
 
     def finish(self) -> None:
         """Make tuples of the rows that are lists."""
-        rows = self._fleet.rows
-        for agent_id, row in self._open.items():
-            rows[agent_id] = tuple(row)
-        self._open.clear()
         self._fleet.stop_feeding()
+        for row in self._open.values():
+            self._fleet.replace(tuple(row))
+        self._open.clear()
 
     def _apply_one(self, lsn: int, record: Record) -> None:
         try:

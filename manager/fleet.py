@@ -250,6 +250,10 @@ class Fleet(Admission):
         """Treat all agents as agents of a prior session, because the latest writer has ended."""
         self.boot_id = ""
 
+    def replace(self, new: Row) -> None:
+        """Store a row whose agent has the same status as before."""
+        self._put(self.rows[new[AGENT_ID]], new)
+
     def presume(self, lsn: int, record: Record) -> None:
         """Apply an interruption that is not in the log. A later record may state it too."""
         agent_id = record[records.AGENT_ID]

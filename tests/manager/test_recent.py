@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from journal import CowTable
+from journal import CowTable, JournalReader
 from manager import AgentResult, SubAgentManager, TransitionError, recent
 from manager.agent import LIVE, STATUSES
+from manager.fleet_reader import fleet_as_of
 from tests.manager.fleet_support import ROOMY
 
 CALLS: dict[str, Callable[[SubAgentManager, str], Any]] = {
@@ -92,3 +93,14 @@ def test_a_list_of_few_agents_does_not_look_at_the_others(
         assert not looked
         assert len(manager.agents(status="completed", include_archived=True)) == 3
         assert len(looked) == 1
+
+
+def test_a_list_of_a_reader_has_the_rows_as_they_are_now(tmp_path: Path) -> None:
+    """Rows that a replay has changed in place, and then replaced, are those of the list, too."""
+    with SubAgentManager.open(tmp_path) as manager:
+        ref = manager.spawn("p").agent_id
+        for _ in range(3):
+            manager.record_usage(ref, input_tokens=5, output_tokens=0)
+    with JournalReader.open(manager.path) as reader:
+        fleet, _ = fleet_as_of(reader)
+    assert [*fleet.rows_with("running", include_archived=True)] == [fleet.rows[ref]]

@@ -37,6 +37,7 @@ _OVERTAKEN_NS = 10_000_000
 # The time between two heirs, for each pair of waiting threads. While the lock is left to an heir,
 # the others go to sleep one after the other: without a break, 64 threads would do half as much.
 _BETWEEN_HEIRS_NS = 20_000
+_BETWEEN_HEIRS_MAX_NS = 100_000_000  # most of the threads may soon be gone
 _CHECK_MASK = 15  # before one hold in 16, what might take long within a hold is done
 
 
@@ -165,7 +166,8 @@ class OwnerLock:
         if self._heir and self._heir != -me:
             return
         waiting = self._waiting.copy()
-        self._next_heir_ns = now_ns + len(waiting) ** 2 * _BETWEEN_HEIRS_NS
+        break_ns = min(len(waiting) ** 2 * _BETWEEN_HEIRS_NS, _BETWEEN_HEIRS_MAX_NS)
+        self._next_heir_ns = now_ns + break_ns
         first = min(waiting, key=waiting.__getitem__, default=0)
         if first and now_ns - waiting[first] > _OVERTAKEN_NS:
             # An interrupt may have kept it from removing itself, so it is chosen only once.

@@ -310,6 +310,18 @@ def test_the_lock_is_left_to_the_thread_that_has_waited_longest(clock: SimpleNam
     assert lock._waiting == {9: 2_900_000}
 
 
+def test_many_threads_do_not_delay_an_heir_for_long(clock: SimpleNamespace) -> None:
+    """After at most 100 ms, there is a next heir, however many threads have waited before."""
+    lock = OwnerLock()
+    lock._waiting = dict.fromkeys(range(1, 1001), 0)
+    clock.now_ns = 1
+    lock.run(int, 0)
+    lock._waiting = {7: 0}
+    clock.now_ns = 100_000_002
+    lock.run(int, 0)
+    assert lock._heir == -7
+
+
 def test_an_heir_is_not_replaced_before_it_comes(clock: SimpleNamespace) -> None:
     """The lock stays left to an heir, although another thread has waited for long, too."""
     lock = OwnerLock()

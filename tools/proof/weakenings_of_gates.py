@@ -140,8 +140,15 @@ ALL_OF = (
     Weakening(
         "heirs_without_a_break",
         "journal/_state/owner_lock.py",
-        "now_ns + len(waiting) ** 2 * _BETWEEN_HEIRS_NS",
+        "now_ns + break_ns",
         "now_ns",
+        LOCK,
+    ),
+    Weakening(
+        "long_break_after_a_crowd",
+        "journal/_state/owner_lock.py",
+        "min(len(waiting) ** 2 * _BETWEEN_HEIRS_NS, _BETWEEN_HEIRS_MAX_NS)",
+        "len(waiting) ** 2 * _BETWEEN_HEIRS_NS",
         LOCK,
     ),
     Weakening(

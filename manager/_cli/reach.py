@@ -59,7 +59,7 @@ def changed(workspace: str, state_dir: str, verb: str, **arguments: Any) -> dict
 
 
 def _nobody(path: str) -> RequestError:
-    """Return why a request that only a running program can fulfil was not fulfilled."""
+    """Return why a request that only a running program can fulfill was not fulfilled."""
     with suppress(JournalError, OSError), JournalReader.open(path) as reader:
         if reader.live:
             return _closed(path, reader.writer_pid)
@@ -114,6 +114,6 @@ def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> di
         ) from error
     with manager:
         try:
-            return asyncio.run(Requests(manager).fulfil(request))
+            return asyncio.run(Requests(manager).fulfill(request))
         except (TypeError, ValueError) as error:  # as the other process would refuse it
             raise RefusedError(type(error).__name__, str(error)) from error

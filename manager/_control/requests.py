@@ -71,7 +71,7 @@ class Requests:
         self._manager = manager
         self._waits = 0
 
-    async def fulfil(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def fulfill(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what `request` asks for, and return the reply once it is durable.
 
         The request has the name of a verb, and the verb's arguments. Raise RequestError, and the

@@ -149,7 +149,7 @@ class ControlServer:
     async def _reply(self, request: dict[str, Any], connection: socket.socket) -> bytes | None:
         """Return the reply to a request, or None if its client has gone before."""
         loop = asyncio.get_running_loop()
-        answering = asyncio.ensure_future(self.requests.fulfil(request))
+        answering = asyncio.ensure_future(self.requests.fulfill(request))
         leaving = asyncio.ensure_future(loop.sock_recv(connection, 1))
         try:
             await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)

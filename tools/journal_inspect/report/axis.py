@@ -23,7 +23,7 @@ TICK_STEPS_MS = (
 YEAR_MS = 365 * _D
 TICKS_MAX = 7
 WIDTH_MIN = 0.002  # the width of the narrowest bar, as a share of the axis
-LABELLED = 0.94  # the share of the axis that has labels; one further right would be cut off
+LABELED = 0.94  # the share of the axis that has labels; one further right would be cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Axis:
         step = step or -(-int(wanted) // YEAR_MS) * YEAR_MS
         first = -(-(self.begin_ms + self.offset_ms) // step) * step - self.offset_ms
         times = range(first, self.begin_ms + self.span_ms, step)
-        end_ms = self.begin_ms + self.span_ms * LABELLED
+        end_ms = self.begin_ms + self.span_ms * LABELED
         return [
             (self.place(at_ms), self._label(at_ms, step) if at_ms < end_ms else "")
             for at_ms in times

@@ -14,7 +14,7 @@ from journal import Finding, preview_recovery
 from journal_inspect.diagnosis.recovery import durable_lsn
 from journal_inspect.rendering.renderer import REDACTED
 from journal_inspect.report.axis import (
-    LABELLED,
+    LABELED,
     TICK_STEPS_MS,
     TICKS_MAX,
     WIDTH_MIN,
@@ -91,7 +91,7 @@ def page(observed: Observed, *, redact: Collection[str], utc: bool) -> dict[str,
             "zone": axis.zone,
             "step": log.commits.step_ms,
             "ticks": [TICKS_MAX, YEAR_MS, *TICK_STEPS_MS],
-            "labelled": LABELLED,
+            "labelled": LABELED,
             "width": WIDTH_MIN,
             "boots": [at_ms - axis.begin_ms for at_ms in log.fleet.boots] if log.fleet else [],
             "fields": TOLD,

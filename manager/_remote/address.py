@@ -6,6 +6,8 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from manager.values import text
+
 FLEET = "subagents"
 """The name of a fleet whose address has no path. It begins all subjects."""
 
@@ -29,7 +31,8 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Return the address in a URL. Raise ValueError."""
+        """Return the address in a URL. Raise ValueError, or TypeError if it is no string."""
+        url = text("url", url)
         parts = urlsplit(url)
         login, _, hosts = parts.netloc.rpartition("@")
         servers = tuple(f"{parts.scheme}://{host}" for host in hosts.split(",") if host)

@@ -20,7 +20,7 @@ from manager._remote.link import Answer, Link, NatsLink, UnansweredError
 from manager._remote.messages import Lease
 from manager._remote.supply import FleetSupply
 from manager.agent import Agent
-from manager.arguments import optional_seconds, seconds
+from manager.arguments import instance, optional_seconds, seconds
 from manager.errors import DispatchError
 from manager.manager import SubAgentManager
 from manager.values import whole
@@ -200,9 +200,10 @@ class Dispatcher(AsyncHandle):
         credentials; a user and a password may be in the URL. A path in the URL names the fleet, so
         that several fleets may share servers.
 
-        Raise ValueError for a bad URL, DispatchError if no server can be reached, and ImportError
-        without nats-py.
+        Raise ValueError or TypeError for a bad argument, DispatchError if no server can be reached,
+        and ImportError without nats-py.
         """
+        instance("manager", manager, SubAgentManager)
         hooks = Hooks(supply=FleetSupply(manager._state))
         return open_dispatcher(
             url,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
+from journal.testing import SimulatedDisk
+from manager import Dispatcher, SubAgentManager, serve
 from manager._remote.address import Address
 
 
@@ -40,3 +45,23 @@ def test_an_address_without_servers_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not the address of a server") as refused:
         Address.of(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", [None, 5, b"nats://host", ["nats://host"]])
+def test_a_url_is_a_string(url: Any) -> None:
+    """Each call that takes the URL of a fleet refuses anything else, and names the argument."""
+    rule = f"^url must be a string, not {type(url).__name__}$"
+    with pytest.raises(TypeError, match=rule):
+        asyncio.run(serve(url, {}))
+    with (
+        SubAgentManager.open("/", state_dir="s", disk=SimulatedDisk()) as manager,
+        pytest.raises(TypeError, match=rule),
+    ):
+        Dispatcher.open(url, manager)
+
+
+@pytest.mark.parametrize("manager", [None, "fleet", SubAgentManager])
+def test_a_dispatcher_without_a_manager_is_refused(manager: Any) -> None:
+    """What is no manager is refused with the name of the argument."""
+    with pytest.raises(TypeError, match=r"^manager must be a SubAgentManager, not "):
+        Dispatcher.open("nats://127.0.0.1", manager)

@@ -14,11 +14,13 @@ from manager._control.runners import PAUSED, Runners
 from manager._public import public
 from manager.again import again_as, refusal
 from manager.agent import JSON, Agent
+from manager.arguments import instance
 from manager.changes import Changes
 from manager.errors import BudgetError, CapacityError, TransitionError, UnknownAgentError
 from manager.manager import SubAgentManager
 from manager.records import RESTARTED, STOPPED
 from manager.result import AgentResult
+from manager.worker_checks import checked_workers, not_awaitable
 
 
 @public
@@ -89,7 +91,12 @@ async def run_workers(
     has paused.
 
     Raise the errors of the journal, such as FailedError. Run one loop for a type at a time.
+
+    Raise TypeError if a worker is of the wrong kind: before any agent starts, if that can be known.
+    A plain function is called once. If it returns nothing that can be awaited, its agent fails, and
+    the loop ends as if its task were cancelled.
     """
+    instance("manager", manager, SubAgentManager)
     await _Loop(manager, workers, until_idle=until_idle).run()
 
 
@@ -99,7 +106,7 @@ class _Loop:
     def __init__(
         self, manager: SubAgentManager, workers: Mapping[str, Worker], *, until_idle: bool
     ) -> None:
-        self.types = self._workers = {**workers}
+        self.types = self._workers = checked_workers(workers)
         self._manager = manager
         control = manager._control
         self._runners = Runners() if control is None else control.runners
@@ -108,6 +115,8 @@ class _Loop:
         self._waiting: dict[str, int] = {}  # the LSNs of interrupted agents that may be resumed
         self._paused: set[str] = set()  # interrupted agents that wait for a request to resume them
         self._is_closed = False
+        # The agent whose worker returned nothing to await, and the error that ends this loop.
+        self._mistake: tuple[WorkContext, TypeError] | None = None
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -188,6 +197,8 @@ class _Loop:
     def _start(self) -> bool:
         """Start all agents that can start. Return False if nothing runs and nothing can start."""
         manager = self._manager
+        if self._is_ending:
+            return True  # the task of its agent is about to end this loop
         if self._runners.is_held:
             return self._has_work or manager.counts()["queued"] > 0
         for agent_id in [*self._waiting]:
@@ -198,6 +209,10 @@ class _Loop:
             self._launch(started)
         is_full = manager.counts()["running"] >= manager.limits.max_running
         return self._has_work or is_full
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._mistake is not None
 
     @property
     def _has_work(self) -> bool:
@@ -227,16 +242,13 @@ class _Loop:
     async def _work(self, context: WorkContext) -> None:
         manager, agent_id = self._manager, context.agent.agent_id
         try:
+            if self._is_ending:
+                raise asyncio.CancelledError  # it was started together with the agent of a mistake
             result = await self._result(context)
             await manager.room()
-            with suppress(TransitionError, UnknownAgentError):  # it was ended or removed meanwhile
-                now = manager.get(agent_id)
-                if (now.status, now.starts) != ("running", context.agent.starts):
-                    return
-                try:
-                    manager.update_from_result(agent_id, result)
-                except (TypeError, ValueError, RecordError) as error:  # not a result, or too large
-                    manager.update_from_result(agent_id, _failure(error))
+            self._end(context, result)
+            if self._mistake is not None and self._mistake[0] is context:
+                raise self._mistake[1]
         except asyncio.CancelledError:
             with suppress(TransitionError, UnknownAgentError, JournalError):
                 manager.interrupt(agent_id, STOPPED)
@@ -245,9 +257,26 @@ class _Loop:
             del self._contexts[agent_id]
             self._wake.set()
 
+    def _end(self, context: WorkContext, result: AgentResult) -> None:
+        """Record the result of an agent, unless another call has ended or removed the agent."""
+        manager, agent_id = self._manager, context.agent.agent_id
+        with suppress(TransitionError, UnknownAgentError):
+            now = manager.get(agent_id)
+            if (now.status, now.starts) != ("running", context.agent.starts):
+                return
+            try:
+                manager.update_from_result(agent_id, result)
+            except (TypeError, ValueError, RecordError) as error:  # not a result, or too large
+                manager.update_from_result(agent_id, _failure(error))
+
     async def _result(self, context: WorkContext) -> AgentResult:
+        agent_type = context.agent.agent_type
         try:
-            result = await self._workers[context.agent.agent_type](context)
+            returned = self._workers[agent_type](context)
+            if (mistake := not_awaitable(agent_type, returned)) is not None:
+                self._mistake = context, mistake
+                return _failure(mistake)
+            result = await returned
             return result if isinstance(result, AgentResult) else AgentResult(result)
         except JournalError:
             raise

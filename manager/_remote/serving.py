@@ -21,6 +21,7 @@ from manager.errors import DispatchError
 from manager.queue import DEFAULT
 from manager.values import texts, whole
 from manager.worker import Worker
+from manager.worker_checks import checked_workers
 
 
 @public
@@ -47,13 +48,17 @@ async def serve(
     machine. A server that is not on this machine is refused if it does not encrypt or asks for no
     login, unless `insecure` is true. `credentials` is the path of a file with NATS credentials.
 
-    Raise ValueError for a bad argument, DispatchError if the servers or the manager can't be used,
-    and ImportError without nats-py.
+    Raise ValueError or TypeError for a bad argument, DispatchError if the servers or the manager
+    can't be used, and ImportError without nats-py. If a worker is a plain function that returns
+    nothing to await, its agent fails, the others are handed back, and TypeError is raised.
     """
     address = Address.of(url)
     slots = whole("slots", slots, low=1)
     station = Station(
-        {**workers}, texts("queues", queues), slots, orphan_s=seconds("orphan_s", orphan_s, low=0)
+        checked_workers(workers),
+        texts("queues", queues),
+        slots,
+        orphan_s=seconds("orphan_s", orphan_s, low=0),
     )
     worker = messages.worker_id(machine_name() if name is None else name, os.urandom(6).hex())
     link = await NatsLink.connect(

@@ -21,6 +21,7 @@ from manager._remote.spool import Spool
 from manager.errors import DispatchError
 from manager.result import AgentResult
 from manager.values import json_value, optional_text, tail
+from manager.worker_checks import not_awaitable
 
 ORPHAN_S = 600.0
 """The default time without any answer, in seconds, after which a worker stops its agents."""
@@ -70,6 +71,8 @@ class Station:
         self._runs: dict[Lease, _Run] = {}
         self._changed = asyncio.Event()
         self._came = asyncio.Event()
+        self._has_mistake = asyncio.Event()
+        self._mistake: TypeError | None = None  # of a runner that returned nothing to await
         self._number = 0
         self._courier: Courier
 
@@ -81,7 +84,8 @@ class Station:
     async def run(self, courier: Courier) -> None:
         """Work until the task is cancelled. Then agents that run are handed back.
 
-        Raise DispatchError if the manager speaks another version of the protocol.
+        Raise DispatchError if the manager speaks another version of the protocol, and TypeError
+        after a runner has returned nothing that can be awaited. Its agent fails.
         """
         self._courier = courier
         self._report_kept()
@@ -90,10 +94,16 @@ class Station:
                 group.create_task(self._fetch())
                 group.create_task(self._confirm_all())
                 group.create_task(self._beat())
+                group.create_task(self._end_at_mistake())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None  # the first error cancelled the other tasks
         finally:
             await self._hand_back()
+
+    async def _end_at_mistake(self) -> None:
+        await self._has_mistake.wait()
+        assert self._mistake is not None
+        raise self._mistake
 
     def stop(self, message: Body) -> set[Lease]:
         """Stop the agents whose leases a manager names, and return these. Raise MessageError."""
@@ -214,8 +224,16 @@ class Station:
 
     async def _result(self, run: _Run) -> AgentResult:
         assert run.context is not None
+        if self._mistake is not None:
+            return _HANDED_BACK  # it was confirmed together with the agent of the mistake
+        agent_type = run.context.agent.agent_type
         try:
-            result = await self._runners[run.context.agent.agent_type](run.context)
+            returned: Any = self._runners[agent_type](run.context)
+            if (mistake := not_awaitable(agent_type, returned)) is not None:
+                self._mistake = mistake
+                self._has_mistake.set()
+                return _failure(mistake)
+            result = await returned
             return result if isinstance(result, AgentResult) else AgentResult(result)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -236,7 +254,10 @@ class Station:
             self._changed.set()
 
     def _free(self) -> int:
-        """Return the number of agents that may come: 0 or less while too many results wait."""
+        """Return the number of agents that may come: 0 or less while too many results wait, and
+        after a mistake."""
+        if self._mistake is not None:
+            return 0
         return min(self._slots - self._running(), self._slots + _WAITING_MAX - len(self._runs))
 
     def _running(self) -> int:

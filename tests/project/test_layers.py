@@ -47,7 +47,7 @@ MANAGER_LAYERS = (
     ("_public",),
     ("errors", "arguments", "clock"),
     ("agent", "values", "ids", "workspace", "companion"),
-    ("legacy_export", "again"),
+    ("legacy_export", "again", "worker_checks"),
     ("layouts", "columns"),
     ("records",),
     (

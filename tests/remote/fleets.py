@@ -85,9 +85,13 @@ class World:
         """Return the link of a worker."""
         return self._workers[worker][1]
 
+    def task_of(self, worker: str) -> asyncio.Task[None]:
+        """Return the task of a worker, which no longer counts as one that runs."""
+        return self._workers.pop(worker)[0]
+
     async def drain(self, worker: str) -> None:
         """Stop a worker as a signal does."""
-        await _end(self._workers.pop(worker)[0])
+        await _end(self.task_of(worker))
 
     async def kill(self, worker: str) -> None:
         """Kill a worker: it reports nothing more."""

@@ -9,7 +9,7 @@ import pytest
 
 from manager import WorkContext
 from manager._remote.courier import Courier
-from tests.remote.fleets import World, queue, run
+from tests.remote.fleets import World, echo, forever, queue, run
 
 ask = Courier.try_to_ask
 
@@ -71,5 +71,40 @@ def test_a_result_is_sent_before_the_next_request(monkeypatch: pytest.MonkeyPatc
         world.work({"t": work}, slots=1)
         await world.ended("c")
         assert verbs[:7] == ["next", "beat", "report", "next", "beat", "report", "next"]
+
+    run(body)
+
+
+def test_a_plain_function_stops_its_worker() -> None:
+    """A worker that calls a plain function, which returns a result in place of an awaitable, fails
+    its agent, hands the others back, and ends with a TypeError."""
+    message = "worker 't' returned a str, not an awaitable: make it an async function"
+    called: list[str] = []
+
+    def work(context: WorkContext) -> Any:
+        called.append(context.agent.name)
+        return "done"
+
+    async def body(world: World) -> None:
+        queue(world, "other", agent_type="forever")
+        for name in "abcd":
+            queue(world, name)
+        runners: Any = {"t": work, "forever": forever}
+        worker = world.work(runners, slots=3)
+        with pytest.raises(TypeError, match=f"^{message}$"):
+            await world.task_of(worker)
+        agents = {name: world.manager.get(name) for name in ("a", "b", "c", "d", "other")}
+        assert called == ["a"]
+        assert agents["a"].reason == f"TypeError: {message}"
+        assert {name: agent.status for name, agent in agents.items()} == {
+            "a": "failed",
+            "b": "interrupted",
+            "c": "queued",
+            "d": "queued",
+            "other": "interrupted",
+        }
+        world.work({"t": echo, "forever": echo})
+        for name in ("b", "c", "d", "other"):
+            assert (await world.ended(name)).status == "completed"
 
     run(body)

@@ -203,6 +203,20 @@ ALL_OF = (
         STATION,
     ),
     Weakening(
+        "agents_confirmed_with_that_of_a_mistake_run",
+        "manager/_remote/station.py",
+        "        if self._mistake is not None:\n            return _HANDED_BACK",
+        "        if False:\n            return _HANDED_BACK",
+        STATION,
+    ),
+    Weakening(
+        "worker_asks_for_agents_after_a_mistake",
+        "manager/_remote/station.py",
+        "        if self._mistake is not None:\n            return 0",
+        "        if False:\n            return 0",
+        STATION,
+    ),
+    Weakening(
         "next_request_before_the_result",
         "manager/_remote/station.py",
         '        answered = run.outbox.post("result", body)\n        self._changed.set()',

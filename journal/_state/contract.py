@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect  # takes no time: `dataclasses` has imported it already
 from collections.abc import Iterable, Mapping, MappingView
-from functools import partial, partialmethod
-from types import CodeType, CoroutineType, GeneratorType, MethodType
+from types import CodeType, GeneratorType
 from typing import Any
+
+from journal._callbacks import close_coroutine, codes_of, function_of
 
 _METHODS = ("load", "apply", "freeze")
 # Calling such a function runs none of its body.
@@ -50,8 +51,7 @@ def check_items(machine: object, items: object) -> None:
     Generators and iterators of other functions hide what they read. `journal.testing` reads them
     late, and compares.
     """
-    if isinstance(items, CoroutineType):
-        items.close()  # otherwise Python warns that it was never awaited
+    close_coroutine(items)
     kind = "None" if items is None else f"an object of type {type(items).__name__}"
     fault = ""
     if isinstance(items, GeneratorType):
@@ -78,7 +78,7 @@ def _member(machine: object, name: str) -> Any:
 def _check_method(name: str, method: Any) -> None:
     if not callable(method):
         raise TypeError(f"{name} is {method!r:.200}, which can't be called: make it a method")
-    code = getattr(_function(method), "__code__", None)
+    code = getattr(function_of(method), "__code__", None)
     if not isinstance(code, CodeType) or not code.co_flags & _RUNS_LATER:
         return
     kind = "a generator" if code.co_flags & inspect.CO_GENERATOR else "an async"
@@ -89,31 +89,9 @@ def _check_method(name: str, method: Any) -> None:
     )
 
 
-def _function(call: Any) -> Any:
-    """Return the function that a call of `call` runs, inside any methods and partials."""
-    while True:
-        if isinstance(call, MethodType | staticmethod | classmethod):
-            call = call.__func__
-        elif isinstance(call, partial | partialmethod):
-            call = call.func
-        else:
-            is_function = hasattr(call, "__code__") or not callable(call)
-            return call if is_function else type(call).__call__
-
-
 def _codes_of_freeze(machine: Any) -> set[CodeType]:
     """Return the code of `freeze`, of each one that it overrides, and of the functions they wrap.
 
     An open does not refuse a generator function that is wrapped: its wrapper may make a list.
     """
-    codes: set[CodeType] = set()
-    calls = [machine.freeze, *(vars(kind).get("freeze") for kind in type(machine).__mro__)]
-    seen: set[int] = set()  # `__wrapped__` may lead in a circle
-    while calls:
-        function = _function(calls.pop())
-        code = getattr(function, "__code__", None)
-        if isinstance(code, CodeType) and id(function) not in seen:
-            seen.add(id(function))
-            codes.add(code)
-            calls.append(getattr(function, "__wrapped__", None))
-    return codes
+    return codes_of([machine.freeze, *(vars(kind).get("freeze") for kind in type(machine).__mro__)])

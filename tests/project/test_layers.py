@@ -25,7 +25,7 @@ JOURNAL_LAYERS = (
     ("_public",),
     ("_names",),
     ("errors",),
-    ("_handle", "_log", "_mutex", "_waits"),
+    ("_callbacks", "_handle", "_log", "_mutex", "_waits"),
     ("metrics",),
     ("_recorder",),
     ("_disk",),

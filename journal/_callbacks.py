@@ -1,11 +1,33 @@
-"""Callbacks: the functions that a call of a caller's object runs, and what it returned."""
+"""Callbacks: functions of callers whose body would run only after the call has returned."""
 
 from __future__ import annotations
 
+import inspect  # takes no time: `dataclasses` has imported it already
 from collections.abc import Iterable
 from functools import partial, partialmethod
-from types import CodeType, CoroutineType, MethodType
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType
 from typing import Any
+
+RUN_LATER = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+"""The types of results whose body may run later. They have no subclasses."""
+
+
+def late_fault(function: object, result: object) -> str:
+    """Return "F is a coroutine function", or a generator function, if a call of `function` returned
+    `result` and has run none of its body. Otherwise return "".
+
+    A generator that another function made is a result like any other.
+    """
+    kind = ""
+    if isinstance(result, CoroutineType):
+        kind = "a coroutine function"
+        result.close()
+    elif isinstance(result, AsyncGeneratorType):
+        kind = "an async generator function"
+    elif isinstance(result, GeneratorType) and result.gi_code in codes_of([function]):
+        has_begun = inspect.getgeneratorstate(result) != inspect.GEN_CREATED
+        kind = "" if has_begun else "a generator function"
+    return kind and f"{getattr(function, '__wrapped__', function)!r:.200} is {kind}"
 
 
 def close_coroutine(value: object) -> None:

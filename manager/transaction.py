@@ -8,6 +8,7 @@ before it leave it (`manager.draft`). All records are one batch, so a crash leav
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from operator import is_
 from typing import Any, TypeVar
 
@@ -212,10 +213,13 @@ class FleetTransactionContext:
 
     def _transact(self, function: Callable[[FleetTransaction], T], attempts: int) -> T:
         """Call `function` as the body, again after each conflict, and return its result."""
+
+        @wraps(function)  # a function that would run later is refused by its name
+        def body(inner: Transaction) -> T:
+            return function(self._begin(inner))
+
         with self._updates.releasing():
-            result = self._tables.transact(
-                lambda inner: function(self._begin(inner)), attempts=attempts
-            )
+            result = self._tables.transact(body, attempts=attempts)
         self._notify()
         return result
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any, NoReturn, TypeAlias
 
 import msgpack
 from msgpack import unpackb
 
+from journal._callbacks import close_coroutine
 from journal._format.large_record import walk_large
 from journal._format.wrong_place import wrong_place
 from journal._mutex import is_raised_by_call
@@ -108,6 +110,7 @@ def refuse(record: Record, error: Exception, parts_max: int | None = _PARTS_MAX)
     if not is_raised_by_call(error, "msgpack"):
         raise error
     place = wrong_place(record, "record", parts_max)
+    close_coroutine(record)  # of a coroutine function that was to decide on a record
     raise RecordError(
         f"a record of type {type(record).__name__} can't be packed: {place or error}; use only "
         "nil, bool, int (64 bits), float, str, bytes, list and dict, and no subclasses of them"
@@ -115,8 +118,9 @@ def refuse(record: Record, error: Exception, parts_max: int | None = _PARTS_MAX)
 
 
 def check_batch(records: object) -> None:
-    """Raise TypeError for a single record in the place of a batch's list of records."""
-    if isinstance(records, (str, bytes, dict)):
+    """Raise TypeError for a single record, or a coroutine, in the place of a batch's list."""
+    if isinstance(records, (str, bytes, dict, CoroutineType, AsyncGeneratorType)):
+        close_coroutine(records)
         raise TypeError(f"a batch is a list of records, not a {type(records).__name__}")
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from msgpack import unpackb
 
+from journal._callbacks import RUN_LATER, close_coroutine, late_fault
 from journal._commit.buffer import LogBuffer, record_packer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
@@ -197,6 +198,7 @@ class DurableState(AsyncHandle, Generic[M]):
         def choose(machine: M) -> Record | None:
             chosen: Any = decide(machine)
             if not isinstance(chosen, tuple) or len(chosen) != 2:
+                close_coroutine(chosen)
                 kind = f"tuple of {len(chosen)}" if type(chosen) is tuple else type(chosen).__name__
                 raise TypeError(f"decide returned a {kind}, not a tuple (record, result)")
             results.append(chosen[1])
@@ -205,13 +207,18 @@ class DurableState(AsyncHandle, Generic[M]):
         return self.update(choose, urgent=urgent), results[0]
 
     def read(self, query: Callable[[M], T]) -> T:
-        """Return `query(machine)`, called under the lock. It must take constant time."""
+        """Return `query(machine)`, called under the lock. It must take constant time.
+
+        Raises TypeError if `query` is a coroutine or generator function, which would run later.
+        """
         self._journal.check_process()
         if self._progress.broken is not None:
             self._progress.check()
         result = self._lock.run(query, self._machine)
         if self._progress.broken is not None:  # the state stopped while this call waited
             self._progress.check()
+        if type(result) in RUN_LATER and (fault := late_fault(query, result)):
+            raise TypeError(f"{fault}, so it would run without the lock: pass an ordinary function")
         return result
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
-from types import CoroutineType
 from typing import Any, TypeVar
 
+from journal._callbacks import RUN_LATER, late_fault
 from journal._format.record import Record, pack
 from journal._public import public
 from journal._state.state_part import Companion, HasParts
@@ -356,14 +356,13 @@ class TransactionTable:
 
 
 def result_of(function: Callable[[Transaction], T], transaction: Transaction) -> T:
-    """Return `function(transaction)`. Raise TypeError if that is a coroutine, which would run after
-    the transaction."""
+    """Return `function(transaction)`. Raise TypeError for a coroutine or generator function, which
+    would run after the transaction."""
     result = function(transaction)
-    if isinstance(result, CoroutineType):
-        result.close()  # otherwise it warns that it was never awaited
+    if type(result) in RUN_LATER and (fault := late_fault(function, result)):
         raise TypeError(
-            f"{function!r:.200} is a coroutine function; nothing was written: call an ordinary "
-            "function, or use `async with tables.transaction()`"
+            f"{fault}; nothing was written: call an ordinary function, or use "
+            "`async with tables.transaction()`"
         )
     return result
 

@@ -10,6 +10,8 @@ LOCKS = ("tests/engine/test_lock_wait.py",)
 ASYNC = ("tests/engine/test_async_handle.py", "tests/engine/test_async_loop_ends.py")
 PLACES = ("tests/engine/test_wrong_place.py",)
 MISTAKEN = ("tests/engine/test_wrong_calls.py",)
+LATE = ("tests/engine/test_late_callbacks.py",)
+KINDS = ("tests/manager/test_worker_kinds.py",)
 RESULTS = ("tests/engine/test_update_with_result.py",)
 
 ARGUMENTS = (
@@ -158,16 +160,58 @@ MISTAKES = (
     Weakening(
         "record_is_accepted_as_a_batch",
         "journal/_format/record.py",
-        "    if isinstance(records, (str, bytes, dict)):",
+        "    if isinstance(records, (str, bytes, dict, CoroutineType, AsyncGeneratorType)):",
         "    if False:",
         MISTAKEN,
     ),
     Weakening(
         "coroutine_is_accepted_as_a_transaction",
         "journal/_tables/transaction.py",
-        "    if isinstance(result, CoroutineType):",
-        "    if False:",
+        "    if type(result) in RUN_LATER and (fault := late_fault(function, result)):",
+        "    if fault := '':",
         MISTAKEN,
+    ),
+    Weakening(
+        "generator_function_is_accepted_as_a_worker",
+        "manager/worker_checks.py",
+        "if code.co_flags & _GENERATOR else None",
+        "if False else None",
+        KINDS,
+    ),
+    Weakening(
+        "agents_started_with_that_of_a_mistake_run",
+        "manager/worker.py",
+        "            if self._is_ending:\n                raise",
+        "            if False:\n                raise",
+        KINDS,
+    ),
+    Weakening(
+        "loop_starts_agents_after_a_mistake",
+        "manager/worker.py",
+        "        if self._is_ending:\n            return True",
+        "        if False:\n            return True",
+        KINDS,
+    ),
+    Weakening(
+        "coroutine_is_accepted_as_a_query",
+        "journal/_state/durable_state.py",
+        "        if type(result) in RUN_LATER and (fault := late_fault(query, result)):",
+        "        if fault := '':",
+        LATE,
+    ),
+    Weakening(
+        "generator_that_has_begun_is_refused",
+        "journal/_callbacks.py",
+        "inspect.getgeneratorstate(result) != inspect.GEN_CREATED",
+        "False",
+        LATE,
+    ),
+    Weakening(
+        "generator_of_another_function_is_refused",
+        "journal/_callbacks.py",
+        "isinstance(result, GeneratorType) and result.gi_code in codes_of([function]):",
+        "isinstance(result, GeneratorType):",
+        LATE,
     ),
     Weakening(
         "closed_reader_answers",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 FLEETS = ("tests/crash/test_hostile_fleets.py",)
-KINDS = ("tests/manager/test_worker_kinds.py",)
 
 ALL_OF = (
     Weakening(
@@ -273,27 +272,6 @@ ALL_OF = (
         'if (now.status, now.starts) != ("running", context.agent.starts):',
         "if False:",
         ("tests/manager/test_worker.py",),
-    ),
-    Weakening(
-        "generator_function_is_accepted_as_a_worker",
-        "manager/worker_checks.py",
-        "if code.co_flags & _GENERATOR else None",
-        "if False else None",
-        KINDS,
-    ),
-    Weakening(
-        "agents_started_with_that_of_a_mistake_run",
-        "manager/worker.py",
-        "            if self._is_ending:\n                raise",
-        "            if False:\n                raise",
-        KINDS,
-    ),
-    Weakening(
-        "loop_starts_agents_after_a_mistake",
-        "manager/worker.py",
-        "        if self._is_ending:\n            return True",
-        "        if False:\n            return True",
-        KINDS,
     ),
     Weakening(
         "worker_acts_before_its_checkpoint_is_durable",

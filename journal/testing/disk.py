@@ -18,6 +18,7 @@ from typing import Literal, TypeVar, get_args
 
 from journal._disk.disk import Buffer, FileMode, StrPath
 from journal.errors import LockedError
+from journal.testing.arguments import absolute_path, check_fault, check_outcome
 from journal.testing.medium import Content, Folder, Inode, Medium, join_name
 from journal.testing.outcome import Outcome, lose
 
@@ -119,10 +120,8 @@ class SimulatedDisk:
 
     def open_directory(self, path: StrPath, *, write: bool) -> SimulatedDirectory:
         """Open a directory, and with `write` create it if it does not exist. See Disk."""
-        text = path if isinstance(path, str) else path.__fspath__()
-        if not text:
-            raise _error(errno.ENOENT, text)
-        absolute = normpath("/" + text.lstrip("/"))
+        if not (absolute := absolute_path(path)):
+            raise _error(errno.ENOENT, "")
 
         def open_existing() -> SimulatedDirectory | None:
             folder = self._medium._folders.get(absolute)
@@ -161,6 +160,7 @@ class SimulatedDisk:
 
         The process is killed, and the page cache is lost.
         """
+        check_outcome(outcome)
         with self._mutex:
             self.kill()
             self._medium.power_cut(outcome)
@@ -192,8 +192,10 @@ class SimulatedDisk:
         """Set `before` so that calls of `operation` raise OSError with the errno `code`.
 
         path: a part of the paths that are affected. after: the number of calls that succeed first.
-        times: the number of calls that then fail (None: all).
+        times: the number of calls that then fail (None: all). Raises TypeError or ValueError for an
+        unknown operation or an argument of the wrong kind.
         """
+        check_fault(Operation, operation, code, path, after, times)
         calls = itertools.count()
 
         def before(called: Operation, where: str) -> None:

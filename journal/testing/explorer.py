@@ -32,6 +32,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from journal._state.state_machine import StateMachine
 from journal.options import Options
+from journal.testing.arguments import check_has_run, check_whole, check_workload, journal_path
 from journal.testing.disk import Mutation, SimulatedDisk
 from journal.testing.history import BrokenPromiseError, History
 from journal.testing.judge import Judge, Step
@@ -126,14 +127,26 @@ def explore(
     simulated disk. only: judge just the crash point with this number, which a failure reports.
 
     Raises BrokenPromiseError, an AssertionError, if a promise does not hold. It describes the crash
-    and the operations before it.
+    and the operations before it. Raises TypeError for a `workload` that would run later, such as a
+    coroutine or generator function, and ValueError if there is no crash point `only`.
     """
-    explorer = _Explorer(machine, options, bounds, path)
+    check_workload(workload)
+    if not isinstance(bounds, Bounds):
+        raise TypeError(f"bounds must be Bounds(...), not {bounds!r:.200}")
+    if only is not None:
+        check_whole("only", only)
+    explorer = _Explorer(machine, options, bounds, journal_path(path))
     moments: list[Moment[M]] = []
     number = None
     with quiet():
         try:
             explorer.record(workload, moments)
+            count = len(moments)
+            if only is not None and only >= count:
+                raise ValueError(
+                    f"only must be a crash point's number, from 0 to {count - 1}: this workload "
+                    f"has {count}, not {only}"
+                )
             for number, moment in enumerate(moments):
                 if only is None or number == only:
                     explorer.judge(moment)
@@ -164,10 +177,11 @@ class _Explorer(Generic[M]):
     ) -> None:
         """Run the workload, and add each of its crash points to `moments`."""
         options, path = self._options, self._path
+        work: Callable[[Owner[M]], object] = workload  # of whatever it returns by mistake
         with MomentRecorder(
             self._machine, moments, options=options, disk=disk, path=path, history=history
         ) as owner:
-            workload(owner)
+            check_has_run(work(owner))
             owner.record_moment()
 
     def judge(self, moment: Moment[M]) -> None:

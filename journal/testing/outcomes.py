@@ -13,13 +13,15 @@ from math import inf, prod
 from typing import NamedTuple
 
 from journal._disk.disk import LOCK, TMP
+from journal.testing.arguments import check_tears, check_whole
 from journal.testing.medium import Content, Folder, Inode, Medium
 from journal.testing.outcome import TEARS, fates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The extent to which crashes are explored.
+    """The extent to which crashes are explored. Raises TypeError or ValueError for a value that is
+    no bound.
 
     The engine never reads a `*.tmp` file, so only two outcomes of its contents are explored: all
     kept and all lost. The contents of LOCK are for people and are ignored.
@@ -48,6 +50,11 @@ class Bounds:
     rot: int = 0
     """The interval, in different images, at which an image is also recovered with damage to one
     checkpoint, for each of its checkpoints (0: never)."""
+
+    def __post_init__(self) -> None:
+        for name in ("outcomes_max", "recovery_outcomes_max", "deviations", "sequels", "rot"):
+            check_whole(name, getattr(self, name))
+        check_tears(self.tears)
 
 
 class Fate(NamedTuple):

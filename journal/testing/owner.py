@@ -16,7 +16,8 @@ from journal._offline.reader import JournalReader
 from journal._state.durable_state import DurableState
 from journal._state.state_machine import StateMachine
 from journal.errors import FailedError, JournalError
-from journal.options import Options
+from journal.options import Options, check_options
+from journal.testing.arguments import check_outcome, journal_path
 from journal.testing.disk import SimulatedDisk
 from journal.testing.history import BrokenPromiseError, HeldItems, History, expect
 from journal.testing.outcome import Change, Outcome, lose
@@ -172,9 +173,10 @@ class Owner(Generic[M]):
         that were appended to an existing journal (None: none). Raises BrokenPromiseError if the
         recovery breaks a promise, and what the engine raises if the disk crashes or fails.
         """
+        check_options(options)
         self.disk = disk or SimulatedDisk()
         self.options = options
-        self.path = path
+        self.path = journal_path(path)
         self.history = history or History(machine)
         self.safe_lsn = self.alive_lsn = 0
         self._state: NotingState[M] | None = None
@@ -274,6 +276,7 @@ class Owner(Generic[M]):
 
         LOCK keeps its contents, which are for people. Call `reopen` afterwards.
         """
+        check_outcome(outcome)
         self.promised()
         with quiet():
             self.disk.power_cut(for_engine(outcome))

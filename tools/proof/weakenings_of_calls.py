@@ -10,6 +10,7 @@ LOCKS = ("tests/engine/test_lock_wait.py",)
 ASYNC = ("tests/engine/test_async_handle.py", "tests/engine/test_async_loop_ends.py")
 PLACES = ("tests/engine/test_wrong_place.py",)
 MISTAKEN = ("tests/engine/test_wrong_calls.py",)
+KIT = ("tests/crash/test_testing_arguments.py",)
 LATE = ("tests/engine/test_late_callbacks.py",)
 KINDS = ("tests/manager/test_worker_kinds.py",)
 RESULTS = ("tests/engine/test_update_with_result.py",)
@@ -191,6 +192,27 @@ MISTAKES = (
         "        if self._is_ending:\n            return True",
         "        if False:\n            return True",
         KINDS,
+    ),
+    Weakening(
+        "workload_that_never_ran_passes",
+        "journal/testing/explorer.py",
+        "            check_has_run(work(owner))",
+        "            work(owner)",
+        KIT,
+    ),
+    Weakening(
+        "crash_point_that_is_not_there_passes",
+        "journal/testing/explorer.py",
+        "            if only is not None and only >= count:",
+        "            if False:",
+        KIT,
+    ),
+    Weakening(
+        "fault_that_never_occurs_is_set",
+        "journal/testing/disk.py",
+        "        check_fault(Operation, operation, code, path, after, times)\n",
+        "",
+        KIT,
     ),
     Weakening(
         "coroutine_is_accepted_as_a_query",

@@ -26,6 +26,7 @@ from journal.options import Options
 
 if TYPE_CHECKING:
     from journal._mirror.mirror import Mirror
+    from journal.metrics import LockStats, Stats
 
 _TABLE = "items"
 _MISSING: Any = object()
@@ -213,6 +214,14 @@ class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
     async def mirrored(self) -> None:
         """Wait as `wait_mirrored` does, in an event loop."""
         await self._tables.mirrored()
+
+    def stats(self) -> Stats:
+        """See Journal.stats."""
+        return self._tables.stats()
+
+    def lock_stats(self) -> LockStats:
+        """See DurableState.lock_stats."""
+        return self._tables.lock_stats()
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Make all changes durable, and close the journal; see Journal.close."""

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
+from journal._format.wrong_place import short_repr
 from journal.errors import JournalError
 from journal.metrics import Histogram, LockStats, Stats, StatsSource
 
@@ -185,6 +186,28 @@ DISTRIBUTIONS = (
 )
 
 
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {short_repr(name)}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"name has half a surrogate pair: {short_repr(name)}") from None
+
+
+def _check_source(source: object) -> None:
+    rule = "source must be an open journal, state, tables or manager, or another StatsSource"
+    has_figures = hasattr(source, "closed") and callable(getattr(source, "stats", None))
+    if isinstance(source, type) or not has_figures:
+        raise TypeError(f"{rule}, not {short_repr(source)}")
+    try:
+        weakref.ref(source)
+    except TypeError as error:
+        raise TypeError(
+            f"{rule} that can have weak references, not {short_repr(source)}"
+        ) from error
+
+
 class Watched:
     """The watched sources by name.
 
@@ -196,7 +219,13 @@ class Watched:
         self._sources: weakref.WeakValueDictionary[str, StatsSource] = weakref.WeakValueDictionary()
 
     def add(self, name: str, source: StatsSource) -> None:
-        """Watch `source` under `name`. Raises ValueError if another open source has that name."""
+        """Watch `source` under `name`.
+
+        Raises TypeError or ValueError for what could never be exported, and ValueError if another
+        open source has that name.
+        """
+        _check_name(name)
+        _check_source(source)
         other = self._sources.get(name, source)
         if other is not source and not other.closed:
             raise ValueError(f"a journal named {name!r} is already watched; choose another name")

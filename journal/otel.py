@@ -58,7 +58,7 @@ class JournalInstruments:
     def watch(self, name: str, source: StatsSource) -> None:
         """Export the figures of `source` with the attribute `journal=name`, until it is dropped.
 
-        Raises ValueError if another open source has that name.
+        Raises ValueError if another open source has that name, and TypeError for another object.
         """
         self._watched.add(name, source)
 

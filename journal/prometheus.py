@@ -45,7 +45,7 @@ class JournalCollector(Collector):
     def watch(self, name: str, source: StatsSource) -> None:
         """Export the figures of `source` with the label `journal=name`, until it is dropped.
 
-        Raises ValueError if another open source has that name.
+        Raises ValueError if another open source has that name, and TypeError for another object.
         """
         self._watched.add(name, source)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from journal import DurableState, Journal, Options
+from journal import DurableDict, DurableState, Journal, Options, Stats, Tables
 from journal._exporting import DISTRIBUTIONS, FIGURES
 from journal.testing import SimulatedDisk
 from manager import SubAgentManager
@@ -165,3 +165,66 @@ def test_both_formats_can_be_parsed(disk: SimulatedDisk) -> None:
         openmetrics = import_package("prometheus_client.openmetrics.parser")
         assert len(list(openmetrics.text_string_to_metric_families(text))) == len(plain)
     assert len(plain) == len((*FIGURES, *DISTRIBUTIONS))
+
+
+class Slotted:
+    __slots__ = ()
+    closed = False
+
+    def stats(self) -> Stats:
+        raise AssertionError("never watched")
+
+
+NO_SOURCES: list[Any] = [None, "jobs", Journal, SubAgentManager, object(), Slotted()]
+
+
+@pytest.mark.parametrize("exporter", ["prometheus", "otel"])
+def test_what_can_t_be_exported_is_refused_at_once(exporter: str, disk: SimulatedDisk) -> None:
+    """A name that no export could write, or a source without figures, is refused, and later exports
+    contain what was watched before."""
+    from journal.otel import JournalInstruments
+    from journal.prometheus import JournalCollector
+
+    registry = prometheus.CollectorRegistry()
+    collector = JournalCollector(registry)
+    watch = collector.watch if exporter == "prometheus" else JournalInstruments().watch
+    with Journal.open("/a", disk=disk) as journal:
+        watch("a", journal)
+        for name in (None, 5, b"a", journal):
+            with pytest.raises(TypeError, match=r"^name must be a string, not "):
+                watch(name, journal)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"^name has half a surrogate pair: 'a\\ud800'$"):
+            watch("a\ud800", journal)
+        for source in NO_SOURCES:
+            with pytest.raises(TypeError, match=r"^source must be .*, not "):
+                watch("b", source)
+        if exporter == "prometheus":
+            assert scraped(registry)['journal_last_lsn{journal="a"}'] == 0
+
+
+def test_each_kind_of_source_can_be_watched(disk: SimulatedDisk) -> None:
+    """Every open handle with figures is a source, and so is a class of a program's own."""
+    from journal.prometheus import JournalCollector
+
+    class Own:
+        closed = False
+
+        def __init__(self, journal: Journal) -> None:
+            self.stats = journal.stats
+
+    registry = prometheus.CollectorRegistry()
+    collector = JournalCollector(registry)
+    with (
+        Journal.open("/j", disk=disk) as journal,
+        DurableState.open("/s", Table(), disk=disk) as state,
+        Tables.open("/t", disk=disk) as tables,
+        DurableDict.open("/d", disk=disk) as durable_dict,
+        SubAgentManager.open("/m", disk=disk) as manager,
+    ):
+        own: Any = Own(journal)
+        sources = [journal, state, tables, durable_dict, manager, own]
+        for number, source in enumerate(sources):
+            collector.watch(f"journal {number}", source)
+        samples = scraped(registry)
+        for number in range(len(sources)):
+            assert f'journal_last_lsn{{journal="journal {number}"}}' in samples

@@ -215,6 +215,13 @@ MISTAKES = (
         KIT,
     ),
     Weakening(
+        "name_that_breaks_exports_is_watched",
+        "journal/_exporting.py",
+        "        _check_name(name)\n",
+        "",
+        ("tests/engine/test_exporting.py",),
+    ),
+    Weakening(
         "coroutine_is_accepted_as_a_query",
         "journal/_state/durable_state.py",
         "        if type(result) in RUN_LATER and (fault := late_fault(query, result)):",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from signal import Signals
@@ -21,7 +21,7 @@ from manager._remote.spool import Spool
 from manager._remote.station import ORPHAN_S, Station
 from manager._run.execution import Executor, Stop
 from manager._run.options import OUTPUT_BYTES_MAX, RunOptions
-from manager._run.process import Guard
+from manager._run.process import Guard, GuardError
 from manager._run.signals import StopSignals
 from manager._run.tasks import AGENT_TYPE, argv_of
 from manager.errors import DispatchError
@@ -71,7 +71,8 @@ def run_worker(options: WorkerOptions) -> int:
 
     Call this in the main thread. At the first signal, no more commands are started, and those that
     run are stopped and handed back. Raise ValueError for a bad URL or name, DispatchError, OSError,
-    TimeoutError if commands of an earlier worker can't be killed, and GuardError.
+    TimeoutError if commands of an earlier worker can't be killed, and GuardError, after the agents
+    were handed back.
     """
     address = Address.of(options.url)
     name = machine_name() if options.name is None else options.name
@@ -118,21 +119,28 @@ async def _run(
     serving = run_station(station, link, address.fleet, worker, shelf=shelf)
     work = asyncio.create_task(serving)
 
+    def end() -> None:
+        if not work.cancelling():  # a second cancellation would cut off the handing back
+            work.cancel()
+
     def stop(number: Signals) -> None:
         if stopped_by:
             commands.hurry()
         else:
-            work.cancel()
+            end()
         stopped_by.append(number)
 
     def deliver(number: Signals) -> None:
         loop.call_soon_threadsafe(stop, number)
 
+    commands.on_error = end
     try:
         with signals.delivered_to(deliver), suppress(asyncio.CancelledError):
             await work
     finally:
         await link.close()
+    if commands.error is not None:
+        raise commands.error
     return 128 + stopped_by[0]
 
 
@@ -142,9 +150,29 @@ class _Commands:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._stops: set[Stop] = set()
+        self.error: GuardError | None = None
+        """The error because of which no more commands can run, or None."""
+
+        self.on_error: Callable[[], object] = lambda: None
+        """A function that is called when there is an error. It ends the worker."""
 
     async def run(self, context: RemoteContext) -> AgentResult:
-        """Run the command of an agent, and return its result."""
+        """Run the command of an agent, and return its result. Without a guard, the agent is handed
+        back, and the worker ends."""
+        try:
+            return await self._run(context)
+        except GuardError as error:
+            self.error = error
+            self.on_error()
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                # The worker's end cancels this once its request for agents, which could bring this
+                # one back here, has been withdrawn.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.get_running_loop().create_future()
+            return AgentResult(None, status="interrupted", reason=records.HANDED_BACK)
+
+    async def _run(self, context: RemoteContext) -> AgentResult:
         agent = context.agent
         if argv_of(agent.metadata) is None:
             return AgentResult(None, status="failed", reason="it has no command")

@@ -125,6 +125,38 @@ def test_a_signal_ends_the_run_and_not_its_commands(
     assert first.wait() == 128 + signal.SIGTERM
 
 
+def test_a_worker_without_its_guard_hands_its_tasks_back(
+    start: Start, workspace: Path, fleet_url: str
+) -> None:
+    """A worker whose guard has died hands its tasks back, and exits with an error. Other workers
+    run them."""
+    first = start("w1")
+    names = [f"a{number}" for number in range(6)]
+    lines = [line("touch begun; while [ ! -e go ]; do sleep 0.01; done", name=n) for n in names]
+    begun = workspace.parent / "w1" / "begun"
+
+    def kill_guard() -> None:
+        until(begun.exists, "a command on the first worker")
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        os.kill(next(int(pid) for pid in children if is_guard(pid)), signal.SIGKILL)
+        (begun.parent / "go").touch()
+        first.wait(timeout=30)
+        (workspace.parent / "w2").mkdir()
+        (workspace.parent / "w2" / "go").touch()
+        start("w2")
+
+    killing = threading.Thread(target=kill_guard)
+    killing.start()
+    report = run(workspace, *lines, on=fleet_url)
+    killing.join()
+    assert first.returncode == 1
+    assert +report.counts == {"completed": len(names)}
+
+
+def is_guard(pid: str) -> bool:
+    return b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 @pytest.mark.slow
 def test_a_result_outlives_its_worker(start: Start, workspace: Path, fleet_url: str) -> None:
     """A result that no manager has heard is reported by the next worker in the same directory."""

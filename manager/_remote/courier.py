@@ -46,6 +46,9 @@ class Courier:
         self.lease_s = LEASE_S
         """The time, in seconds, after which the manager gives up a silent worker."""
 
+        self.lease_changed = asyncio.Event()
+        """Set when a manager has named another `lease_s`. The worker's heartbeat clears it."""
+
         self.answered_s = clock_s()
         """The time of the last answer, by the clock."""
 
@@ -112,6 +115,8 @@ class Courier:
         if epoch < self._epoch:
             return False
         self._epoch = epoch
-        lease_s = messages.seconds(message.get("lease_s"), _LEASE_S_MAX)
-        self.lease_s = max(lease_s, _LEASE_S_MIN)
+        lease_s = max(messages.seconds(message.get("lease_s"), _LEASE_S_MAX), _LEASE_S_MIN)
+        if lease_s != self.lease_s:
+            self.lease_s = lease_s
+            self.lease_changed.set()
         return True

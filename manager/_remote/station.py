@@ -271,8 +271,10 @@ class Station:
     async def _beat(self) -> None:
         courier = self._courier
         while True:
-            period_s = courier.lease_s / 3
-            await asyncio.sleep(period_s)
+            courier.lease_changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(courier.lease_s / 3):
+                    await courier.lease_changed.wait()  # a shorter lease may end before that
             leases = [run.lease for run in self._runs.values() if not run.outbox.is_over]
             if not leases:
                 courier.answered_s = max(courier.answered_s, self._clock_s() - self._orphan_s)

@@ -34,7 +34,9 @@ class World:
         self._workers: dict[str, tuple[asyncio.Task[None], NetworkLink, Station]] = {}
         self._count = 0
 
-    async def open(self, *, attempts_max: int = 3, **options: Any) -> None:
+    async def open(
+        self, *, attempts_max: int = 3, lease_s: float = LEASE_S, **options: Any
+    ) -> None:
         """Open the manager with these options of `SubAgentManager.open`, and serve workers."""
         self.manager = self.opened(**options)
         self.link = NetworkLink(self.network)
@@ -48,7 +50,7 @@ class World:
             manager,
             Hooks(supply=FleetSupply(manager._state)),
             settle,
-            lease_s=LEASE_S,
+            lease_s=lease_s,
             attempts_max=attempts_max,
             message_bytes_max=self.link.message_bytes_max,
             clock_s=asyncio.get_running_loop().time,

@@ -108,3 +108,24 @@ def test_a_plain_function_stops_its_worker() -> None:
             assert (await world.ended(name)).status == "completed"
 
     run(body)
+
+
+@pytest.mark.parametrize("lease_s", [0.1, 1.0, 5.0, 300.0])
+def test_a_worker_beats_in_time_for_its_manager_s_leases(lease_s: float) -> None:
+    """A healthy worker keeps its agents, however short the leases of its manager are: also of its
+    first manager, and of one whose leases are shorter than those of the manager before."""
+
+    async def work(context: WorkContext) -> str:
+        await asyncio.sleep(3 * lease_s + 60)
+        return "done"
+
+    async def body(world: World) -> None:
+        world.work({"t": work})
+        queue(world, "a")
+        assert (await world.ended("a")).starts == 1
+        await world.kill_manager()
+        await world.open(lease_s=lease_s / 2)
+        queue(world, "b")
+        assert (await world.ended("b")).starts == 1
+
+    run(body, lease_s=lease_s)

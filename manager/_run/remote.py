@@ -137,6 +137,7 @@ class RemoteRun:
             grant={"timeout_s": self._options.timeout_s},
             on_end=lambda: loop.call_soon_threadsafe(self._changed.set),
         )
+        self._offer_ready()  # first: a worker may report a task of an earlier run at once
         url, credentials = self._options.on or "", self._options.credentials
         opening = partial(open_dispatcher, url, self._manager, hooks, credentials=credentials)
         self._dispatcher = dispatcher = await asyncio.to_thread(opening)
@@ -169,6 +170,16 @@ class RemoteRun:
         """Offer all tasks that may start. Return False if nothing is left to wait for."""
         if error := self._error or dispatcher.error:
             raise error
+        if self._offer_ready():
+            dispatcher.wake()
+        if self._report.signal is not None:
+            return False
+        if self._is_over:
+            return any(self._report.agents[ref].status == "running" for ref in self._open)
+        return bool(self._open or self._pausing)
+
+    def _offer_ready(self) -> bool:
+        """Offer all tasks that may start, and return whether there were any."""
         has_offered = False
         while not self._is_over and (agent := self._schedule.take()) is not None:
             now = self._current(agent)
@@ -178,13 +189,7 @@ class RemoteRun:
             self._open.add(agent.agent_id)
             self._supply.offer(now)
             has_offered = True
-        if has_offered:
-            dispatcher.wake()
-        if self._report.signal is not None:
-            return False
-        if self._is_over:
-            return any(self._report.agents[ref].status == "running" for ref in self._open)
-        return bool(self._open or self._pausing)
+        return has_offered
 
     @property
     def _is_over(self) -> bool:

@@ -8,11 +8,14 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from journal import Tables
+from manager import Dispatcher, SubAgentManager
 from manager._cli.cli import run_cli
+from manager._remote.dispatcher import open_dispatcher
 from manager._run.report import RunReport
 from manager._run.worker import STATE_DIR
 from tests.installed import import_package
@@ -123,6 +126,47 @@ def test_a_signal_ends_the_run_and_not_its_commands(
     assert (only(report).result, only(report).starts) == ("second", 2)
     assert only(report).lease is not None
     assert first.wait() == 128 + signal.SIGTERM
+
+
+def test_results_that_come_while_a_run_starts_count(
+    start: Start, workspace: Path, fleet_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that a worker reports before the run has begun to follow its tasks starts the tasks
+    after it, is retried if it is a failure, and is in the job log."""
+    monkeypatch.setattr("manager._run.remote.pause_s", lambda tries: 0.01)
+    start("w")
+    folder = workspace.parent / "w"
+    waiting = "while [ ! -e go ]; do sleep 0.01; done"
+    lines = (
+        line(f"touch first; {waiting}", name="first"),
+        line("true", name="second", after=["first"]),
+        line(f"touch fails; {waiting}; [ -e tried ] || {{ touch tried; exit 7; }}", name="fails"),
+    )
+
+    def stop_once_both_run() -> None:
+        until((folder / "first").exists, "the first task")
+        stop_once_there(folder / "fails")()
+
+    stopping = threading.Thread(target=stop_once_both_run)
+    stopping.start()
+    stopped = run(workspace, *lines, on=fleet_url)
+    stopping.join()
+    on_worker = [agent.agent_id for agent in agents(stopped) if agent.status == "running"]
+    assert len(on_worker) == 2
+
+    def open_slowly(url: str, manager: SubAgentManager, *rest: Any, **more: Any) -> Dispatcher:
+        dispatcher = open_dispatcher(url, manager, *rest, **more)
+        (folder / "go").touch()
+        until(lambda: all(manager.get(ref).ended_at_ms for ref in on_worker), "both results")
+        return dispatcher
+
+    monkeypatch.setattr("manager._run.remote.open_dispatcher", open_slowly)
+    log = workspace / "log"
+    report = run(workspace, *lines, on=fleet_url, retries=1, joblog=str(log))
+    assert +report.counts == {"completed": 3}
+    assert [agent.attempt for agent in agents(report)] == [1, 1, 2]
+    rows = [row.split("\t") for row in log.read_text().splitlines()[1:]]
+    assert sorted((row[0], row[6]) for row in rows) == [*zip("1233", "0007", strict=True)]
 
 
 def test_a_worker_without_its_guard_hands_its_tasks_back(

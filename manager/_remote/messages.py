@@ -76,8 +76,12 @@ class Lease(NamedTuple):
 
 
 def pack(body: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a message."""
-    packed: bytes = msgpack.packb(body)
+    """Return the bytes of a message. Raise TypeError or ValueError for a value that no message can
+    carry."""
+    try:
+        packed: bytes = msgpack.packb(body)
+    except OverflowError:
+        raise ValueError("an integer does not fit in 64 bits") from None
     return packed
 
 

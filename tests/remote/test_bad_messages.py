@@ -27,6 +27,13 @@ def test_what_a_runner_does_wrong_makes_its_agent_fail() -> None:
                 return AgentResult("x", checkpoint=object())
             case "is huge":
                 return AgentResult("x", checkpoint="x" * (1 << 20))
+            case "counts on":
+                return AgentResult("x", input_tokens=1 << 64)
+            case "counts down":
+                return AgentResult("x", steps_taken=-(1 << 63) - 1)
+            case "steps on":
+                await context.checkpoint(None, steps_taken=(1 << 64) - 1)
+                return await context.checkpoint(None)
             case "is long":
                 return "y" * (1 << 21)
 
@@ -37,6 +44,9 @@ def test_what_a_runner_does_wrong_makes_its_agent_fail() -> None:
             "returns": "TypeError: result must be a string",
             "nests": "TypeError: checkpoint is of type object",
             "is huge": "ValueError: the result has ",
+            "counts on": "ValueError: an integer does not fit in 64 bits",
+            "counts down": "ValueError: an integer does not fit in 64 bits",
+            "steps on": "ValueError: an integer does not fit in 64 bits",
         }
         for name, reason in expected.items():
             queue(world, name)

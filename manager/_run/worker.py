@@ -24,6 +24,7 @@ from manager._run.options import OUTPUT_BYTES_MAX, RunOptions
 from manager._run.process import Guard, GuardError
 from manager._run.signals import StopSignals
 from manager._run.tasks import AGENT_TYPE, argv_of
+from manager.companion import open_companion
 from manager.errors import DispatchError
 from manager.outputs import OutputDirectory
 from manager.result import AgentResult
@@ -71,22 +72,23 @@ def run_worker(options: WorkerOptions) -> int:
 
     Call this in the main thread. At the first signal, no more commands are started, and those that
     run are stopped and handed back. Raise ValueError for a bad URL or name, DispatchError, OSError,
-    TimeoutError if commands of an earlier worker can't be killed, and GuardError, after the agents
-    were handed back.
+    UnsafePathError, TimeoutError if commands of an earlier worker can't be killed, and GuardError,
+    after the agents were handed back.
     """
     address = Address.of(options.url)
     name = machine_name() if options.name is None else options.name
     worker = messages.worker_id(name, os.urandom(6).hex())
-    state = os.path.join(options.directory, STATE_DIR)
+    workspace = os.path.realpath(options.directory)
+    state = os.path.join(workspace, STATE_DIR)
     with StopSignals() as signals, Guard() as guard, ExitStack() as stack:
-        with suppress(FileExistsError):
-            os.mkdir(state, 0o700)
+        os.close(open_companion(workspace, STATE_DIR, write=True))
         stack.enter_context(_lock(os.path.join(state, "WORKER")))
         outputs = stack.enter_context(closing(OutputDirectory.open(state, write=True)))
-        guard.lock(os.path.join(state, "LOCK"))
+        lock = os.path.join(state, "LOCK")
+        os.close(_open_file(lock))
+        guard.lock(lock)
         spool = stack.enter_context(closing(Spool.open(os.path.join(state, "results"))))
         run_options = RunOptions(jobs=options.slots, output_bytes_max=options.output_bytes_max)
-        workspace = os.path.realpath(options.directory)
         executor = Executor(workspace, guard, outputs, None, run_options, tasks=_TAILS)
         shelf = Shelf(outputs)
         return asyncio.run(_run(options, address, worker, executor, spool, shelf, signals))
@@ -206,7 +208,7 @@ class _Commands:
 @contextmanager
 def _lock(path: str) -> Iterator[None]:
     """Lock a worker's directory. Raise DispatchError if another worker uses it, and OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = _open_file(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -217,3 +219,8 @@ def _lock(path: str) -> Iterator[None]:
         ) from None
     finally:
         os.close(fd)
+
+
+def _open_file(path: str) -> int:
+    """Return a handle of a file that is locked. Make a missing one. Raise OSError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

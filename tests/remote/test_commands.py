@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -181,8 +182,7 @@ def test_a_worker_without_its_guard_hands_its_tasks_back(
 
     def kill_guard() -> None:
         until(begun.exists, "a command on the first worker")
-        children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
-        os.kill(next(int(pid) for pid in children if is_guard(pid)), signal.SIGKILL)
+        os.kill(guard_of(first), signal.SIGKILL)
         (begun.parent / "go").touch()
         first.wait(timeout=30)
         (workspace.parent / "w2").mkdir()
@@ -197,8 +197,54 @@ def test_a_worker_without_its_guard_hands_its_tasks_back(
     assert +report.counts == {"completed": len(names)}
 
 
+def guard_of(worker: subprocess.Popen[bytes]) -> int:
+    """Return the process of a worker's guard."""
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    return next(int(pid) for pid in children if is_guard(pid))
+
+
 def is_guard(pid: str) -> bool:
     return b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_worker_waits_for_the_commands_of_the_one_before(
+    start: Start,
+    fleet_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A worker does not start while the guard of a killed one still ends its commands. After a
+    while it gives up, and says why."""
+    monkeypatch.setattr("manager._run.process._LOCK_TIMEOUT_S", 0.2)
+    killed = start("w")
+    state = tmp_path / "w" / STATE_DIR
+    until((state / "results").exists, "the start of the worker")
+    guard = guard_of(killed)
+    os.kill(guard, signal.SIGSTOP)
+    killed.kill()
+    killed.wait()
+    try:
+        assert run_cli(["worker", fleet_url, "--dir", str(tmp_path / "w")]) == 124
+    finally:
+        os.kill(guard, signal.SIGCONT)
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"{state / 'LOCK'}: commands of an earlier run" in message
+
+
+def test_a_worker_refuses_a_symlink_in_place_of_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A symlink at the place of the worker's own directory is refused, and its target is left as it
+    was. The directory that is given may be a symlink."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "w").mkdir()
+    (tmp_path / "link").symlink_to("w")
+    (tmp_path / "w" / STATE_DIR).symlink_to(tmp_path / "target")
+    assert run_cli(["worker", "nats://127.0.0.1:1", "--dir", str(tmp_path / "link")]) == 4
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"{tmp_path / 'w' / STATE_DIR}: is a symlink or not a directory" in message
+    assert [*(tmp_path / "target").iterdir()] == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from manager.outputs import Stream
 
 _LINE_BYTES_MAX = 1 << 16
 _QUEUED_BYTES_MAX = 1 << 20
+_STOPPED_S = 1.0  # for the reader, after a run was stopped
 
 
 class Printer:
@@ -37,6 +39,7 @@ class Printer:
         self._queue: SimpleQueue[tuple[Stream, bytes] | None] = SimpleQueue()
         self._put_bytes = 0  # changed by the event loop only
         self._written_bytes = 0  # changed by the thread only
+        self._close_s: float | None = None
         self._thread = Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
@@ -54,15 +57,24 @@ class Printer:
         self._put_bytes += len(lines)
         self._queue.put((stream, lines))
 
+    def hurry(self) -> None:
+        """Let `close` wait only a moment, because the run was stopped: its reader may never read
+        again."""
+        self._close_s = _STOPPED_S
+
     def close(self) -> None:
-        """Wait until everything is printed."""
+        """Wait until everything is printed. After `hurry`, drop the lines that are left."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(self._close_s)
+        if self._thread.is_alive():
+            self.error = TimeoutError(errno.ETIMEDOUT, "the reader has stopped reading")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # a signal
+            self.hurry()
         self.close()
 
     def _write_all(self) -> None:

@@ -99,6 +99,8 @@ def run_tasks(
         log.begin(report, partial(manager.agents, include_archived=True))
         run = Run(manager, executor, report, log, options, on_change)
         asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
+        if printer is not None and report.signal is not None:
+            printer.hurry()
     return report
 
 

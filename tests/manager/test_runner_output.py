@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from _journal_console.text import escaped
 
 from manager._run.facts import exit_of
 from manager._run.printer import Printer
+from manager._run.report import RunReport
 from manager.view import read_fleet
 from tests.manager.runner_support import (
     PYTHON,
@@ -206,6 +208,33 @@ def test_a_reader_that_stops_reading_delays_no_timeout(
                 os.read(read, 1 << 20)
             except BlockingIOError:
                 continue
+    os.close(write)
+
+
+def stop_at_once(report: RunReport) -> None:
+    if not report.is_stopping:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_reader_that_stops_reading_delays_no_stop(
+    tmp_path: Path, pipes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped ends although nobody reads the printed lines. It drops them, and says
+    so."""
+    monkeypatch.setattr("manager._run.printer._STOPPED_S", 0.05)
+    read, write = pipes
+    os.set_blocking(read, False)
+    for ends_by_error in (False, True):
+        with suppress(SystemExit), Printer({"out": write}) as printer:
+            printer.put("out", b"x" * (1 << 20))
+            if ends_by_error:
+                raise SystemExit  # of a signal before the run
+            report = run(tmp_path, "sleep 60", printer=printer, tell=stop_at_once)
+            assert report.exit_code == 128 + signal.SIGTERM
+        assert str(printer.error).endswith("the reader has stopped reading")
+        while printer._thread.is_alive():  # it must not write to the next pipe
+            with suppress(BlockingIOError):
+                os.read(read, 1 << 16)
     os.close(write)
 
 

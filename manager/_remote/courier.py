@@ -32,8 +32,8 @@ class Courier:
         is_free: Callable[[], bool],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare requests. `is_free` returns whether the worker has no agents and no reports, so
-        that it may begin to work for another journal."""
+        """Prepare requests. `is_free` returns whether no agents run in the worker, so that it may
+        begin to work for another journal."""
         self._link = link
         self._fleet = fleet
         self._worker = worker
@@ -41,8 +41,10 @@ class Courier:
         self._clock_s = clock_s
         # The name may be any bytes, and a message carries only UTF-8.
         self._machine = socket.gethostname().encode(errors="replace").decode()
-        self._journal_id = ""
-        self._epoch = 0
+        self.journal_id = ""
+        """The journal that the worker works for, or "" before the first answer."""
+
+        self._epochs: dict[str, int] = {}  # the highest that each journal's managers have named
         self.lease_s = LEASE_S
         """The time, in seconds, after which the manager gives up a silent worker."""
 
@@ -62,21 +64,26 @@ class Courier:
         """The time for which an answer is awaited, in seconds."""
         return min(self.lease_s / 3, _ANSWER_S)
 
-    async def ask(self, verb: str, body: Body) -> Body:
-        """Return the manager's answer. Repeat the request until there is one.
+    async def ask(self, verb: str, body: Body, journal_id: str) -> Body:
+        """Return the answer of a manager of this journal. Repeat the request until there is one,
+        but not while the worker works for another journal.
 
         Raise DispatchError if the manager speaks another version of the protocol.
         """
         pause_s = _PAUSE_S
-        while (answer := await self.try_to_ask(verb, body, self.answer_s)) is None:
+        while True:
+            if self.journal_id in ("", journal_id):
+                answer = await self.try_to_ask(verb, body, self.answer_s)
+                if answer is not None and self.journal_id == journal_id:
+                    return answer
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_S_MAX)
-        return answer
 
     async def try_to_ask(self, verb: str, body: Body, timeout_s: float) -> Body | None:
         """Return the manager's answer, or None if there is none that counts. Raise DispatchError as
         `ask` does."""
-        seen = {"worker": self._worker, "journal": self._journal_id, "epoch": self._epoch}
+        epoch = self._epochs.get(self.journal_id, 0)
+        seen = {"worker": self._worker, "journal": self.journal_id, "epoch": epoch}
         seen["machine"] = self._machine
         data = messages.pack({**messages.versions(), **seen, **body})
         subject = subjects.to_manager(self._fleet, verb, self._worker)
@@ -100,21 +107,23 @@ class Courier:
 
     def heeds(self, message: Body) -> bool:
         """Return whether a message is of a manager that this worker may obey: of the same journal,
-        and of no lower epoch than any before it. Raise MessageError, and DispatchError as `ask`
-        does."""
+        unless no agent runs here, and of no lower epoch than any before it of that journal.
+
+        Raise MessageError, and DispatchError as `ask` does.
+        """
         try:
             messages.common_version(message)
         except messages.VersionError as error:
             raise DispatchError(f"the manager of worker {self._worker} {error}") from None
         journal_id = messages.text(message.get("journal"), "journal")
         epoch = messages.whole(message.get("epoch"), low=1)
-        if journal_id != self._journal_id:
-            if self._journal_id and not self._is_free():
-                return False  # its leases and reports are of another journal
-            self._journal_id, self._epoch = journal_id, 0
-        if epoch < self._epoch:
+        if epoch < self._epochs.get(journal_id, 0):
             return False
-        self._epoch = epoch
+        if journal_id != self.journal_id:
+            if self.journal_id and not self._is_free():
+                return False  # the leases of its agents are of another journal
+            self.journal_id = journal_id
+        self._epochs[journal_id] = epoch
         lease_s = max(messages.seconds(message.get("lease_s"), _LEASE_S_MAX), _LEASE_S_MIN)
         if lease_s != self.lease_s:
             self.lease_s = lease_s

@@ -28,10 +28,18 @@ class Outbox:
     """The reports of one lease. They end with the lease."""
 
     def __init__(
-        self, courier: Courier, lease: Lease, on_over: Callable[[], None], *, sequence: int = 0
+        self,
+        courier: Courier,
+        journal_id: str,
+        lease: Lease,
+        on_over: Callable[[], None],
+        *,
+        sequence: int = 0,
     ) -> None:
-        """Prepare an outbox. `on_over` is called once the manager says that the lease is over."""
+        """Prepare an outbox for a lease of this journal. `on_over` is called once the manager says
+        that the lease is over."""
         self._courier = courier
+        self._journal_id = journal_id
         self._lease = lease
         self._on_over = on_over
         self._waiting: deque[_Report] = deque()
@@ -89,7 +97,7 @@ class Outbox:
                 "kind": report.kind,
                 "body": report.body,
             }
-            answer = await self._courier.ask("report", request)
+            answer = await self._courier.ask("report", request, self._journal_id)
             if answer.get("outcome") == "over":
                 self._sender = None
                 self.end()

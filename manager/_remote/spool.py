@@ -1,4 +1,7 @@
-"""Spool: the results that a manager has not recorded yet, in a directory of the worker."""
+"""Spool: the results that a manager has not recorded yet, in a directory of the worker.
+
+Each is kept for the journal of its lease: a manager of another one knows nothing of the agent.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +30,25 @@ class Spool:
         """Open the spool in the directory `path`. Raise what DurableDict.open raises."""
         return cls(DurableDict.open(path))
 
-    def __iter__(self) -> Iterator[tuple[Lease, int, Body]]:
+    def __iter__(self) -> Iterator[tuple[str, Lease, int, Body]]:
+        """Yield the journal, the lease, the number of the report and the body of each result."""
         for key, (sequence, body) in self._kept.items():
             assert isinstance(key, tuple)
-            agent_id, epoch, lsn = key
-            yield Lease(str(agent_id), Token(int(epoch), int(lsn))), sequence, body
+            journal_id, agent_id, epoch, lsn = key
+            lease = Lease(str(agent_id), Token(int(epoch), int(lsn)))
+            yield str(journal_id), lease, sequence, body
 
-    def put(self, lease: Lease, sequence: int, body: Body) -> None:
+    def put(self, journal_id: str, lease: Lease, sequence: int, body: Body) -> None:
         """Keep a result and the number of its report, without waiting for the disk."""
         try:
-            self._kept[_key(lease)] = [sequence, body]
+            self._kept[_key(journal_id, lease)] = [sequence, body]
         except (JournalError, OSError) as error:
             _log.warning("a result of %s is kept in memory only: %s", lease.agent_id, error)
 
-    def drop(self, lease: Lease) -> None:
+    def drop(self, journal_id: str, lease: Lease) -> None:
         """Forget a result, because the manager has recorded it or does not want it."""
         try:
-            self._kept.pop(_key(lease), None)
+            self._kept.pop(_key(journal_id, lease), None)
         except (JournalError, OSError) as error:  # it is reported again, and changes nothing
             _log.warning("a recorded result of %s is kept: %s", lease.agent_id, error)
 
@@ -55,5 +60,5 @@ class Spool:
             _log.warning("the last changes of results may be lost: %s", error)
 
 
-def _key(lease: Lease) -> tuple[str, int, int]:
-    return lease.agent_id, *lease.token
+def _key(journal_id: str, lease: Lease) -> tuple[str, str, int, int]:
+    return journal_id, lease.agent_id, *lease.token

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from manager import records
@@ -41,7 +42,8 @@ Runner = Callable[[RemoteContext], Awaitable[AgentResult | str | None]]
 class _Run:
     """An agent that runs here, or whose last report was not recorded yet."""
 
-    def __init__(self, lease: Lease, context: RemoteContext | None) -> None:
+    def __init__(self, journal_id: str, lease: Lease, context: RemoteContext | None) -> None:
+        self.journal_id = journal_id
         self.lease = lease
         self.context = context  # None: only its result is left, from an earlier process
         self.outbox: Outbox
@@ -68,7 +70,7 @@ class Station:
         self._orphan_s = orphan_s
         self._spool = spool
         self._clock_s = clock_s
-        self._runs: dict[Lease, _Run] = {}
+        self._all: dict[str, dict[Lease, _Run]] = {}  # by the journal
         self._changed = asyncio.Event()
         self._came = asyncio.Event()
         self._has_mistake = asyncio.Event()
@@ -78,8 +80,14 @@ class Station:
 
     @property
     def is_free(self) -> bool:
-        """True if no agent runs here and no report waits."""
-        return not self._runs
+        """True if no agent runs here. Then the station may work for another journal. Reports that
+        wait for this one are sent once a manager of it answers again."""
+        return not self._running()
+
+    @property
+    def _runs(self) -> dict[Lease, _Run]:
+        """The runs of the journal that the station works for."""
+        return self._all.setdefault(self._courier.journal_id, {})
 
     async def run(self, courier: Courier) -> None:
         """Work until the task is cancelled. Then agents that run are handed back.
@@ -148,7 +156,7 @@ class Station:
                 if lease not in self._runs:
                     options = grant.get("options")
                     context = RemoteContext(agent, options if type(options) is dict else {})
-                    self._take(_Run(lease, context))
+                    self._take(_Run(self._courier.journal_id, lease, context))
         except (MessageError, AttributeError) as error:
             _log.warning("an answer of the manager is malformed: %s", error)
             return False
@@ -156,17 +164,25 @@ class Station:
 
     def _take(self, run: _Run, *, sequence: int = 0) -> None:
         run.outbox = Outbox(
-            self._courier, run.lease, lambda: self._note_over(run), sequence=sequence
+            self._courier,
+            run.journal_id,
+            run.lease,
+            lambda: self._note_over(run),
+            sequence=sequence,
         )
         if run.context is not None:
             run.context._outbox = run.outbox
-        self._runs[run.lease] = run
+        self._all.setdefault(run.journal_id, {})[run.lease] = run
         self._came.set()
+
+    def _forget(self, run: _Run) -> None:
+        self._all[run.journal_id].pop(run.lease, None)
+        self._changed.set()
 
     def _report_kept(self) -> None:
         """Report the results that an earlier process of this worker has left."""
-        for lease, sequence, body in self._spool or ():
-            run = _Run(lease, None)
+        for journal_id, lease, sequence, body in self._spool or ():
+            run = _Run(journal_id, lease, None)
             self._take(run, sequence=sequence - 1)
             run.task = asyncio.create_task(self._post(run, body))
 
@@ -197,7 +213,7 @@ class Station:
             _log.warning("an answer of the manager is malformed: %s", error)
             return False
         for run in come:
-            if not run.outbox.is_over:
+            if not run.outbox.is_over and run.task is None:  # nothing has handed it back
                 run.task = asyncio.create_task(self._work(run))
         return True
 
@@ -214,13 +230,12 @@ class Station:
         answered = run.outbox.post("result", body)
         self._changed.set()  # after the report: it frees the place that the next request takes
         if self._spool is not None:
-            self._spool.put(run.lease, run.outbox.sequence, body)
+            self._spool.put(run.journal_id, run.lease, run.outbox.sequence, body)
         with suppress(asyncio.CancelledError):
             await answered
             if self._spool is not None:
-                self._spool.drop(run.lease)
-            self._runs.pop(run.lease, None)
-            self._changed.set()
+                self._spool.drop(run.journal_id, run.lease)
+            self._forget(run)
 
     async def _result(self, run: _Run) -> AgentResult:
         assert run.context is not None
@@ -250,8 +265,7 @@ class Station:
         if run.context is not None:
             run.context.cancelled.set()
         if run.task is None or not run.is_running:
-            self._runs.pop(run.lease, None)
-            self._changed.set()
+            self._forget(run)
 
     def _free(self) -> int:
         """Return the number of agents that may come: 0 or less while too many results wait, and
@@ -284,28 +298,27 @@ class Station:
             if answer is not None:
                 with suppress(MessageError):
                     self.stop(answer)
-            elif self._clock_s() - courier.answered_s > self._orphan_s:
+            elif self._running() and self._clock_s() - courier.answered_s > self._orphan_s:
                 _log.error("no answer for %g s; the agents are stopped", self._orphan_s)
                 self._cancel_all()
 
     def _cancel_all(self) -> None:
-        for run in [*self._runs.values()]:
-            if run.is_running and run.task is not None:
+        for run in self._runs.values():
+            if run.task is None:  # it has come, and has not begun
+                run.task = asyncio.create_task(self._report(run, _HANDED_BACK))
+            elif run.is_running:
                 run.task.cancel()
 
     async def _hand_back(self) -> None:
         """Let the manager give all agents to others, if it answers soon."""
         self._cancel_all()
-        for run in self._runs.values():
-            if run.task is None:  # it has come, and has not begun
-                run.task = asyncio.create_task(self._report(run, _HANDED_BACK))
         with suppress(DispatchError, TimeoutError):
             async with asyncio.timeout(_WITHDRAW_S):
                 await self._ask(0, 0)  # first: the request that waits could bring them back here
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=_HAND_BACK_S)
-        for run in self._runs.values():
+        for run in chain.from_iterable(runs.values() for runs in self._all.values()):
             run.outbox.close()
             if run.task is not None:
                 run.task.cancel()

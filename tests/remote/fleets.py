@@ -99,10 +99,11 @@ class World:
         """Kill a worker: it reports nothing more."""
         task, link, station = self._workers.pop(worker)
         await link.close()
-        for run in [*station._runs.values()]:
-            run.outbox.end()
-            if run.task is not None:
-                run.task.cancel()
+        for runs in station._all.values():
+            for run in [*runs.values()]:
+                run.outbox.end()
+                if run.task is not None:
+                    run.task.cancel()
         await _end(task)
 
     @property

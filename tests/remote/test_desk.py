@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from manager import DispatchError
 from manager._remote import messages
+from manager._remote.courier import Courier
 from manager._remote.desk import StaleError
 from manager._remote.messages import Body
 from tests.remote.fleets import FLEET, LEASE_S, World, echo, forever, queue
@@ -128,8 +129,8 @@ def test_a_stale_manager_is_fenced_on_both_sides() -> None:
 
 
 def test_a_worker_obeys_no_lower_epoch() -> None:
-    """A worker takes no agent and no order from a manager whose epoch is lower than one it heard,
-    nor from one of another journal while it has agents."""
+    """A worker takes no agent and no order from a manager whose epoch is lower than one it heard
+    from that journal, nor from one of another journal while it has agents."""
 
     async def body(world: World) -> None:
         worker = world.work({"t": forever})
@@ -142,6 +143,11 @@ def test_a_worker_obeys_no_lower_epoch() -> None:
         assert courier.heeds({**stamp, "epoch": 9})
         assert not courier.heeds({**stamp, "epoch": 8})
         assert not courier.heeds({**stamp, "epoch": 9, "journal": "other"})
+        await world.kill(worker)
+        courier = Courier(world.link, FLEET, worker, is_free=lambda: True)
+        for journal, epoch, is_heeded in (("a", 9, 1), ("b", 1, 1), ("a", 8, 0), ("a", 9, 1)):
+            seen = {**stamp, "journal": journal, "epoch": epoch}
+            assert courier.heeds(seen) == bool(is_heeded), seen
 
     run(body)
 

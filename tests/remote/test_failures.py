@@ -8,6 +8,7 @@ import errno
 import re
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from journal import DurableDict, Options
 from journal._mirror.memory_store import MemoryStore
 from journal.testing import SimulatedDisk
 from manager import Agent, WorkContext
+from manager._remote.courier import Courier
 from manager._remote.spool import Spool
 from tests.mirror.stores import crash, mirror_of
 from tests.remote.fleets import LEASE_S, World, echo, forever, queue, run
@@ -52,6 +54,11 @@ TESTS = {
     ),
     "a manager is stopped and woken, or can't reach the servers": (
         "test_desk.test_a_manager_that_heard_nobody_ends_no_lease",
+    ),
+    "a journal is gone, and the fleet begins with another one": (
+        "test_failures.test_a_result_waits_for_its_journal_while_the_worker_goes_on",
+        "test_failures.test_a_kept_result_is_reported_only_to_its_journal",
+        "test_failures.test_an_orphan_works_for_another_journal",
     ),
     "a manager is stale: another one has opened the same journal since": (
         "test_desk.test_a_stale_manager_is_fenced_on_both_sides",
@@ -127,7 +134,7 @@ def test_results_are_recorded_while_the_worker_s_disk_is_full(buffer_bytes: int)
         for name in names:
             assert (await world.ended(name, LEASE_S)).result == name * 20_000
         await asyncio.sleep(1)
-        assert world._workers[worker][2].is_free
+        assert not world._workers[worker][2]._runs
         await world.drain(worker)
 
     run(body)
@@ -207,5 +214,111 @@ def test_times_of_day_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(1.2 * LEASE_S + 2)
         agent = world.manager.get("b")
         assert (agent.status, agent.starts) == ("completed", 2)
+
+    run(body)
+
+
+async def begin_anew(world: World) -> SimulatedDisk:
+    """Open a manager of another journal. Return the disk of the one before."""
+    before, world.disk = world.disk, SimulatedDisk()
+    world.disk.new_id()  # the first id is that of the journal before
+    await world.open()
+    return before
+
+
+async def bring_back(world: World, disk: SimulatedDisk) -> None:
+    """Open a manager of the journal on this disk in place of the one that runs."""
+    await world.kill_manager()
+    world.disk = disk
+    await world.open()
+
+
+def test_a_result_waits_for_its_journal_while_the_worker_goes_on() -> None:
+    """A result whose manager is gone keeps its worker from nothing: the worker runs the agents of
+    another journal at once. The result is recorded when its journal comes back."""
+
+    async def body(world: World) -> None:
+        worker = world.work({"t": echo}, slots=1)
+        queue(world, "a")
+        await running(world, "a")
+        await world.kill_manager()
+        await asyncio.sleep(10)
+        first = await begin_anew(world)
+        for name in "bc":
+            queue(world, name)
+            assert (await world.ended(name, LEASE_S)).starts == 1
+        await bring_back(world, first)
+        agent = await world.ended("a", LEASE_S)
+        assert (agent.status, agent.starts) == ("completed", 1)
+        assert not world._workers[worker][2]._runs
+
+    run(body)
+
+
+def test_a_kept_result_is_reported_only_to_its_journal() -> None:
+    """A worker that is started again runs the agents of another journal, and keeps the result of
+    the one before until the journal of that comes back."""
+    kept = DurableDict.open("/s", disk=SimulatedDisk())
+
+    async def body(world: World) -> None:
+        worker = world.work({"t": echo}, name="w", spool=Spool(kept))
+        queue(world, "a")
+        await running(world, "a")
+        await world.kill_manager()
+        await asyncio.sleep(10)
+        keys = [*kept]
+        assert len(keys) == 1
+        await world.kill(worker)
+        first = await begin_anew(world)
+        worker = world.work({"t": echo}, name="w", spool=Spool(kept))
+        queue(world, "b")
+        assert (await world.ended("b", LEASE_S)).starts == 1
+        assert [*kept] == keys
+        start_s = asyncio.get_running_loop().time()
+        await world.drain(worker)  # no manager will answer for the result that waits
+        assert asyncio.get_running_loop().time() - start_s < 2
+        await bring_back(world, first)
+        world.work({"t": echo}, name="w", spool=Spool(kept))
+        agent = await world.ended("a", LEASE_S)
+        assert (agent.status, agent.starts) == ("completed", 1)
+        await asyncio.sleep(1)
+        assert not kept
+
+    run(body)
+    kept.close()
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_an_orphan_works_for_another_journal(
+    has_begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker obeys no other journal while an agent runs. After `orphan_s` it does, also if the
+    manager was gone before it had confirmed the agent."""
+    ask = Courier.try_to_ask
+
+    async def body(world: World) -> None:
+        gone = asyncio.Event()
+
+        async def unconfirmed(courier: Courier, verb: str, *rest: Any) -> Any:
+            if verb == "beat" and not has_begun and not gone.is_set():
+                gone.set()
+                await world.kill_manager()
+            return await ask(courier, verb, *rest)
+
+        monkeypatch.setattr(Courier, "try_to_ask", unconfirmed)
+        world.work({"t": forever, "u": echo}, orphan_s=100.0)
+        queue(world, "a")
+        await running(world, "a")
+        if has_begun:
+            while world.manager.get("a").checkpoint is None:
+                await asyncio.sleep(0.1)
+            await world.kill_manager()
+        else:
+            await gone.wait()
+        await begin_anew(world)
+        queue(world, "b", agent_type="u")
+        await asyncio.sleep(80)
+        assert world.manager.get("b").ended_at_ms is None
+        assert (await world.ended("b", 2 * LEASE_S)).status == "completed"
 
     run(body)

@@ -139,7 +139,7 @@ def test_a_worker_that_was_cut_off_is_told_that_its_lease_is_over() -> None:
         world.link_of(first).is_connected = True
         await asyncio.sleep(LEASE_S)
         assert world.manager.get("a") == agent
-        assert world._workers[first][2].is_free
+        assert not world._workers[first][2]._runs
 
     run(body)
 

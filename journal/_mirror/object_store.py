@@ -29,6 +29,10 @@ _ENTRY_NAME = re.compile(r"[0-9]{20}")
 _STATUS = re.compile(r"status code: ([0-9]{3})\b")
 _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20
+_PARTS = 2  # at a time: they share the uplink, and each has to arrive within its own time limit
+_BYTES_PER_S_MIN = 1 << 18  # a large body that goes up more slowly counts as unreachable
+_LARGE_BYTES = _BYTES_PER_S_MIN  # a smaller body goes up within a second, or the store is silent
+_DOWNLOAD_S = 86_400  # a blob may have any size; a stalled one is noticed at the next read
 _OF_BOTO3 = ("obstore", "boto3", "botocore", "dateutil", "jmespath", "six", "urllib3")
 _PROFILES = (*sys.stdlib_module_names, *_OF_BOTO3)  # the packages that read a profile
 
@@ -38,16 +42,20 @@ class ObjectStore:
 
     entry_bytes_max = ENTRY_BYTES_MAX
 
-    def __init__(self, url: str, store: Any) -> None:
+    def __init__(self, url: str, store: Any, uploads: Any = None) -> None:
+        """Use an obstore store. `uploads`: the same one, with a longer time limit for puts of large
+        bodies."""
         self.url = url
         self._store = store
+        self._uploads = uploads or store
 
     @classmethod
     def open(cls, url: str, *, timeout_s: float) -> ObjectStore:
         """Connect to the bucket, and list once to find out whether that is allowed.
 
-        `timeout_s`: the time limit of each request, in seconds. Raises RefusedError,
-        UnreachableError, and ImportError without obstore.
+        `timeout_s`: the time, in seconds, after which a store that sends nothing counts as
+        unreachable. It gets more time for a large body. Raises RefusedError, UnreachableError, and
+        ImportError without obstore.
         """
         import obstore
 
@@ -55,13 +63,22 @@ class ObjectStore:
         # A few retries hide a dropped connection. A longer outage is the caller's to decide about.
         retries: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=timeout_s)}
         # Plain HTTP is used only if the endpoint's address says so, as for a server on this host.
-        options: Any = {"timeout": seconds, "connect_timeout": seconds, "allow_http": True}
+        options: Any = {"connect_timeout": seconds, "allow_http": True}
+        # The time limit of a read begins with the request, and again with each read of the answer.
+        # So it would limit the upload of a body, which therefore has a limit for all of it instead.
+        reading: Any = {**options, "read_timeout": seconds, "timeout": f"{_DOWNLOAD_S}s"}
+        upload_s = timeout_s + max(ENTRY_BYTES_MAX, _PARTS * _PART_BYTES) / _BYTES_PER_S_MIN
+        uploading: Any = {**options, "timeout": f"{upload_s:g}s"}
         try:
-            store = obstore.store.from_url(
-                url,
-                client_options=options,
-                retry_config=retries,
-                credential_provider=_profile_provider(url),
+            provider = _profile_provider(url)
+            store, uploads = (
+                obstore.store.from_url(
+                    url,
+                    client_options=options,
+                    retry_config=retries,
+                    credential_provider=provider,
+                )
+                for options in (reading, uploading)
             )
         except (obstore.exceptions.BaseError, ValueError) as error:
             if not is_raised_by_call(error, "obstore"):
@@ -69,7 +86,7 @@ class ObjectStore:
             raise RefusedError(
                 f"{url}: the address or its settings are wrong: {_text(error)}"
             ) from error
-        opened = cls(url, store)
+        opened = cls(url, store, uploads)
         try:
             opened.blob_names()
         except AbsentError as error:
@@ -79,8 +96,9 @@ class ObjectStore:
     def append(self, number: int, data: bytes) -> None:
         import obstore
 
+        store = self._store if len(data) < _LARGE_BYTES else self._uploads
         with self._reaching("put", f"entry {number}"):
-            obstore.put(self._store, _entry_path(number), data, mode="create", use_multipart=False)
+            obstore.put(store, _entry_path(number), data, mode="create", use_multipart=False)
 
     def entry(self, number: int) -> bytes:
         import obstore
@@ -105,7 +123,13 @@ class ObjectStore:
         source = _Pieces(pieces)
         try:
             with self._reaching("put", f"blob {name}"):
-                obstore.put(self._store, f"blobs/{name}", source, chunk_size=_PART_BYTES)
+                obstore.put(
+                    self._uploads,
+                    f"blobs/{name}",
+                    source,
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=_PARTS,
+                )
         except BaseException:
             if source.error is not None:
                 raise source.error from None

@@ -416,9 +416,9 @@ class Journal(AsyncHandle):
     def backup(self, dest: StrPath) -> BackupReport:
         """Copy everything that is durable into a new directory `dest`. Others may append meanwhile.
 
-        Raises FileExistsError if `dest` exists and is not empty, CorruptionError if the files to
-        copy are damaged, CompactedError if compaction removed them first, OSError, FailedError,
-        ClosedError.
+        Raises FileExistsError if `dest` exists and is not empty, LockedError if another copy begins
+        there, CorruptionError if the files to copy are damaged, CompactedError if compaction
+        removed them first, OSError, FailedError, ClosedError.
         """
         from journal._offline.backup import backup_directory
 

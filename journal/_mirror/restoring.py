@@ -15,6 +15,7 @@ from journal._mirror.entry import BASE, MirrorDamageError, MirrorEntry
 from journal._mirror.reading import has_beginning, read_log, start_from, true_checkpoints
 from journal._mirror.store import Store
 from journal._names import LOCK
+from journal._offline.new_directory import NewDirectory, new_directory
 from journal._offline.reader import JournalReader
 from journal._public import public
 from journal.errors import CompactedError
@@ -84,34 +85,27 @@ def restore_into(
     LSN of its end if the mirror has later records. `progress` is called with the number of bytes
     that were written since its last call.
 
-    Raises FileExistsError if `path` exists and is not empty, MirrorDamageError, FileNotFoundError
-    if the store has no journal, CompactedError if the mirror does not have the target,
-    CorruptionError if the restored journal does not verify, and what the store and the disk raise.
-    Nothing is left in the directory then.
+    Raises FileExistsError if `path` exists and is not empty, LockedError, MirrorDamageError,
+    FileNotFoundError if the store has no journal, CompactedError if the mirror does not have the
+    target, CorruptionError if the restored journal does not verify, and what the store and the disk
+    raise. Nothing that it has made is left in the directory then.
     """
-    disk = disk or PosixDisk()
-    directory = disk.open_directory(path, write=True)
-    try:
-        if directory.names():
-            raise FileExistsError(f"{directory.path}: is not empty; give a new directory")
+    with new_directory(disk or PosixDisk(), path) as directory:
         try:
             restore = _Restore(store, directory, target or Target(), progress)
             lsn = restore.run()
             if not restore.reaches_end(lsn):
                 mark(directory, lsn)
             restore.finish()
-            return _verified(directory, disk, restore)
+            return _verified(directory, restore)
         except BaseException:
             _clear(directory)
             raise
-    finally:
-        directory.close(unlock=False)
 
 
-def _clear(directory: Directory) -> None:
+def _clear(directory: NewDirectory) -> None:
     try:
-        for name in directory.names():
-            directory.remove(name)
+        directory.clear()
     except OSError as error:
         if not is_disk_error(error, directory):
             raise
@@ -121,7 +115,11 @@ class _Restore:
     """A restore in progress."""
 
     def __init__(
-        self, store: Store, directory: Directory, target: Target, progress: Callable[[int], object]
+        self,
+        store: Store,
+        directory: NewDirectory,
+        target: Target,
+        progress: Callable[[int], object],
     ) -> None:
         self._store = store
         self._directory = directory
@@ -229,12 +227,12 @@ class _Restore:
         )
 
 
-def _verified(directory: Directory, disk: Disk, restore: _Restore) -> RestoreReport:
-    with JournalReader.open(directory.path, disk=disk) as reader:
-        for finding in reader.verify():
-            if finding.kind in ("corruption", "bad_checkpoint"):  # a torn tail is the journal's own
-                raise finding.as_error()
-        segments, checkpoints = reader.segments(), reader.checkpoints()
+def _verified(directory: NewDirectory, restore: _Restore) -> RestoreReport:
+    reader = JournalReader(directory)
+    for finding in reader.verify():
+        if finding.kind in ("corruption", "bad_checkpoint"):  # a torn tail is the journal's own
+            raise finding.as_error()
+    segments, checkpoints = reader.segments(), reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()
     lsns = [*(s.last_lsn for s in segments), *(c.lsn for c in checkpoints)]

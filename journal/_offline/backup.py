@@ -12,6 +12,7 @@ from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, checkpoint_name, fl
 from journal._format.layout import MARK
 from journal._format.segment import read_header, segment_names, segments_after
 from journal._names import LOCK
+from journal._offline.new_directory import NewDirectory, new_directory
 from journal._offline.reader import JournalReader, read_batches, readable
 from journal._public import public
 from journal._recovery.checkpoints import find_checkpoints
@@ -49,8 +50,8 @@ def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupR
 
     The copy holds the two newest checkpoints, and the log from the older one on, as far as a reader
     can read it: of a live journal, the records that a durable LSN in the log covers. Raises
-    FileExistsError if `dest` exists and is not empty, NotAJournalError if there is no journal at
-    `path`, and CorruptionError.
+    FileExistsError if `dest` exists and is not empty, LockedError if a writer or another copy
+    begins there, NotAJournalError if there is no journal at `path`, and CorruptionError.
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # raises NotAJournalError
@@ -65,37 +66,27 @@ def backup_directory(
     directory: Directory, disk: Disk, dest: StrPath, limit_lsn: int | None
 ) -> BackupReport:
     """Back up a journal as `backup` does, up to `limit_lsn` (None: as far as a reader can read)."""
-    target = disk.open_directory(dest, write=True)
-    try:
-        if target.names():
-            raise FileExistsError(f"{target.path}: is not empty; give a new directory")
+    with new_directory(disk, dest) as target:
         try:
             _copy_or_restart(directory, target, limit_lsn)
-            return _verified(target.path, disk, limit_lsn)
+            return _verified(target, limit_lsn)
         except (JournalError, OSError) as error:
             with suppress(OSError):  # an incomplete copy must not look like a complete one
-                _clear(target)
+                target.clear()
             if isinstance(error, CorruptionError):
                 _blame_source(directory)
             raise
-    finally:
-        target.close(unlock=False)
 
 
-def _copy_or_restart(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+def _copy_or_restart(directory: Directory, target: NewDirectory, limit_lsn: int | None) -> None:
     for _ in range(_ATTEMPTS):
         try:
             _copy_all(directory, target, limit_lsn)
             return
         except (FileNotFoundError, CompactedError):
-            _clear(target)  # compaction removed a file before it was copied: start again
+            target.clear()  # compaction removed a file before it was copied: start again
     problem = f"compaction removed files before they were copied, {_ATTEMPTS} times in a row"
     raise CompactedError(f"{directory.path}: {problem}; try again", 0)
-
-
-def _clear(target: Directory) -> None:
-    for name in target.names():
-        target.remove(name)
 
 
 def _blame_source(directory: Directory) -> None:
@@ -105,7 +96,7 @@ def _blame_source(directory: Directory) -> None:
             raise finding.as_error()
 
 
-def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+def _copy_all(directory: Directory, target: NewDirectory, limit_lsn: int | None) -> None:
     names = directory.names()
     checkpoints = find_checkpoints(directory, names, CHECKPOINTS_KEPT_MIN)
     if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its LSN
@@ -174,11 +165,11 @@ def _mark(last: ReplayBatch, seed: int) -> bytes:
     return frame.encode(MARK, b"", 0, lsn=lsn + 1, durable_lsn=lsn, now_ns=now_ns, seed=seed)
 
 
-def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:
-    with JournalReader.open(path, disk=disk) as reader:
-        for finding in reader.verify():
-            raise finding.as_error()
-        segments, checkpoints = reader.segments(), reader.checkpoints()
+def _verified(target: NewDirectory, limit_lsn: int | None) -> BackupReport:
+    reader, path = JournalReader(target), target.path
+    for finding in reader.verify():
+        raise finding.as_error()
+    segments, checkpoints = reader.segments(), reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()
     lsn = max([0, *(s.last_lsn for s in segments), *(c.lsn for c in checkpoints)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Options
+from journal import Journal, LockedError, Options
 from journal._mirror.blobs import CheckpointName
 from journal._mirror.entry import MirrorDamageError, Piece
 from journal._mirror.memory_store import MemoryStore
@@ -32,6 +32,40 @@ def test_an_empty_store_is_no_journal(tmp_path: Path) -> None:
         restore_into(MemoryStore(), tmp_path / "b")
 
 
+def test_nothing_else_begins_in_a_directory_that_is_restored(tmp_path: Path) -> None:
+    """While a restore copies, the directory is locked: neither a second restore nor a writer can
+    use it, and the restore finishes as if nobody had tried."""
+    ((_, store),) = damaged_mirrors(tmp_path, "none")
+    refused: list[str] = []
+
+    def begin_others(size_bytes: int) -> None:
+        with pytest.raises(FileExistsError, match="is not empty"):
+            restore_into(store, tmp_path / "b")
+        with pytest.raises(LockedError) as raised:
+            Journal.open(tmp_path / "b")
+        refused.append(raised.value.path)
+
+    assert restore_into(store, tmp_path / "b", progress=begin_others).lsn == 6
+    assert refused
+    with Journal.open(tmp_path / "b") as journal:
+        assert journal.last_lsn == 6
+
+
+@pytest.mark.parametrize("damage", ["none", "bit"])
+def test_a_failed_restore_removes_only_its_own_files(tmp_path: Path, damage: str) -> None:
+    """A file that another program makes in the directory meanwhile stays if the restore fails."""
+    ((_, store),) = damaged_mirrors(tmp_path, damage)
+
+    def interfere(size_bytes: int) -> None:
+        (tmp_path / "b" / "mine").write_text("x")
+        if damage == "none":
+            raise KeyboardInterrupt
+
+    with pytest.raises((MirrorDamageError, KeyboardInterrupt)):
+        restore_into(store, tmp_path / "b", progress=interfere)
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["mine"]
+
+
 def copy_of(pieces: list[Piece], path: Path) -> None:
     """Restore a mirror that has these pieces only."""
     store = MemoryStore()
@@ -39,16 +73,17 @@ def copy_of(pieces: list[Piece], path: Path) -> None:
     restore_into(store, path)
 
 
-def damaged_mirrors(path: Path) -> Iterator[tuple[str, MemoryStore]]:
+def damaged_mirrors(path: Path, *damages: str) -> Iterator[tuple[str, MemoryStore]]:
     """Yield mirrors of six commits, each with another damage."""
-    for damage in ("missing", "bit", "foreign", "swapped"):
+    for damage in damages:
         store = MemoryStore()
         mirrored = Mirrored(path / f"a-{damage}", store, Options(), interval_s=3600)
         for _ in range(6):
             assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
         mirrored.close()
         entry = store.entry(4)
-        store.trim([4])
+        if damage != "none":
+            store.trim([4])
         if damage == "bit":
             store.append(4, entry[:-1] + bytes([entry[-1] ^ 1]))
         elif damage == "foreign":
@@ -61,7 +96,7 @@ def damaged_mirrors(path: Path) -> Iterator[tuple[str, MemoryStore]]:
 def test_a_damaged_mirror_is_refused(tmp_path: Path) -> None:
     """A restore from a mirror with a missing, damaged, foreign or misplaced entry is refused with
     its number, and leaves nothing behind."""
-    for damage, store in damaged_mirrors(tmp_path):
+    for damage, store in damaged_mirrors(tmp_path, "missing", "bit", "foreign", "swapped"):
         target = tmp_path / f"b-{damage}"
         with pytest.raises(MirrorDamageError, match="entry 4: "):
             restore_into(store, target)

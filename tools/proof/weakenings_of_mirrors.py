@@ -200,6 +200,20 @@ OF_SHIPPING = (
         SHIPPING,
     ),
     Weakening(
+        "copy_without_lock",
+        "journal/_offline/new_directory.py",
+        "            directory.lock()\n",
+        "            pass\n",
+        ("tests/mirror/test_restoring.py", "tests/crash/test_new_directory.py"),
+    ),
+    Weakening(
+        "copy_removes_all_files",
+        "journal/_offline/new_directory.py",
+        "self._made.intersection(self._directory.names())",
+        "self._directory.names()",
+        ("tests/mirror/test_restoring.py", "tests/crash/test_new_directory.py"),
+    ),
+    Weakening(
         "restore_over_a_gap",
         "journal/_mirror/copying.py",
         "if piece.offset > self._size:",

@@ -21,7 +21,7 @@ from journal._mirror.comparing import compare
 from journal._mirror.following import Following
 from journal._mirror.marker import Marker, read_marker, write_marker
 from journal._mirror.mirror import Mirror
-from journal._mirror.place_note import Known
+from journal._mirror.place_note import Known, write_note
 from journal._mirror.public_errors import as_public
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
 from journal._names import is_journal
@@ -268,6 +268,7 @@ def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: 
     if marker is None or marker.url != mirror.shown_url:
         write_marker(directory, Marker(mirror.shown_url))
     comparison.fetch()
+    write_note(directory, comparison.known)  # in case that the follower is killed
     return comparison.known
 
 

@@ -21,6 +21,7 @@ from journal import (
     MirrorError,
     MirrorReason,
     Options,
+    Tables,
     UnsafePathError,
     follow,
 )
@@ -87,6 +88,29 @@ def test_any_open_may_be_promoted(tmp_path: Path) -> None:
     follower = follow(mirror_of(store), tmp_path / "b", poll_s=POLL_S)
     with follower.promote(DurableDict.open, takeover=False) as second:
         assert dict(second) == {"key": 1}
+
+
+def test_a_killed_follower_goes_on_where_the_log_is_trimmed(tmp_path: Path) -> None:
+    """A follower that is killed soon after it began goes on in its directory, also if the mirror no
+    longer has the log of that time."""
+    store = MemoryStore()
+    mirror = mirror_of(store, keep_s=0)
+    with Tables.open(tmp_path / "a", options=SMALL, mirror=mirror) as tables:
+        table = tables.table("t")
+        table["first"] = 1
+        tables.wait_mirrored(timeout_s=TIMEOUT_S)
+        log = store.numbers(0)
+        with follow(mirror, tmp_path / "b", poll_s=3600):
+            shutil.copytree(tmp_path / "b", tmp_path / "killed")
+        for number in range(4):
+            table["next"] = "x" * 4096 + str(number)
+            tables.wait_mirrored(timeout_s=TIMEOUT_S)
+            tables.compact()
+        until(lambda: store.numbers(0)[1] > log[-1], "the log is trimmed", TIMEOUT_S)
+        with follow(mirror, tmp_path / "killed", poll_s=POLL_S) as again:
+            mirrored_lsn = tables.stats().mirrored_lsn
+            assert mirrored_lsn
+            again.wait(mirrored_lsn, timeout_s=TIMEOUT_S)
 
 
 def test_a_held_mirror_is_taken_over_on_request_only(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from journal.errors import JournalError
 
 ENTRY_BYTES_MAX = 16 << 20
 _ENTRY_NAME = re.compile(r"entry-([0-9]{20})")
-_TMP_NAME = re.compile(r"entry-([0-9]{20})\.[0-9a-f]{32}\.tmp")
+_TMP_NAME = re.compile(r"(?:entry|blob)-([0-9]{20})(?:-.*)?\.[0-9a-f]{32}\.tmp")
 _BLOB_PREFIX = "blob-"
 _PIECE_BYTES = 1 << 20
 
@@ -95,7 +95,9 @@ class DirectoryStore:
         trimmed = set(numbers)
         last = max(trimmed, default=0)
         names = [_entry_name(number) for number in trimmed]
-        # A writer that died may have left unfinished files.
+        # A writer that died may have left unfinished files. One that was overtaken may still write
+        # its own: then its request fails, and it learns that it was overtaken. This writer puts no
+        # blob of so low a number any more.
         matches = map(_TMP_NAME.fullmatch, self._names())
         self._remove([*names, *(match[0] for match in matches if match and int(match[1]) <= last)])
 

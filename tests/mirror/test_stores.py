@@ -80,17 +80,22 @@ def test_a_missing_package_is_named(
 
 
 def test_files_are_private_and_named_in_order(tmp_path: Path) -> None:
-    """Only the owner reads the files of a store, and a trim removes what a dead writer left."""
+    """Only the owner reads the files of a store. A trim removes the unfinished entries and blobs of
+    a dead writer, up to the last number that is trimmed."""
     store = open_store(f"file://{tmp_path}/m")
     folder = tmp_path / "m"
-    leftover = folder / f"entry-{1:020d}.{'a' * 32}.tmp"
-    leftover.write_bytes(b"half")
+    names = f"entry-{1:020d}", f"blob-{1:020d}-{1:020d}.roll", f"blob-{2:020d}-{1:020d}.roll"
+    leftovers = [folder / f"{name}.{'a' * 32}.tmp" for name in names]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
     store.append(1, b"one")
     store.append(2, b"two")
     store.put_blob("b", [b"blob"])
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir() if path != leftover} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir() if path not in leftovers} == {
+        0o600
+    }
     store.trim([1])
-    assert sorted(os.listdir(folder)) == ["blob-b", f"entry-{2:020d}"]
+    assert sorted(os.listdir(folder)) == [leftovers[2].name, "blob-b", f"entry-{2:020d}"]
 
 
 def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from journal._mirror.errors import MirrorReason
 from journal._mirror.marker import Marker, write_marker
 from journal._mirror.patient_reads import PatientReads
 from journal._mirror.place_note import Known, write_note
+from journal._mirror.settling import settled
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
 from journal._recovery.stray_segments import find_journal_id
 
@@ -147,12 +148,14 @@ class Attachment:
         if self._is_late:
             self._check_late(store, comparison)
         elif comparison.verdict == "forked":
-            aside = put_aside(self._disk, self._directory, comparison.common)
+            common = settled(reads, self._directory, comparison, self._marker.epoch)
+            aside = put_aside(self._disk, self._directory, common)
             report(
                 logging.WARNING,
                 "%s: the directory and its mirror %s have diverged: each has records that the "
-                "other lacks. The mirror's are used, and the others are in %s now; "
-                "journal-inspect mirror reappend shows them, and appends them again",
+                "other lacks, or no longer shows. The mirror's are used, and the others are in %s "
+                "now; journal-inspect mirror reappend shows those that the mirror never had, and "
+                "appends them again",
                 aside.origin,
                 store.url,
                 aside.path,

@@ -53,12 +53,15 @@ class Comparison:
     "ahead" if only the mirror does; "forked" if both do, or if bytes differ. known: what the mirror
     has. staging: what the directory lacks, in unfinished files; empty unless it is "behind".
     common: for each local segment, the number of its first bytes that the mirror has, or had.
+    shown_lsn: the LSN at which the first segment begins that the mirror's log shows; 0 if it shows
+    none. An earlier segment is not in `common` if the mirror has removed its log.
     """
 
     verdict: Verdict
     known: Known
     staging: Staging
     common: dict[str, int]
+    shown_lsn: int
 
     @property
     def cursor(self) -> Cursor:
@@ -109,12 +112,15 @@ def _continues(store: Store, known: Known) -> bool:
 def _compare(store: Store, local: _Local, known: Known) -> Comparison:
     staging = Staging(local.directory)
     common = {name: each.size for name, each in known.extents.items() if name in local.names}
-    is_differing = False
+    is_differing, shown_lsn = False, 0
     try:
         start = local.start(store) if known.place == BEGINNING else None
         with closing(read_log(store, known.place, start=start)) as log:
             for entry in log:
                 known.add(entry)
+                shown = [p.name for p in entry.pieces if not p.is_checkpoint]
+                lsns = [name.first_lsn for name in segment_names(shown)]
+                shown_lsn = min([*lsns, *([shown_lsn] if shown_lsn else [])], default=0)
                 is_differing = not _stage(entry, local, staging, common)
                 if is_differing:
                     break
@@ -124,7 +130,7 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
         raise
     if verdict != "behind":
         staging.drop()
-    return Comparison(verdict, known, staging, common)
+    return Comparison(verdict, known, staging, common, shown_lsn)
 
 
 def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str, int]) -> bool:

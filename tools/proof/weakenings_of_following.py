@@ -47,6 +47,20 @@ OF_NOTES = (
 )
 OF_ASIDE = (
     Weakening(
+        "unclaimed_epoch_is_settled",
+        "journal/_mirror/settling.py",
+        " and name.epoch <= epoch_max",
+        "",
+        ("tests/mirror/test_settling.py",),
+    ),
+    Weakening(
+        "last_claim_settles",
+        "journal/_mirror/settling.py",
+        "epoch = min(",
+        "epoch = max(",
+        ("tests/mirror/test_settling.py",),
+    ),
+    Weakening(
         "aside_is_complete_before_its_files",
         "journal/_mirror/aside.py",
         "    names = directory.names()\n    for name in _files(names):\n        copy_file",

@@ -15,7 +15,6 @@ Source: journal/docs/FORMAT.md.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
@@ -33,6 +32,7 @@ from journal._format.checksummed_writer import ChecksummedWriter
 from journal._format.crc32c import checksum
 from journal._format.items import CODEC, EncodedItems, decoder, encode_item
 from journal._format.items import JSON as JSON  # the modules that freeze import it from here
+from journal._format.lines import count_lines, lines_of
 from journal._handle import OpenHandle
 from journal._mutex import is_raised_by_call
 from journal._names import CHECKPOINT_NAME
@@ -430,18 +430,6 @@ def _blocks(file: ReadableFile, offset: int, size: int) -> Iterator[bytes]:
             yield b"".join((*pieces, chunk[:last_end]))
             pieces = []
         pieces.append(chunk[last_end:])
-
-
-def lines_of(block: bytes) -> list[bytes]:
-    """Return the lines of a block, each with its LF. No other character ends a line."""
-    if b"\r" in block:
-        return [line for line in re.split(rb"(?<=\n)", block) if line]
-    return block.splitlines(keepends=True)
-
-
-def count_lines(data: bytes) -> int:
-    """Return the number of LFs. `bytes.count` takes four times as long for lines of 250 bytes."""
-    return len(data) - len(data.replace(b"\n", b""))
 
 
 def _text(lines: bytes) -> str:

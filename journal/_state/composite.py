@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from journal._format.checkpoint import JSON, decode_item, lines_of
+from journal._format.checkpoint import JSON, decode_item
 from journal._format.items import EncodedItems, encode_item
+from journal._format.lines import lines_of
 from journal._format.record import PackedRecord, Record, pack_pair
 from journal._format.restored import mark_of
 from journal._public import public

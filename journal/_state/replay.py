@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from journal._commit.buffer import LogBuffer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.opening import Opening
-from journal._format.checkpoint import Checkpoint, lines_of
+from journal._format.checkpoint import Checkpoint
+from journal._format.lines import lines_of
 from journal._log import shown
 from journal._recovery.recovery import Recovery
 from journal._recovery.walk import ReplayBatch

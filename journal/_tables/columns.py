@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from journal._format.checkpoint import count_lines
+from journal._format.lines import count_lines
 
 _SEPARATOR = b',"value":'
 _END = b"},\n"

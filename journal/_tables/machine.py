@@ -24,8 +24,9 @@ from itertools import groupby
 from operator import lt
 from typing import Any
 
-from journal._format.checkpoint import decode_item, lines_of
+from journal._format.checkpoint import decode_item
 from journal._format.items import EncodedItems
+from journal._format.lines import lines_of
 from journal._format.record import PackedRecord, pack_flat
 from journal._format.restored import mark_of
 from journal._mutex import is_raised_by_call

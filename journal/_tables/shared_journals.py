@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from journal._format.checkpoint import lines_of
+from journal._format.lines import lines_of
 from journal._state.composite import Composite
 from journal._state.state_machine import LoadsLines
 from journal._tables.machine import ROWS, TablesMachine

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal import CorruptionError, JournalReader
-from journal._format.checkpoint import decode_item, lines_of
+from journal._format.checkpoint import decode_item
+from journal._format.lines import lines_of
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import compact
 from tests.engine.items_support import ITEMS, file_of, forge, items_after, nested

@@ -100,14 +100,14 @@ ALL_OF = (
     Weakening(
         "worker_obeys_any_epoch",
         "manager/_remote/courier.py",
-        "        if epoch < self._epoch:\n            return False\n",
+        "        if epoch < self._epochs.get(journal_id, 0):\n            return False\n",
         "",
         DESK,
     ),
     Weakening(
         "worker_obeys_another_journal",
         "manager/_remote/courier.py",
-        "if self._journal_id and not self._is_free():",
+        "if self.journal_id and not self._is_free():",
         "if False:",
         DESK,
     ),
@@ -198,8 +198,8 @@ ALL_OF = (
     Weakening(
         "agents_begin_with_the_confirmation_of_others",
         "manager/_remote/station.py",
-        "        for run in come:\n            if not run.outbox.is_over:\n",
-        "        for run in self._runs.values():\n            if run.task is None:\n",
+        "        for run in come:\n            if not run.outbox.is_over and run.task is None:",
+        "        for run in self._runs.values():\n            if run.task is None:",
         STATION,
     ),
     Weakening(

@@ -19,6 +19,7 @@ from journal._disk.posix import PosixDisk
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import Segment, segment_names
+from journal._names import MIRROR
 from journal._offline.backup import copy_file
 from journal._offline.fixes import apply_fixes
 from journal._offline.reader import JournalReader
@@ -103,7 +104,8 @@ def repair(
     That costs no record. The log is cut only if the journal still does not open.
 
     `apply`: carry out the repair. Without it, the repair is only planned and reported.
-    `cut_at`: the last LSN to keep, which must be the end of a batch (None: the last good one).
+    `cut_at`: the last LSN to keep, which must be the end of a batch (None: the last good one). A
+    journal with a mirror refuses it, because its next open would cut the mirror, too.
     `salvage`: write the lost records that can be read to a new journal beside this one, at
     `path` + ".salvaged-1" or the next number that is free.
     `save_to`: an existing directory in which the copies and the salvaged records are put (None: the
@@ -112,19 +114,37 @@ def repair(
     Raises LockedError, NotAJournalError, CutError (the log can't be cut there), CompactedError (the
     cut is older than the records that are kept), CorruptionError (no checkpoint is left from which
     the log could continue), SavePlaceError (no directory for the copies can be made there), and
-    JournalError (the journal still does not open; the message says where the copies are).
+    JournalError (`cut_at` of a journal with a mirror; or the journal still does not open, and the
+    message says where the copies are).
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # raises NotAJournalError, so that none is created
     directory = disk.open_directory(path, write=apply)  # a plan must not change the mode
     try:
         directory.lock()
+        if cut_at is not None:
+            _check_unmirrored(directory, cut_at)
         if apply:  # the new segment will state that everything before it is durable
             sync_before_trust(directory, segment_names(directory.names()))
         place = save_to if save_to is None or isinstance(save_to, str) else save_to.__fspath__()
         return _Repair(directory, disk, place).run(apply, cut_at, salvage)
     finally:
         directory.close(unlock=True)
+
+
+def _check_unmirrored(directory: Directory, cut_at: int) -> None:
+    """Raise JournalError if the directory has a mirror.
+
+    The segment that makes the cut is newer than everything in the mirror. So an open would ship it,
+    and restores and followers would no longer read the records that it cuts off.
+    """
+    if MIRROR in directory.names():
+        raise JournalError(
+            f"{directory.path}: the journal has a mirror, where the next open would cut off the "
+            f"records after LSN {cut_at}, too; nothing was changed; restore the mirror up to that "
+            f"LSN into a new directory instead: journal-inspect restore URL DIR --lsn {cut_at}, or "
+            f"in Python: restore(url, dir, lsn={cut_at})"
+        )
 
 
 class _Repair:

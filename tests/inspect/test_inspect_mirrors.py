@@ -193,6 +193,18 @@ def test_a_held_mirror_needs_a_takeover(options: tuple[str, ...], tmp_path: Path
             assert not held
 
 
+# --- repair ---
+
+
+@pytest.mark.parametrize("apply", [(), ("--apply",)])
+def test_a_mirrored_journal_is_not_cut(apply: tuple[str, ...], tmp_path: Path) -> None:
+    """--cut-at is refused while the journal has a mirror, and the message names a restore."""
+    path = write(tmp_path)
+    answer = ask("repair", path, "--cut-at", "1", *apply)
+    check_refused(answer, 4, "nothing was changed", "journal-inspect restore URL DIR --lsn 1, or")
+    assert ask("repair", path, *apply).code == 0
+
+
 # --- restore, mirror list, mirror verify ---
 
 

@@ -26,6 +26,13 @@ ALL_OF = (
         ("tests/mirror/test_attaching.py",),
     ),
     Weakening(
+        "mirrored_journal_is_cut_by_a_repair",
+        "journal/_offline/repair.py",
+        "    if MIRROR in directory.names():",
+        "    if False:",
+        ("tests/mirror/test_mirrored_repair.py",),
+    ),
+    Weakening(
         "mirror_within_the_journals_directory",
         "journal/_engine/mirroring.py",
         "if is_within(mirror.url, directory.path):",

@@ -94,7 +94,8 @@ def repair(
     change, that contradict the cut, or that can't belong to the log, such as a copy under another
     name, are copied to PATH.cut-1 first. Damaged bytes stay where they are. Salvaged records go to
     PATH.salvaged-1, and only --restore appends them to the log again. If a name is taken, the next
-    free number is used.
+    free number is used. While the journal has a mirror, --cut-at is refused: restore the mirror up
+    to that LSN instead.
 
     --restore is for a manager's journal and one of tables. The records get new LSNs, and a mark
     before them says which LSNs they had, so a second call appends nothing. Records that the state

@@ -24,9 +24,9 @@ def check_lsn(lsn: object, name: str = "lsn") -> None:
     if type(lsn) is int and lsn >= 0:
         return  # nearly always
     if isinstance(lsn, bool) or not isinstance(lsn, int):
-        _refuse(TypeError, f"{name} must be an LSN, a whole number", lsn)
+        refuse(TypeError, f"{name} must be an LSN, a whole number", lsn)
     if lsn < 0:
-        _refuse(ValueError, f"{name} must be an LSN, at least 0", lsn)
+        refuse(ValueError, f"{name} must be an LSN, at least 0", lsn)
 
 
 def check_timeout_s(timeout_s: Any, name: str = "timeout_s") -> None:
@@ -36,13 +36,13 @@ def check_timeout_s(timeout_s: Any, name: str = "timeout_s") -> None:
         return  # nearly always; the checks below take four times as long
     rule = f"{name} must be a number of seconds, at least 0, or None"
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)):
-        _refuse(TypeError, rule, timeout_s)
+        refuse(TypeError, rule, timeout_s)
     try:
         is_valid = float(timeout_s) >= 0  # False for NaN
     except OverflowError:
         is_valid = False
     if not is_valid:
-        _refuse(ValueError, rule, timeout_s)
+        refuse(ValueError, rule, timeout_s)
 
 
 def in_event_loop() -> bool:
@@ -104,7 +104,8 @@ def join(thread: threading.Thread, timeout_s: float | None = None) -> bool:
     return True
 
 
-def _refuse(kind: type[Exception], rule: str, value: object) -> NoReturn:
+def refuse(kind: type[Exception], rule: str, value: object) -> NoReturn:
+    """Raise an error of `kind`, with the rule that an argument breaks, and its value."""
     try:
         shown = repr(value)
     except Exception:  # a huge integer has no repr, and any class may define any

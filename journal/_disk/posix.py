@@ -29,6 +29,7 @@ from journal._disk import syscalls
 from journal._disk.disk import LOCK, FileMode, StrPath
 from journal._disk.posix_file import CLOSED, PosixFile
 from journal._names import is_journal
+from journal._waits import refuse
 from journal.errors import FailedError, LockedError, UnsafePathError
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: never block on a FIFO
@@ -50,7 +51,7 @@ class PosixDisk:
     """The local file systems, with the system's clock and its source of random bytes."""
 
     def open_directory(self, path: StrPath, *, write: bool) -> PosixDirectory:
-        parent_path, name = _split_last(os.fspath(path))
+        parent_path, name = _split_last(path_of(path))
         full_path = os.path.join(parent_path, name)
         parent, may_list = _open_parent(parent_path, write=write)
         try:
@@ -207,6 +208,17 @@ class PosixDirectory:
         file.close()
         pid = next((int(word) for word in words if word.isdigit()), 0)
         return pid if holder.is_alive(pid) else None
+
+
+def path_of(path: StrPath, name: str = "path") -> str:
+    """Return a path as a string. Raises TypeError or ValueError, with the `name` of the argument,
+    if it is no path."""
+    text: object = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        refuse(TypeError, f"{name} must be a path", path)
+    if "\0" in text:
+        refuse(ValueError, f"{name} must be a path without NUL", path)
+    return text
 
 
 def _split_last(path: str) -> tuple[str, str]:

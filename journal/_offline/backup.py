@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from journal._disk.disk import TMP, Directory, Disk, StrPath, write_all
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import PosixDisk, path_of
 from journal._format import frame
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, checkpoint_name, floor_lsn
 from journal._format.layout import MARK
@@ -66,6 +66,8 @@ def backup_directory(
     directory: Directory, disk: Disk, dest: StrPath, limit_lsn: int | None
 ) -> BackupReport:
     """Back up a journal as `backup` does, up to `limit_lsn` (None: as far as a reader can read)."""
+    if isinstance(disk, PosixDisk):
+        dest = path_of(dest, "dest")
     with new_directory(disk, dest) as target:
         try:
             _copy_or_restart(directory, target, limit_lsn)

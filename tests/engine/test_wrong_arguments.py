@@ -1,0 +1,95 @@
+"""Arguments of a wrong type or value: each error names the argument and the value, and nothing is
+left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import (
+    DurableDict,
+    DurableState,
+    Journal,
+    JournalReader,
+    Tables,
+    backup,
+    put_back,
+    read_salvaged,
+    reappend,
+    repair,
+)
+from tests.support import Table
+
+Call = Callable[[Any], object]
+
+
+class BytesPath:
+    """An object whose path is bytes, as that of an `os.DirEntry` may be."""
+
+    def __fspath__(self) -> bytes:
+        return b"j"
+
+    def __repr__(self) -> str:
+        return "BytesPath()"
+
+
+# --- paths ---
+
+OPENS: dict[str, Call] = {
+    "Journal.open": Journal.open,
+    "DurableState.open": lambda path: DurableState.open(path, Table()),
+    "Tables.open": Tables.open,
+    "DurableDict.open": DurableDict.open,
+    "Tables.read": Tables.read,
+    "JournalReader.open": JournalReader.open,
+    "repair": repair,
+    "repair, applied": lambda path: repair(path, apply=True),
+    "backup": lambda path: backup(path, "copy"),
+    "read_salvaged": lambda path: list(read_salvaged(path)),
+    "reappend": reappend,
+    "put_back": put_back,
+}
+NO_PATHS: list[tuple[object, type[Exception], str]] = [
+    (b"x", TypeError, r"must be a path, not b'x'$"),
+    (None, TypeError, r"must be a path, not None$"),
+    (5, TypeError, r"must be a path, not 5$"),
+    (BytesPath(), TypeError, r"must be a path, not BytesPath\(\)$"),
+    ("a\0b", ValueError, r"must be a path without NUL, not 'a\\x00b'$"),
+    ("a\0/b", ValueError, r"must be a path without NUL, not 'a\\x00/b'$"),
+    (Path("a\0b"), ValueError, r"must be a path without NUL, not PosixPath\('a\\x00b'\)$"),
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a new current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("call", OPENS)
+@pytest.mark.parametrize(("path", "kind", "message"), NO_PATHS, ids=repr)
+def test_an_object_that_is_no_path_is_refused(
+    call: str, path: object, kind: type[Exception], message: str, place: Path
+) -> None:
+    """A path of another type, or one with NUL, is named in the error, and nothing is made."""
+    with pytest.raises(kind, match=f"^path {message}"):
+        OPENS[call](path)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize(("path", "kind", "message"), NO_PATHS, ids=repr)
+def test_a_backup_names_its_other_path(
+    path: object, kind: type[Exception], message: str, place: Path
+) -> None:
+    """A backup refuses a wrong `dest` by that name."""
+    calls: list[Call] = [lambda dest: backup("j", dest)]
+    with Journal.open("j") as journal:
+        calls.append(journal.backup)
+        for call in calls:
+            with pytest.raises(kind, match=f"^dest {message}"):
+                call(path)
+    assert list(place.iterdir()) == [place / "j"]

@@ -1,5 +1,5 @@
 """Waits: the checks that calls make before they wait, of their arguments and of their thread, and
-the wait for a thread's end."""
+the wait for a thread's end. Calls that don't wait check their arguments here, too."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def check_lsn(lsn: object, name: str = "lsn") -> None:
         refuse(TypeError, f"{name} must be an LSN, a whole number", lsn)
     if lsn < 0:
         refuse(ValueError, f"{name} must be an LSN, at least 0", lsn)
+
+
+def check_flag(flag: object, name: str) -> None:
+    """Raise TypeError unless `flag` is True or False."""
+    if not isinstance(flag, bool):
+        refuse(TypeError, f"{name} must be True or False", flag)
 
 
 def check_timeout_s(timeout_s: Any, name: str = "timeout_s") -> None:

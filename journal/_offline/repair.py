@@ -15,7 +15,7 @@ from itertools import count
 
 from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import PosixDisk, path_of
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import Segment, segment_names
@@ -29,6 +29,7 @@ from journal._offline.salvaging import frames_past_cut, write_salvage
 from journal._public import public
 from journal._recovery.recovery import sync_before_trust
 from journal._recovery.walk import ReplayBatch, Walk
+from journal._waits import check_flag, check_lsn
 from journal.errors import (
     CompactedError,
     CorruptionError,
@@ -115,8 +116,13 @@ def repair(
     cut is older than the records that are kept), CorruptionError (no checkpoint is left from which
     the log could continue), SavePlaceError (no directory for the copies can be made there), and
     JournalError (`cut_at` of a journal with a mirror; or the journal still does not open, and the
-    message says where the copies are).
+    message says where the copies are). Raises TypeError and ValueError for a wrong argument.
     """
+    check_flag(apply, "apply")
+    check_flag(salvage, "salvage")
+    if cut_at is not None:
+        check_lsn(cut_at, "cut_at")
+    place = None if save_to is None else path_of(save_to, "save_to")
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # raises NotAJournalError, so that none is created
     directory = disk.open_directory(path, write=apply)  # a plan must not change the mode
@@ -126,7 +132,6 @@ def repair(
             _check_unmirrored(directory, cut_at)
         if apply:  # the new segment will state that everything before it is durable
             sync_before_trust(directory, segment_names(directory.names()))
-        place = save_to if save_to is None or isinstance(save_to, str) else save_to.__fspath__()
         return _Repair(directory, disk, place).run(apply, cut_at, salvage)
     finally:
         directory.close(unlock=True)
@@ -238,7 +243,7 @@ class _Repair:
         damage comes before that, return the LSN at which the good log ends, twice."""
         segments = self._dry_run.segments
         begun = [name for name in segments if name.first_lsn <= lsn + 1]
-        if not segments or lsn < 0:
+        if not segments:
             return 0, 0
         if not begun:
             first_lsn = segments[0].first_lsn

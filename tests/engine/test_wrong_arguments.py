@@ -21,7 +21,8 @@ from journal import (
     reappend,
     repair,
 )
-from tests.support import Table
+from journal.testing import SimulatedDisk
+from tests.support import PATH, Table, open_on, put
 
 Call = Callable[[Any], object]
 
@@ -93,3 +94,33 @@ def test_a_backup_names_its_other_path(
             with pytest.raises(kind, match=f"^dest {message}"):
                 call(path)
     assert list(place.iterdir()) == [place / "j"]
+
+
+# --- repair ---
+
+REPAIR_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"cut_at": True}, TypeError, r"cut_at must be an LSN, a whole number, not True"),
+    ({"cut_at": "1"}, TypeError, r"cut_at must be an LSN, a whole number, not '1'"),
+    ({"cut_at": 1.0}, TypeError, r"cut_at must be an LSN, a whole number, not 1\.0"),
+    ({"cut_at": -1}, ValueError, r"cut_at must be an LSN, at least 0, not -1"),
+    ({"apply": "no"}, TypeError, r"apply must be True or False, not 'no'"),
+    ({"apply": None}, TypeError, r"apply must be True or False, not None"),
+    ({"salvage": 1}, TypeError, r"salvage must be True or False, not 1"),
+    ({"save_to": 5}, TypeError, r"save_to must be a path, not 5"),
+    ({"save_to": b"x"}, TypeError, r"save_to must be a path, not b'x'"),
+    ({"save_to": "a\0"}, ValueError, r"save_to must be a path without NUL, not 'a\\x00'"),
+]
+
+
+@pytest.mark.parametrize("apply", [False, True])
+@pytest.mark.parametrize(("options", "kind", "message"), REPAIR_OPTIONS, ids=repr)
+def test_a_repair_refuses_a_wrong_argument(
+    options: dict[str, Any], kind: type[Exception], message: str, apply: bool, disk: SimulatedDisk
+) -> None:
+    """A repair checks the types of its arguments first, and changes nothing."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+    before = disk.contents(PATH)
+    with pytest.raises(kind, match=f"^{message}$"):
+        repair(PATH, disk=disk, **{"apply": apply, **options})
+    assert disk.contents(PATH) == before

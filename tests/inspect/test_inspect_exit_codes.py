@@ -183,7 +183,7 @@ def test_1_a_bad_checkpoint(tmp_path: Path, inspect: Ask) -> None:
         ["diff", "PATH", "1"],
         ["diff", "PATH", "1", "x"],
         ["backup", "PATH"],
-        ["repair", "PATH", "--cut-at", "0"],
+        ["repair", "PATH", "--cut-at", "-1"],
         ["repair", "PATH", "--cut-at", "99"],
         ["report", "PATH"],
         ["completion", "powershell"],

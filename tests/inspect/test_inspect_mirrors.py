@@ -221,6 +221,8 @@ def test_a_mirror_is_restored(tmp_path: Path) -> None:
         answer = ask("restore", url, tmp_path / "-".join((form, *options)), "-o", form, *options)
         validate("restore", answer)
         assert answer.json["lsn"] == (5 if "5" in options else 6)
+    empty = ask("restore", url, tmp_path / "empty", "--lsn", "0", "-o", "json")
+    assert (empty.code, empty.json["lsn"]) == (0, 0)
     assert "needs a new mirror" in ask("restore", url, tmp_path / "x", "--lsn", "5").err
     check_refused(ask("restore", url, tmp_path / "x"), 4, "already exists")
     assert ask("restore", url, tmp_path / "y", "--lsn", "1", "--at", "now").code == 2

@@ -210,6 +210,7 @@ def test_repair_cuts_at_the_given_lsn(damaged: Damaged) -> None:
     answer = ask("repair", batch, "--cut-at", 2, "--apply")
     assert (answer.code, answer.out) == (2, "")
     assert "the nearest are LSN 0 and 3" in answer.err
+    assert open_cut(batch, 0) == []
 
 
 def open_cut(path: Path, lsn: int) -> list[int]:

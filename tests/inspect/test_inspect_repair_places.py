@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from journal import JournalReader, SavePlaceError, repair
+from journal import Journal, JournalReader, SavePlaceError, repair
 from journal.testing import SimulatedDisk
 from tests.inspect.damage_support import LAST_LSN, copy_as, damage_frame, history, segment
-from tests.inspect.inspect_support import ask
+from tests.inspect.inspect_support import ask, fleet, make
 from tests.support import PATH, open_on, put
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -103,3 +103,27 @@ def test_both_nearest_cuts_are_offered(tmp_path: Path) -> None:
     assert answer.code == 2
     assert "the nearest are LSN 42 and 45" in answer.err
     assert ask("repair", path, "--cut-at", 99).err.count("the nearest is LSN 45") == 1
+
+
+def test_a_cut_at_0_leaves_an_empty_journal(tmp_path: Path) -> None:
+    """--cut-at 0 keeps no record. The journal verifies, and the next open goes on with LSN 1 in a
+    new epoch."""
+    path = make(tmp_path / "j")
+    with fleet(tmp_path) as manager:
+        pass
+    for each in (path, Path(manager.path)):
+        with JournalReader.open(each) as reader:
+            journal_id, application = reader.journal_id, reader.application
+            epoch = max(segment.epoch for segment in reader.segments())
+        answer = ask("repair", each, "--cut-at", 0, "--apply")
+        assert (answer.code, "up to LSN 0" in answer.out) == (0, True)
+        assert ask("verify", each).code == 0
+        with Journal.open(each) as journal:
+            assert (journal.journal_id, journal.last_lsn) == (journal_id, 0)
+            assert journal.epoch > epoch
+            put(journal, ["a"])
+            assert journal.last_lsn == 1
+        answer = ask("verify", each)
+        assert answer.code == 0
+        with JournalReader.open(each) as reader:
+            assert (reader.application, reader.last_lsn) == (application, 1)

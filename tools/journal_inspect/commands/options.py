@@ -27,6 +27,7 @@ else:
 
 Verb = Callable[..., int]
 LSN = click.IntRange(min=1)
+LSN_OR_0 = click.IntRange(min=0)  # 0: the empty journal, before its first record
 
 
 class _Parsed(_ParamType):

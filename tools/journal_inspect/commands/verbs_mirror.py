@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from journal_inspect.commands.options import LSN, TIME, verb
+from journal_inspect.commands.options import LSN, LSN_OR_0, TIME, verb
 
 if TYPE_CHECKING:
     from journal_inspect.commands.moments import Time
@@ -19,7 +19,11 @@ _DIRECTORY = click.argument("directory", metavar="PATH", type=click.Path(readabl
 @click.command(short_help="Make a directory from a mirror, as of its end or of an earlier moment.")
 @_URL
 @_DIRECTORY
-@click.option("--lsn", type=LSN, help="The last LSN to restore, with the rest of its commit.")
+@click.option(
+    "--lsn",
+    type=LSN_OR_0,
+    help="The last LSN to restore, with the rest of its commit; 0 restores an empty journal.",
+)
 @click.option(
     "--at",
     type=TIME,

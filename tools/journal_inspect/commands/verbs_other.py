@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from journal_inspect.commands.options import LSN, PATH, verb
+from journal_inspect.commands.options import LSN_OR_0, PATH, verb
 
 if TYPE_CHECKING:
     from journal_inspect.rendering.renderer import Renderer
@@ -54,7 +54,11 @@ def backup(path: str, renderer: Renderer, dest: str, with_output: bool) -> int:
 @click.option(
     "--apply", is_flag=True, help="Repair the journal. Without this option, nothing is changed."
 )
-@click.option("--cut-at", type=LSN, help="The last LSN to keep.  [default: the last good one]")
+@click.option(
+    "--cut-at",
+    type=LSN_OR_0,
+    help="The last LSN to keep; 0 keeps none.  [default: the last good one]",
+)
 @click.option(
     "--salvage",
     is_flag=True,

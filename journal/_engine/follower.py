@@ -20,14 +20,14 @@ from journal._mirror.claiming import NewerVersionError, OtherJournalError, look
 from journal._mirror.comparing import compare
 from journal._mirror.following import Following
 from journal._mirror.marker import Marker, read_marker, write_marker
-from journal._mirror.mirror import Mirror
+from journal._mirror.mirror import Mirror, as_mirror
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.public_errors import as_public
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
 from journal._names import is_journal
 from journal._public import public
 from journal._recovery.stray_segments import find_journal_id
-from journal._waits import check_lsn, check_timeout_s
+from journal._waits import check_lsn, check_timeout_s, refuse
 from journal.errors import ClosedError, UnsafePathError
 
 T = TypeVar("T")
@@ -55,12 +55,14 @@ def follow(
     exist yet. `path`: a new directory, one that followed before, or that of a writer which the
     mirror has overtaken. `put_aside`: if the directory has records that the mirror lacks, move its
     files to `PATH.aside-EPOCH` first, as an open does after a fork. Otherwise it is refused. Raises
-    LockedError, MirrorError, UnsafePathError, ValueError and OSError.
+    LockedError, MirrorError, UnsafePathError, TypeError, ValueError and OSError.
     """
-    if isinstance(mirror, str):
-        mirror = Mirror(mirror)
+    mirror = as_mirror(mirror)
+    rule = "poll_s must be a number from 0.001 to 3600"
+    if isinstance(poll_s, bool) or not isinstance(poll_s, (int, float)):
+        refuse(TypeError, rule, poll_s)
     if not 0.001 <= poll_s <= 3600:
-        raise ValueError(f"poll_s must be a number from 0.001 to 3600, not {poll_s!r}")
+        refuse(ValueError, rule, poll_s)
     process.check_interpreter(path)
     disk = disk or PosixDisk()
     directory = disk.open_directory(path, write=True)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from journal._mirror.store import Store
 from journal._mirror.urls import open_store, shown_url
 from journal._public import public
+from journal._waits import refuse
 from journal.options import Options
 
 GIB = 1 << 30
@@ -88,16 +89,22 @@ MirrorChoice = Mirror | str | Literal[False] | None
 """The argument `mirror` of an open: False goes on without the mirror that a directory has."""
 
 
+def as_mirror(mirror: object) -> Mirror:
+    """Return the Mirror that a caller gave, maybe by its address. Raises TypeError."""
+    if isinstance(mirror, str):
+        return Mirror(mirror)
+    if not isinstance(mirror, Mirror):
+        refuse(TypeError, "mirror must be an address or Mirror(...)", mirror)
+    return mirror
+
+
 def chosen(mirror: MirrorChoice, takeover: bool, options: Options) -> Mirror | None:
     """Return the mirror that an open was given. Raises TypeError and ValueError."""
-    if isinstance(mirror, str):
-        mirror = Mirror(mirror)
     if mirror is None or mirror is False:
         if takeover:
             raise ValueError("takeover=True takes over a mirror; pass mirror, too")
         return None
-    if not isinstance(mirror, Mirror):
-        raise TypeError(f"mirror must be an address or Mirror(...), not {mirror!r:.200}")
+    mirror = as_mirror(mirror)
     if mirror.ack == "remote" and options.durability == "os":
         raise ValueError(
             'durability="os" can\'t be combined with ack="remote": only synced bytes are shipped; '

@@ -4,6 +4,7 @@ left behind."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from journal import (
     JournalReader,
     Tables,
     backup,
+    follow,
     put_back,
     read_salvaged,
     reappend,
@@ -124,3 +126,40 @@ def test_a_repair_refuses_a_wrong_argument(
     with pytest.raises(kind, match=f"^{message}$"):
         repair(PATH, disk=disk, **{"apply": apply, **options})
     assert disk.contents(PATH) == before
+
+
+# --- follow ---
+
+FOLLOWS: list[tuple[object, dict[str, Any], type[Exception], str]] = [
+    (
+        Path("m"),
+        {},
+        TypeError,
+        r"mirror must be an address or Mirror\(\.\.\.\), not PosixPath\('m'\)",
+    ),
+    (None, {}, TypeError, r"mirror must be an address or Mirror\(\.\.\.\), not None"),
+    (False, {}, TypeError, r"mirror must be an address or Mirror\(\.\.\.\), not False"),
+    (5, {}, TypeError, r"mirror must be an address or Mirror\(\.\.\.\), not 5"),
+    (b"m", {}, TypeError, r"mirror must be an address or Mirror\(\.\.\.\), not b'm'"),
+    ("mirror", {"poll_s": None}, TypeError, r"poll_s must be a number from 0\.001 .*, not None"),
+    ("mirror", {"poll_s": True}, TypeError, r"poll_s must be a number from 0\.001 .*, not True"),
+    ("mirror", {"poll_s": "1"}, TypeError, r"poll_s must be a number from 0\.001 .*, not '1'"),
+    ("mirror", {"poll_s": nan}, ValueError, r"poll_s must be a number from 0\.001 .*, not nan"),
+    ("mirror", {"poll_s": 0}, ValueError, r"poll_s must be a number from 0\.001 .*, not 0"),
+]
+
+
+@pytest.mark.parametrize(("mirror", "options", "kind", "message"), FOLLOWS, ids=repr)
+def test_follow_refuses_a_wrong_argument(
+    mirror: Any, options: dict[str, Any], kind: type[Exception], message: str, place: Path
+) -> None:
+    """`follow` checks the mirror as an open does, and the time between two polls, and makes no
+    directory."""
+    if mirror == "mirror":
+        mirror = (place / mirror).as_uri()
+    with pytest.raises(kind, match=f"^{message}$"):
+        follow(mirror, "new.d", **options)
+    if not options and mirror:
+        with pytest.raises(kind, match=f"^{message}$"):
+            Journal.open("new.d", mirror=mirror)
+    assert list(place.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Callbacks: functions of callers whose body would run only after the call has returned."""
+"""Callbacks: functions of callers, of which some have a body that runs only after the call."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from functools import partial, partialmethod
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType
 from typing import Any
 
+from journal._waits import refuse
+
+_FLAGS_OF_LATER = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 RUN_LATER = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 """The types of results whose body may run later. They have no subclasses."""
 
@@ -34,6 +37,26 @@ def close_coroutine(value: object) -> None:
     """Close a coroutine that nobody will run, so that Python does not warn about it."""
     if isinstance(value, CoroutineType):
         value.close()
+
+
+def check_freeze(freeze: object) -> None:
+    """Raise TypeError unless `freeze` is a function that a compaction can call."""
+    if not callable(freeze):
+        refuse(TypeError, "freeze must be a function that returns an LSN and items", freeze)
+    if kind := kind_if_later(freeze):
+        raise TypeError(
+            f"freeze must be a plain function, not {kind} function: calling {freeze!r:.200} does "
+            "not run it"
+        )
+
+
+def kind_if_later(call: Any) -> str:
+    """Return "a generator" or "an async" for a function whose body does not run when it is called,
+    and "" for any other."""
+    code = getattr(function_of(call), "__code__", None)
+    if not isinstance(code, CodeType) or not code.co_flags & _FLAGS_OF_LATER:
+        return ""
+    return "a generator" if code.co_flags & inspect.CO_GENERATOR else "an async"
 
 
 def function_of(call: Any) -> Any:

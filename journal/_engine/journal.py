@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal
 
+from journal._callbacks import check_freeze
 from journal._commit.gate import Gate, running_loop
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
@@ -368,9 +369,11 @@ class Journal(AsyncHandle):
         """Start a thread that compacts whenever the log has outgrown the last checkpoint.
 
         `freeze()` takes the owner's lock, and returns the LSN of the state and an iterable of its
-        items, which is read later, with no lock held. Raises RuntimeError at a second call.
+        items, which is read later, with no lock held. Raises RuntimeError at a second call, and
+        TypeError unless `freeze` is a plain function.
         """
         self._lifecycle.check()
+        check_freeze(freeze)
         self._core.start_compaction(freeze)
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
@@ -379,9 +382,11 @@ class Journal(AsyncHandle):
         None stands for the `freeze` of `start_compaction`; if there is none, raises ValueError.
         Waits for a compaction that is under way. Raises what `freeze` or its items raise, and
         OSError: these end only this attempt, and count in `stats().compaction_failures`. Raises
-        FailedError and ClosedError, too.
+        FailedError and ClosedError, too, and TypeError unless `freeze` is a plain function.
         """
         self._lifecycle.check()
+        if freeze is not None:
+            check_freeze(freeze)
         return self._core.compact(freeze, self._fill)
 
     @property

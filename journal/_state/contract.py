@@ -5,16 +5,13 @@ StateMachine in state_machine.py states the rules. Nothing here calls a method o
 
 from __future__ import annotations
 
-import inspect  # takes no time: `dataclasses` has imported it already
 from collections.abc import Iterable, Mapping, MappingView
 from types import CodeType, GeneratorType
 from typing import Any
 
-from journal._callbacks import close_coroutine, codes_of, function_of
+from journal._callbacks import close_coroutine, codes_of, kind_if_later
 
 _METHODS = ("load", "apply", "freeze")
-# Calling such a function runs none of its body.
-_RUNS_LATER = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _RETURN_SNAPSHOT = "return a snapshot: `return self.table.freeze()`"
 _RIGHT_FORM = (
     "take every snapshot before you return: `return self.table.freeze()`; for several tables: "
@@ -78,10 +75,9 @@ def _member(machine: object, name: str) -> Any:
 def _check_method(name: str, method: Any) -> None:
     if not callable(method):
         raise TypeError(f"{name} is {method!r:.200}, which can't be called: make it a method")
-    code = getattr(function_of(method), "__code__", None)
-    if not isinstance(code, CodeType) or not code.co_flags & _RUNS_LATER:
+    kind = kind_if_later(method)
+    if not kind:
         return
-    kind = "a generator" if code.co_flags & inspect.CO_GENERATOR else "an async"
     if name.endswith(".freeze"):
         raise TypeError(f"{name} is {kind} function: its {_TOO_LATE}; {_RIGHT_FORM}")
     raise TypeError(

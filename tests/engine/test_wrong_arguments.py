@@ -3,7 +3,8 @@ left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from journal import (
     repair,
 )
 from journal.testing import SimulatedDisk
-from tests.support import PATH, Table, open_on, put
+from tests.support import PATH, Table, frozen, open_on, put
 
 Call = Callable[[Any], object]
 
@@ -163,3 +164,51 @@ def test_follow_refuses_a_wrong_argument(
         with pytest.raises(kind, match=f"^{message}$"):
             Journal.open("new.d", mirror=mirror)
     assert list(place.iterdir()) == []
+
+
+# --- compaction ---
+
+
+def generator() -> Iterator[tuple[int, list[Any]]]:
+    yield 0, []
+
+
+async def coroutine() -> tuple[int, list[Any]]:
+    return 0, []
+
+
+class LaterFreeze:
+    """A callable object and a method that a compaction would have to await."""
+
+    async def __call__(self) -> tuple[int, list[Any]]:
+        return 0, []
+
+    def items(self) -> Iterator[tuple[int, list[Any]]]:
+        yield 0, []
+
+
+NO_FREEZES: list[tuple[object, str]] = [
+    ((3, ["state"]), r"freeze must be a function .*, not \(3, \['state'\]\)"),
+    (None, r"freeze must be a function that returns an LSN and items, not None"),
+    (generator, "freeze must be a plain function, not a generator function: calling <function .*"),
+    (coroutine, "freeze must be a plain function, not an async function: calling <function .*"),
+    (partial(coroutine), "freeze must be a plain function, not an async function: .*partial.*"),
+    (LaterFreeze(), "freeze must be a plain function, not an async function: .*"),
+    (LaterFreeze().items, "freeze must be a plain function, not a generator function: .*"),
+]
+
+
+@pytest.mark.parametrize(("freeze", "message"), NO_FREEZES)
+def test_a_freeze_that_cant_be_called_is_refused(
+    freeze: Any, message: str, disk: SimulatedDisk
+) -> None:
+    """A compaction refuses at once what its thread could not call, and starts nothing."""
+    with open_on(disk) as journal:
+        put(journal, 1)
+        calls: list[Call] = [journal.start_compaction, journal.compact]
+        for call in calls[: 1 if freeze is None else 2]:
+            with pytest.raises(TypeError, match=f"^{message}$"):
+                call(freeze)
+        assert journal.stats().compaction_failures == 0
+        journal.start_compaction(frozen(journal))  # none has been started
+        assert journal.compact().lsn == 1

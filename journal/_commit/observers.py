@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING
 
 from journal._log import post
 from journal._mutex import Alarm
+from journal._waits import refuse
 
 if TYPE_CHECKING:
     from journal.metrics import Observer
 
 Event = Callable[["Observer"], None]
+_EVENTS = ("committed", "stalled", "compacted", "compaction_failed", "failed")
+
+
+def _check(observer: object) -> None:
+    """Raise TypeError for a class, and for an object that receives no event."""
+    if isinstance(observer, type):
+        rule = f"observer must be an instance, such as {observer.__name__}(), and no class"
+        refuse(TypeError, rule, observer)
+    if not any(callable(getattr(observer, event, None)) for event in _EVENTS):
+        refuse(TypeError, "observer must have the methods of Observer", observer)
 
 
 class Observers:
@@ -30,7 +41,8 @@ class Observers:
         self.queued: deque[tuple[Event, tuple[Observer, ...]]] = deque()
 
     def add(self, observer: Observer) -> None:
-        """Report all events to `observer` from now on."""
+        """Report all events to `observer` from now on. Raises TypeError if it is none."""
+        _check(observer)
         self.all += (observer,)
 
     def notify(self, event: Event) -> None:

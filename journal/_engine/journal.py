@@ -431,7 +431,10 @@ class Journal(AsyncHandle):
         return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
 
     def observe(self, observer: Observer) -> None:
-        """Report each commit, compaction, stall and failure to `observer` from now on."""
+        """Report each commit, compaction, stall and failure to `observer` from now on.
+
+        Raises TypeError for a class, and for an object that has no method of Observer.
+        """
         self._committer.observe(observer)
 
     def stats(self) -> Stats:

@@ -212,3 +212,42 @@ def test_a_freeze_that_cant_be_called_is_refused(
         assert journal.stats().compaction_failures == 0
         journal.start_compaction(frozen(journal))  # none has been started
         assert journal.compact().lsn == 1
+
+
+# --- observers ---
+
+
+class Committed:
+    """An observer of commits alone. It is told of no other event."""
+
+    def __init__(self) -> None:
+        self.records = 0
+
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
+        self.records += records
+
+
+NO_OBSERVERS: list[tuple[object, str]] = [
+    (
+        Committed,
+        r"observer must be an instance, such as Committed\(\), and no class, not <class .*",
+    ),
+    (None, "observer must have the methods of Observer, not None"),
+    (5, "observer must have the methods of Observer, not 5"),
+    (print, "observer must have the methods of Observer, not <built-in function print>"),
+]
+
+
+@pytest.mark.parametrize(("observer", "message"), NO_OBSERVERS)
+def test_an_object_that_observes_nothing_is_refused(
+    observer: Any, message: str, disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A class, or an object without any method of an observer, is refused at once, and called at no
+    event. An observer that lacks some of the methods is not refused."""
+    partial_observer: Any = Committed()
+    with open_on(disk) as journal:
+        with pytest.raises(TypeError, match=f"^{message}$"):
+            journal.observe(observer)
+        journal.observe(partial_observer)
+        put(journal, 1)
+    assert (partial_observer.records, caplog.records) == (1, [])

@@ -361,8 +361,8 @@ class Journal(AsyncHandle):
         self._lifecycle.check()
         if after is None:
             after = self.checkpoint.lsn if self.checkpoint else 0
-        if after < 0:
-            raise ValueError(f"after must be an LSN, or 0, not {after}")
+        else:
+            check_lsn(after, "after")
         return entries_of(self._core.directory, self._lifecycle, after, self.durable_lsn)
 
     def start_compaction(self, freeze: Freeze) -> None:

@@ -37,6 +37,7 @@ from journal._public import public
 from journal._recovery.plan import Plan, foreign_to
 from journal._recovery.stray_segments import find_journal_id
 from journal._recovery.walk import Reading, ReplayBatch, Walk
+from journal._waits import check_lsn, refuse
 from journal.errors import ClosedError, CorruptionError, FormatVersionError, NotAJournalError
 
 # Most readers never use these modules, and importing them takes as long as everything they do use.
@@ -227,6 +228,8 @@ class JournalReader(OpenHandle):
         log continues, or None if the log has its beginning. Raises CorruptionError for a checkpoint
         of another journal, as an open does.
         """
+        if at is not None:
+            check_lsn(at, "at")
         plan, base = self._plan(), None
         try:
             journal_id, chosen = plan.agreed_id or self.journal_id, plan.base(at, oldest=oldest)
@@ -283,8 +286,8 @@ class JournalReader(OpenHandle):
         Raises CompactedError if the records after `after` are no longer kept. Raises
         CorruptionError if the log is damaged, after the good entries before the damage.
         """
-        if last is not None and last < 0:
-            raise ValueError(f"last must be a number of entries, not {last}")
+        if last is not None:
+            _check_count(last)
         cursor = self._cursor(after)
         if last is not None:
             cursor.seek_last(last)
@@ -319,8 +322,8 @@ class JournalReader(OpenHandle):
                 del batch  # free the memory before the next batch: each may be one large frame
 
     def _cursor(self, after: int | None) -> LogCursor:
-        if after is not None and after < 0:
-            raise ValueError(f"after must be an LSN, or 0, not {after}")
+        if after is not None:
+            check_lsn(after, "after")
         return LogCursor(self._directory, after, read=self._read)
 
     def frames(self, after: int | None = None) -> Iterator[FrameInfo]:
@@ -328,6 +331,8 @@ class JournalReader(OpenHandle):
         the files. Leave out frames that hold no record after LSN `after`."""
         from journal._offline.verify import frames
 
+        if after is not None:
+            check_lsn(after, "after")
         return frames(self._directory, after or 0, self._read)
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -372,6 +377,14 @@ class JournalReader(OpenHandle):
 
         into = [] if segments is None else segments
         return verify(self._directory, from_lsn, progress or _ignore, into)
+
+
+def _check_count(last: object) -> None:
+    rule = "last must be a number of entries, at least 0"
+    if isinstance(last, bool) or not isinstance(last, int):
+        refuse(TypeError, rule, last)
+    if last < 0:
+        refuse(ValueError, rule, last)
 
 
 def _close(checkpoints: Sequence[Checkpoint]) -> None:

@@ -160,7 +160,7 @@ def test_entries_begin_after_the_given_lsn(disk: SimulatedDisk) -> None:
         for after in range(20):
             assert [entry.lsn for entry in reader.entries(after)] == [*range(after + 1, 16)]
         assert [entry.epoch for entry in reader.entries()] == [1] * 12 + [2] * 3
-        with pytest.raises(ValueError, match="after must be an LSN, or 0, not -1"):
+        with pytest.raises(ValueError, match="after must be an LSN, at least 0, not -1"):
             list(reader.entries(-1))
 
 

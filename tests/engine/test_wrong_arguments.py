@@ -251,3 +251,54 @@ def test_an_object_that_observes_nothing_is_refused(
         journal.observe(partial_observer)
         put(journal, 1)
     assert (partial_observer.records, caplog.records) == (1, [])
+
+
+# --- LSNs ---
+
+NO_LSNS: list[tuple[object, type[Exception], str]] = [
+    ("1", TypeError, "must be an LSN, a whole number, not '1'"),
+    (0.5, TypeError, r"must be an LSN, a whole number, not 0\.5"),
+    (1.0, TypeError, r"must be an LSN, a whole number, not 1\.0"),
+    (nan, TypeError, "must be an LSN, a whole number, not nan"),
+    (True, TypeError, "must be an LSN, a whole number, not True"),
+    (-1, ValueError, "must be an LSN, at least 0, not -1"),
+]
+
+
+@pytest.mark.parametrize(("lsn", "kind", "message"), NO_LSNS, ids=repr)
+def test_a_read_refuses_what_is_no_lsn(
+    lsn: Any, kind: type[Exception], message: str, disk: SimulatedDisk
+) -> None:
+    """The reads of a journal and of a reader name the argument that is no LSN."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+        with pytest.raises(kind, match=f"^after {message}$"):
+            journal.replay(lsn)
+    with JournalReader.open(PATH, disk=disk) as reader:
+        for read in (reader.entries, reader.records, reader.frames):
+            with pytest.raises(kind, match=f"^after {message}$"):
+                list(read(lsn))
+        for options in ({}, {"oldest": True}):
+            with pytest.raises(kind, match=f"^at {message}$"):
+                reader.base(lsn, **options)
+
+
+NO_COUNTS: list[tuple[object, type[Exception]]] = [
+    (nan, TypeError),
+    (1.5, TypeError),
+    ("1", TypeError),
+    (True, TypeError),
+    (-1, ValueError),
+]
+
+
+@pytest.mark.parametrize(("last", "kind"), NO_COUNTS, ids=repr)
+def test_a_number_of_entries_is_checked(
+    last: Any, kind: type[Exception], disk: SimulatedDisk
+) -> None:
+    """`entries` names a `last` that is no number of entries."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+    message = rf"^last must be a number of entries, at least 0, not {last!r}$"
+    with JournalReader.open(PATH, disk=disk) as reader, pytest.raises(kind, match=message):
+        list(reader.entries(last=last))

@@ -247,7 +247,7 @@ def test_replay_yields_the_records_after_an_lsn(disk: SimulatedDisk) -> None:
         for after in range(25):
             lsns = [entry.lsn for entry in journal.replay(after)]
             assert lsns == [*range(after + 1, 19)]
-        with pytest.raises(ValueError, match="after must be an LSN, or 0, not -1"):
+        with pytest.raises(ValueError, match="after must be an LSN, at least 0, not -1"):
             journal.replay(-1)
 
 

@@ -117,9 +117,17 @@ def refuse(record: Record, error: Exception, parts_max: int | None = _PARTS_MAX)
     ) from error
 
 
+# A single record, its bytes, records without an order, or a function's body that has not run.
+_NO_BATCHES = (
+    *(str, bytes, bytearray, memoryview, dict, set, frozenset),
+    *(CoroutineType, AsyncGeneratorType),
+)
+
+
 def check_batch(records: object) -> None:
-    """Raise TypeError for a single record, or a coroutine, in the place of a batch's list."""
-    if isinstance(records, (str, bytes, dict, CoroutineType, AsyncGeneratorType)):
+    """Raise TypeError for an object that is no batch's list of records."""
+    kind = type(records)  # nearly always a list or a tuple
+    if kind is not list and kind is not tuple and isinstance(records, _NO_BATCHES):
         close_coroutine(records)
         raise TypeError(f"a batch is a list of records, not a {type(records).__name__}")
 

@@ -60,9 +60,21 @@ def test_options_of_another_type_are_refused(options: Any, disk: SimulatedDisk) 
     assert disk.operations == []
 
 
-@pytest.mark.parametrize("record", ["queued", b"queued", {"id": 1}])
+NO_BATCHES = [
+    "queued",
+    b"queued",
+    bytearray(b"ab"),
+    memoryview(b"ab"),
+    {"id": 1},
+    {"a", "b"},
+    frozenset("ab"),
+]
+
+
+@pytest.mark.parametrize("record", NO_BATCHES, ids=lambda record: type(record).__name__)
 def test_a_record_is_not_a_batch(record: Any, disk: SimulatedDisk) -> None:
-    """A batch that is a string, bytes or a dict is refused: its parts are not meant as records."""
+    """A batch that is a string, bytes or a dict is refused: its parts are not meant as records. So
+    is a set, because its records would have any order."""
     message = rf"^a batch is a list of records, not a {type(record).__name__}$"
     with state_on(disk) as state:
         with pytest.raises(TypeError, match=message):

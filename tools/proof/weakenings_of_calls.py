@@ -161,7 +161,7 @@ MISTAKES = (
     Weakening(
         "record_is_accepted_as_a_batch",
         "journal/_format/record.py",
-        "    if isinstance(records, (str, bytes, dict, CoroutineType, AsyncGeneratorType)):",
+        "    if kind is not list and kind is not tuple and isinstance(records, _NO_BATCHES):",
         "    if False:",
         MISTAKEN,
     ),

@@ -123,7 +123,7 @@ class Tables(AsyncHandle):
         `Transaction.also` changes other parts in the same batch. Closing these tables closes the
         whole state. Transactions use tables of one object only, so call this once, right after
         the open: the first call drops the pieces that a crash left. Raises ValueError if there is
-        no such part, or if it has no tables.
+        no such part, or if it has no tables, and TypeError for another state than a DurableState.
         """
         _check_positive("transaction_keys_max", transaction_keys_max)
         return cls._opened(TablesPart.of(state, part), transaction_keys_max)

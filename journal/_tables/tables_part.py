@@ -9,6 +9,7 @@ from journal._format.record import Record
 from journal._state.durable_state import DurableState
 from journal._state.state_part import Companion, StatePart
 from journal._tables.machine import TablesMachine
+from journal._waits import refuse
 
 Decide = Callable[[TablesMachine], Record | None]
 
@@ -26,7 +27,10 @@ class TablesPart(StatePart[TablesMachine]):
 
     @classmethod
     def of(cls, state: DurableState[Any], part: str) -> TablesPart:
-        """Return the part of a state. Raises ValueError unless it is a part with tables."""
+        """Return the part of a state. Raises TypeError unless `state` is a DurableState, and
+        ValueError unless it is a part with tables."""
+        if not isinstance(state, DurableState):
+            refuse(TypeError, "state must be a DurableState", state)
         names = getattr(state.machine, "names", ())  # of a Composite
         machine = state.machine[part] if part in names else None
         if not isinstance(machine, TablesMachine):

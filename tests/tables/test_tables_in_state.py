@@ -173,6 +173,15 @@ def test_tables_alone_have_no_other_parts(disk: SimulatedDisk) -> None:
                 Tables.in_state(state, name)
 
 
+def test_in_state_takes_a_durable_state(app: Tables, disk: SimulatedDisk) -> None:
+    """`in_state` names a state of any other type, such as tables, a machine or a path."""
+    states: list[Any] = [None, 5, PATH, app, Composite(tables=Tables.machine()), DurableState]
+    for state in states:
+        with pytest.raises(TypeError, match=r"^state must be a DurableState, not ") as refused:
+            Tables.in_state(state, "tables")
+        assert repr(state)[:20] in str(refused.value)
+
+
 def test_records_of_tables_are_made_by_the_tables_alone(
     state: DurableState[Composite], app: Tables
 ) -> None:

@@ -50,9 +50,10 @@ class Comparison:
     """The result of a comparison.
 
     verdict: "new" if the mirror has no bytes; "equal"; "behind" if only the directory lacks bytes;
-    "ahead" if only the mirror does; "forked" if both do, or if bytes differ. known: what the mirror
-    has. staging: what the directory lacks, in unfinished files; empty unless it is "behind".
-    common: for each local segment, the number of its first bytes that the mirror has, or had.
+    "ahead" if only the mirror does; "forked" if both do, if bytes differ, or if a repair has cut
+    off what the directory lacks. known: what the mirror has. staging: what the directory lacks, in
+    unfinished files; empty unless it is "behind". common: for each local segment, the number of its
+    first bytes that the mirror has, or had.
     shown_lsn: the LSN at which the first segment begins that the mirror's log shows; 0 if it shows
     none. An earlier segment is not in `common` if the mirror has removed its log.
     """
@@ -166,7 +167,9 @@ def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: boo
         return "forked"
     if staging.names and is_ahead:
         # A crash may have left a torn tail where another writer then went on.
-        is_forked = any(local.has_records_past(name, known.size(name)) for name in local.names)
+        is_forked = local.has_cut(mirrored, segment_names(list(staging.names))) or any(
+            local.has_records_past(name, known.size(name)) for name in local.names
+        )
         return "forked" if is_forked else "behind"
     return "behind" if staging.names else "ahead" if is_ahead else "equal"
 
@@ -226,6 +229,16 @@ class _Local:
     def reaches_past(self, name: str, size: int) -> bool:
         """Return whether a segment has more than `size` bytes that may be of the log."""
         return file_size(self.directory, name) > size and self._size(name) > size
+
+    def has_cut(self, mirrored: list[SegmentName], lacking: list[SegmentName]) -> bool:
+        """Return whether the directory has a segment without records that would cut off those it is
+        `lacking`, once they are fetched.
+
+        A repair leaves one in the place of a damaged segment. Its epoch is newer. One that a crash
+        left before another writer went on is older than what that writer wrote.
+        """
+        own = [each for each in self._segments if each not in mirrored]
+        return any(cut.epoch > each.epoch for cut in own for each in lacking)
 
     def has_records_past(self, name: str, size: int) -> bool:
         """Return whether a segment has a whole frame of records after its first `size` bytes."""

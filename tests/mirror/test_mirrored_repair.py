@@ -50,13 +50,27 @@ def test_the_way_that_the_refusal_names_leads_there(url: str, lsn: int, tmp_path
     assert records(tmp_path / "copy", (tmp_path / "new").as_uri()) == list(PARTS[:lsn])
 
 
-def test_a_repair_of_damage_gets_the_records_from_the_mirror(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_a_repair_of_damage_gets_the_records_from_the_mirror(
+    url: str, part: str, tmp_path: Path
+) -> None:
     """A damaged journal with a mirror is repaired without a chosen cut. The next open gets all
-    records from the mirror, which keeps them."""
+    records from the mirror, which keeps them, also if the repair has replaced a whole segment."""
     path = tmp_path / "j"
-    (segment,) = path.glob("*.seg")
-    segment.write_bytes(segment.read_bytes().replace(b"three", b"thr?e"))
+    with Journal.open(path, mirror=url) as journal:  # the next segment
+        for more in PARTS:
+            journal.wait_durable(journal.append(more.upper()))
+    damaged = 0
+    for segment in path.glob("*.seg"):
+        data = segment.read_bytes()
+        damaged += part.upper().encode() in data
+        segment.write_bytes(data.replace(part.upper().encode(), b"?" * len(part)))
+    assert damaged == 1
     report = repair(path, apply=True)
-    assert (report.problem is None, report.last_lsn) == (False, 2)
-    assert records(path, url) == list(PARTS)
-    assert restore(url, tmp_path / "copy", lsn=5).lsn == 5
+    assert (report.problem is None, report.last_lsn) == (False, 6 + PARTS.index(part))
+    expected = [*PARTS, *map(str.upper, PARTS)]
+    assert records(path, url) == expected
+    with Journal.open(path, mirror=url) as journal:
+        journal.append("new")
+    assert restore(url, tmp_path / "copy", lsn=11).lsn == 11
+    assert records(tmp_path / "copy", (tmp_path / "new").as_uri()) == expected[:11]

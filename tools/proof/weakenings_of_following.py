@@ -38,6 +38,13 @@ OF_NOTES = (
         NOTES,
     ),
     Weakening(
+        "cut_of_a_repair_makes_no_fork",
+        "journal/_mirror/comparing.py",
+        "local.has_cut(mirrored, segment_names(list(staging.names))) or any(",
+        "any(",
+        ("tests/mirror/test_mirrored_repair.py",),
+    ),
+    Weakening(
         "torn_tail_makes_a_fork",
         "journal/_mirror/comparing.py",
         'return "forked" if is_forked else "behind"',

@@ -17,7 +17,7 @@ ALL_OF = (
     ),
     Weakening(
         "a_generator_function_may_freeze",
-        "journal/_engine/callbacks.py",
+        "journal/_callbacks.py",
         "or not code.co_flags & _RUNS_LATER:",
         "or True:",
         CONTRACT,

@@ -18,7 +18,7 @@ ALL_OF = (
     Weakening(
         "a_generator_function_may_freeze",
         "journal/_callbacks.py",
-        "or not code.co_flags & _RUNS_LATER:",
+        "or not code.co_flags & _FLAGS_OF_LATER:",
         "or True:",
         CONTRACT,
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 
@@ -27,11 +28,26 @@ from _journal_console.exits import (
 )
 from _journal_console.text import flush_stdout
 
-from journal import CorruptionError, JournalError, LockedError, __version__
+from journal import (
+    CorruptionError,
+    JournalError,
+    LockedError,
+    MirrorError,
+    MirrorReason,
+    __version__,
+)
 from manager._cli.changes import VERBS
 from manager._cli.completion import complete_ref, completion
 from manager._cli.mcp import mcp
-from manager._cli.options import form_option, state_dir_option, state_path, workspace_option
+from manager._cli.options import (
+    check_takeover,
+    form_option,
+    mirror_option,
+    state_dir_option,
+    state_path,
+    takeover_option,
+    workspace_option,
+)
 from manager._cli.output import (
     PROGRAM,
     as_json,
@@ -84,8 +100,18 @@ def run_cli(args: list[str]) -> int:
 
 
 def _error_message(error: Exception) -> str:
+    if isinstance(error, LockedError) and error.host is not None:
+        return (
+            f"{error.path}: process {error.pid} on {error.host} holds its mirror; stop that "
+            "process, or if it is dead, add --takeover"
+        )
     if isinstance(error, LockedError) and not error.is_this_process:
         return describe_lock(error.path, error.pid, "look with: subagents list")
+    if isinstance(error, MirrorError) and error.reason is MirrorReason.NEEDED:
+        return (
+            f"{error.url}: the state has this mirror, which every change must reach, too; nothing "
+            f"was changed; add --mirror {shlex.quote(error.url)}"
+        )
     return describe_system(error) if isinstance(error, OSError) else str(error)
 
 
@@ -197,7 +223,16 @@ app.add_command(completion)
 @click.option(
     "--skip-unknown", is_flag=True, help="Leave out agents of unknown statuses, and name them."
 )
-def import_(file: str, workspace: str, state_dir: str, skip_unknown: bool) -> int:
+@mirror_option
+@takeover_option
+def import_(
+    file: str,
+    workspace: str,
+    state_dir: str,
+    skip_unknown: bool,
+    mirror: str | None,
+    takeover: bool,
+) -> int:
     """Import the agents of FILE, a JSON file in which an older tool kept all its agents.
 
     Agents that the state already contains are skipped, so a file may be imported again. Agents that
@@ -208,6 +243,7 @@ def import_(file: str, workspace: str, state_dir: str, skip_unknown: bool) -> in
     from manager.limits import Limits
     from manager.manager import SubAgentManager
 
+    check_takeover(takeover, mirror)
     if not os.path.lexists(state_path(workspace, state_dir)):  # create none for a refused file
         bound = Options().record_bytes_max
         read_legacy(
@@ -219,7 +255,13 @@ def import_(file: str, workspace: str, state_dir: str, skip_unknown: bool) -> in
         )
     show_warnings()
     keep_all = Limits(keep_ended_s=None, keep_ended_max=None)
-    with SubAgentManager.open(workspace, state_dir=state_dir, limits=keep_all) as manager:
+    try:
+        manager = SubAgentManager.open(
+            workspace, state_dir=state_dir, limits=keep_all, mirror=mirror, takeover=takeover
+        )
+    except ValueError as error:  # the address of the mirror
+        raise click.UsageError(f"--mirror: {error}") from error
+    with manager:
         imported = manager.import_legacy(file, skip_unknown=skip_unknown)
     say(f"{len(imported)} sub-agent{'' if len(imported) == 1 else 's'} imported from {file}")
     return 0

@@ -23,6 +23,17 @@ state_dir_option = click.option(
     metavar="DIR",
     help="Directory of the state, relative to the workspace and below it.",
 )
+mirror_option = click.option(
+    "--mirror",
+    metavar="URL",
+    help="Copy the state to this address, such as s3://bucket/fleet, and get from there what the "
+    "directory lacks.",
+)
+takeover_option = click.option(
+    "--takeover",
+    is_flag=True,
+    help="Take the mirror over from a writer that has not released it.",
+)
 form_option = partial(click.option, "-o", "output", default="text", help="Output format.")
 
 
@@ -31,6 +42,12 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a number of seconds")
     return value
+
+
+def check_takeover(takeover: bool, mirror: str | None) -> None:
+    """Check the values of --takeover and --mirror. Raise UsageError."""
+    if takeover and mirror is None:
+        raise click.UsageError("--takeover takes a mirror over; add --mirror URL")
 
 
 def check_servers(url: str | None, credentials: str | None) -> None:

@@ -6,10 +6,12 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from journal import LockedError
+from journal import LockedError, MirrorError, MirrorReason
+from manager._cli.options import state_path
 from manager._control.errors import RequestError
 from manager._run.facts import printed
 from manager.agent import Agent
+from manager.errors import DispatchError
 from manager.outputs import Stream
 
 _TIMEOUT_S = 30.0
@@ -30,9 +32,18 @@ def connected(workspace: str, state_dir: str, url: str, credentials: str | None)
 
     with ExitStack() as stack:
         with suppress(LockedError):
-            opened = SubAgentManager.open(
-                workspace, state_dir=state_dir, limits=KEEP_ALL, control=True
-            )
+            try:
+                opened = SubAgentManager.open(
+                    workspace, state_dir=state_dir, limits=KEEP_ALL, control=True
+                )
+            except MirrorError as error:
+                if error.reason is not MirrorReason.NEEDED:
+                    raise
+                raise DispatchError(
+                    f"{state_path(workspace, state_dir)}: it has a mirror, which the reports of "
+                    "workers must reach, too; try again while subagents run --mirror URL --on URL "
+                    "has the state open"
+                ) from error
             manager = stack.enter_context(opened)
             hooks = Hooks(supply=TaskSupply())
             stack.enter_context(open_dispatcher(url, manager, hooks, credentials=credentials))

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manager._cli.options import check_servers, finite, state_dir_option, workspace_option
+from manager._cli.options import (
+    check_servers,
+    check_takeover,
+    finite,
+    mirror_option,
+    state_dir_option,
+    takeover_option,
+    workspace_option,
+)
 from manager._cli.output import show_warnings
 from manager._cli.trust import doubt_of, hint_at_continued_lines, may_run
 
@@ -67,17 +75,8 @@ _ANY = 1 << 30  # commands at a time: the workers' slots decide
     help="Bytes of each stream of a command that are kept; 0 keeps none.",
 )
 @click.option("--yes", is_flag=True, help="Run a state that may not be yours without asking.")
-@click.option(
-    "--mirror",
-    metavar="URL",
-    help="Copy the state to this address, such as s3://bucket/fleet, and get from there what the "
-    "directory lacks.",
-)
-@click.option(
-    "--takeover",
-    is_flag=True,
-    help="Take the mirror over from a writer that has not released it.",
-)
+@mirror_option
+@takeover_option
 @click.option(
     "--on",
     metavar="URL",
@@ -158,7 +157,7 @@ def run(
     from manager._run.runner import run_tasks
 
     on = others["on"]
-    _check_takeover(others["takeover"], others["mirror"])
+    check_takeover(others["takeover"], others["mirror"])
     check_servers(on, others["credentials"])
     if on is not None and (prints or tag):
         raise click.UsageError("--print and --tag show commands that run here, not those of --on")
@@ -196,11 +195,6 @@ def run(
         )
     show_outcome(report, time.monotonic() - start_s, doubt)
     return report.exit_code
-
-
-def _check_takeover(takeover: bool, mirror: str | None) -> None:
-    if takeover and mirror is None:
-        raise click.UsageError("--takeover takes a mirror over; add --mirror URL")
 
 
 def _check_joblog(path: str | None, tasks: str | None) -> None:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from journal import MirrorError, MirrorReason
+from manager._cli.remote_output import connected
+from manager.errors import DispatchError
+from manager.view import read_fleet
 from tests.manager.cli_support import subagents
+from tests.support import until
+
+LEGACY = """{"schema_version": 1, "agents": [
+  {"id": "agent_01234567", "prompt": "p", "status": "Completed"}]}"""
 
 
 def test_another_machine_continues_a_run(tmp_path: Path) -> None:
@@ -48,3 +60,94 @@ def test_a_bad_mirror_is_named(
     assert (result[0], result[1]) == (code, "")
     assert text in result[2]
     assert not (tmp_path / "ran").exists()
+
+
+def mirrored(tmp_path: Path) -> str:
+    """Run a task with a mirror, write a file to import, and return the mirror's address."""
+    (tmp_path / "tasks.txt").write_text("true\n")
+    (tmp_path / "old.json").write_text(LEGACY)
+    url = f"file://{tmp_path}/the mirror"
+    assert subagents("run", "tasks.txt", "--mirror", url, cwd=tmp_path)[0] == 0
+    return url
+
+
+@pytest.mark.parametrize("line", ["run tasks.txt", "run", "import old.json"])
+def test_a_state_with_a_mirror_asks_for_it(tmp_path: Path, line: str) -> None:
+    """Without its mirror, a state that has one is not changed, and the message says how to give
+    it on the command line."""
+    url = mirrored(tmp_path)
+    before = read_fleet(tmp_path / ".subagents").lsn
+    code, out, message = subagents(*line.split(), cwd=tmp_path)
+    assert (code, out) == (4, "")
+    assert message == (
+        f"subagents: {url}: the state has this mirror, which every change must reach, too; nothing "
+        f"was changed; add --mirror '{url}'\n"
+    )
+    assert read_fleet(tmp_path / ".subagents").lsn == before
+    code, _, message = subagents(*line.split(), "--mirror", url, cwd=tmp_path)
+    assert code == 0, message
+
+
+def test_an_import_reaches_the_mirror(tmp_path: Path) -> None:
+    """`import --mirror` copies what it imports, and refuses the same options as `run`."""
+    url = mirrored(tmp_path)
+    assert subagents("import", "old.json", "--mirror", url, cwd=tmp_path)[0] == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    assert subagents("run", "--mirror", url, cwd=other)[0] == 0
+    assert "agent_01234567" in subagents("list", cwd=other)[1]
+    for options, text in (
+        (("--takeover",), "add --mirror URL"),
+        (("--mirror", "ftp://host/x"), "is not the address of a mirror"),
+    ):
+        code, _, message = subagents("import", "old.json", *options, cwd=tmp_path)
+        assert (code, text in message) == (2, True)
+
+
+@contextmanager
+def writer(place: Path, url: str) -> Iterator[int]:
+    """Run a task with a mirror until the block ends, and yield the run's process ID."""
+    place.mkdir()
+    command = [sys.executable, "-P", "-m", "manager", "run", "-", "--mirror", url]
+    with subprocess.Popen(
+        command, cwd=place, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            assert process.stdin
+            process.stdin.write(b"touch begun; exec sleep 60")
+            process.stdin.close()
+            until(lambda: (place / "begun").exists(), "the command to begin")
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_mirror_that_is_held_elsewhere_names_the_option(tmp_path: Path) -> None:
+    """If a writer on another machine holds the mirror, the message names that machine and
+    --takeover."""
+    url = f"file://{tmp_path}/mirror"
+    with writer(tmp_path / "one", url) as pid:
+        code, _, message = subagents("run", "-", "--mirror", url, cwd=tmp_path, stdin="true\n")
+    assert code == 5
+    assert f"process {pid} on " in message
+    assert message.endswith(
+        "holds its mirror; stop that process, or if it is dead, add --takeover\n"
+    )
+
+
+def test_an_output_elsewhere_needs_a_run_with_the_mirror(tmp_path: Path) -> None:
+    """A command that opens the state only to ask workers says which run has to be there. Another
+    problem of the mirror is raised as it is."""
+    mirrored(tmp_path)
+    with (
+        pytest.raises(DispatchError, match="while subagents run --mirror URL --on URL has the"),
+        connected(str(tmp_path), ".subagents", "nats://127.0.0.1:1", None),
+    ):
+        pass
+    (tmp_path / ".subagents" / "MIRROR").write_text("no marker")
+    with (
+        pytest.raises(MirrorError) as raised,
+        connected(str(tmp_path), ".subagents", "nats://127.0.0.1:1", None),
+    ):
+        pass
+    assert raised.value.reason is MirrorReason.DAMAGED

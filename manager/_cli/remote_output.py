@@ -22,14 +22,17 @@ def connected(workspace: str, state_dir: str, url: str, credentials: str | None)
     """Let this process answer requests for output during the block, unless another one has the
     state open. It gives no agent to a worker, but records what workers report.
 
-    Raise DispatchError and the errors of opening a manager.
+    Raise DispatchError, the errors of opening a manager, and ImportError, before the state is
+    opened, without a package that is needed.
     """
     from manager._cli.reach import KEEP_ALL
     from manager._remote.desk import Hooks
     from manager._remote.dispatcher import open_dispatcher
+    from manager._remote.link import import_packages
     from manager._run.remote import TaskSupply
     from manager.manager import SubAgentManager
 
+    import_packages(needs_keys=credentials is not None)
     with ExitStack() as stack:
         with suppress(LockedError):
             try:

@@ -74,7 +74,7 @@ class NatsLink:
         encrypt, or asks for no login. Raise DispatchError, and ImportError without nats-py, or
         with `credentials` and without nkeys.
         """
-        _import_packages(needs_keys=credentials is not None)
+        import_packages(needs_keys=credentials is not None)
         import nats.aio.client
 
         refusals: dict[str, None] = {}  # the texts, each once
@@ -179,7 +179,7 @@ class NatsLink:
             await self._client.close()
 
 
-def _import_packages(*, needs_keys: bool) -> None:
+def import_packages(*, needs_keys: bool) -> None:
     """Import nats-py, and nkeys, which it needs to log in with credentials. Raise ImportError."""
     what, package = "workers in other processes need the package nats-py", "journal-engine[nats]"
     try:

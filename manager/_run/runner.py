@@ -59,7 +59,8 @@ def run_tasks(
     `printer` prints what the commands print. `on_start` is called once the agents of all tasks
     are known, and `on_change` after every change.
 
-    Raise TasksError if another agent in the state has a task's name, FileNotFoundError if there is
+    Raise ImportError, before the state is opened, without a package that `options.on` needs,
+    TasksError if another agent in the state has a task's name, FileNotFoundError if there is
     no state to continue, TimeoutError if commands of an earlier run can't be killed, GuardError,
     and the errors of opening and using a manager.
     """
@@ -114,8 +115,11 @@ def _run_elsewhere(
     on_change: OnChange,
 ) -> RunReport:
     """Run tasks on workers elsewhere, as `run_tasks` does here."""
+    from manager._remote.link import import_packages
     from manager._run.remote import RemoteRun  # takes 10 ms
 
+    # An open binds the state to its mirror, and can't be undone.
+    import_packages(needs_keys=options.credentials is not None)
     with (
         StopSignals() as signals,
         closing(JobLog(options.joblog)) as log,

@@ -8,13 +8,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from journal import MirrorError, MirrorReason
+from manager import SubAgentManager
+from manager._cli.cli import run_cli
 from manager._cli.remote_output import connected
 from manager.errors import DispatchError
 from manager.view import read_fleet
+from tests.installed import import_package
 from tests.manager.cli_support import subagents
 from tests.support import until
 
@@ -138,6 +142,7 @@ def test_a_mirror_that_is_held_elsewhere_names_the_option(tmp_path: Path) -> Non
 def test_an_output_elsewhere_needs_a_run_with_the_mirror(tmp_path: Path) -> None:
     """A command that opens the state only to ask workers says which run has to be there. Another
     problem of the mirror is raised as it is."""
+    import_package("nats")
     mirrored(tmp_path)
     with (
         pytest.raises(DispatchError, match="while subagents run --mirror URL --on URL has the"),
@@ -151,3 +156,34 @@ def test_an_output_elsewhere_needs_a_run_with_the_mirror(tmp_path: Path) -> None
     ):
         pass
     assert raised.value.reason is MirrorReason.DAMAGED
+
+
+@pytest.mark.parametrize(("missing", "creds"), [("nats", ""), ("nkeys", "--creds tasks.txt")])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_missing_package_binds_no_state_to_a_mirror(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    known: bool,
+    missing: str,
+    creds: str,
+) -> None:
+    """Without a package that --on needs, a run and `output` end before they open the state."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    if missing == "nkeys":
+        monkeypatch.setitem(sys.modules, "nats", ModuleType("nats"))
+    Path("tasks.txt").write_text("true\n")
+    if known:
+        SubAgentManager.open(".").close()
+    before = sorted(tmp_path.rglob("*"))
+    options = ["--mirror", f"file://{tmp_path}/m", "--joblog", "log"]
+    line = ["run", "tasks.txt", "--on", "nats://127.0.0.1:1", *creds.split(), *options]
+    assert run_cli(line) == 4
+    assert "run: pip install" in capsys.readouterr().err
+    with (
+        pytest.raises(ImportError, match="run: pip install"),
+        connected(str(tmp_path), ".subagents", "nats://127.0.0.1:1", creds or None),
+    ):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before

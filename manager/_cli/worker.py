@@ -97,5 +97,5 @@ def worker(
     )
     try:
         return run_worker(options)
-    except ValueError as error:  # the address or the name
+    except ValueError as error:  # the address, a queue or the name
         raise click.UsageError(str(error)) from error

@@ -19,6 +19,7 @@ from manager._remote.serving import machine_name, run_station
 from manager._remote.shelf import Shelf
 from manager._remote.spool import Spool
 from manager._remote.station import ORPHAN_S, Station
+from manager._run import task_fields
 from manager._run.execution import Executor, Stop
 from manager._run.options import OUTPUT_BYTES_MAX, RunOptions
 from manager._run.process import Guard, GuardError
@@ -71,11 +72,13 @@ def run_worker(options: WorkerOptions) -> int:
     """Run commands until a signal stops the worker, and return its exit code.
 
     Call this in the main thread. At the first signal, no more commands are started, and those that
-    run are stopped and handed back. Raise ValueError for a bad URL or name, DispatchError, OSError,
-    UnsafePathError, TimeoutError if commands of an earlier worker can't be killed, and GuardError,
-    after the agents were handed back.
+    run are stopped and handed back. Raise ValueError for a bad URL, queue or name, DispatchError,
+    OSError, UnsafePathError, TimeoutError if commands of an earlier worker can't be killed, and
+    GuardError, after the agents were handed back.
     """
     address = Address.of(options.url)
+    for queue in options.queues:
+        task_fields.queue("--queue", queue)
     name = machine_name() if options.name is None else options.name
     worker = messages.worker_id(name, os.urandom(6).hex())
     workspace = os.path.realpath(options.directory)

@@ -300,8 +300,18 @@ def test_a_run_without_workers_takes_its_tasks_back(
         (("output", "x", "--on", "http://x"), "--on: http://x"),
         (("worker", "nats://x/a.b"), "the fleet's name has only letters"),
         (("worker", "nats://x", "--name", "a.b"), "the name of a worker has only letters"),
+        (("worker", "nats://x", "--queue", ""), "--queue must be the name of a queue, not ''"),
     ],
-    ids=["address", "creds", "tag", "creds of output", "address of output", "fleet", "name"],
+    ids=[
+        "address",
+        "creds",
+        "tag",
+        "creds of output",
+        "address of output",
+        "fleet",
+        "name",
+        "queue",
+    ],
 )
 def test_wrong_arguments_are_usage_errors(
     arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -331,24 +330,6 @@ def test_4_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = "RuntimeError: of a kind\\u001b\\nnobody thought of"
     check_refused(answer, 4, message, "please report", f"in {__name__}, line ")
     check_refused(child_main("m.missing_extra = lambda: 1 / 0"), 4, "ZeroDivisionError")
-
-
-def test_4_output_that_cannot_be_written(tmp_path: Path) -> None:
-    """A failed write to stdout is reported and gives exit code 4."""
-    if not Path("/dev/full").exists():
-        pytest.skip("there is no /dev/full")
-    path = golden(tmp_path / "j")
-    with SubAgentManager.open(tmp_path) as manager:
-        manager.spawn("x" * 4000)
-    # One prints less than a buffer, one more, and the last one a message after 4 to 8 KiB.
-    for verb, place in (("info", path), ("log", path), ("verify", path), ("agents", manager.path)):
-        with open("/dev/full", "w") as full:
-            answer = ask_child(
-                verb, place, "-o", "json", capture_output=False, stdout=full, stderr=subprocess.PIPE
-            )
-        assert answer.code == 4
-        assert answer.err.splitlines()[-1].startswith("journal-inspect: [Errno 28] No space left")
-        assert "Exception" not in answer.err
 
 
 # --- 5 ---

@@ -21,6 +21,7 @@ from tests.inspect.inspect_support import (
     ask_child,
     child_main,
     environment,
+    golden,
     make,
     running,
     tear,
@@ -139,3 +140,21 @@ def test_closed_streams_leave_the_exit_code(tmp_path: Path, closed: str) -> None
     assert done.returncode == 1
     assert "journal-inspect: " not in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_4_output_that_cannot_be_written(tmp_path: Path) -> None:
+    """A failed write to stdout is reported and gives exit code 4."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    path = golden(tmp_path / "j")
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("x" * 4000)
+    # One prints less than a buffer, one more, and the last one a message after 4 to 8 KiB.
+    for verb, place in (("info", path), ("log", path), ("verify", path), ("agents", manager.path)):
+        with open("/dev/full", "w") as full:
+            answer = ask_child(
+                verb, place, "-o", "json", capture_output=False, stdout=full, stderr=subprocess.PIPE
+            )
+        assert answer.code == 4
+        assert answer.err.splitlines()[-1].startswith("journal-inspect: [Errno 28] No space left")
+        assert "Exception" not in answer.err

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from _journal_console.options import finite
 from _journal_console.text import escaped
 
 from manager._cli.completion import complete_ref
 from manager._cli.options import (
-    finite,
     form_option,
     state_dir_option,
     state_path,
@@ -143,7 +143,7 @@ def answer(ref: str, workspace: str, state_dir: str, output: str, value: str, is
 @click.option(
     "--ended-for-s",
     type=click.FloatRange(0),
-    callback=lambda context, option, value: finite(value),
+    callback=finite,
     help="Instead of REF: remove all sub-agents that ended at least this many seconds ago.",
 )
 def prune(
@@ -166,7 +166,7 @@ def prune(
 @click.option(
     "--timeout-s",
     type=click.FloatRange(0),
-    callback=lambda context, option, value: finite(value),
+    callback=finite,
     help="Time limit, in seconds.  [default: none]",
 )
 def wait(ref: str, workspace: str, state_dir: str, output: str, timeout_s: float | None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from functools import partial
 
@@ -35,13 +34,6 @@ takeover_option = click.option(
     help="Take the mirror over from a writer that has not released it.",
 )
 form_option = partial(click.option, "-o", "output", default="text", help="Output format.")
-
-
-def finite(value: float | None) -> float | None:
-    """Return `value`. Raise BadParameter if it is infinite or not a number."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a number of seconds")
-    return value
 
 
 def check_takeover(takeover: bool, mirror: str | None) -> None:

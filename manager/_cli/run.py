@@ -9,11 +9,11 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
+from _journal_console.options import finite
 
 from manager._cli.options import (
     check_servers,
     check_takeover,
-    finite,
     mirror_option,
     state_dir_option,
     takeover_option,
@@ -43,7 +43,7 @@ _ANY = 1 << 30  # commands at a time: the workers' slots decide
 @click.option(
     "--timeout-s",
     type=click.FloatRange(0, min_open=True),
-    callback=lambda context, option, value: finite(value),
+    callback=finite,
     help="Time limit, in seconds, of tasks without a timeout_s of their own.  [default: none]",
 )
 @click.option("--retry-failed", is_flag=True, help="Run failed tasks again, too.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 import click
-
-from manager._cli.options import finite
+from _journal_console.options import finite
 
 
 @click.command(short_help="Run the commands of a manager elsewhere.")
@@ -40,7 +39,7 @@ from manager._cli.options import finite
     type=click.FloatRange(0, min_open=True),
     default=600.0,
     show_default=True,
-    callback=lambda context, option, value: finite(value),
+    callback=finite,
     help="Seconds without any answer after which the commands are stopped.",
 )
 @click.option(

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 
 from journal import CorruptionError, JournalReader
 from journal_inspect.commands.reading import open_reader
@@ -48,7 +49,9 @@ def parse_time(text: str) -> Time:
         return Time(text, 0, None)
     if _AGO.fullmatch(text):
         parts = _PART.findall(text)
-        return Time(text, sum(float(number) * _UNITS_S[unit] for number, unit in parts), None)
+        ago_s = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+        if isfinite(ago_s):
+            return Time(text, ago_s, None)
     try:
         clock = datetime.fromisoformat(text)
         clock.timestamp()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from _journal_console.options import finite
 
 from journal_inspect.commands.options import (
     LSN,
@@ -74,6 +75,7 @@ def info(path: str, renderer: Renderer) -> int:
 @click.option(
     "--timeout-s",
     type=click.FloatRange(0, min_open=True),
+    callback=finite,
     help="With -f: end after this time, with exit code 124.",
 )
 @MEMORY_MAX

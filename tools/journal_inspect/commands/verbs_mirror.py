@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from _journal_console.options import finite
 
 from journal_inspect.commands.options import LSN, LSN_OR_0, TIME, verb
 
@@ -50,6 +51,7 @@ def restore(url: str, directory: str, renderer: Renderer, lsn: int | None, at: T
 @click.option(
     "--timeout-s",
     type=click.FloatRange(0, min_open=True),
+    callback=finite,
     help="Stop after this many seconds, with exit code 124.",
 )
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,16 @@ def test_a_key_is_json_or_a_bare_word(tmp_path: Path, text: str, key: Key) -> No
     assert ask("get", tmp_path / "j", "t", text).out == '"found"\n'
     assert ask("export", tmp_path / "j", "--from", text).code == 0
     assert ask("export", tmp_path / "j", "--to", text).code == 1
+
+
+@pytest.mark.parametrize(
+    "text", ['{"$bytes": "!!"}', '["a", {"base64": "AA="}]', '{"$bytes": "é"}']
+)
+def test_bytes_that_are_not_base64_are_named(text: str) -> None:
+    """Bytes in another form are refused like any other wrong key: with it, and the forms."""
+    message = f'\'{text}\' has bytes that are not base64; a key is 7, "a", {{"$bytes": "AA=="}}'
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_key(text)
 
 
 @given(KEYS)

@@ -50,7 +50,12 @@ def _element(value: Any, text: str) -> Element:
         if (
             form in ("$bytes", "base64") and type(data) is str
         ):  # as in a checkpoint, or as shown by `log`
-            return b64decode(data, validate=True)
+            try:
+                return b64decode(data, validate=True)
+            except ValueError:
+                raise ValueError(
+                    f"{text!r} has bytes that are not base64; a key is {_FORMS}"
+                ) from None
     raise ValueError(f"{text!r} is no key: a key is {_FORMS}, and true, 1.5 and null are quoted")
 
 

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import os
+import re
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,8 +22,12 @@ from journal_inspect.report import fleet as report_fleet
 from journal import Journal, JournalReader
 from manager import SubAgentManager
 from tests.inspect.inspect_support import (
+    COMMAND,
+    TIMEOUT_S,
+    ask,
     contents,
     damage_a_fleet,
+    environment,
     flip,
     golden,
     make,
@@ -182,6 +188,28 @@ def test_the_file_is_private(tmp_path: Path, story: Path) -> None:
     assert write_report(str(story), str(out)) == 0
     assert out.stat().st_mode & 0o777 == 0o600
     assert out.read_bytes().startswith(b"<!doctype html>")
+
+
+def test_a_dash_means_stdout(story: Path, tmp_path: Path) -> None:
+    """`-o -` prints the page as it would be in a file, in UTF-8 in any locale, and nothing else."""
+    with Journal.open(tmp_path / "größe") as journal:
+        journal.append("日本")
+    for place in (story, tmp_path / "größe"):
+        out = tmp_path / "out.html"
+        arguments = ["report", str(place), "--utc", "-o"]
+        ask(*arguments, out)
+        done = subprocess.run(
+            [*COMMAND, *arguments, "-"],
+            cwd=tmp_path,
+            env=environment(LC_ALL="C", PYTHONIOENCODING="ascii"),
+            capture_output=True,
+            check=True,
+            timeout=TIMEOUT_S,
+        )
+        pages = [re.sub(rb"\d+", b"", page) for page in (done.stdout, out.read_bytes())]
+        assert pages[0] == pages[1]  # but for the time at which each was made
+        assert done.stderr == b""
+        assert not (tmp_path / "-").exists()
 
 
 @pytest.mark.parametrize("name", ["r.html", "LOCK", "../j/new", "../link"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from base64 import b64encode
 from collections.abc import Collection
 from functools import cache
@@ -39,14 +40,14 @@ def write_report(
 ) -> int:
     """Write the page of the journal at `path`. Return the exit code: 3 if the journal is damaged.
 
-    `out`: the path of a file, or a text file open for writing. The file is readable by its owner
-    only, like the journal, and takes the place of an old one only when it is complete. `redact`:
-    the fields of agents whose values are hidden. Times are in the local zone, or in UTC. Records
-    that would take more memory than `memory_max` are named and left out (None: none). Raise the
-    errors of reading, and RefusedError if `out` lies inside the journal, is a directory, or is in
-    no directory.
+    `out`: the path of a file, "-" for stdout, or a text file open for writing. The file is readable
+    by its owner only, like the journal, and takes the place of an old one only when it is complete.
+    `redact`: the fields of agents whose values are hidden. Times are in the local zone, or in UTC.
+    Records that would take more memory than `memory_max` are named and left out (None: none).
+    Raise the errors of reading, and RefusedError if `out` lies inside the journal, is a directory,
+    or is in no directory.
     """
-    if isinstance(out, str):
+    if isinstance(out, str) and out != "-":
         _check_outside(out, path)
         check_replaceable(out, replace=True)
     with (
@@ -55,7 +56,9 @@ def write_report(
     ):
         observed = observe(reader, progress)
     text = _render(page(observed, redact=redact, utc=utc))
-    if isinstance(out, str):
+    if out == "-":
+        sys.stdout.buffer.write(text.encode())  # the page says that it is UTF-8, in any locale
+    elif isinstance(out, str):
         is_replaced = os.path.lexists(out)
         with output_file(out, replace=True) as file:
             file.write(text)

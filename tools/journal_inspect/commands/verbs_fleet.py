@@ -135,7 +135,12 @@ def diff(path: str, renderer: Renderer, a: Moment, b: Moment) -> int:
 @click.command(short_help="Write a page for a browser: timeline, commits, health.")
 @PATH
 @click.option(
-    "-o", "--output", "out", required=True, metavar="FILE.html", help="The file to write."
+    "-o",
+    "--output",
+    "out",
+    required=True,
+    metavar="FILE.html",
+    help="The file to write (-: stdout).",
 )
 @UTC
 @redact_option

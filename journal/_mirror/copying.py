@@ -47,6 +47,13 @@ class Copy:
         """True if it has a segment. Without one, no journal opens."""
         return bool(segment_names(self._files.names()))
 
+    @property
+    def begun_at_ns(self) -> int | None:
+        """The time of the first frame, or None if there is no frame."""
+        segments = segment_names(self._files.names())
+        at_ns = self._begun_at_ns(segments[0]) if segments else LSN_MAX
+        return None if at_ns == LSN_MAX else at_ns
+
     def close(self) -> None:
         """Sync and close the open file."""
         if self._file is None:

@@ -18,7 +18,7 @@ from journal._names import LOCK
 from journal._offline.new_directory import NewDirectory, new_directory
 from journal._offline.reader import JournalReader
 from journal._public import public
-from journal.errors import CompactedError
+from journal.errors import CompactedError, utc_text
 
 _ATTEMPTS = 5
 
@@ -128,6 +128,7 @@ class _Restore:
         self._copy = Copy(directory)
         self._last_lsn = 0  # the LSN up to which what was read has every record
         self._begin_lsn = 0  # the first LSN as of which it can be restored
+        self._past_ns: int | None = None  # the time of the first entry past the target
         self.number = 0
         self.mirrored_lsn = 0
         self.end_lsn = 0
@@ -174,7 +175,10 @@ class _Restore:
         start = start_from([name for name in checkpoints if self._target.admits(name)])
         if not start and checkpoints and not has_beginning(self._store, checkpoints):
             first = min(checkpoints, key=lambda name: name.lsn)
-            raise self._not_kept(f"the first LSN that is kept is {first.lsn}", first.lsn)
+            kept = f"the first LSN that is kept is {first.lsn}"
+            if self._target.unix_ns is not None:
+                kept += f", from {utc_text(first.made_ms / 1000)}"
+            raise self._not_kept(kept, first.lsn)
         return start
 
     def _read(self, start: Sequence[CheckpointName]) -> None:
@@ -204,7 +208,10 @@ class _Restore:
         if self._target.unix_ns is None or is_start:
             return False
         times = [first_written_at_ns(piece) for piece in entry.pieces if not piece.is_checkpoint]
-        return bool(times) and min(times) > self._target.unix_ns
+        if not times or min(times) <= self._target.unix_ns:
+            return False
+        self._past_ns = min(times)
+        return True
 
     def _cut(self) -> int:
         if self._target.is_end:
@@ -215,13 +222,20 @@ class _Restore:
             lsn = self._copy.lsn_at(self._target.unix_ns)
             if lsn < max(self._begin_lsn, 1):
                 if not self._begin_lsn:
-                    raise self._not_kept("the first record was written later", 1)
+                    raise self._not_kept(self._first_written(), 1)
                 lsn = self._begin_lsn
         return self._copy.cut(lsn)
 
+    def _first_written(self) -> str:
+        """Describe when the first record was written, which was after the target."""
+        at_ns = self._copy.begun_at_ns or self._past_ns
+        if at_ns is None:
+            return "the mirror has no record"
+        return f"the first record was written later, at {utc_text(at_ns / 1e9)}"
+
     def _not_kept(self, problem: str, first_lsn: int) -> CompactedError:
-        lsn = self._target.lsn
-        what = "that time" if lsn is None else f"LSN {lsn}"
+        lsn, unix_ns = self._target.lsn, self._target.unix_ns
+        what = f"LSN {lsn}" if unix_ns is None else utc_text(unix_ns / 1e9)
         return CompactedError(
             f"{self._store.url}: {what} can't be restored: {problem}", first_lsn, lsn=lsn
         )

@@ -270,6 +270,15 @@ def test_a_mirror_is_verified(tmp_path: Path) -> None:
     assert ask("mirror", "verify", "ftp://x/y").code == 2
 
 
+def test_a_time_before_the_first_record_is_refused(tmp_path: Path) -> None:
+    """The message states the time that was asked for, and that of the first record."""
+    write(tmp_path)
+    answer = ask("restore", mirror_at(tmp_path).url, tmp_path / "r", "--at", "2001-02-03T04:05:06Z")
+    text = "2001-02-03 04:05:06 UTC can't be restored: the first record was written later, at 2"
+    check_refused(answer, 1, text)
+    assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.parametrize("verb", [("mirror", "list"), ("mirror", "verify"), ("restore",)])
 def test_verbs_that_read_a_mirror_make_no_directory(tmp_path: Path, verb: tuple[str, ...]) -> None:
     """At an address without a mirror, a verb says so, and leaves nothing behind. Nor does it change

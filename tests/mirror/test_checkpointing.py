@@ -19,6 +19,7 @@ from journal._mirror.reading import BEGINNING, read_entry, read_log
 from journal._mirror.restoring import Target, restore_into
 from journal._mirror.unshipped import Unshipped
 from journal._mirror.upkeep import Upkeep
+from journal.errors import utc_text
 from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, needed_roll_ups, segments_in
 from tests.mirror.test_claiming import claimer
 from tests.mirror.world import STATEMENT
@@ -185,9 +186,28 @@ def test_each_time_that_is_kept_can_be_restored(tmp_path: Path) -> None:
         assert restore_into(store, path, Target(unix_ns=entry.written_at_ns)).lsn == lsn
         assert count_in(path) == (lsn, lsn)
     assert restore_into(store, tmp_path / "c", Target(unix_ns=time.time_ns())).lsn == 48
-    with pytest.raises(CompactedError, match="that time can't be restored: the first record was"):
+    first = utc_text(entries[0].written_at_ns / 1e9)
+    later = (
+        f"1970-01-01 00:00:01 UTC can't be restored: the first record was written later, at {first}"
+    )
+    with pytest.raises(CompactedError, match=later):
         restore_into(store, tmp_path / "d", Target(unix_ns=10**9))
     assert list((tmp_path / "d").iterdir()) == []
+
+
+def test_the_time_of_the_first_record_is_known_if_it_was_shipped_late(tmp_path: Path) -> None:
+    """A refused time is named with that of the first record, also if the mirror's first entry has
+    no record. A mirror without a record says so."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store)
+    counter.ship()
+    with pytest.raises(CompactedError, match="UTC can't be restored: the mirror has no record"):
+        restore_into(store, tmp_path / "b", Target(unix_ns=10**9))
+    counter.add(1)
+    counter.ship()
+    counter.close()
+    with pytest.raises(CompactedError, match="the first record was written later, at 2"):
+        restore_into(store, tmp_path / "b", Target(unix_ns=10**9))
 
 
 def test_what_is_no_longer_kept_is_refused(tmp_path: Path) -> None:
@@ -197,8 +217,14 @@ def test_what_is_no_longer_kept_is_refused(tmp_path: Path) -> None:
     counter = counter_at(tmp_path / "a", store, keep_s=0)
     lsns = counter.rounds(6)
     counter.close()
-    with pytest.raises(CompactedError, match=f"LSN 5 .*first LSN that is kept is {lsns[-2]}"):
+    with pytest.raises(CompactedError, match=f"LSN 5 .*first LSN that is kept is {lsns[-2]}$"):
         restore_into(store, tmp_path / "b", Target(lsn=5))
+    made_ms = next(c.made_ms for c in checkpoint_names(store.blob_names()) if c.lsn == lsns[-2])
+    kept = f"first LSN that is kept is {lsns[-2]}, from {utc_text(made_ms / 1000)}$"
+    with pytest.raises(
+        CompactedError, match=f"1970-01-01 00:00:01 UTC can't be restored: the {kept}"
+    ):
+        restore_into(store, tmp_path / "b", Target(unix_ns=10**9))
     assert restore_into(store, tmp_path / "b", Target(lsn=lsns[-2])).lsn == lsns[-2]
     assert count_in(tmp_path / "b") == (lsns[-2], lsns[-2])
 

@@ -74,7 +74,7 @@ def test_a_restore_to_an_earlier_lsn_needs_a_new_mirror(tmp_path: Path) -> None:
     assert restore(url, tmp_path / "f", at="now").lsn == restore(url, tmp_path / "g", lsn=50).lsn
     with Journal.open(tmp_path / "f", mirror=False) as journal:
         assert journal.last_lsn == 50
-    with pytest.raises(CompactedError, match="the first record was written later"):
+    with pytest.raises(CompactedError, match="the first record was written later, at 2"):
         restore(url, tmp_path / "h", at="-5d")
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
-from _journal_console.exits import FINE
 
-from manager._cli.output import PROGRAM
+from manager._cli.output import PROGRAM, print_lines
 
 
 @click.command()
@@ -23,8 +22,7 @@ def completion(ctx: click.Context, shell: str) -> int:
     """
     from _journal_console.completion import completion_script
 
-    print(completion_script(ctx.find_root().command, PROGRAM, shell))
-    return FINE
+    return print_lines([completion_script(ctx.find_root().command, PROGRAM, shell)])
 
 
 def complete_ref(ctx: click.Context, param: click.Parameter, incomplete: str) -> Iterable[str]:

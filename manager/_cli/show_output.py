@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 
 import click
-from _journal_console import release_stdout
+from _journal_console import naming_stdout, release_stdout
 from _journal_console.exits import READER_GONE
 
 from manager._cli.completion import complete_ref
@@ -112,7 +112,8 @@ def _copy_some(ref: str, reader: _Reader | RemoteReader, said: set[str]) -> None
 
 def _copy(reader: _Reader | RemoteReader) -> None:
     for data in reader.read():
-        sys.stdout.buffer.write(data)
+        with naming_stdout():
+            sys.stdout.buffer.write(data)
     sys.stdout.flush()
 
 

@@ -149,12 +149,13 @@ def test_4_output_that_cannot_be_written(tmp_path: Path) -> None:
     path = golden(tmp_path / "j")
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("x" * 4000)
+    lines: list[tuple[object, ...]] = [("schema", "log"), ("report", path, "-o", "-")]
     # One prints less than a buffer, one more, and the last one a message after 4 to 8 KiB.
     for verb, place in (("info", path), ("log", path), ("verify", path), ("agents", manager.path)):
+        lines.append((verb, place, "-o", "json"))
+    for line in lines:
         with open("/dev/full", "w") as full:
-            answer = ask_child(
-                verb, place, "-o", "json", capture_output=False, stdout=full, stderr=subprocess.PIPE
-            )
+            answer = ask_child(*line, capture_output=False, stdout=full, stderr=subprocess.PIPE)
         assert answer.code == 4
-        assert answer.err.splitlines()[-1].startswith("journal-inspect: [Errno 28] No space left")
+        assert answer.err.splitlines()[-1].startswith("journal-inspect: stdout: No space left")
         assert "Exception" not in answer.err

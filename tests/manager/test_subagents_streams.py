@@ -19,14 +19,15 @@ TIMEOUT_S = 60
 
 # How streams are closed, and a command that the quick part starts with them, besides `list`.
 QUICK = {">&-": "run tasks.txt", "2>&-": "list -o json", "<&- >&- 2>&-": "run -"}
+LONG = '{"name": "long", "command": "seq 9000"}'
 LINE = '{"name": "one", "command": "echo 1"}'
 
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory of a run that has completed one agent."""
+    """Return the directory of a run that has completed two agents."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "tasks.txt").write_text(f"{LINE}\n")
+    (folder / "tasks.txt").write_text(f"{LINE}\n{LONG}\n")
     command = [sys.executable, "-P", "-m", "manager", "run", "tasks.txt"]
     subprocess.run(command, cwd=folder, capture_output=True, timeout=TIMEOUT_S, check=True)
     return folder
@@ -88,6 +89,8 @@ def test_output_is_written_in_large_blocks(tmp_path: Path, program: str) -> None
         3,
         [
             "manager list",
+            "manager completion bash",
+            "manager output long",
             "manager --help",
             "manager demo",
             "journal_inspect --help",
@@ -120,7 +123,7 @@ def test_a_failed_write_to_stdout_is_reported_once(
     with open("/dev/full", "wb") as full:
         code, messages = run(program, full)
     assert (code, len(messages)) == (4, 1)
-    assert "No space left on device" in messages[0]
+    assert ": stdout: No space left on device" in messages[0]
     reading, writing = os.pipe()
     os.close(reading)
     try:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,15 +31,48 @@ def missing_extra() -> str:
     )
 
 
+@contextmanager
+def naming_stdout() -> Iterator[None]:
+    """Let an error of writing to stdout name it, as that of a file names the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = "stdout"
+        raise
+
+
+class _Stdout(io.TextIOWrapper):
+    """The stream of stdout, whose errors name it.
+
+    This is not done in the raw file: a signal handler's exception after a write would hide from the
+    buffer how much was written, and the buffer would write it again.
+    """
+
+    def write(self, text: str) -> int:
+        """Write `text`. With `naming_stdout`, a line would take 3.4 us and not 0.6."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            error.filename = "stdout"
+            raise
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with naming_stdout():
+            super().flush()
+
+
 def repair_streams() -> None:
     """Replace missing standard streams by the null device, and make the output streams escape the
-    characters that they can't encode.
+    characters that they can't encode. An error of writing text to stdout names it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: Any = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115 - open to the end
-        if name == "stdout" and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
-            # With PYTHONUNBUFFERED, `print` would make two system calls for each line.
-            stream = open(stream.fileno(), mode, encoding=stream.encoding, closefd=False)  # noqa: SIM115 - the same
+        if name == "stdout" and stream is sys.__stdout__ and isinstance(stream, io.TextIOWrapper):
+            # With a buffer also if PYTHONUNBUFFERED is set: otherwise, `print` would make two
+            # system calls for each line.
+            buffer = open(stream.fileno(), "wb", closefd=False)  # noqa: SIM115 - open to the end
+            stream = _Stdout(buffer, stream.encoding, line_buffering=stream.isatty())
         if mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, stream)

@@ -44,7 +44,7 @@ def say(program: str, message: str) -> None:
         sys.stdout.flush()
     except OSError as error:  # reported at the end, by `flush_stdout`
         # A copy, because the error refers to the one that is handled now, and to its frames.
-        _failed[:] = [(sys.stdout, OSError(error.errno, error.strerror))]
+        _failed[:] = [(sys.stdout, OSError(error.errno, error.strerror, error.filename))]
     with suppress(OSError):  # the reader or the terminal has gone
         for line in _message_lines(f"{program}: {escaped(message)}", terminal_width(sys.stderr)):
             print(line, file=sys.stderr)

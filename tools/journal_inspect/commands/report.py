@@ -16,6 +16,7 @@ from functools import cache
 from importlib.resources import files
 from typing import IO, TYPE_CHECKING
 
+from _journal_console import naming_stdout
 from _journal_console.exits import CORRUPT, FINE
 
 from journal import JournalReader
@@ -57,7 +58,8 @@ def write_report(
         observed = observe(reader, progress)
     text = _render(page(observed, redact=redact, utc=utc))
     if out == "-":
-        sys.stdout.buffer.write(text.encode())  # the page says that it is UTF-8, in any locale
+        with naming_stdout():
+            sys.stdout.buffer.write(text.encode())  # the page says that it is UTF-8, in any locale
     elif isinstance(out, str):
         is_replaced = os.path.lexists(out)
         with output_file(out, replace=True) as file:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 from _journal_console.exits import describe_lock, describe_system
 from _journal_console.text import cut, escaped, one_line, say, width
@@ -47,3 +52,42 @@ def test_messages_name_the_program_and_the_file(capsys: pytest.CaptureFixture[st
     assert describe_system(OSError("alone")) == "alone"
     assert describe_lock("/j", 7, "wait") == "/j: locked by process 7; stop it first, or wait"
     assert "another process" in describe_lock("/j", None, "wait")
+
+
+# Refuses an import as if Ctrl-C came at it, and then runs an entry point.
+INTERRUPTED = """
+import importlib, sys
+
+class Interrupt:
+    def find_spec(name, *_):
+        if name == {interrupted!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt)
+module, _, function = {script!r}.partition(":")
+sys.exit(getattr(importlib.import_module(module), function)())
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "interrupted"),
+    [
+        ("subagents", "manager"),
+        ("subagents", "manager.agent"),
+        ("subagents", "manager._cli.cli"),
+        ("journal-inspect", "journal_inspect"),
+        ("journal-inspect", "journal_inspect.exits"),
+        ("journal-inspect", "journal_inspect.commands.cli"),
+    ],
+)
+def test_an_interrupt_during_the_imports_is_quiet(script: str, interrupted: str) -> None:
+    """Ctrl-C while a console script imports its package ends it with 130 and without a message."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    code = INTERRUPTED.format(script=project["scripts"][script], interrupted=interrupted)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

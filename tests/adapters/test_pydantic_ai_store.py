@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import Options, Tables, TransactionTooLargeError
+from journal import JournalError, Options, Tables, TransactionTooLargeError
 from journal.testing import SimulatedDisk, lose
 from tests.installed import import_package
 from tests.tiers import examples
@@ -25,7 +26,12 @@ from pydantic_ai.conversation_store import (  # noqa: E402
     ConversationRecord,
     InMemoryConversationStore,
 )
-from pydantic_ai.messages import ModelRequest, UserPromptPart  # noqa: E402
+from pydantic_ai.messages import (  # noqa: E402
+    ModelRequest,
+    ModelResponse,
+    ToolReturnPart,
+    UserPromptPart,
+)
 from pydantic_ai.usage import RunUsage  # noqa: E402
 
 from journal.adapters.pydantic_ai import JournalConversationStore  # noqa: E402
@@ -292,4 +298,86 @@ def test_large_messages_are_serialized_off_the_event_loop(
             assert len(calls) == count
 
     monkeypatch.setattr(asyncio, "to_thread", watched)
+    on_disk(main)
+
+
+UNREADABLE: Any = {
+    "a number of tokens that is no integer": Conversation(
+        usage=RunUsage(input_tokens=cast(Any, 2.75))
+    ),
+    "an integer of 5,000 digits": Conversation(
+        messages=[ModelRequest(parts=[ToolReturnPart("tool", 10**4999, tool_call_id="1")])]
+    ),
+    "an unknown reason to finish": Conversation(
+        messages=[ModelResponse(parts=[], finish_reason=cast(Any, "stop_sequence"))]
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pydantic's own, about a wrong type
+@pytest.mark.parametrize("conversation", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_save_that_could_not_be_read_back_is_refused(conversation: Any) -> None:
+    """P2: a save is acknowledged only if the conversation can be loaded, and a refused one leaves
+    nothing behind."""
+
+    async def main(tables: Tables) -> None:
+        store = JournalConversationStore(tables)
+        with pytest.raises(ValueError, match=r"could not be read back .*; nothing was stored"):
+            await store.save(conversation)
+        assert tables.names() == []
+        assert conversation.revision is None
+
+    on_disk(main)
+
+
+def test_a_conversation_that_cannot_be_read_is_named_and_deleted() -> None:
+    """An error names a conversation that another version has saved and this one can't read, and
+    `delete` deletes it in its scope. The others can be read all the time."""
+
+    async def main(tables: Tables) -> None:
+        store = JournalConversationStore(tables)
+        for name in "ab":
+            await store.save(
+                Conversation(conversation_id=name, messages=[message(name)]), scope=name
+            )
+        records, entries = (tables.table(f"pydantic_ai.{name}") for name in ("records", "entries"))
+        entry = records["a"][4][0]
+        entries[entry] = [*entries[entry][:2], b'[{"kind": "request", "parts": 1}]']
+        with pytest.raises(JournalError, match=r"history .* can't .*request.parts: .*delete"):
+            await store.load("a")
+        records["a"] = [*records["a"][:5], b'[{"conversation_id": "a"}]']
+        for read in (store.list_conversations, partial(store.load, "a")):
+            with pytest.raises(JournalError, match=r"conversation 'a' can't .*head_id: .*delete"):
+                await read()
+        assert texts(await store.load("b")) == ["b"]
+        assert len(await store.list_conversations(scope="b")) == 1
+        await store.delete("a", scope="b")
+        assert "a" in records
+        await store.delete("a", scope="a")
+        assert [record.conversation_id for record in await store.list_conversations()] == ["b"]
+        assert len(entries) == 1
+
+    on_disk(main)
+
+
+def test_a_conversation_that_is_saved_meanwhile_is_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A deletion also deletes what another task has saved since it began."""
+
+    async def main(tables: Tables) -> None:
+        store = JournalConversationStore(tables)
+        chat = Conversation(conversation_id="c", messages=[message("1")])
+        await store.save(chat)
+        delete_record, saves = store.delete_record, [chat]
+
+        async def delete_late(*arguments: Any, **named: Any) -> None:
+            while saves:
+                await store.save(saves.pop())
+            await delete_record(*arguments, **named)
+
+        monkeypatch.setattr(store, "delete_record", delete_late)
+        await store.delete("c")
+        assert tables.names() == []
+
     on_disk(main)

@@ -239,6 +239,13 @@ ALL_OF = (
         _CHATS,
     ),
     Weakening(
+        "conversation_that_cannot_be_read_is_saved",
+        f"{_CHATS_FOLDER}/_store.py",
+        "        adapter.validate_json(data)\n",
+        "        pass\n",
+        _CHATS,
+    ),
+    Weakening(
         "conversation_deletion_is_forgotten",
         f"{_CHATS_FOLDER}/_store.py",
         "        if not self._has_released:\n",

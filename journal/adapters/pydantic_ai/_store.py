@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import pydantic
 from pydantic_ai.conversation_store import (
@@ -51,22 +53,26 @@ class JournalConversationStore(ConversationStore):
         self._has_released = False  # what an interrupted deletion has left
 
     async def read_record(self, conversation_id: str) -> ConversationRecord | None:
-        """Return the record of a conversation, or None."""
+        """Return the record of a conversation, or None. Raises JournalError if it can't be read."""
         row = self._rows.record(conversation_id)
-        return None if row is None else _record_of(row)
+        return None if row is None else _record_of(conversation_id, row)
 
     async def read_records(
         self, *, scope: str | None = None, limit: int | None = None
     ) -> Sequence[ConversationRecord]:
-        """Return the records of a scope, or all, the last saved first, at most `limit` of them."""
+        """Return the records of a scope, or all, the last saved first, at most `limit` of them.
+
+        Raises JournalError if one of them can't be read, and names it: a list without it would look
+        like a list of all.
+        """
         for _ in range(_ATTEMPTS):
             positions = [*islice(self._rows.positions(scope), limit)]
-            rows = [self._rows.record(conversation) for *_, conversation in positions]
+            found = [(name, self._rows.record(name)) for *_, name in positions]
             if all(
                 row is not None and (row.updated_us, -row.begun) == (moment, begun)
-                for row, (moment, begun, _) in zip(rows, positions, strict=True)
+                for (_, row), (moment, begun, _) in zip(found, positions, strict=True)
             ):
-                return [_record_of(row) for row in rows if row is not None]
+                return [_record_of(name, row) for name, row in found if row is not None]
         raise JournalError(
             "the lists of conversations don't match the conversations; check that only "
             "JournalConversationStore writes to the tables `pydantic_ai.*`"
@@ -82,8 +88,9 @@ class JournalConversationStore(ConversationStore):
         """Store a record and new entries in one transaction, and wait until they survive a crash.
 
         Raises ConversationConflict if the stored revision is not `expected_revision`, or if the
-        entry `head_id` is missing; nothing is stored then. Raises TransactionTooLargeError for more
-        new entries than some half of the tables' `transaction_keys_max`, and what `durable` raises.
+        entry `head_id` is missing, and ValueError if the record or a message could not be read back
+        from JSON; nothing is stored then. Raises TransactionTooLargeError for more new entries than
+        some half of the tables' `transaction_keys_max`, and what `durable` raises.
         """
         row = _row_of(record)
         dump = partial(_dumped_entries, new_entries)
@@ -122,6 +129,15 @@ class JournalConversationStore(ConversationStore):
         await self._release()
         await self._rows.tables.durable()
 
+    async def delete(self, conversation_id: str, *, scope: str | None = None) -> None:
+        """Do what Pydantic AI's `delete` does, also for a conversation that can't be read."""
+        while (row := self._rows.record(conversation_id)) is not None:
+            if scope not in (None, row.scope):
+                return
+            with suppress(ConversationConflict):  # it was saved meanwhile: delete what was saved
+                await self.delete_record(conversation_id, expected_revision=row.revision)
+                return
+
     async def read_entry(self, entry_id: str) -> ConversationEntry:
         """Return an entry. Raises KeyError if it is missing."""
         return (await self._load([(entry_id, self._entry(entry_id))]))[0]
@@ -131,7 +147,8 @@ class JournalConversationStore(ConversationStore):
     ) -> list[ConversationEntry]:
         """Return the entries up to `head_id`, the oldest first, or only the last `limit` of them.
 
-        A long history is deserialized in a thread. Raises KeyError if an entry is missing.
+        A long history is deserialized in a thread. Raises KeyError if an entry is missing, and
+        JournalError if one can't be read.
         """
         found: list[tuple[str, EntryRow]] = []
         while head_id is not None and (limit is None or len(found) < limit):
@@ -173,28 +190,64 @@ class JournalConversationStore(ConversationStore):
 def _row_of(record: ConversationRecord) -> RecordRow:
     head = [] if record.head_id is None else [record.head_id]
     ends = [*dict.fromkeys([*head, *record.branches])]
-    data = _RecordsTypeAdapter.dump_json([record])
+    data = _dumped(_RecordsTypeAdapter, record, f"conversation {record.conversation_id!r:.80}")
     updated_us = microseconds(record.updated_at)
     return RecordRow(record.revision, updated_us, 0, record.scope, ends, data)
 
 
-def _record_of(row: RecordRow) -> ConversationRecord:
-    return _RecordsTypeAdapter.validate_json(row.data)[0]
+def _record_of(conversation_id: str, row: RecordRow) -> ConversationRecord:
+    try:
+        return _RecordsTypeAdapter.validate_json(row.data)[0]
+    except pydantic.ValidationError as error:
+        raise _unreadable(f"conversation {conversation_id!r:.80}", error) from error
 
 
 def _dumped_entries(entries: Sequence[ConversationEntry]) -> dict[str, EntryRow]:
     return {
         entry.id: EntryRow(
-            entry.parent_id, entry.kind, ModelMessagesTypeAdapter.dump_json([entry.message])
+            entry.parent_id,
+            entry.kind,
+            _dumped(ModelMessagesTypeAdapter, entry.message, f"message {number} of the new ones"),
         )
-        for entry in entries
+        for number, entry in enumerate(entries, 1)
     }
 
 
 def _loaded_entries(found: list[tuple[str, EntryRow]]) -> list[ConversationEntry]:
     texts = (row.data[1:-1] for _, row in found)  # each is a list of one message
-    messages = ModelMessagesTypeAdapter.validate_json(b"[" + b",".join(texts) + b"]")
+    try:
+        messages = ModelMessagesTypeAdapter.validate_json(b"[" + b",".join(texts) + b"]")
+    except pydantic.ValidationError as error:
+        raise _unreadable(f"a history that ends with entry {found[-1][0]}", error) from error
     return [
         ConversationEntry(id=entry, parent_id=row.parent, message=message, kind=row.kind)
         for (entry, row), message in zip(found, messages, strict=True)
     ]
+
+
+def _dumped(adapter: pydantic.TypeAdapter[Any], item: object, name: str) -> bytes:
+    """Return a list of one item as JSON. Raises ValueError if it could not be read back: Pydantic
+    writes values of wrong types and integers of any size, and reads neither."""
+    data: bytes = adapter.dump_json([item])
+    try:
+        adapter.validate_json(data)
+    except pydantic.ValidationError as error:
+        raise ValueError(
+            f"{name} can't be stored, because its JSON could not be read back ({_reason(error)}); "
+            "nothing was stored"
+        ) from error
+    return data
+
+
+def _unreadable(name: str, error: pydantic.ValidationError) -> JournalError:
+    return JournalError(
+        f"{name} can't be read by this version of Pydantic AI ({_reason(error)}); use the version "
+        "that saved it, or delete the conversation with JournalConversationStore.delete"
+    )
+
+
+def _reason(error: pydantic.ValidationError) -> str:
+    """Return the field and the problem of the first mistake that Pydantic has found."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"][1:]))  # within the list of one item
+    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -1,4 +1,7 @@
-"""Weakenings of the adapters. Their tests need the dependency group `adapters`."""
+"""Weakenings of LangGraph's adapters and of what all adapters share.
+
+Their tests need the dependency group `adapters`.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,7 @@ _PARTS = ("tests/adapters/test_langgraph_parts.py",)
 _THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
 _FOLDER = "journal/adapters/langgraph"
-_SESSION = ("tests/adapters/test_openai_agents_session.py",)
-_SESSION_FOLDER = "journal/adapters/openai_agents"
 _TURNS = ("tests/adapters/test_turns.py",)
-_CHATS = ("tests/adapters/test_pydantic_ai_store.py",)
-_CHATS_FOLDER = "journal/adapters/pydantic_ai"
-_A2A = ("tests/adapters/test_a2a_stores.py",)
-_A2A_FOLDER = "journal/adapters/a2a"
 
 ALL_OF = (
     Weakening(
@@ -140,34 +137,6 @@ ALL_OF = (
         _STORE,
     ),
     Weakening(
-        "session_without_wait",
-        f"{_SESSION_FOLDER}/_session.py",
-        "        await durable(self._tables, lsn)\n",
-        "",
-        _SESSION,
-    ),
-    Weakening(
-        "changed_suffix_is_replaced",
-        f"{_SESSION_FOLDER}/_compaction.py",
-        "if extent.end != self.expected_end or texts[len(kept) :] != self.expected:",
-        "if texts[len(kept) :] != self.expected:",
-        _SESSION,
-    ),
-    Weakening(
-        "session_removal_is_forgotten",
-        f"{_SESSION_FOLDER}/_rows.py",
-        "            t[self._removals][self.session] = None\n            return True\n",
-        "            return True\n",
-        _SESSION,
-    ),
-    Weakening(
-        "removed_items_are_read",
-        f"{_SESSION_FOLDER}/_rows.py",
-        "if number < extent.first or (limit",
-        "if (limit",
-        _SESSION,
-    ),
-    Weakening(
         "waiters_continue_at_the_same_time",
         "journal/adapters/_commits.py",
         "    await turn()\n",
@@ -209,96 +178,5 @@ ALL_OF = (
             ("read_without_a_pause", "read = "),
             ("no_pause_after_a_read", "return found"),
         )
-    ),
-    Weakening(
-        "conversation_without_wait",
-        f"{_CHATS_FOLDER}/_store.py",
-        "        await durable(self._rows.tables, lsn)\n",
-        "",
-        _CHATS,
-    ),
-    Weakening(
-        "stale_conversation_is_saved",
-        f"{_CHATS_FOLDER}/_store.py",
-        "if (stored.revision if stored else None) != expected_revision or not (",
-        "if not (",
-        _CHATS,
-    ),
-    Weakening(
-        "stale_conversation_is_deleted",
-        f"{_CHATS_FOLDER}/_store.py",
-        "if stored is None or stored.revision != expected_revision:",
-        "if stored is None:",
-        _CHATS,
-    ),
-    Weakening(
-        "conversation_without_its_head_is_saved",
-        f"{_CHATS_FOLDER}/_store.py",
-        "head is None or head in entries or self._rows.entry(head, t)",
-        "True",
-        _CHATS,
-    ),
-    Weakening(
-        "conversation_that_cannot_be_read_is_saved",
-        f"{_CHATS_FOLDER}/_store.py",
-        "        adapter.validate_json(data)\n",
-        "        pass\n",
-        _CHATS,
-    ),
-    Weakening(
-        "conversation_deletion_is_forgotten",
-        f"{_CHATS_FOLDER}/_store.py",
-        "        if not self._has_released:\n",
-        "        if False:\n",
-        _CHATS,
-    ),
-    Weakening(
-        "shared_messages_are_deleted",
-        f"{_CHATS_FOLDER}/_rows.py",
-        "if t[self._counts].get(current, 1) > 1:",
-        "if False:",
-        _CHATS,
-    ),
-    Weakening(
-        "old_place_of_a_conversation_stays",
-        f"{_CHATS_FOLDER}/_rows.py",
-        "for table, key in self._places(conversation, old) if old else ():",
-        "for table, key in ():",
-        _CHATS,
-    ),
-    Weakening(
-        "task_without_wait",
-        f"{_A2A_FOLDER}/_store.py",
-        "        await durable(self.tables, lsn)\n        return TaskVersion(version)\n",
-        "        return TaskVersion(version)\n",
-        _A2A,
-    ),
-    Weakening(
-        "stale_task_is_saved",
-        f"{_A2A_FOLDER}/_store.py",
-        "is_allowed = stored == prev_version",
-        "is_allowed = True",
-        _A2A,
-    ),
-    Weakening(
-        "ended_task_is_canceled",
-        f"{_A2A_FOLDER}/_store.py",
-        "is_allowed = row is not None and row.state not in _TERMINAL",
-        "is_allowed = row is not None",
-        _A2A,
-    ),
-    Weakening(
-        "old_place_of_a_task_stays",
-        f"{_A2A_FOLDER}/_rows.py",
-        "            if old and old_key != key:\n",
-        "            if False:\n",
-        _A2A,
-    ),
-    Weakening(
-        "version_is_used_twice",
-        f"{_A2A_FOLDER}/_rows.py",
-        "max(self._tables.journal.last_lsn, old.version if old else 0) + 1",
-        "(old.version if old else 0) + 1",
-        _A2A,
     ),
 )

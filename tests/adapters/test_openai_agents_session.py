@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import Options, Tables
+from journal import Tables
 from journal.testing import SimulatedDisk, lose
 from tests.installed import import_package
 from tests.support import TIMEOUT_S
@@ -22,8 +22,13 @@ from agents.memory import SQLiteSession  # noqa: E402
 
 from journal.adapters.openai_agents import JournalSession  # noqa: E402
 from journal.adapters.openai_agents._rows import SessionRows  # noqa: E402
+from tests.adapters.openai_agents_support import (  # noqa: E402
+    message,
+    on_disk,
+    opened,
+    rows_left,
+)
 
-OPTIONS = Options(segment_bytes=1 << 20)
 LIMITS = st.none() | st.integers(-1, 6)
 STEPS = st.lists(
     st.one_of(
@@ -36,21 +41,6 @@ STEPS = st.lists(
     ),
     max_size=12,
 )
-
-
-def opened(disk: SimulatedDisk) -> Tables:
-    """Open tables on a simulated disk."""
-    return Tables.open("/journal", disk=disk, options=OPTIONS)
-
-
-def message(number: int) -> Any:
-    """Return an item of a conversation."""
-    return {"role": "user", "content": f"message {number}"}
-
-
-def rows_left(tables: Tables) -> dict[str, int]:
-    """Return the number of rows of each table that has any."""
-    return {name: len(tables.table(name)) for name in tables.names()}
 
 
 async def replace(session: Any, limit: int, start: int, output: list[Any]) -> Any:
@@ -108,14 +98,6 @@ def test_a_session_is_as_the_sdks_after_power_cuts(steps: list[Any]) -> None:
     asyncio.run(main())
 
 
-def on_disk(main: Any, disk: SimulatedDisk | None = None, **options: Any) -> SimulatedDisk:
-    """Run a coroutine function with open tables."""
-    disk = disk or SimulatedDisk()
-    with Tables.open("/journal", disk=disk, options=OPTIONS, **options) as tables:
-        asyncio.run(main(tables))
-    return disk
-
-
 def test_a_change_is_durable_when_its_method_returns() -> None:
     """P2: an added, removed or replaced item is durable when the call returns."""
 
@@ -146,16 +128,26 @@ def test_sessions_do_not_mix() -> None:
     on_disk(main)
 
 
-def test_a_list_of_any_length_is_added_at_once() -> None:
-    """Thousands of items are added in one transaction, which has few rows."""
+@pytest.mark.parametrize(("count", "keys_max"), [(5_000, 100), (40_000, 300)])
+def test_a_list_of_any_length_is_added_at_once(count: int, keys_max: int) -> None:
+    """Thousands of items are added in one transaction, which has few rows. A pop writes few of
+    them again."""
 
     async def main(tables: Tables) -> None:
         session = JournalSession("ada", tables)
-        await session.add_items([message(n) for n in range(5000)])
-        assert await session.get_items(limit=2) == [message(4998), message(4999)]
-        assert len(await session.get_items()) == 5000
+        await session.add_items([message(n) for n in range(count)])
+        assert await session.get_items(limit=2) == [message(count - 2), message(count - 1)]
+        assert len(await session.get_items()) == count
+        assert [await session.pop_item() for _ in range(2)] == [
+            message(count - 1),
+            message(count - 2),
+        ]
+        before = tables.stats().bytes
+        assert await session.pop_item() == message(count - 3)
+        assert tables.stats().bytes - before < 64 * 64
+        assert await session.get_items() == [message(n) for n in range(count - 3)]
 
-    on_disk(main, transaction_keys_max=100)
+    on_disk(main, transaction_keys_max=keys_max)
 
 
 def test_large_items_do_not_share_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +172,7 @@ def test_an_interrupted_removal_is_finished_at_the_next_open() -> None:
     """Items are gone at once, and their rows at the next open if a crash kept them from being
     deleted."""
 
-    async def fill(tables: Tables) -> None:
+    async def interrupt(tables: Tables) -> None:
         session = JournalSession("ada", tables)
         for number in range(500):
             await session.add_items([message(number)])
@@ -195,7 +187,7 @@ def test_an_interrupted_removal_is_finished_at_the_next_open() -> None:
         assert await JournalSession("ada", tables).get_items() == [message(501)]
         assert rows_left(tables) == {"openai_agents.items": 1, "openai_agents.sessions": 1}
 
-    disk = on_disk(fill)
+    disk = on_disk(interrupt)
     on_disk(check, disk)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 _SESSION = ("tests/adapters/test_openai_agents_session.py",)
+_COMPACTION = ("tests/adapters/test_openai_agents_compaction.py",)
 _SESSION_FOLDER = "journal/adapters/openai_agents"
 _CHATS = ("tests/adapters/test_pydantic_ai_store.py",)
 _CHATS_FOLDER = "journal/adapters/pydantic_ai"
@@ -41,6 +42,21 @@ ALL_OF = (
         f"{_SESSION_FOLDER}/_rows.py",
         "if number < extent.first or (limit",
         "if (limit",
+        _SESSION,
+    ),
+    *(
+        Weakening(name, f"{_SESSION_FOLDER}/{file}", old, new, _COMPACTION)
+        for name, file, old, new in (
+            ("many_items_replaced_at_once", "_compaction.py", "extent.end - number >", "0 >"),
+            ("replacement_loses_older_items", "_compaction.py", "kept = before + kept", "pass"),
+            ("half_a_replacement_is_read", "_rows.py", "(after.begun, after.first) ==", "True or"),
+        )
+    ),
+    Weakening(
+        "long_list_has_too_many_rows",
+        f"{_SESSION_FOLDER}/_rows.py",
+        "-(-len(texts) // _ROWS_A_LIST)",
+        "0",
         _SESSION,
     ),
     Weakening(

@@ -20,7 +20,10 @@ from journal import Tables, Transaction
 # A long list that is added at once takes few rows. A pop writes the rest of its row again, so
 # several items share a row only if they have at most this number of characters.
 _ITEMS_A_ROW, _ROW_CHARS = 64, 1 << 20
-_ROWS_A_SLICE = 200  # of a removal that takes several transactions
+# A longer list has more items a row, so that a transaction can write all rows. The first pop of
+# such a row splits it.
+_ROWS_A_LIST = 256
+ROWS_A_SLICE = 200  # of a removal that takes several transactions
 _PREFIX = "openai_agents."
 
 
@@ -60,7 +63,7 @@ class SessionRows:
         The last slice deletes the session's own row, too, if it has no items.
         """
         extent = self.extent(t)
-        reached = min(extent.first, extent.oldest + _ROWS_A_SLICE)
+        reached = min(extent.first, extent.oldest + ROWS_A_SLICE)
         for number in range(extent.oldest, reached):
             self.delete(t, number)
         if reached < extent.end:
@@ -81,6 +84,14 @@ class SessionRows:
     def read(self, t: Transaction, number: int) -> list[str]:
         """Return the texts of a row."""
         return list(t[self._items][self.session, number])
+
+    def peek(self, number: int) -> list[str]:
+        """Return the texts of a row without the transaction, of whose keys it takes none.
+
+        Only for a transaction that has read the extent, and has not written the row. Every change
+        of a row writes the extent, so the transaction conflicts if the row has changed since.
+        """
+        return list(self._items[self.session, number])
 
     def write(self, t: Transaction, number: int, texts: list[str]) -> int:
         """Write rows of items from `number` on. Return the number after the last one."""
@@ -119,10 +130,11 @@ class SessionRows:
 
 def _rows_of(texts: list[str]) -> Iterator[list[str]]:
     """Yield the texts of each row."""
+    items = max(_ITEMS_A_ROW, -(-len(texts) // _ROWS_A_LIST))
     some: list[str] = []
     chars = 0
     for text in texts:
-        if some and (len(some) == _ITEMS_A_ROW or chars + len(text) > _ROW_CHARS):
+        if some and (len(some) == items or chars + len(text) > _ROW_CHARS):
             yield some
             some, chars = [], 0
         some.append(text)

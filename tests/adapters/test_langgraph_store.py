@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import ClosedError, Tables, TransactionTooLargeError
+from journal import ClosedError, JournalError, Tables, TransactionTooLargeError
 from journal._tables.publisher import Publisher
 from journal.testing import SimulatedDisk, lose
 from tests.installed import import_package
@@ -20,6 +20,7 @@ from tests.support import TIMEOUT_S
 import_package("langgraph.checkpoint.base")
 
 from langgraph.cache.memory import InMemoryCache  # noqa: E402
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer  # noqa: E402
 from langgraph.store.base import PutOp  # noqa: E402
 from langgraph.store.memory import InMemoryStore  # noqa: E402
 
@@ -110,18 +111,18 @@ def test_a_put_that_the_journal_refuses_is_not_seen(tmp_path: Path) -> None:
 
 
 def test_a_refused_put_changes_no_vector(tmp_path: Path) -> None:
-    """After a put that raises, a search by meaning gives the scores that it gave before."""
+    """After a put that raises, a search by meaning gives the items and scores of before."""
 
-    def score(store: Any) -> Any:
-        return [item.score for item in store.search(("docs",), query="banana")]
+    def found(store: Any) -> Any:
+        return [(item.value, item.score) for item in store.search(("docs",), query="banana")]
 
     with Tables.open(tmp_path / "journal", transaction_keys_max=1) as tables:
         store: Any = JournalStore(tables, index=INDEX)
         store.put(("docs",), "k", {"text": "banana"})
-        before = score(store)
+        before = found(store)
         with pytest.raises(TransactionTooLargeError):
             store.batch([PutOp(("docs",), key, {"text": f"fig {key}"}) for key in "kl"])
-        assert score(store) == before
+        assert found(store) == before
 
 
 def test_an_interrupted_put_is_seen_if_it_was_written(
@@ -144,6 +145,95 @@ def test_an_interrupted_put_is_seen_if_it_was_written(
         [item] = store.search(("docs",), query="banana")
         assert (item.key, item.value) == ("k", value)
         assert [item] == JournalStore(tables, index=INDEX).search(("docs",), query="banana")
+
+
+class Unsteady(JsonPlusSerializer):
+    """A serializer that runs `hook` before it deserializes a value."""
+
+    hook: Any = None
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        if self.hook is not None:
+            self.hook()
+        return super().loads_typed(data)
+
+
+def test_a_store_shows_what_is_in_the_journal_whatever_its_serializer_raises(
+    tmp_path: Path,
+) -> None:
+    """P2: after an error or an interrupt in the serializer, the store has the items of the journal.
+    The serializer may call the store."""
+    serde = Unsteady()
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables, serde=serde)
+        store.batch([PutOp(("a",), key, {"n": 1}) for key in "kl"])
+        for error in (KeyboardInterrupt, MemoryError):
+            hooks = iter([None, error()])
+
+            def strike(hooks: Any = hooks) -> None:
+                if (raised := next(hooks, None)) is not None:
+                    raise raised
+
+            serde.hook = strike
+            puts = [PutOp(("a",), "k", {"n": 2}), PutOp(("a",), "m", {"n": 2})]
+            with pytest.raises(error):
+                store.batch([*puts, PutOp(("a",), "l", None)])
+            serde.hook = None
+            assert contents(store) == contents(JournalStore(tables))
+        serde.hook = lambda: store.get(("a",), "l")
+        store.put(("a",), "k", {"n": 3})
+        assert store.get(("a",), "k").value == {"n": 3}
+
+
+def test_a_put_that_is_interrupted_before_it_is_in_memory_is_seen_by_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next read, and the next put, find the items of a put that an interrupt cut off right
+    after its rows were written."""
+    keep = JournalStore._keep
+
+    def keep_and_press_ctrl_c(self: JournalStore, *arguments: Any) -> None:
+        keep(self, *arguments)
+        raise KeyboardInterrupt
+
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables)
+        for number, call in enumerate((lambda: None, lambda: store.put(("b",), "k", {"n": 1}))):
+            with monkeypatch.context() as patch:
+                patch.setattr(JournalStore, "_keep", keep_and_press_ctrl_c)
+                with pytest.raises(KeyboardInterrupt):
+                    store.batch([PutOp(("a",), key, {"n": number}) for key in "kl"])
+            call()
+            assert contents(store) == contents(JournalStore(tables))
+
+
+class Renamed:
+    """A class that the next version of a program lacks."""
+
+
+def test_an_item_that_cannot_be_deserialized_does_not_affect_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item whose class is gone raises an error that names it, when it is read. The other items
+    can be read, and this one can be replaced and deleted."""
+    serde = JsonPlusSerializer(pickle_fallback=True)
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables, serde=serde)
+        for key in "kl":
+            store.put(("a",), key, {"order": Renamed()})
+        store.put(("b",), "m", {"n": 1})
+        monkeypatch.delattr(f"{__name__}.Renamed")
+        store = JournalStore(tables, serde=serde)
+        assert store.get(("b",), "m").value == {"n": 1}
+        assert store.list_namespaces() == [("a",), ("b",)]
+        for read in (lambda: store.get(("a",), "k"), lambda: store.search(("a",))):
+            with pytest.raises(
+                JournalError, match=r"item 'k' of namespace \('a',\) .*Renamed.*put"
+            ):
+                read()
+        store.put(("a",), "k", {"n": 2})
+        store.delete(("a",), "l")
+        assert [item.value for item in store.search(())] == [{"n": 2}, {"n": 1}]
 
 
 def test_an_item_has_the_vectors_of_its_own_text(

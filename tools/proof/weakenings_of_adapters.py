@@ -129,6 +129,18 @@ ALL_OF = (
         "            pass\n",
         _STORE,
     ),
+    *(
+        Weakening(name, f"{_FOLDER}/_store.py", old, new, _STORE)
+        for name, old, new in (
+            (
+                "interrupted_put_is_not_in_memory",
+                "            self._catch_up()\n            return super()",
+                "            return super()",
+            ),
+            ("refused_value_is_in_memory", "elif typed is not None and", "elif True or"),
+            ("one_item_closes_the_store", "except Exception as error:", "except OSError as error:"),
+        )
+    ),
     Weakening(
         "store_shows_what_was_refused",
         f"{_FOLDER}/_store.py",

@@ -8,15 +8,18 @@ from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.store.base import Item, Op, PutOp, Result
 from langgraph.store.memory import InMemoryStore
 
-from journal import HandlerSafeLock, Tables
+from journal import HandlerSafeLock, JournalError, Tables
 from journal.adapters.langgraph._rows import pairs
+
+Place: TypeAlias = tuple[tuple[str, ...], str]
+"""The namespace and the key of an item."""
 
 _ROWS = "langgraph.store"
 
@@ -32,7 +35,7 @@ class JournalStore(InMemoryStore):
     supported. Thread-safe.
     """
 
-    __slots__ = ("_embedded", "_lock", "_rows", "_serde", "_tables")
+    __slots__ = ("_embedded", "_lock", "_rows", "_serde", "_tables", "_unapplied")
 
     def __init__(
         self,
@@ -44,11 +47,13 @@ class JournalStore(InMemoryStore):
         """Load the items of open tables.
 
         `index`: LangGraph's IndexConfig, for searches by meaning. Stored vectors are not computed
-        again, so keep the model. `serde`: as in `JournalSaver.open`.
+        again, so keep the model. `serde`: as in `JournalSaver.open`. An item that it can't
+        deserialize raises JournalError when it is read.
         """
         super().__init__(index=index)
         self._lock = HandlerSafeLock()  # guards the items and vectors; nothing waits under it
         self._embedded = _Embedded()
+        self._unapplied: dict[Place, _Written] = {}  # of a put, until its items are in memory
         self._tables = tables
         self._rows = tables.table(_ROWS)
         self._serde = serde or JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -81,6 +86,7 @@ class JournalStore(InMemoryStore):
 
     def _prepare_ops(self, ops: Iterable[Op]) -> Any:
         with self._lock.checked():
+            self._catch_up()
             return super()._prepare_ops(ops)
 
     def _insertinmem_store(self, to_embed: Any, embeddings: Any) -> None:
@@ -91,22 +97,21 @@ class JournalStore(InMemoryStore):
             vectors[namespace, key][path] = vector
         self._embedded.vectors = vectors
 
-    def _apply_put_ops(self, put_ops: Mapping[tuple[tuple[str, ...], str], PutOp]) -> None:
+    def _apply_put_ops(self, put_ops: Mapping[Place, PutOp]) -> None:
         """Write the items to the journal, then to memory: what the journal refuses is not seen."""
         embedded, self._embedded.vectors = self._embedded.vectors, {}
         if not put_ops:
             return
         now = datetime.now(UTC)
-        typed = {
-            place: self._serde.dumps_typed(dict(op.value))
-            for place, op in put_ops.items()
-            if op.value is not None
-        }
+        # Here, because the serializer is the caller's code: it may raise, and call the store.
+        written = {place: self._written(op) for place, op in put_ops.items()}
         with self._lock.checked():
+            self._catch_up()
+            self._unapplied = written
             try:
                 with self._tables.transaction() as t:
-                    for (namespace, key), op in put_ops.items():
-                        if op.value is None:
+                    for (namespace, key), (typed, _) in written.items():
+                        if typed is None:
                             t[self._rows].discard((*namespace, key))
                             continue
                         old = self._data.get(namespace, {}).get(key)
@@ -116,21 +121,47 @@ class JournalStore(InMemoryStore):
                             **self._vectors.get(namespace, {}).get(key, {}),
                             **embedded.get((namespace, key), {}),
                         }
-                        row = [*typed[namespace, key], *times, vectors]
-                        t[self._rows][(*namespace, key)] = row
+                        t[self._rows][(*namespace, key)] = [*typed, *times, vectors]
             finally:  # an interrupt may strike after the rows were written
-                for namespace, key in put_ops:
-                    self._load(namespace, key, self._rows.get((*namespace, key)))
+                self._catch_up()
+
+    def _written(self, op: PutOp) -> _Written:
+        """Return what a put stores."""
+        if op.value is None:
+            return _Written(None, None)
+        typed = self._serde.dumps_typed(dict(op.value))
+        return _Written(typed, self._serde.loads_typed(typed))
+
+    def _catch_up(self) -> None:
+        """Put the items of the last put in memory, as far as the journal has them.
+
+        If an interrupt strikes here, the next call does it again. Called under the lock.
+        """
+        for (namespace, key), (typed, value) in self._unapplied.items():
+            row = self._rows.get((*namespace, key))
+            if row is None:
+                self._data.get(namespace, {}).pop(key, None)
+                self._vectors.get(namespace, {}).pop(key, None)
+            elif typed is not None and (*row[:2],) == (*typed,):
+                self._keep(namespace, key, row, value)
+        self._unapplied = {}
 
     def _load(self, namespace: tuple[str, ...], key: str, row: Any) -> None:
-        """Put the item of a row in memory; None: there is none."""
-        if row is None:
-            self._data.get(namespace, {}).pop(key, None)
-            self._vectors.get(namespace, {}).pop(key, None)
-            return
-        kind, data, created, updated, vectors = row
-        self._data[namespace][key] = Item(
-            value=self._serde.loads_typed((kind, data)),
+        """Deserialize the item of a row. If that fails, reading the item raises an error."""
+        kind: type[Item] = Item
+        try:
+            value = self._serde.loads_typed((row[0], row[1]))
+        except Exception as error:
+            kind, value = _UnreadableItem, error
+        self._keep(namespace, key, row, value, kind)
+
+    def _keep(
+        self, namespace: tuple[str, ...], key: str, row: Any, value: Any, kind: type[Item] = Item
+    ) -> None:
+        """Put an item in memory, with the times and vectors of its row."""
+        *_, created, updated, vectors = row
+        self._data[namespace][key] = kind(
+            value=value,
             key=key,
             namespace=namespace,
             created_at=datetime.fromisoformat(created),
@@ -138,6 +169,32 @@ class JournalStore(InMemoryStore):
         )
         if vectors:
             self._vectors[namespace][key] = vectors
+
+
+class _Written(NamedTuple):
+    """An item as a put stores it. Both fields are None if the put removes the item."""
+
+    typed: tuple[str, bytes] | None
+    value: Any  # deserialized from `typed`
+
+
+class _UnreadableItem(Item):
+    """An item whose value can't be deserialized. It may be replaced and deleted."""
+
+    __slots__ = ("_error",)
+
+    @property
+    def value(self) -> Any:
+        """The value, in place of which this raises JournalError."""
+        raise JournalError(
+            f"item {self.key!r:.80} of namespace {self.namespace!r:.200} can't be deserialized "
+            f"({self._error!r:.300}); make its classes importable again and reopen the store, or "
+            "put or delete the item"
+        ) from self._error
+
+    @value.setter
+    def value(self, error: Exception) -> None:
+        self._error = error
 
 
 class _Embedded(threading.local):

@@ -63,6 +63,20 @@ def test_a_store_is_as_langgraphs_after_a_power_cut(batches: list[Any]) -> None:
         assert contents(JournalStore(tables))[0] == contents(oracle)[0]
 
 
+def test_only_namespaces_with_items_are_listed(tmp_path: Path) -> None:
+    """Neither a read nor a removal leaves a namespace, as in LangGraph's stores on databases."""
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables, index=INDEX)
+        assert store.get(("users", "ada"), "k") is None
+        store.delete(("users", "bob"), "k")
+        for key in "kl":
+            store.put(("docs",), key, {"text": "fig"})
+        store.delete(("docs",), "k")
+        assert store.list_namespaces() == [*store._data] == [*store._vectors] == [("docs",)]
+        store.delete(("docs",), "l")
+        assert store.list_namespaces() == [*store._data] == [*store._vectors] == []
+
+
 def test_vectors_are_not_computed_again(tmp_path: Path) -> None:
     """A search by meaning gives the same scores after a restart, and embeds only the query."""
 
@@ -198,7 +212,8 @@ def test_a_put_that_is_interrupted_before_it_is_in_memory_is_seen_by_the_next_ca
 
     with Tables.open(tmp_path / "journal") as tables:
         store: Any = JournalStore(tables)
-        for number, call in enumerate((lambda: None, lambda: store.put(("b",), "k", {"n": 1}))):
+        calls: list[Any] = [lambda: store.get(("a",), "k"), lambda: store.put(("b",), "k", {})]
+        for number, call in enumerate(calls):
             with monkeypatch.context() as patch:
                 patch.setattr(JournalStore, "_keep", keep_and_press_ctrl_c)
                 with pytest.raises(KeyboardInterrupt):
@@ -226,10 +241,10 @@ def test_an_item_that_cannot_be_deserialized_does_not_affect_the_others(
         store = JournalStore(tables, serde=serde)
         assert store.get(("b",), "m").value == {"n": 1}
         assert store.list_namespaces() == [("a",), ("b",)]
-        for read in (lambda: store.get(("a",), "k"), lambda: store.search(("a",))):
-            with pytest.raises(
-                JournalError, match=r"item 'k' of namespace \('a',\) .*Renamed.*put"
-            ):
+        reads: list[Any] = [lambda: store.get(("a",), "k"), lambda: store.search(("a",))]
+        named = r"item 'k' of namespace \('a',\) .*Renamed.*put"
+        for read in reads:
+            with pytest.raises(JournalError, match=named):
                 read()
         store.put(("a",), "k", {"n": 2})
         store.delete(("a",), "l")

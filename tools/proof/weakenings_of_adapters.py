@@ -138,6 +138,7 @@ ALL_OF = (
                 "            return super()",
             ),
             ("refused_value_is_in_memory", "elif typed is not None and", "elif True or"),
+            ("removed_items_leave_a_namespace", "if not self[namespace]:", "if False:"),
             ("one_item_closes_the_store", "except Exception as error:", "except OSError as error:"),
         )
     ),

@@ -35,7 +35,17 @@ class JournalStore(InMemoryStore):
     supported. Thread-safe.
     """
 
-    __slots__ = ("_embedded", "_lock", "_rows", "_serde", "_tables", "_unapplied")
+    # `_data` and `_vectors` are those of InMemoryStore, with another type.
+    __slots__ = (
+        "_data",
+        "_embedded",
+        "_lock",
+        "_rows",
+        "_serde",
+        "_tables",
+        "_unapplied",
+        "_vectors",
+    )
 
     def __init__(
         self,
@@ -54,6 +64,8 @@ class JournalStore(InMemoryStore):
         self._lock = HandlerSafeLock()  # guards the items and vectors; nothing waits under it
         self._embedded = _Embedded()
         self._unapplied: dict[Place, _Written] = {}  # of a put, until its items are in memory
+        self._data = _Namespaces()
+        self._vectors = _Namespaces()
         self._tables = tables
         self._rows = tables.table(_ROWS)
         self._serde = serde or JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -114,11 +126,11 @@ class JournalStore(InMemoryStore):
                         if typed is None:
                             t[self._rows].discard((*namespace, key))
                             continue
-                        old = self._data.get(namespace, {}).get(key)
+                        old = self._data[namespace].get(key)
                         created = now if old is None else old.created_at
                         times = (created.isoformat(), now.isoformat())
                         vectors = {
-                            **self._vectors.get(namespace, {}).get(key, {}),
+                            **self._vectors[namespace].get(key, {}),
                             **embedded.get((namespace, key), {}),
                         }
                         t[self._rows][(*namespace, key)] = [*typed, *times, vectors]
@@ -140,8 +152,8 @@ class JournalStore(InMemoryStore):
         for (namespace, key), (typed, value) in self._unapplied.items():
             row = self._rows.get((*namespace, key))
             if row is None:
-                self._data.get(namespace, {}).pop(key, None)
-                self._vectors.get(namespace, {}).pop(key, None)
+                self._data.drop(namespace, key)
+                self._vectors.drop(namespace, key)
             elif typed is not None and (*row[:2],) == (*typed,):
                 self._keep(namespace, key, row, value)
         self._unapplied = {}
@@ -160,7 +172,7 @@ class JournalStore(InMemoryStore):
     ) -> None:
         """Put an item in memory, with the times and vectors of its row."""
         *_, created, updated, vectors = row
-        self._data[namespace][key] = kind(
+        self._data.setdefault(namespace, {})[key] = kind(
             value=value,
             key=key,
             namespace=namespace,
@@ -168,7 +180,24 @@ class JournalStore(InMemoryStore):
             updated_at=datetime.fromisoformat(updated),
         )
         if vectors:
-            self._vectors[namespace][key] = vectors
+            self._vectors.setdefault(namespace, {})[key] = vectors
+
+
+class _Namespaces(dict[tuple[str, ...], dict[str, Any]]):
+    """The items or the vectors of each namespace that has any, by key.
+
+    `InMemoryStore` reads with `[namespace]` and has a defaultdict, in which each read leaves the
+    namespace, and lists it.
+    """
+
+    def __missing__(self, namespace: tuple[str, ...]) -> dict[str, Any]:
+        return {}
+
+    def drop(self, namespace: tuple[str, ...], key: str) -> None:
+        """Remove a key, and its namespace if that is empty then."""
+        self[namespace].pop(key, None)
+        if not self[namespace]:
+            self.pop(namespace, None)
 
 
 class _Written(NamedTuple):

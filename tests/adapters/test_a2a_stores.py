@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -228,3 +229,26 @@ def test_a_canceled_task_replaces_one_that_has_not_ended() -> None:
             await cancel()
 
     on_disk(main)
+
+
+class Names(StrEnum):
+    """The owners and tasks of a program."""
+
+    ADA = "ada"
+
+
+def test_owners_and_ids_may_be_of_a_subclass_of_str() -> None:
+    """A member of a StrEnum is the owner and the id that a string of its text is."""
+
+    async def main() -> None:
+        with Tables.open("/journal", disk=SimulatedDisk(), options=OPTIONS) as tables:
+            store = JournalTaskStore(tables)
+            await store.save(task_of("ada"), called_by(Names.ADA))
+            for name in (Names.ADA, "ada"):
+                assert await store.get(name, called_by(name)) == task_of("ada")
+                found = await store.list(ListTasksRequest(), called_by(name))
+                assert found.total_size == 1
+            await store.delete(Names.ADA, called_by(Names.ADA))
+            assert tables.names() == []
+
+    asyncio.run(main())

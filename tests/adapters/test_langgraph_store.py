@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,25 @@ def test_only_namespaces_with_items_are_listed(tmp_path: Path) -> None:
         assert store.list_namespaces() == [*store._data] == [*store._vectors] == [("docs",)]
         store.delete(("docs",), "l")
         assert store.list_namespaces() == [*store._data] == [*store._vectors] == []
+
+
+class Names(StrEnum):
+    """The namespaces and keys of a program."""
+
+    ADA = "ada"
+
+
+def test_names_may_be_of_a_subclass_of_str(tmp_path: Path) -> None:
+    """A member of a StrEnum is the name that a string of its text is, as for LangGraph's own."""
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables, index=INDEX)
+        store.batch([PutOp((Names.ADA,), Names.ADA, {"text": "fig"})])
+        for name in (Names.ADA, "ada"):
+            assert store.get((name,), name).value == {"text": "fig"}
+        assert store.search(()) == JournalStore(tables, index=INDEX).search(())
+        assert store._vectors == JournalStore(tables, index=INDEX)._vectors
+        store.batch([PutOp((Names.ADA,), Names.ADA, None)])
+        assert store.search(()) == JournalStore(tables).search(()) == []
 
 
 def test_vectors_are_not_computed_again(tmp_path: Path) -> None:

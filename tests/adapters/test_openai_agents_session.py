@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -285,6 +286,22 @@ def test_a_long_history_is_decoded_off_the_event_loop(monkeypatch: pytest.Monkey
         await session.add_items(long)
         assert await session.get_items(1) == long
         assert called
+
+    on_disk(main)
+
+
+class Names(StrEnum):
+    """The ids of a program's sessions."""
+
+    ADA = "ada"
+
+
+def test_an_id_may_be_of_a_subclass_of_str() -> None:
+    """A member of a StrEnum is the id that a string of its text is, as for the SDK's own."""
+
+    async def main(tables: Tables) -> None:
+        await JournalSession(Names.ADA, tables).add_items([message(1)])
+        assert await JournalSession("ada", tables).get_items() == [message(1)]
 
     on_disk(main)
 

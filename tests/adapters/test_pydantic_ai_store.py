@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Any, cast
 
@@ -356,6 +357,28 @@ def test_a_conversation_that_cannot_be_read_is_named_and_deleted() -> None:
         await store.delete("a", scope="a")
         assert [record.conversation_id for record in await store.list_conversations()] == ["b"]
         assert len(entries) == 1
+
+    on_disk(main)
+
+
+class Names(StrEnum):
+    """The ids and scopes of a program's conversations."""
+
+    ADA = "ada"
+
+
+def test_ids_and_scopes_may_be_of_a_subclass_of_str() -> None:
+    """A member of a StrEnum is the id and the scope that a string of its text is."""
+
+    async def main(tables: Tables) -> None:
+        store = JournalConversationStore(tables)
+        chat = Conversation(conversation_id=Names.ADA, messages=[message("1")])
+        await store.save(chat, scope=Names.ADA)
+        for name in (Names.ADA, "ada"):
+            assert texts(await store.load(name, scope=name)) == ["1"]
+            assert len(await store.list_conversations(scope=name)) == 1
+        await store.delete(Names.ADA, scope=Names.ADA)
+        assert tables.names() == []
 
     on_disk(main)
 

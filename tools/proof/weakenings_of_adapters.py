@@ -156,6 +156,13 @@ ALL_OF = (
         "",
         _TURNS,
     ),
+    Weakening(
+        "name_of_an_enum_is_taken_for_its_value",
+        "journal/adapters/_strings.py",
+        "return str.__str__(value)",
+        "return str(value)",
+        ("tests/adapters/test_strings.py",),
+    ),
     *(
         Weakening(name, "journal/adapters/_turns.py", old, new, _TURNS)
         for name, old, new in (

@@ -26,6 +26,7 @@ from a2a.utils.task import (
 
 from journal import JournalError, Tables, Transaction
 from journal.adapters._commits import acommit, durable
+from journal.adapters._strings import plain
 from journal.adapters.a2a._rows import Position, TaskTables, ns_of_time, time_of_ns
 
 _TERMINAL = {
@@ -44,7 +45,12 @@ class _Tasks:
     def __init__(self, tables: Tables, owner_resolver: OwnerResolver) -> None:
         self.tables = tables
         self.rows = TaskTables(tables)
-        self.owner_of = owner_resolver
+        self._owner_resolver = owner_resolver
+
+    def owner_of(self, context: ServerCallContext) -> str:
+        """Return the owner of the tasks of a call."""
+        owner: str = self._owner_resolver(context)
+        return plain(owner)
 
     async def save(
         self, task: Task, prev_version: TaskVersion | None, context: ServerCallContext
@@ -61,7 +67,7 @@ class _Tasks:
 
     def get(self, task_id: str, context: ServerCallContext) -> StoredTask | None:
         """Return a task of the caller with its version, or None."""
-        row = self.rows.row(self.owner_of(context), task_id)
+        row = self.rows.row(self.owner_of(context), plain(task_id))
         if row is None:
             return None
         return StoredTask(Task.FromString(row.data), TaskVersion(row.version))
@@ -79,7 +85,8 @@ class _Tasks:
 
     async def delete(self, task_id: str, context: ServerCallContext) -> None:
         """Delete a task of the caller, if it is there, and wait until that survives a crash."""
-        remove = partial(self.rows.delete, owner=self.owner_of(context), task_id=task_id)
+        owner, task_id = self.owner_of(context), plain(task_id)
+        remove = partial(self.rows.delete, owner=owner, task_id=task_id)
         _, lsn = await acommit(self.tables, remove)
         await durable(self.tables, lsn)
 

@@ -16,6 +16,7 @@ from langgraph.store.base import Item, Op, PutOp, Result
 from langgraph.store.memory import InMemoryStore
 
 from journal import HandlerSafeLock, JournalError, Tables
+from journal.adapters._strings import plain
 from journal.adapters.langgraph._rows import pairs
 
 Place: TypeAlias = tuple[tuple[str, ...], str]
@@ -116,7 +117,10 @@ class JournalStore(InMemoryStore):
             return
         now = datetime.now(UTC)
         # Here, because the serializer is the caller's code: it may raise, and call the store.
-        written = {place: self._written(op) for place, op in put_ops.items()}
+        written = {
+            (tuple(map(plain, namespace)), plain(key)): self._written(op)
+            for (namespace, key), op in put_ops.items()
+        }
         with self._lock.checked():
             self._catch_up()
             self._unapplied = written

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 from journal import Tables, Transaction
+from journal.adapters._strings import plain
 
 # A long list that is added at once takes few rows. A pop writes the rest of its row again, so
 # several items share a row only if they have at most this number of characters.
@@ -40,7 +41,7 @@ class SessionRows:
     """The rows of one session."""
 
     def __init__(self, tables: Tables, session: str) -> None:
-        self.session = session
+        self.session = plain(session)
         self._tables = tables
         self._sessions = tables.table(_PREFIX + "sessions")
         self._items = tables.table(_PREFIX + "items")

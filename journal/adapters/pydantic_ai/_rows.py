@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 from journal import Tables, Transaction
+from journal.adapters._strings import plain
 
 Position: TypeAlias = tuple[int, int, str]
 """The time of the last save in Unix microseconds, the negative LSN before the conversation was
@@ -67,7 +68,7 @@ class ConversationTables:
     def record(self, conversation: str, t: Transaction | None = None) -> RecordRow | None:
         """Return a record, in a transaction if there is one, or None."""
         rows: Any = self._records if t is None else t[self._records]
-        found = rows.get(conversation)
+        found = rows.get(plain(conversation))
         return None if found is None else RecordRow(*found)
 
     def entry(self, entry: str, t: Transaction | None = None) -> EntryRow | None:
@@ -81,7 +82,7 @@ class ConversationTables:
         rows: Iterator[tuple[Any, Any]] = (
             self._by_time.range(reverse=True)
             if scope is None
-            else self._by_scope.prefix((scope,), reverse=True)
+            else self._by_scope.prefix((plain(scope),), reverse=True)
         )
         for key, _ in rows:
             yield key[-3:]
@@ -95,6 +96,7 @@ class ConversationTables:
         entries: dict[str, EntryRow],
     ) -> None:
         """Write new entries, and a record in the place of `old`. Its `begun` is ignored."""
+        conversation = plain(conversation)
         changes: Counter[str] = Counter(new.ends)
         changes.subtract(old.ends if old else ())
         for entry, row in entries.items():
@@ -116,6 +118,7 @@ class ConversationTables:
 
     def delete(self, t: Transaction, conversation: str, old: RecordRow) -> None:
         """Delete a record. `forget` and `release` delete its entries."""
+        conversation = plain(conversation)
         t[self._records].delete(conversation)
         for table, key in self._places(conversation, old):
             t[table].delete(key)

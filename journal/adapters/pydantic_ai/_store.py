@@ -21,6 +21,7 @@ from pydantic_ai.messages import ModelMessagesTypeAdapter
 from journal import JournalError, Tables, Transaction
 from journal.adapters._commits import acommit, durable
 from journal.adapters._size import LARGE_BYTES, is_large
+from journal.adapters._strings import plain
 from journal.adapters.pydantic_ai._rows import (
     ConversationTables,
     EntryRow,
@@ -192,7 +193,7 @@ def _row_of(record: ConversationRecord) -> RecordRow:
     ends = [*dict.fromkeys([*head, *record.branches])]
     data = _dumped(_RecordsTypeAdapter, record, f"conversation {record.conversation_id!r:.80}")
     updated_us = microseconds(record.updated_at)
-    return RecordRow(record.revision, updated_us, 0, record.scope, ends, data)
+    return RecordRow(record.revision, updated_us, 0, plain(record.scope), ends, data)
 
 
 def _record_of(conversation_id: str, row: RecordRow) -> ConversationRecord:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 _SAVER = ("tests/adapters/test_langgraph_saver.py",)
+_DELTAS = ("tests/adapters/test_langgraph_deltas.py",)
 _PARTS = ("tests/adapters/test_langgraph_parts.py",)
 _THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
@@ -42,6 +43,27 @@ ALL_OF = (
         "                kept.add(parent)\n",
         "",
         _SAVER,
+    ),
+    Weakening(
+        "deltas_without_their_parent_are_stored",
+        f"{_FOLDER}/_put.py",
+        "            raise self._lacks_parent(deltas)\n",
+        "            pass\n",
+        _DELTAS,
+    ),
+    Weakening(
+        "a_late_put_removes_its_own_ancestors",
+        f"{_FOLDER}/_put.py",
+        "kept = kept_rows(rows, keep, self.checkpoint_id)",
+        "kept = kept_rows(rows, keep) | {self.checkpoint_id}",
+        _DELTAS,
+    ),
+    Weakening(
+        "ancestors_are_removed_before_their_descendants",
+        f"{_FOLDER}/_retention.py",
+        "    doomed: list[tuple[str, ...]] = []\n    unused:",
+        "    victims = victims[:40]\n    doomed: list[tuple[str, ...]] = []\n    unused:",
+        _DELTAS,
     ),
     Weakening(
         "used_values_are_removed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from journal import Transaction
+from journal import JournalError, Transaction
 from journal.adapters.langgraph._parts import owner_of_value, value, write_parts
 from journal.adapters.langgraph._reads import Stored
 from journal.adapters.langgraph._retention import (
@@ -19,6 +19,7 @@ from journal.adapters.langgraph._retention import (
 from journal.adapters.langgraph._rows import CheckpointRow, Place, SaverTables, Typed
 
 _COLLISION = "~"  # before the number of a second value with the same version
+_FIRST_STEP = -1  # of a run that found no checkpoint, maybe at an id that does not exist
 
 
 class NeededError(Exception):
@@ -55,7 +56,10 @@ class Put:
         self.present = checkpoint["channel_values"].keys()
         run = metadata.get("run_id")
         self.run = run if isinstance(run, str) else None
-        self.counted = metadata.get("counters_since_delta_snapshot") or {}
+        counted = metadata.get("counters_since_delta_snapshot") or {}
+        # Without a version, a channel was never written, and has no history.
+        self.deltas = [channel for channel in counted if channel in self.versions]
+        self.needs_parent = metadata.get("step") != _FIRST_STEP
         self.root = subgraph_parent(place[1], metadata.get("parents"))
         self.values: dict[str, Typed] = {}
         self.without_version: list[str] = []
@@ -72,7 +76,8 @@ class Put:
         versions = {channel: _version_of(reference) for channel, reference in row.refs.items()}
         rest = {"id": stored.checkpoint_id, "channel_versions": versions, "channel_values": {}}
         put = cls(place, rest, {"run_id": row.run}, row.parent)
-        put.counted, put.root = dict.fromkeys(row.deltas), root
+        put.deltas, put.root = row.deltas, root
+        put.needs_parent = False  # the copy lacks the ancestors that the source lacks
         put.values = stored.values
         put.checkpoint, put.metadata = (row.kind, row.data), (row.metadata_kind, row.metadata)
         return put
@@ -83,15 +88,20 @@ class Put:
         """Write it, and remove what the namespace no longer keeps.
 
         `deadline` is the time in Unix seconds, and the seconds for which the thread lives, or 0.
-        Raises NeededError and RemovedError, and ConflictError as every transaction does.
+        Raises NeededError and RemovedError, ConflictError as every transaction does, and
+        JournalError if its delta channels can't be rebuilt, because its parent was removed.
         """
         now, ttl_s = deadline
         self._check_stays(t, saved, now, has_ttl=ttl_s > 0)
         heads = t[saved.heads]
         head = heads.get(self.place)  # first of the namespace: see `_rows.py`
         count, ancestors = head or (0, 0)
-        refs = self._references(t, saved)
-        deltas = [channel for channel in self.counted if channel not in refs]
+        parent = None if self.parent is None else saved.row(self.place, self.parent)
+        refs = self._references(t, saved, {} if parent is None else parent.refs)
+        deltas = [channel for channel in self.deltas if channel not in refs]
+        # A parent that is there has all ancestors that it needs: `remove` keeps that so.
+        if deltas and parent is None and self.parent is not None and self.needs_parent:
+            raise self._lacks_parent(deltas)
         row = CheckpointRow(self.parent, self.run, refs, deltas, *self.checkpoint, *self.metadata)
         key = (*self.place, self.checkpoint_id)
         count += key not in saved.checkpoints
@@ -100,7 +110,7 @@ class Put:
         if keep is not None and count > keep + keep // 4 + ancestors:
             rows = {**saved.rows(self.place, t), self.checkpoint_id: row}
             rows = dict(sorted(rows.items()))
-            kept = kept_rows(rows, keep) | {self.checkpoint_id}
+            kept = kept_rows(rows, keep, self.checkpoint_id)
             victims = ordered(rows, rows.keys() - kept)
             self.doomed = remove(t, saved, self.place, rows, victims)
             count, ancestors = len(rows), max(len(kept) - keep, 0)
@@ -122,10 +132,19 @@ class Put:
         if has_ttl and has_expired(t[saved.deadlines].get(thread[0]), now):
             raise RemovedError(thread, now)
 
-    def _references(self, t: Transaction, saved: SaverTables) -> dict[str, str]:
-        """Return the reference to the value of each channel that has one. Write new values."""
-        parent = None if self.parent is None else saved.row(self.place, self.parent)
-        inherited = {} if parent is None else parent.refs
+    def _lacks_parent(self, deltas: list[str]) -> JournalError:
+        return JournalError(
+            f"checkpoint {self.checkpoint_id} of thread {self.place[0]!r:.80} was not stored: its "
+            f"delta channels {', '.join(deltas)} are rebuilt from checkpoint {self.parent}, which "
+            "was removed; run the thread again from its newest checkpoint, and if several runs of "
+            "a thread overlap, open the saver with a larger `keep`, or with None"
+        )
+
+    def _references(
+        self, t: Transaction, saved: SaverTables, inherited: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return the reference to the value of each channel that has one. Write new values.
+        `inherited`: the references of the parent."""
         refs: dict[str, str] = {}
         needed: list[str] = []
         for channel, version in self.versions.items():

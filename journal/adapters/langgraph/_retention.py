@@ -28,13 +28,14 @@ from journal.adapters.langgraph._rows import (
 _Rows = dict[str, CheckpointRow]
 
 
-def kept_rows(rows: _Rows, keep: int) -> set[str]:
-    """Return the ids of the newest `keep` checkpoints, and of the ancestors that they need.
+def kept_rows(rows: _Rows, keep: int, *others: str) -> set[str]:
+    """Return the ids of the newest `keep` checkpoints and of `others`, and of the ancestors that
+    they need.
 
     A delta channel is rebuilt from the writes of ancestors, back to one that has its value. Without
     them it would be empty, and nothing would report that.
     """
-    kept = set(sorted(rows)[-keep:])
+    kept = {*sorted(rows)[-keep:], *others}
     for checkpoint_id in list(kept):
         row: CheckpointRow | None = rows[checkpoint_id]
         needed = set(row.deltas) if row and row.deltas else None
@@ -51,13 +52,16 @@ def remove(
 ) -> list[tuple[str, ...]]:
     """Remove checkpoints of a namespace in a transaction, until it has changed enough keys.
 
-    Remove them from `rows`, too, and return the prefixes of the namespaces that are doomed.
+    `victims` ascend. The newest go first: as long as a checkpoint is there, so are the ancestors
+    that it needs. Remove them from `rows`, too, and return the prefixes of the namespaces that are
+    doomed.
     """
     doomed: list[tuple[str, ...]] = []
     unused: set[tuple[str, str]] = set()  # the values of channels that only these referred to
     changed = 0
     checkpoints, writes, values = t[saved.checkpoints], t[saved.writes], t[saved.values]
-    for victim, keys in zip(victims, _writes_of(t, saved, place, victims), strict=True):
+    writes_of = _writes_of(t, saved, place, victims)
+    for victim, keys in zip(reversed(victims), writes_of, strict=True):
         if changed >= KEYS_A_SLICE:
             break
         refs = rows.pop(victim).refs
@@ -83,18 +87,18 @@ def remove(
 def _writes_of(
     t: Transaction, saved: SaverTables, place: Place, victims: Sequence[str]
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the keys of the writes of each victim. `victims` ascend.
+    """Yield the keys of the writes of each victim, of the newest first. `victims` ascend.
 
     All are read in one range, since beginning another one takes as long as reading four rows.
     """
     if not victims:
         return
     first, after_last = (*place, victims[0]), (*place, f"{victims[-1]}\0")
-    rows = beside(t, saved.writes, methodcaller("range", first, after_last))
+    rows = beside(t, saved.writes, methodcaller("range", first, after_last, reverse=True))
     groups = groupby((key for key, _ in rows), key=itemgetter(2))
     group = next(groups, None)
-    for victim in victims:
-        while group and group[0] < victim:
+    for victim in reversed(victims):
+        while group and group[0] > victim:
             group = next(groups, None)
         yield [*group[1]] if group and group[0] == victim else []
 

@@ -1,0 +1,126 @@
+"""Delta channels of a JournalSaver: each checkpoint that is there has the history that it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from journal import JournalError
+from journal.testing import SimulatedDisk
+from tests.installed import import_package
+
+import_package("langgraph.checkpoint.base")
+
+from langgraph.checkpoint.serde.types import _DeltaSnapshot  # noqa: E402
+
+from tests.adapters.langgraph_support import checkpoint, place, saver_on  # noqa: E402
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    """Return a simulated disk."""
+    return SimulatedDisk()
+
+
+def put_delta(saver: Any, parent: Any, number: int, snapshot_every: int, **metadata: Any) -> Any:
+    """Put a checkpoint whose channel "m" has its value only if its number is a multiple of
+    `snapshot_every`, and a write to that channel. Return the config."""
+    since = number % snapshot_every
+    values = {} if since else {"m": _DeltaSnapshot([*range(number)])}
+    counted = {"counters_since_delta_snapshot": {"m": (since, since)}} if since else {}
+    state = checkpoint(values, {"m": f"{number}"})
+    merged = {"source": "loop", "step": number} | counted | metadata
+    config = saver.put(parent, state, merged, {"m": f"{number}"})
+    saver.put_writes(config, [("m", number)], f"task-{number}")
+    return config
+
+
+def put_deltas(saver: Any, parent: Any, numbers: range, snapshot_every: int = 4) -> list[Any]:
+    """Put checkpoints, each the child of the one before. Return their configs."""
+    configs = [parent]
+    for number in numbers:
+        configs.append(put_delta(saver, configs[-1], number, snapshot_every))
+    return configs[1:]
+
+
+def rebuilt(saver: Any, config: Any) -> list[int]:
+    """Return the value of channel "m" of a checkpoint."""
+    found = saver.get_tuple(config)
+    stored = found.checkpoint["channel_values"].get("m")
+    if stored is not None:
+        return list(stored.value)
+    history = saver.get_delta_channel_history(config=found.config, channels=["m"])["m"]
+    seed = history["seed"].value if "seed" in history else []
+    return [*seed, *(value for _, _, value in history["writes"])]
+
+
+def assert_all_whole(saver: Any) -> None:
+    """Assert that each checkpoint of a thread has the value that its number says."""
+    for found in saver.list(place()):
+        assert rebuilt(saver, found.config) == [*range(found.metadata["step"])]
+
+
+def test_a_delta_without_its_history_is_refused(disk: SimulatedDisk) -> None:
+    """P2: a checkpoint whose delta channels can't be rebuilt, since another run of its thread has
+    passed it, is not acknowledged. The newest state stays whole."""
+    with saver_on(disk, keep=2) as saver:
+        slow = put_deltas(saver, place(), range(2))[-1]
+        put_deltas(saver, slow, range(2, 14))
+        newest = saver.get_tuple(place())
+        with pytest.raises(JournalError, match="larger `keep`"):
+            put_delta(saver, slow, 2, 4)
+        assert saver.get_tuple(place()) == newest
+        assert_all_whole(saver)
+
+
+def test_a_snapshot_needs_no_parent(disk: SimulatedDisk) -> None:
+    """A checkpoint that has the values of its delta channels is stored, whatever was removed."""
+    with saver_on(disk, keep=2) as saver:
+        slow = put_deltas(saver, place(), range(4))[-1]
+        put_deltas(saver, slow, range(4, 14))
+        assert rebuilt(saver, put_delta(saver, slow, 4, 4)) == [0, 1, 2, 3]
+
+
+def test_a_run_may_begin_at_an_id_that_was_removed(disk: SimulatedDisk) -> None:
+    """LangGraph begins with an empty state then: nothing is lost."""
+    with saver_on(disk, keep=2) as saver:
+        unknown = place(checkpoint_id="1")
+        first = put_delta(saver, unknown, 1, 4, step=-1)
+        assert saver.get_tuple(first).parent_config == unknown
+        assert rebuilt(saver, first) == []
+        assert rebuilt(saver, put_delta(saver, first, 2, 4)) == [1]
+
+
+def test_a_put_keeps_the_ancestors_that_it_needs(disk: SimulatedDisk) -> None:
+    """A put that arrives late keeps its ancestors, even if it removes other old checkpoints."""
+    with saver_on(disk, keep=8) as saver:
+        slow = put_deltas(saver, place(), range(2))[-1]
+        late = checkpoint({}, {"m": "2"})
+        put_deltas(saver, slow, range(2, 10), snapshot_every=1)
+        counted = {"counters_since_delta_snapshot": {"m": (2, 2)}}
+        config = saver.put(slow, late, {"source": "loop", "step": 2, **counted}, {"m": "2"})
+        assert rebuilt(saver, config) == [0, 1]
+
+
+@pytest.mark.parametrize("snapshot_every", [1, 7])
+def test_a_smaller_keep_leaves_whole_checkpoints(disk: SimulatedDisk, snapshot_every: int) -> None:
+    """A removal that takes several puts removes a checkpoint before the ancestors it needs."""
+    with saver_on(disk, keep=None) as saver:
+        config = put_deltas(saver, place(), range(150), snapshot_every)[-1]
+    with saver_on(disk, keep=2) as saver:
+        for number in range(150, 160):
+            config = put_delta(saver, config, number, snapshot_every)
+            assert_all_whole(saver)
+
+
+def test_a_channel_that_was_never_written_keeps_no_ancestors(disk: SimulatedDisk) -> None:
+    """A delta channel without a version has no history."""
+    with saver_on(disk, keep=2) as saver:
+        config = place()
+        for step in range(20):
+            counted = {"counters_since_delta_snapshot": {"m": (0, step + 1)}}
+            state = checkpoint({"n": step}, {"n": f"{step}"})
+            metadata = {"source": "loop", "step": step, **counted}
+            config = saver.put(config, state, metadata, {"n": f"{step}"})
+        assert len([*saver.list(place())]) == 2

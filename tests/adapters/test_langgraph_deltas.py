@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ import_package("langgraph.checkpoint.base")
 
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # noqa: E402
 
+from journal.adapters.langgraph._retention import doom_thread  # noqa: E402
+from journal.adapters.langgraph._rows import SaverTables  # noqa: E402
 from tests.adapters.langgraph_support import checkpoint, place, saver_on  # noqa: E402
 
 
@@ -87,7 +90,9 @@ def test_a_run_may_begin_at_an_id_that_was_removed(disk: SimulatedDisk) -> None:
     with saver_on(disk, keep=2) as saver:
         unknown = place(checkpoint_id="1")
         first = put_delta(saver, unknown, 1, 4, step=-1)
-        assert saver.get_tuple(first).parent_config == unknown
+        found = saver.get_tuple(first)
+        assert found is not None
+        assert found.parent_config == unknown
         assert rebuilt(saver, first) == []
         assert rebuilt(saver, put_delta(saver, first, 2, 4)) == [1]
 
@@ -124,3 +129,78 @@ def test_a_channel_that_was_never_written_keeps_no_ancestors(disk: SimulatedDisk
             metadata = {"source": "loop", "step": step, **counted}
             config = saver.put(config, state, metadata, {"n": f"{step}"})
         assert len([*saver.list(place())]) == 2
+
+
+def before_read(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
+    """Call `act` before the checkpoint that is read as the one of this number."""
+    row, begun = SaverTables.row, [0]
+
+    def counted(self: SaverTables, *arguments: Any) -> Any:
+        begun[0] += 1
+        if begun[0] == number:
+            act()
+        return row(self, *arguments)
+
+    monkeypatch.setattr(SaverTables, "row", counted)
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_history_is_whole_or_an_error(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, number: int, is_named: bool
+) -> None:
+    """P2: no removal during a read takes away a part of the history. Without an id, the history
+    is that of a checkpoint that is there."""
+    with saver_on(disk, keep=1) as saver:
+        last = put_deltas(saver, place(), range(4))[-1]
+        config = last if is_named else place()
+        before_read(monkeypatch, number, lambda: put_deltas(saver, last, range(4, 6)))
+        try:
+            history = saver.get_delta_channel_history(config=config, channels=["m"])["m"]
+        except JournalError:
+            assert is_named
+        else:
+            assert [value for _, _, value in history["writes"]] in ([0, 1, 2], [4])
+
+
+def test_a_history_is_an_error_while_its_thread_is_removed(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: the removal of a thread takes the oldest checkpoints first. A reader sees that."""
+    with saver_on(disk) as saver:
+        configs = put_deltas(saver, place(), range(4))
+
+        def begin_removal() -> None:
+            saver._saved.commit(lambda t: doom_thread(t, saver._saved, "t"))
+            saver._saved.checkpoints.delete(("t", "", configs[0]["configurable"]["checkpoint_id"]))
+
+        before_read(monkeypatch, 2, begin_removal)
+        with pytest.raises(JournalError, match="read the thread again"):
+            saver.get_delta_channel_history(config=configs[-1], channels=["m"])
+
+
+def test_a_removed_checkpoint_has_no_history(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that was removed or has expired is an error, and a thread without checkpoints
+    has an empty history."""
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+    with saver_on(disk, keep=1, ttl_s=100) as saver:
+        first, *_, last = put_deltas(saver, place(), range(6))
+        with pytest.raises(JournalError, match="read the thread again"):
+            saver.get_delta_channel_history(config=first, channels=["m"])
+        now += 200
+        with pytest.raises(JournalError, match="read the thread again"):
+            saver.get_delta_channel_history(config=last, channels=["m"])
+        empty: Any = {"m": {"writes": []}}
+        assert saver.get_delta_channel_history(config=place(), channels=["m"]) == empty
+
+
+def test_a_removed_run_leaves_the_rest_of_a_history(disk: SimulatedDisk) -> None:
+    """A delta channel that was built from a removed run has the history since then."""
+    with saver_on(disk) as saver:
+        old = put_delta(saver, place(), 0, 4, run_id="old")
+        newest = put_deltas(saver, old, range(1, 4))[-1]
+        saver.delete_for_runs(["old"])
+        assert rebuilt(saver, newest) == [1, 2]

@@ -52,6 +52,27 @@ ALL_OF = (
         _DELTAS,
     ),
     Weakening(
+        "half_a_history_is_returned",
+        f"{_FOLDER}/_reads.py",
+        "    return None if is_doomed or saved.row(place, checkpoint_id) is None else found\n",
+        "    return found\n",
+        _DELTAS,
+    ),
+    Weakening(
+        "half_a_history_of_a_doomed_thread_is_returned",
+        f"{_FOLDER}/_reads.py",
+        "    is_doomed = place in saved.doomed or place[:1] in saved.doomed\n",
+        "    is_doomed = False\n",
+        _DELTAS,
+    ),
+    Weakening(
+        "an_expired_history_is_returned",
+        f"{_FOLDER}/_reads.py",
+        "        if is_expired(place[0]) or found is None:\n",
+        "        if found is None:\n",
+        _DELTAS,
+    ),
+    Weakening(
         "a_late_put_removes_its_own_ancestors",
         f"{_FOLDER}/_put.py",
         "kept = kept_rows(rows, keep, self.checkpoint_id)",

@@ -9,6 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from journal import JournalError
 from journal.adapters.langgraph._parts import joined, owner_of_write, value
 from journal.adapters.langgraph._rows import (
     CheckpointRow,
@@ -166,28 +167,63 @@ def delta_history(
     serde: SerializerProtocol,
     config: RunnableConfig,
     channels: Sequence[str],
+    is_expired: Callable[[str], bool],
 ) -> dict[str, DeltaChannelHistory]:
     """Return the writes of each channel since the nearest ancestor that has its value, and that
-    value, for the checkpoint that `config` names."""
+    value, for the checkpoint that `config` names.
+
+    Raises JournalError if that checkpoint was removed: LangGraph read it by another call before.
+    """
     configurable = config["configurable"]
     place = (str(configurable["thread_id"]), configurable.get("checkpoint_ns") or "")
-    checkpoint_id = configurable.get("checkpoint_id") or saved.newest(place)
-    row = None if checkpoint_id is None else saved.row(place, checkpoint_id)
+    wanted = configurable.get("checkpoint_id")
+    ancestors: list[Stored] | None = None
+    for _ in range(1 if wanted else _ATTEMPTS):
+        found = wanted or saved.newest(place)
+        if is_expired(place[0]) or found is None:
+            ancestors = None if wanted else []
+            break
+        ancestors = _ancestors(saved, place, found, channels)
+        if ancestors is not None:
+            break
+    if ancestors is None:
+        raise JournalError(
+            f"checkpoint {wanted or 'newest'} of thread {place[0]!r:.80} was removed before its "
+            "delta channels were read; read the thread again"
+        )
     writes: dict[str, list[tuple[str, str, Any]]] = {channel: [] for channel in channels}
     result: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
     remaining = set(channels)
+    for stored in ancestors:
+        for write in reversed(stored.writes):
+            if write.channel in remaining:
+                loaded = serde.loads_typed(write.typed)
+                writes[write.channel].append((write.task, write.channel, loaded))
+        for channel in remaining & stored.values.keys():
+            result[channel]["seed"] = serde.loads_typed(tuple(stored.values[channel]))
+        remaining -= stored.values.keys()
+    for channel in channels:
+        result[channel]["writes"] = writes[channel][::-1]
+    return result
+
+
+def _ancestors(
+    saved: SaverTables, place: Place, checkpoint_id: str, channels: Sequence[str]
+) -> list[Stored] | None:
+    """Return the ancestors of a checkpoint, the nearest first, back to those that have the values
+    of all channels. Return None if the checkpoint was removed before they were read."""
+    found: list[Stored] = []
+    remaining, row = set(channels), saved.row(place, checkpoint_id)
     while remaining and row is not None and row.parent is not None:
         stored = load(saved, place, row.parent)
         if stored is None:
             break
+        found.append(stored)
         row = stored.row
-        for write in reversed(stored.writes):
-            if write.channel in remaining:
-                value = serde.loads_typed(write.typed)
-                writes[write.channel].append((write.task, write.channel, value))
-        for channel in remaining & row.refs.keys():
-            result[channel]["seed"] = serde.loads_typed(tuple(stored.values[channel]))
         remaining -= row.refs.keys()
-    for channel in channels:
-        result[channel]["writes"] = writes[channel][::-1]
-    return result
+    if not remaining or (row is not None and row.parent is None):
+        return found
+    # A checkpoint goes before its ancestors, except in the removal of a whole namespace. If it is
+    # still there, the ancestors were gone when it was put, or `delete_for_runs` removed them.
+    is_doomed = place in saved.doomed or place[:1] in saved.doomed
+    return None if is_doomed or saved.row(place, checkpoint_id) is None else found

@@ -303,8 +303,11 @@ class JournalSaver(BaseCheckpointSaver[str]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """Return for each channel the writes since its nearest stored value, and that value."""
-        return delta_history(self._saved, self.serde, config, channels)
+        """Return for each channel the writes since its nearest stored value, and that value.
+
+        Raises JournalError if the checkpoint that `config` names was removed or has expired.
+        """
+        return delta_history(self._saved, self.serde, config, channels, self._is_expired)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

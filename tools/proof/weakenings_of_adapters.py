@@ -9,6 +9,7 @@ from proof.weakenings import Weakening
 
 _SAVER = ("tests/adapters/test_langgraph_saver.py",)
 _DELTAS = ("tests/adapters/test_langgraph_deltas.py",)
+_STRAYS = ("tests/adapters/test_langgraph_strays.py",)
 _PARTS = ("tests/adapters/test_langgraph_parts.py",)
 _THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
@@ -85,6 +86,27 @@ ALL_OF = (
         "    doomed: list[tuple[str, ...]] = []\n    unused:",
         "    victims = victims[:40]\n    doomed: list[tuple[str, ...]] = []\n    unused:",
         _DELTAS,
+    ),
+    Weakening(
+        "strays_stay_after_puts",
+        f"{_FOLDER}/_put.py",
+        'strays_before = "" if oldest in kept else oldest',
+        'strays_before = ""',
+        _STRAYS,
+    ),
+    Weakening(
+        "strays_stay_after_a_prune",
+        f"{_FOLDER}/_threads.py",
+        " or has_strays(self._saved, place)",
+        "",
+        _STRAYS,
+    ),
+    Weakening(
+        "early_writes_are_removed",
+        f"{_FOLDER}/_put.py",
+        'strays_before = "" if oldest in kept else oldest',
+        "strays_before = self.checkpoint_id",
+        _STRAYS,
     ),
     Weakening(
         "used_values_are_removed",

@@ -112,7 +112,9 @@ class Put:
             rows = dict(sorted(rows.items()))
             kept = kept_rows(rows, keep, self.checkpoint_id)
             victims = ordered(rows, rows.keys() - kept)
-            self.doomed = remove(t, saved, self.place, rows, victims)
+            oldest = next(iter(rows))
+            strays_before = "" if oldest in kept else oldest
+            self.doomed = remove(t, saved, self.place, rows, victims, strays_before)
             count, ancestors = len(rows), max(len(kept) - keep, 0)
         heads[self.place] = [count, ancestors]
         if head is None and self.root is not None:

@@ -48,68 +48,99 @@ def kept_rows(rows: _Rows, keep: int, *others: str) -> set[str]:
 
 
 def remove(
-    t: Transaction, saved: SaverTables, place: Place, rows: _Rows, victims: Sequence[str]
+    t: Transaction,
+    saved: SaverTables,
+    place: Place,
+    rows: _Rows,
+    victims: Sequence[str],
+    strays_before: str,
 ) -> list[tuple[str, ...]]:
     """Remove checkpoints of a namespace in a transaction, until it has changed enough keys.
 
     `victims` ascend. The newest go first: as long as a checkpoint is there, so are the ancestors
     that it needs. Remove them from `rows`, too, and return the prefixes of the namespaces that are
     doomed.
+
+    Remove strays as well: writes and subgraphs that came after the removal of their checkpoints.
+    LangGraph may also store them a moment before their own checkpoint. So only those are strays
+    whose checkpoints are older than `strays_before`, for example the oldest of the namespace.
     """
-    doomed: list[tuple[str, ...]] = []
     unused: set[tuple[str, str]] = set()  # the values of channels that only these referred to
+    removed: set[str] = set()
     changed = 0
     checkpoints, writes, values = t[saved.checkpoints], t[saved.writes], t[saved.values]
-    writes_of = _writes_of(t, saved, place, victims)
-    for victim, keys in zip(reversed(victims), writes_of, strict=True):
+    for checkpoint_id, keys in _writes_of(t, saved, place, victims, strays_before):
         if changed >= KEYS_A_SLICE:
             break
-        refs = rows.pop(victim).refs
-        unused.update(refs.items())
-        checkpoints.discard((*place, victim))
+        row = rows.pop(checkpoint_id, None)
+        if row is not None:
+            removed.add(checkpoint_id)
+            unused.update(row.refs.items())
+            checkpoints.discard((*place, checkpoint_id))
+            changed += 1 + len(row.refs)
         for key in keys:
             writes.discard(key)
             delete_parts(t, saved, owner_of_write(place, *key[2:]))
-        for child in _children_of(t, saved, (place[0], victim)):
-            t[saved.children].discard(child)
-            prefix = (place[0], child[2])
-            doom(t, saved, prefix)
-            doomed.append(prefix)
-        changed += 1 + len(keys) + len(refs)
+        changed += len(keys)
     for row in rows.values():
         unused.difference_update(row.refs.items())
     for channel, reference in unused:
         values.discard((*place, channel, reference))
         delete_parts(t, saved, owner_of_value(place, channel, reference))
+    doomed: list[tuple[str, ...]] = []
+    for child in _children_of(t, saved, place, removed, strays_before):
+        t[saved.children].discard(child)
+        doomed.append((place[0], child[2]))
+        doom(t, saved, doomed[-1])
     return doomed
 
 
+def has_strays(saved: SaverTables, place: Place) -> bool:
+    """Return whether a namespace has writes or subgraphs of checkpoints before its oldest one."""
+    for (*_, oldest), _ in pairs(saved.checkpoints.prefix(place, limit=1)):
+        writes = pairs(saved.writes.prefix(place, limit=1))
+        children = pairs(saved.children.prefix(place[:1], limit=0 if place[1] else 1))
+        found = [key[2] for key, _ in writes] + [key[1] for key, _ in children]
+        return any(checkpoint_id < oldest for checkpoint_id in found)
+    return False
+
+
 def _writes_of(
-    t: Transaction, saved: SaverTables, place: Place, victims: Sequence[str]
-) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the keys of the writes of each victim, of the newest first. `victims` ascend.
+    t: Transaction, saved: SaverTables, place: Place, victims: Sequence[str], strays_before: str
+) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """Yield each victim and the keys of its writes, and those of strays. The newest come first.
 
     All are read in one range, since beginning another one takes as long as reading four rows.
     """
-    if not victims:
-        return
-    first, after_last = (*place, victims[0]), (*place, f"{victims[-1]}\0")
-    rows = beside(t, saved.writes, methodcaller("range", first, after_last, reverse=True))
-    groups = groupby((key for key, _ in rows), key=itemgetter(2))
-    group = next(groups, None)
-    for victim in reversed(victims):
-        while group and group[0] > victim:
-            group = next(groups, None)
-        yield [*group[1]] if group and group[0] == victim else []
+    waiting = [*victims]
+    first = "" if strays_before or not victims else victims[0]
+    after_last = max(f"{victims[-1]}\0" if victims else "", strays_before)
+    read = methodcaller("range", (*place, first), (*place, after_last), reverse=True)
+    keys = (key for key, _ in beside(t, saved.writes, read))
+    for checkpoint_id, group in groupby(keys, key=itemgetter(2)):
+        while waiting and waiting[-1] > checkpoint_id:
+            yield waiting.pop(), []
+        if waiting and waiting[-1] == checkpoint_id:
+            yield waiting.pop(), [*group]
+        elif checkpoint_id < strays_before:
+            yield checkpoint_id, [*group]
+    while waiting:
+        yield waiting.pop(), []
 
 
 def _children_of(
-    t: Transaction, saved: SaverTables, checkpoint: tuple[str, str]
+    t: Transaction, saved: SaverTables, place: Place, removed: set[str], strays_before: str
 ) -> list[tuple[Any, ...]]:
-    """Return the keys of the subgraphs that ran under a checkpoint of a thread."""
-    if not saved.children:  # most savers have none
+    """Return the keys of the subgraphs that ran under removed checkpoints, and of strays. What is
+    too much for a transaction is a stray later."""
+    if place[1] or not saved.children:  # most savers have none
         return []
-    return [key for key, _ in beside(t, saved.children, methodcaller("prefix", checkpoint))]
+    first = "" if strays_before else min(removed, default="")
+    after_last = max(f"{max(removed, default='')}\0", strays_before)
+    read = methodcaller("range", (place[0], first), (place[0], after_last))
+    keys = (key for key, _ in beside(t, saved.children, read))
+    found = (key for key in keys if key[1] in removed or key[1] < strays_before)
+    return [*islice(found, KEYS_A_SLICE)]
 
 
 def doom(t: Transaction, saved: SaverTables, prefix: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from journal.adapters.langgraph._retention import (
     drop,
     expired_threads,
     has_expired,
+    has_strays,
     kept_rows,
     ordered,
     remove,
@@ -60,7 +61,7 @@ class Threads:
         """Remove all but the newest checkpoint of each namespace, and what that one needs."""
         lsn = None
         for place in self._saved.namespaces(thread):
-            while victims := self._not_kept(place):
+            while (victims := self._not_kept(place)) or has_strays(self._saved, place):
                 lsn = self._remove(place, victims)
         self._saved.wait(lsn)
 
@@ -118,7 +119,9 @@ class Threads:
         def write(t: Transaction) -> None:
             head = t[self._saved.heads].get(place)
             rows = self._saved.rows(place, t)
-            doomed[:] = remove(t, self._saved, place, rows, ordered(rows, victims))
+            strays_before = min(rows.keys() - victims, default=max(victims, default=""))
+            found = ordered(rows, victims)
+            doomed[:] = remove(t, self._saved, place, rows, found, strays_before)
             if rows and head:
                 t[self._saved.heads][place] = [len(rows), head[1]]
             else:

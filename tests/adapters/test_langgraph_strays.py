@@ -1,0 +1,105 @@
+"""Rows that a JournalSaver stores before or after the time of their checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from journal.testing import SimulatedDisk
+from tests.installed import import_package
+
+import_package("langgraph.checkpoint.base")
+
+from journal.adapters.langgraph import _retention  # noqa: E402
+from tests.adapters.langgraph_support import (  # noqa: E402
+    checkpoint,
+    place,
+    put_steps,
+    rows_left,
+    saver_on,
+    steps,
+)
+
+WHOLE = {
+    "langgraph.checkpoints": 1, "langgraph.values": 2, "langgraph.writes": 1, "langgraph.heads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    """Return a simulated disk."""
+    return SimulatedDisk()
+
+
+def put_strays(saver: Any, count: int = 1) -> Any:
+    """Put checkpoints until the first one is removed. Then put writes and subgraphs of that one,
+    as a slow run does. Return the config of the newest checkpoint."""
+    slow, *_, newest = put_steps(saver, 4)
+    parents = {"parents": {"": slow["configurable"]["checkpoint_id"]}}
+    for number in range(count):
+        saver.put_writes(slow, [("n", "slow")], f"slow-{number}")
+        put_steps(saver, 1, place(namespace=f"node:{number}"), **parents)
+    return newest
+
+
+def test_a_prune_removes_what_came_after_its_checkpoint(disk: SimulatedDisk) -> None:
+    """Writes and subgraphs of a removed checkpoint are removed by a prune."""
+    with saver_on(disk, keep=1) as saver:
+        put_strays(saver)
+        saver.prune(["t"])
+        assert steps(saver) == [3]
+        assert rows_left(saver) == WHOLE
+
+
+@pytest.mark.parametrize("keep", [1, 2, 8])
+def test_puts_remove_what_came_after_its_checkpoint(disk: SimulatedDisk, keep: int) -> None:
+    """Writes and subgraphs of a removed checkpoint are removed by later puts, too."""
+    with saver_on(disk, keep=1) as saver:
+        newest = put_strays(saver)
+    with saver_on(disk, keep=keep) as saver:
+        put_steps(saver, 2 * keep + 3, newest)
+        left = rows_left(saver)
+        assert left["langgraph.writes"] == left["langgraph.checkpoints"] == len(steps(saver))
+        assert left["langgraph.heads"] == 1
+        assert "langgraph.children" not in left
+
+
+def test_many_strays_are_removed_in_slices(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction removes a bounded number of rows."""
+    monkeypatch.setattr(_retention, "KEYS_A_SLICE", 3)
+    with saver_on(disk, keep=1) as saver:
+        newest = put_strays(saver, 20)
+        put_steps(saver, 3, newest)
+        assert rows_left(saver)["langgraph.children"] > 3
+        saver.prune(["t"])
+        assert rows_left(saver) == WHOLE
+
+
+def test_a_removed_run_takes_its_strays_with_it(disk: SimulatedDisk) -> None:
+    """What is older than the checkpoints of a removed run goes with them."""
+    with saver_on(disk, keep=1) as saver:
+        newest = put_strays(saver)
+        put_steps(saver, 3, newest, run_id="last")
+        saver.delete_for_runs(["last"])
+        assert rows_left(saver) == {}
+
+
+@pytest.mark.parametrize("keep", [1, 2, 8])
+def test_a_write_may_come_before_its_checkpoint(disk: SimulatedDisk, keep: int) -> None:
+    """P2: LangGraph stores a checkpoint while its tasks run already. Their writes and subgraphs
+    stay, even if another run of the thread puts a checkpoint first."""
+    with saver_on(disk, keep=keep) as saver:
+        last = put_steps(saver, 20)[-1]
+        late = checkpoint({"n": "late", "same": ""}, {"n": "late", "same": "1"})
+        config = place(checkpoint_id=late["id"])
+        saver.put_writes(config, [("n", "early")], "early")
+        put_steps(saver, 1, place(namespace="node:1"), parents={"": late["id"]})
+        put_steps(saver, 1, last)
+        assert saver.put(last, late, {"source": "loop"}, {"n": "late"}) == config
+        found = saver.get_tuple(config)
+        assert found is not None
+        assert found.pending_writes == [("early", "n", "early")]
+        assert steps(saver, place(namespace="node:1")) == [0]

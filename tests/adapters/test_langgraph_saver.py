@@ -87,6 +87,22 @@ def test_a_value_that_does_not_change_is_written_once(disk: SimulatedDisk) -> No
         assert steps(saver) == [4, 3, 2, 1, 0]
 
 
+def test_a_checkpoint_that_is_put_again_releases_its_values(disk: SimulatedDisk) -> None:
+    """The values of a replaced checkpoint go, except those that others refer to."""
+    with saver_on(disk) as saver:
+        first, last = put_steps(saver, 2)
+        state = saver.get(last)
+        for step in range(20):
+            state["channel_versions"] = {"n": f"again-{step}", "same": "1"}
+            versions = {"n": f"again-{step}"}
+            assert saver.put(first, state, {"source": "update"}, versions) == last
+        assert rows_left(saver)["langgraph.values"] == 3
+        assert [saver.get(config)["channel_values"]["same"] for config in (first, last)] == [
+            "s" * 100,
+            "s" * 100,
+        ]
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3, 8])
 def test_a_thread_keeps_its_newest_checkpoints(disk: SimulatedDisk, keep: int) -> None:
     """A namespace keeps at most `keep` checkpoints and a quarter more, with their values and

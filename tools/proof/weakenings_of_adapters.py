@@ -109,6 +109,13 @@ ALL_OF = (
         _STRAYS,
     ),
     Weakening(
+        "values_of_a_replaced_checkpoint_stay",
+        f"{_FOLDER}/_put.py",
+        "            remove_unused(t, saved, self.place, rows, set(replaced.refs.items()))\n",
+        "            pass\n",
+        _SAVER,
+    ),
+    Weakening(
         "used_values_are_removed",
         f"{_FOLDER}/_retention.py",
         "        unused.difference_update(row.refs.items())\n",

@@ -13,6 +13,7 @@ from journal.adapters.langgraph._retention import (
     kept_rows,
     ordered,
     remove,
+    remove_unused,
     subgraph_parent,
     touch,
 )
@@ -103,9 +104,12 @@ class Put:
         if deltas and parent is None and self.parent is not None and self.needs_parent:
             raise self._lacks_parent(deltas)
         row = CheckpointRow(self.parent, self.run, refs, deltas, *self.checkpoint, *self.metadata)
-        key = (*self.place, self.checkpoint_id)
-        count += key not in saved.checkpoints
-        t[saved.checkpoints][key] = list(row)
+        replaced = saved.row(self.place, self.checkpoint_id)
+        count += replaced is None
+        t[saved.checkpoints][(*self.place, self.checkpoint_id)] = list(row)
+        if replaced is not None and keep is not None:
+            rows = {**saved.rows(self.place, t), self.checkpoint_id: row}
+            remove_unused(t, saved, self.place, rows, set(replaced.refs.items()))
         self.doomed = []
         if keep is not None and count > keep + keep // 4 + ancestors:
             rows = {**saved.rows(self.place, t), self.checkpoint_id: row}

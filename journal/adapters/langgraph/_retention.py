@@ -68,7 +68,7 @@ def remove(
     unused: set[tuple[str, str]] = set()  # the values of channels that only these referred to
     removed: set[str] = set()
     changed = 0
-    checkpoints, writes, values = t[saved.checkpoints], t[saved.writes], t[saved.values]
+    checkpoints, writes = t[saved.checkpoints], t[saved.writes]
     for checkpoint_id, keys in _writes_of(t, saved, place, victims, strays_before):
         if changed >= KEYS_A_SLICE:
             break
@@ -82,17 +82,24 @@ def remove(
             writes.discard(key)
             delete_parts(t, saved, owner_of_write(place, *key[2:]))
         changed += len(keys)
-    for row in rows.values():
-        unused.difference_update(row.refs.items())
-    for channel, reference in unused:
-        values.discard((*place, channel, reference))
-        delete_parts(t, saved, owner_of_value(place, channel, reference))
+    remove_unused(t, saved, place, rows, unused)
     doomed: list[tuple[str, ...]] = []
     for child in _children_of(t, saved, place, removed, strays_before):
         t[saved.children].discard(child)
         doomed.append((place[0], child[2]))
         doom(t, saved, doomed[-1])
     return doomed
+
+
+def remove_unused(
+    t: Transaction, saved: SaverTables, place: Place, rows: _Rows, unused: set[tuple[str, str]]
+) -> None:
+    """Remove those of the `unused` values of channels that none of all `rows` refers to."""
+    for row in rows.values():
+        unused.difference_update(row.refs.items())
+    for channel, reference in unused:
+        t[saved.values].discard((*place, channel, reference))
+        delete_parts(t, saved, owner_of_value(place, channel, reference))
 
 
 def has_strays(saved: SaverTables, place: Place) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,37 @@ def test_the_subgraphs_of_a_removed_checkpoint_are_removed(disk: SimulatedDisk) 
         assert rows_left(saver)["langgraph.heads"] == 4
         saver.delete_thread("t")
         assert rows_left(saver) == {}
+
+
+@pytest.mark.parametrize("iterations", range(12))
+def test_a_cancelled_put_removes_the_subgraphs_of_what_it_removed(
+    disk: SimulatedDisk, iterations: int
+) -> None:
+    """P2: a cancellation leaves no namespace of a subgraph whose checkpoint was removed."""
+
+    async def put_and_cancel(saver: JournalSaver, config: Any) -> None:
+        state = checkpoint({"n": 1}, {"n": "2"})
+        putting = asyncio.ensure_future(saver.aput(config, state, {"source": "loop"}, {"n": "2"}))
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        putting.cancel()
+        await asyncio.wait([putting])
+
+    is_over = threading.Event()
+    with saver_on(disk, keep=1) as saver, asyncio.Runner() as runner:
+        [config] = put_steps(saver, 1)
+        parents = {"": config["configurable"]["checkpoint_id"]}
+        put_steps(saver, 1, place(namespace="node:1"), parents=parents)
+        executor = ThreadPoolExecutor(1)
+        executor.submit(is_over.wait, 60)  # what is left to a thread begins after the cancellation
+        runner.get_loop().set_default_executor(executor)
+        try:
+            runner.run(put_and_cancel(saver, config))
+        finally:
+            is_over.set()
+            executor.shutdown()
+        is_there = steps(saver) == [0]
+        assert steps(saver, place(namespace="node:1")) == ([0] if is_there else [])
 
 
 def delta_chain(saver: Any, count: int, snapshots: set[int]) -> Any:

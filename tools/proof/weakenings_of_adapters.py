@@ -116,6 +116,13 @@ ALL_OF = (
         _SAVER,
     ),
     Weakening(
+        "a_cancelled_put_leaves_subgraphs",
+        f"{_FOLDER}/_saver.py",
+        "await asyncio.shield(tidied)",
+        "await tidied",
+        _SAVER,
+    ),
+    Weakening(
         "used_values_are_removed",
         f"{_FOLDER}/_retention.py",
         "        unused.difference_update(row.refs.items())\n",

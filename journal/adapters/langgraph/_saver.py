@@ -216,7 +216,8 @@ class JournalSaver(BaseCheckpointSaver[str]):
             except RemovedError as error:
                 await asyncio.to_thread(self._threads.finish_removal, error.prefix, error.now)
         if put.doomed or self._ttl_s:
-            await asyncio.to_thread(self._tidy, put)
+            tidied = asyncio.get_running_loop().run_in_executor(None, self._tidy, put)
+            await asyncio.shield(tidied)  # a cancellation would leave it to the next open
         if self._waits_for(metadata):
             await self._saved.durable(lsn)
         return config_of(config["configurable"]["thread_id"], put.place[1], put.checkpoint_id)

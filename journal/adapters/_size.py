@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from operator import index
 from typing import Any
 
 LARGE_BYTES = 32_768  # serializing this many takes some 50 us
@@ -24,10 +26,20 @@ def is_large(value: object) -> bool:
             if size <= LARGE_BYTES:
                 waiting += part.values() if kind is dict else part
         elif kind not in (int, float, bool, type(None)):
-            size += _PART_BYTES
-            own = getattr(part, "__dict__", None)
-            size += 0 if own is not None else getattr(part, "nbytes", 0)
-            waiting += own.values() if type(own) is dict else ()
+            own_bytes, attributes = _contents(part)
+            size += _PART_BYTES + own_bytes
+            waiting += attributes
         if size > LARGE_BYTES or seen > _PARTS_MAX:
             return True
     return False
+
+
+def _contents(part: object) -> tuple[int, Iterable[Any]]:
+    """Return the number of bytes that an array states, and the attributes of another object."""
+    try:
+        own = getattr(part, "__dict__", None)
+        if own is None:
+            return index(getattr(part, "nbytes", 0)), ()
+        return 0, own.values() if type(own) is dict else ()
+    except Exception:  # the object's code is the caller's; a serializer may not need it
+        return 0, ()

@@ -10,6 +10,7 @@ from proof.weakenings import Weakening
 _SAVER = ("tests/adapters/test_langgraph_saver.py",)
 _DELTAS = ("tests/adapters/test_langgraph_deltas.py",)
 _STRAYS = ("tests/adapters/test_langgraph_strays.py",)
+_CALLERS = ("tests/adapters/test_langgraph_callers.py",)
 _PARTS = ("tests/adapters/test_langgraph_parts.py",)
 _THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
@@ -121,6 +122,13 @@ ALL_OF = (
         "await asyncio.shield(tidied)",
         "await tidied",
         _SAVER,
+    ),
+    Weakening(
+        "the_size_of_a_value_may_raise",
+        "journal/adapters/_size.py",
+        "    except Exception:",
+        "    except TypeError:",
+        _CALLERS,
     ),
     Weakening(
         "used_values_are_removed",

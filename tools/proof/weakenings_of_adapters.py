@@ -131,6 +131,13 @@ ALL_OF = (
         _CALLERS,
     ),
     Weakening(
+        "names_of_subclasses_are_refused",
+        f"{_FOLDER}/_rows.py",
+        "return str.__str__(value) if type(value) is not str and isinstance(value, str) else value",
+        "return value",
+        _CALLERS,
+    ),
+    Weakening(
         "used_values_are_removed",
         f"{_FOLDER}/_retention.py",
         "        unused.difference_update(row.refs.items())\n",

@@ -17,7 +17,7 @@ from journal.adapters.langgraph._retention import (
     subgraph_parent,
     touch,
 )
-from journal.adapters.langgraph._rows import CheckpointRow, Place, SaverTables, Typed
+from journal.adapters.langgraph._rows import CheckpointRow, Place, SaverTables, Typed, text
 
 _COLLISION = "~"  # before the number of a second value with the same version
 _FIRST_STEP = -1  # of a run that found no checkpoint, maybe at an id that does not exist
@@ -53,13 +53,13 @@ class Put:
         self.place = place
         self.checkpoint_id = str(checkpoint["id"])
         self.parent = parent
-        self.versions = {k: str(v) for k, v in checkpoint["channel_versions"].items()}
+        self.versions = {text(k): str(v) for k, v in checkpoint["channel_versions"].items()}
         self.present = checkpoint["channel_values"].keys()
         run = metadata.get("run_id")
-        self.run = run if isinstance(run, str) else None
+        self.run = text(run) if isinstance(run, str) else None
         counted = metadata.get("counters_since_delta_snapshot") or {}
         # Without a version, a channel was never written, and has no history.
-        self.deltas = [channel for channel in counted if channel in self.versions]
+        self.deltas = [text(channel) for channel in counted if channel in self.versions]
         self.needs_parent = metadata.get("step") != _FIRST_STEP
         self.root = subgraph_parent(place[1], metadata.get("parents"))
         self.values: dict[str, Typed] = {}

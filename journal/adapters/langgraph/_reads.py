@@ -16,7 +16,9 @@ from journal.adapters.langgraph._rows import (
     Place,
     SaverTables,
     Typed,
+    checkpoint_of,
     pairs,
+    place_of,
     vanished,
 )
 
@@ -151,7 +153,7 @@ def _newest_first(
     elif configurable.get("checkpoint_ns") is None:
         rows = saved.checkpoints.prefix((str(configurable["thread_id"]),))
     else:
-        place = (str(configurable["thread_id"]), configurable["checkpoint_ns"])
+        place = place_of({"configurable": configurable})
         rows = saved.checkpoints.prefix(place, reverse=True)
         yield from ((key, CheckpointRow(*row)) for key, row in rows)
         return
@@ -174,9 +176,7 @@ def delta_history(
 
     Raises JournalError if that checkpoint was removed: LangGraph read it by another call before.
     """
-    configurable = config["configurable"]
-    place = (str(configurable["thread_id"]), configurable.get("checkpoint_ns") or "")
-    wanted = configurable.get("checkpoint_id")
+    place, wanted = place_of(config), checkpoint_of(config)
     ancestors: list[Stored] | None = None
     for _ in range(1 if wanted else _ATTEMPTS):
         found = wanted or saved.newest(place)

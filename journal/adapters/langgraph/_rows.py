@@ -20,7 +20,7 @@ the head does, and the transaction conflicts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from operator import methodcaller
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -102,6 +102,23 @@ class SaverTables:
     async def durable(self, lsn: int | None) -> None:
         """Wait as `wait` does, in an event loop."""
         await durable(self.tables, lsn)
+
+
+def text(value: str) -> str:
+    """Return the plain str of a subclass such as a StrEnum: a table's key has no other."""
+    return str.__str__(value) if type(value) is not str and isinstance(value, str) else value
+
+
+def place_of(config: Mapping[str, Any]) -> Place:
+    """Return the thread and the namespace of a config."""
+    configurable = config["configurable"]
+    return str(configurable["thread_id"]), text(configurable.get("checkpoint_ns") or "")
+
+
+def checkpoint_of(config: Mapping[str, Any]) -> str | None:
+    """Return the id of the checkpoint that a config names, or None for the newest."""
+    found = config["configurable"].get("checkpoint_id")
+    return text(found) if found else None
 
 
 def beside(

@@ -33,7 +33,7 @@ from journal.adapters.langgraph._parts import owner_of_write, write_parts
 from journal.adapters.langgraph._put import NeededError, Put, RemovedError
 from journal.adapters.langgraph._reads import as_tuple, config_of, delta_history, find, load
 from journal.adapters.langgraph._retention import drop, drop_all_doomed
-from journal.adapters.langgraph._rows import Place, SaverTables, Typed
+from journal.adapters.langgraph._rows import SaverTables, Typed, checkpoint_of, place_of, text
 from journal.adapters.langgraph._threads import Threads
 
 KEEP = 10
@@ -235,7 +235,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         or a resume. Raises what `Tables.transaction` and `sync` raise.
         """
         typed = self._serialize_writes(writes)
-        write = partial(self._write_writes, _place(config), config, typed, task_id, task_path)
+        write = partial(self._write_writes, config, typed, text(task_id), text(task_path))
         self._saved.wait(self._saved.commit(write))
 
     async def aput_writes(
@@ -249,7 +249,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         await pause()
         large = is_large([value for _, value in writes])
         typed = await _in_thread_if(large, partial(self._serialize_writes, writes))
-        write = partial(self._write_writes, _place(config), config, typed, task_id, task_path)
+        write = partial(self._write_writes, config, typed, text(task_id), text(task_path))
         await self._saved.durable(await self._saved.acommit(write))
 
     def delete_thread(self, thread_id: str) -> None:
@@ -333,10 +333,10 @@ class JournalSaver(BaseCheckpointSaver[str]):
     def _read(self, config: RunnableConfig) -> partial[CheckpointTuple] | None:
         """Return the call that deserializes the checkpoint of `config`, or None."""
         configurable = config["configurable"]
-        place = _place(config)
+        place = place_of(config)
         if self._is_expired(place[0]):
             return None
-        stored = load(self._saved, place, configurable.get("checkpoint_id"))
+        stored = load(self._saved, place, checkpoint_of(config))
         if stored is None:
             return None
         if not configurable.get("checkpoint_id"):
@@ -359,13 +359,15 @@ class JournalSaver(BaseCheckpointSaver[str]):
         put.metadata = self.serde.dumps_typed(metadata)
         put.changed = set(new_versions)
         values = checkpoint["channel_values"]
-        put.without_version = [name for name in values if name not in put.versions]
+        put.without_version = [text(name) for name in values if name not in put.versions]
         changed = [name for name in new_versions if name in values and name in put.versions]
         self._serialize_values(put, checkpoint, [*changed, *put.without_version])
 
     def _serialize_values(self, put: Put, checkpoint: Checkpoint, channels: Sequence[str]) -> None:
         for channel in channels:
-            put.values[channel] = self.serde.dumps_typed(checkpoint["channel_values"][channel])
+            put.values[text(channel)] = self.serde.dumps_typed(
+                checkpoint["channel_values"][channel]
+            )
 
     def _writer(self, put: Put) -> Callable[[Transaction], None]:
         deadline = (time.time(), self._ttl_s)
@@ -384,21 +386,20 @@ class JournalSaver(BaseCheckpointSaver[str]):
     def _serialize_writes(
         self, writes: Sequence[tuple[str, Any]]
     ) -> builtins.list[tuple[str, Typed]]:
-        return [(channel, self.serde.dumps_typed(value)) for channel, value in writes]
+        return [(text(channel), self.serde.dumps_typed(value)) for channel, value in writes]
 
     def _write_writes(
         self,
-        place: Place,
         config: RunnableConfig,
         typed: Sequence[tuple[str, Typed]],
         task_id: str,
         task_path: str,
         t: Transaction,
     ) -> None:
+        place, checkpoint_id = place_of(config), text(config["configurable"]["checkpoint_id"])
         rows = t[self._saved.writes]
         for number, (channel, (kind, data)) in enumerate(typed):
             index = WRITES_IDX_MAP.get(channel, number)
-            checkpoint_id = config["configurable"]["checkpoint_id"]
             key = (*place, checkpoint_id, task_id, index)
             if index < 0 or key not in rows:
                 owner = owner_of_write(place, checkpoint_id, task_id, index)
@@ -406,14 +407,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
 
 
 def _new_put(config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> Put:
-    parent = config["configurable"].get("checkpoint_id")
-    return Put(_place(config), checkpoint, metadata, parent)
-
-
-def _place(config: RunnableConfig) -> Place:
-    """Return the thread and the namespace of a config."""
-    configurable = config["configurable"]
-    return str(configurable["thread_id"]), configurable.get("checkpoint_ns") or ""
+    return Put(place_of(config), checkpoint, metadata, checkpoint_of(config))
 
 
 async def _in_thread_if(is_long: bool, function: Callable[[], Any]) -> Any:

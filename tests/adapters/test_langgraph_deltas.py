@@ -13,6 +13,7 @@ from tests.installed import import_package
 
 import_package("langgraph.checkpoint.base")
 
+from langgraph.checkpoint.memory import InMemorySaver  # noqa: E402
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # noqa: E402
 
 from journal.adapters.langgraph._retention import doom_thread  # noqa: E402
@@ -24,6 +25,39 @@ from tests.adapters.langgraph_support import checkpoint, place, saver_on  # noqa
 def disk() -> SimulatedDisk:
     """Return a simulated disk."""
     return SimulatedDisk()
+
+
+def delta_chain(saver: Any, count: int, snapshots: set[int]) -> Any:
+    """Put checkpoints whose channel "m" has its value only in those of `snapshots`."""
+    config, since, version = place(), 0, "0"
+    for step in range(count):
+        since = 0 if step in snapshots else since + 1
+        values = {"m": _DeltaSnapshot([step])} if step in snapshots else {}
+        version = f"{step}"
+        metadata = {
+            "source": "loop",
+            "counters_since_delta_snapshot": {"m": (since, since)} if since else {},
+        }
+        config = saver.put(config, checkpoint(values, {"m": version}), metadata, {"m": version})
+        saver.put_writes(config, [("m", step)], f"{step}")
+    return config
+
+
+@pytest.mark.parametrize("snapshots", [{0}, {0, 7}, {0, 4, 9}, set()], ids=str)
+def test_a_delta_channel_keeps_the_ancestors_that_it_needs(
+    disk: SimulatedDisk, snapshots: set[int]
+) -> None:
+    """The history of a delta channel is LangGraph's, and removals don't change it."""
+    oracle: Any = InMemorySaver()
+    with saver_on(disk, keep=2) as saver:
+        config = delta_chain(saver, 12, snapshots)
+        expected = oracle.get_delta_channel_history(
+            config=delta_chain(oracle, 12, snapshots), channels=["m"]
+        )
+        assert saver.get_delta_channel_history(config=config, channels=["m"]) == expected
+        saver.prune(["t"])
+        assert saver.get_delta_channel_history(config=config, channels=["m"]) == expected
+        assert "seed" in expected["m"] or not snapshots
 
 
 def put_delta(saver: Any, parent: Any, number: int, snapshot_every: int, **metadata: Any) -> Any:

@@ -8,9 +8,6 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 _SAVER = ("tests/adapters/test_langgraph_saver.py",)
-_DELTAS = ("tests/adapters/test_langgraph_deltas.py",)
-_STRAYS = ("tests/adapters/test_langgraph_strays.py",)
-_CALLERS = ("tests/adapters/test_langgraph_callers.py",)
 _PARTS = ("tests/adapters/test_langgraph_parts.py",)
 _THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
@@ -38,104 +35,6 @@ ALL_OF = (
         "JsonPlusSerializer(allowed_msgpack_modules=None)",
         "JsonPlusSerializer(allowed_msgpack_modules=True)",
         _SAVER,
-    ),
-    Weakening(
-        "delta_ancestors_are_removed",
-        f"{_FOLDER}/_retention.py",
-        "                kept.add(parent)\n",
-        "",
-        _SAVER,
-    ),
-    Weakening(
-        "deltas_without_their_parent_are_stored",
-        f"{_FOLDER}/_put.py",
-        "            raise self._lacks_parent(deltas)\n",
-        "            pass\n",
-        _DELTAS,
-    ),
-    Weakening(
-        "half_a_history_is_returned",
-        f"{_FOLDER}/_reads.py",
-        "    return None if is_doomed or saved.row(place, checkpoint_id) is None else found\n",
-        "    return found\n",
-        _DELTAS,
-    ),
-    Weakening(
-        "half_a_history_of_a_doomed_thread_is_returned",
-        f"{_FOLDER}/_reads.py",
-        "    is_doomed = place in saved.doomed or place[:1] in saved.doomed\n",
-        "    is_doomed = False\n",
-        _DELTAS,
-    ),
-    Weakening(
-        "an_expired_history_is_returned",
-        f"{_FOLDER}/_reads.py",
-        "        if is_expired(place[0]) or found is None:\n",
-        "        if found is None:\n",
-        _DELTAS,
-    ),
-    Weakening(
-        "a_late_put_removes_its_own_ancestors",
-        f"{_FOLDER}/_put.py",
-        "kept = kept_rows(rows, keep, self.checkpoint_id)",
-        "kept = kept_rows(rows, keep) | {self.checkpoint_id}",
-        _DELTAS,
-    ),
-    Weakening(
-        "ancestors_are_removed_before_their_descendants",
-        f"{_FOLDER}/_retention.py",
-        "    doomed: list[tuple[str, ...]] = []\n    unused:",
-        "    victims = victims[:40]\n    doomed: list[tuple[str, ...]] = []\n    unused:",
-        _DELTAS,
-    ),
-    Weakening(
-        "strays_stay_after_puts",
-        f"{_FOLDER}/_put.py",
-        'strays_before = "" if oldest in kept else oldest',
-        'strays_before = ""',
-        _STRAYS,
-    ),
-    Weakening(
-        "strays_stay_after_a_prune",
-        f"{_FOLDER}/_threads.py",
-        " or has_strays(self._saved, place)",
-        "",
-        _STRAYS,
-    ),
-    Weakening(
-        "early_writes_are_removed",
-        f"{_FOLDER}/_put.py",
-        'strays_before = "" if oldest in kept else oldest',
-        "strays_before = self.checkpoint_id",
-        _STRAYS,
-    ),
-    Weakening(
-        "values_of_a_replaced_checkpoint_stay",
-        f"{_FOLDER}/_put.py",
-        "            remove_unused(t, saved, self.place, rows, set(replaced.refs.items()))\n",
-        "            pass\n",
-        _SAVER,
-    ),
-    Weakening(
-        "a_cancelled_put_leaves_subgraphs",
-        f"{_FOLDER}/_saver.py",
-        "await asyncio.shield(tidied)",
-        "await tidied",
-        _SAVER,
-    ),
-    Weakening(
-        "the_size_of_a_value_may_raise",
-        "journal/adapters/_size.py",
-        "    except Exception:",
-        "    except TypeError:",
-        _CALLERS,
-    ),
-    Weakening(
-        "names_of_subclasses_are_refused",
-        f"{_FOLDER}/_rows.py",
-        "return str.__str__(value) if type(value) is not str and isinstance(value, str) else value",
-        "return value",
-        _CALLERS,
     ),
     Weakening(
         "used_values_are_removed",

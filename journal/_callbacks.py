@@ -8,8 +8,6 @@ from functools import partial, partialmethod
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType
 from typing import Any
 
-from journal._waits import refuse
-
 _FLAGS_OF_LATER = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 RUN_LATER = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 """The types of results whose body may run later. They have no subclasses."""
@@ -42,7 +40,9 @@ def close_coroutine(value: object) -> None:
 def check_freeze(freeze: object) -> None:
     """Raise TypeError unless `freeze` is a function that a compaction can call."""
     if not callable(freeze):
-        refuse(TypeError, "freeze must be a function that returns an LSN and items", freeze)
+        raise TypeError(
+            f"freeze must be a function that returns an LSN and items, not {freeze!r:.200}"
+        )
     if kind := kind_if_later(freeze):
         raise TypeError(
             f"freeze must be a plain function, not {kind} function: calling {freeze!r:.200} does "

@@ -13,6 +13,6 @@ def plain(value: T) -> T:
     Other libraries take the members of a StrEnum as ids, and tables refuse them. `str(value)` could
     return another text: that of a `class Name(str, Enum)` begins with "Name.".
     """
-    if isinstance(value, str) and type(value) is not str:
+    if type(value) is not str and isinstance(value, str):
         return str.__str__(value)  # type: ignore[return-value]
     return value

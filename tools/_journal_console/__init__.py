@@ -49,7 +49,7 @@ class _Stdout(io.TextIOWrapper):
     """
 
     def write(self, text: str) -> int:
-        """Write `text`. With `naming_stdout`, a line would take 3.4 us and not 0.6."""
+        """Write `text`. With `naming_stdout`, a line would take 1.3 us and not 0.2."""
         try:
             return super().write(text)
         except OSError as error:

@@ -12,7 +12,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from journal import Tables
-from journal.adapters.langgraph._rows import KEYS_A_SLICE, text
+from journal.adapters._strings import plain
+from journal.adapters.langgraph._rows import KEYS_A_SLICE
 
 _ROWS = "langgraph.cache"
 
@@ -36,7 +37,7 @@ class JournalCache(BaseCache[Any]):
         """Return the cached values of those keys that have one."""
         found = {}
         for namespace, key in keys:
-            typed = self._rows.get((_encoded(namespace), text(key)))
+            typed = self._rows.get((_encoded(namespace), plain(key)))
             if typed is not None:
                 found[tuple(namespace), key] = self.serde.loads_typed(tuple(typed))
         return found
@@ -51,7 +52,7 @@ class JournalCache(BaseCache[Any]):
         for (namespace, key), (value, ttl_s) in pairs.items():
             expires_at = None if ttl_s is None else now + ttl_s
             typed = list(self.serde.dumps_typed(value))
-            self._rows.set((_encoded(namespace), text(key)), typed, expires_at=expires_at)
+            self._rows.set((_encoded(namespace), plain(key)), typed, expires_at=expires_at)
 
     async def aset(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
         """Cache values, as `set` does, after waiting for room in the log buffer."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journal import JournalError, Transaction
+from journal.adapters._strings import plain
 from journal.adapters.langgraph._parts import owner_of_value, value, write_parts
 from journal.adapters.langgraph._reads import Stored
 from journal.adapters.langgraph._retention import (
@@ -17,7 +18,7 @@ from journal.adapters.langgraph._retention import (
     subgraph_parent,
     touch,
 )
-from journal.adapters.langgraph._rows import CheckpointRow, Place, SaverTables, Typed, text
+from journal.adapters.langgraph._rows import CheckpointRow, Place, SaverTables, Typed
 
 _COLLISION = "~"  # before the number of a second value with the same version
 _FIRST_STEP = -1  # of a run that found no checkpoint, maybe at an id that does not exist
@@ -53,13 +54,13 @@ class Put:
         self.place = place
         self.checkpoint_id = str(checkpoint["id"])
         self.parent = parent
-        self.versions = {text(k): str(v) for k, v in checkpoint["channel_versions"].items()}
+        self.versions = {plain(k): str(v) for k, v in checkpoint["channel_versions"].items()}
         self.present = checkpoint["channel_values"].keys()
         run = metadata.get("run_id")
-        self.run = text(run) if isinstance(run, str) else None
+        self.run = plain(run) if isinstance(run, str) else None
         counted = metadata.get("counters_since_delta_snapshot") or {}
         # Without a version, a channel was never written, and has no history.
-        self.deltas = [text(channel) for channel in counted if channel in self.versions]
+        self.deltas = [plain(channel) for channel in counted if channel in self.versions]
         self.needs_parent = metadata.get("step") != _FIRST_STEP
         self.root = subgraph_parent(place[1], metadata.get("parents"))
         self.values: dict[str, Typed] = {}

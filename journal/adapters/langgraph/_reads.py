@@ -174,7 +174,8 @@ def delta_history(
     """Return the writes of each channel since the nearest ancestor that has its value, and that
     value, for the checkpoint that `config` names.
 
-    Raises JournalError if that checkpoint was removed: LangGraph read it by another call before.
+    Raises JournalError if the checkpoint was removed. LangGraph read it in an earlier call, and its
+    channels would be empty without their history.
     """
     place, wanted = place_of(config), checkpoint_of(config)
     ancestors: list[Stored] | None = None
@@ -188,8 +189,8 @@ def delta_history(
             break
     if ancestors is None:
         raise JournalError(
-            f"checkpoint {wanted or 'newest'} of thread {place[0]!r:.80} was removed before its "
-            "delta channels were read; read the thread again"
+            f"the delta channels of a checkpoint of thread {place[0]!r:.80} can't be read: it was "
+            "removed or has expired; read the thread again"
         )
     writes: dict[str, list[tuple[str, str, Any]]] = {channel: [] for channel in channels}
     result: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from journal import InterruptedCallError, JournalError, Key, Tables, Transaction
 from journal.adapters._commits import acommit, commit, durable
+from journal.adapters._strings import plain
 
 Place: TypeAlias = tuple[str, str]
 """A thread and a namespace."""
@@ -104,21 +105,16 @@ class SaverTables:
         await durable(self.tables, lsn)
 
 
-def text(value: str) -> str:
-    """Return the plain str of a subclass such as a StrEnum: a table's key has no other."""
-    return str.__str__(value) if type(value) is not str and isinstance(value, str) else value
-
-
 def place_of(config: Mapping[str, Any]) -> Place:
     """Return the thread and the namespace of a config."""
     configurable = config["configurable"]
-    return str(configurable["thread_id"]), text(configurable.get("checkpoint_ns") or "")
+    return str(configurable["thread_id"]), plain(configurable.get("checkpoint_ns") or "")
 
 
 def checkpoint_of(config: Mapping[str, Any]) -> str | None:
     """Return the id of the checkpoint that a config names, or None for the newest."""
     found = config["configurable"].get("checkpoint_id")
-    return text(found) if found else None
+    return plain(found) if found else None
 
 
 def beside(

@@ -27,13 +27,14 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from journal import Mirror, Options, StrPath, Tables, Transaction
 from journal.adapters._size import LARGE_BYTES, is_large
+from journal.adapters._strings import plain
 from journal.adapters._turns import pause
 from journal.adapters.langgraph._opening import SaverOpening
 from journal.adapters.langgraph._parts import owner_of_write, write_parts
 from journal.adapters.langgraph._put import NeededError, Put, RemovedError
 from journal.adapters.langgraph._reads import as_tuple, config_of, delta_history, find, load
 from journal.adapters.langgraph._retention import drop, drop_all_doomed
-from journal.adapters.langgraph._rows import SaverTables, Typed, checkpoint_of, place_of, text
+from journal.adapters.langgraph._rows import SaverTables, Typed, checkpoint_of, place_of
 from journal.adapters.langgraph._threads import Threads
 
 KEEP = 10
@@ -235,7 +236,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         or a resume. Raises what `Tables.transaction` and `sync` raise.
         """
         typed = self._serialize_writes(writes)
-        write = partial(self._write_writes, config, typed, text(task_id), text(task_path))
+        write = partial(self._write_writes, config, typed, plain(task_id), plain(task_path))
         self._saved.wait(self._saved.commit(write))
 
     async def aput_writes(
@@ -249,7 +250,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         await pause()
         large = is_large([value for _, value in writes])
         typed = await _in_thread_if(large, partial(self._serialize_writes, writes))
-        write = partial(self._write_writes, config, typed, text(task_id), text(task_path))
+        write = partial(self._write_writes, config, typed, plain(task_id), plain(task_path))
         await self._saved.durable(await self._saved.acommit(write))
 
     def delete_thread(self, thread_id: str) -> None:
@@ -359,13 +360,13 @@ class JournalSaver(BaseCheckpointSaver[str]):
         put.metadata = self.serde.dumps_typed(metadata)
         put.changed = set(new_versions)
         values = checkpoint["channel_values"]
-        put.without_version = [text(name) for name in values if name not in put.versions]
+        put.without_version = [plain(name) for name in values if name not in put.versions]
         changed = [name for name in new_versions if name in values and name in put.versions]
         self._serialize_values(put, checkpoint, [*changed, *put.without_version])
 
     def _serialize_values(self, put: Put, checkpoint: Checkpoint, channels: Sequence[str]) -> None:
         for channel in channels:
-            put.values[text(channel)] = self.serde.dumps_typed(
+            put.values[plain(channel)] = self.serde.dumps_typed(
                 checkpoint["channel_values"][channel]
             )
 
@@ -386,7 +387,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
     def _serialize_writes(
         self, writes: Sequence[tuple[str, Any]]
     ) -> builtins.list[tuple[str, Typed]]:
-        return [(text(channel), self.serde.dumps_typed(value)) for channel, value in writes]
+        return [(plain(channel), self.serde.dumps_typed(value)) for channel, value in writes]
 
     def _write_writes(
         self,
@@ -396,7 +397,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         task_path: str,
         t: Transaction,
     ) -> None:
-        place, checkpoint_id = place_of(config), text(config["configurable"]["checkpoint_id"])
+        place, checkpoint_id = place_of(config), plain(config["configurable"]["checkpoint_id"])
         rows = t[self._saved.writes]
         for number, (channel, (kind, data)) in enumerate(typed):
             index = WRITES_IDX_MAP.get(channel, number)

@@ -66,10 +66,9 @@ def check_has_run(result: object) -> None:
     """Raise TypeError if a workload has returned what would run later."""
     if type(result) in RUN_LATER:
         close_coroutine(result)
-        kind = type(result).__name__
         raise TypeError(
             "workload must be an ordinary function, which has done its work when it returns; it "
-            f"returned {'an' if kind[0] == 'a' else 'a'} {kind}"
+            f"returned an object of type {type(result).__name__}"
         )
 
 

@@ -58,7 +58,7 @@ _HEADER_KINDS: dict[str, type] = {
     **dict.fromkeys(("journal_id", "created_at", "application"), str),
 }
 _CHUNK_BYTES = 1 << 16
-_FAST_FROM_BYTES = 1 << 23  # decoding as much takes longer than importing msgspec, 20 ms
+_FAST_FROM_BYTES = 1 << 23  # decoding this many takes longer than importing msgspec, 20 ms
 _LAST_LINE_BYTES_MAX = 64
 
 

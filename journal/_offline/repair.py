@@ -148,7 +148,8 @@ def _check_unmirrored(directory: Directory, cut_at: int) -> None:
             f"{directory.path}: the journal has a mirror, where the next open would cut off the "
             f"records after LSN {cut_at}, too; nothing was changed; restore the mirror up to that "
             f"LSN into a new directory instead: journal-inspect restore URL DIR --lsn {cut_at}, or "
-            f"in Python: restore(url, dir, lsn={cut_at})"
+            f"in Python: restore(url, dir, lsn={cut_at}). If the mirror is given up, cut a backup "
+            "of the directory, which has no mirror"
         )
 
 

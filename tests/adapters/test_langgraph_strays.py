@@ -79,7 +79,7 @@ def test_many_strays_are_removed_in_slices(
 
 
 def test_a_removed_run_takes_its_strays_with_it(disk: SimulatedDisk) -> None:
-    """What is older than the checkpoints of a removed run goes with them."""
+    """`delete_for_runs` removes the strays that are older than the checkpoints of the run."""
     with saver_on(disk, keep=1) as saver:
         newest = put_strays(saver)
         put_steps(saver, 3, newest, run_id="last")

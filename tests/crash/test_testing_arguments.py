@@ -55,7 +55,7 @@ def test_a_workload_that_would_run_later_is_refused(workload: Any, kind: str) ->
 
 @pytest.mark.parametrize("workload", [None, "work", 5])
 def test_a_workload_is_called(workload: Any) -> None:
-    """What can't be called is no workload."""
+    """`explore` refuses a workload that can't be called."""
     with pytest.raises(TypeError, match=r"^workload must be a function of an Owner, not "):
         explore(Table, workload)
 

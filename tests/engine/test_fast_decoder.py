@@ -1,4 +1,4 @@
-"""With the extra `fast`, the items of a large checkpoint are those that are read without it."""
+"""A large checkpoint has the same items with the extra `fast` and without it."""
 
 from __future__ import annotations
 

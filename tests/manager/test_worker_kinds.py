@@ -199,6 +199,6 @@ def test_workers_are_a_mapping_of_types(tmp_path: Path, workers: Any, message: s
 
 @pytest.mark.parametrize("manager", [None, "fleet", SubAgentManager])
 def test_a_loop_without_a_manager_is_refused(manager: Any) -> None:
-    """What is no manager is refused with the name of the argument."""
+    """`run_workers` refuses an object that is no manager, and names the argument."""
     with pytest.raises(TypeError, match=r"^manager must be a SubAgentManager, not "):
         asyncio.run(run_workers(manager, {"t": echo}))

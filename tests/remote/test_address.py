@@ -62,6 +62,6 @@ def test_a_url_is_a_string(url: Any) -> None:
 
 @pytest.mark.parametrize("manager", [None, "fleet", SubAgentManager])
 def test_a_dispatcher_without_a_manager_is_refused(manager: Any) -> None:
-    """What is no manager is refused with the name of the argument."""
+    """`Dispatcher.open` refuses an object that is no manager, and names the argument."""
     with pytest.raises(TypeError, match=r"^manager must be a SubAgentManager, not "):
         Dispatcher.open("nats://127.0.0.1", manager)

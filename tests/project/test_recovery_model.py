@@ -22,6 +22,7 @@ from tests.tiers import slow_unless
 
 pytestmark = pytest.mark.usefixtures("few_to_collect")
 ROOT = Path(__file__).resolve().parents[2]
+TOGETHER = "commits that were in flight together are lost, without evidence"
 # Two records are too few to break a promise with these.
 NEEDS_3_RECORDS = {
     Weakening.FRAMES_AFTER_MARK,
@@ -49,8 +50,7 @@ def test_the_rule_keeps_its_promises(durability: Durability, mode: Mode) -> None
     assert result.states > 3000
     assert result.crashes > 2 * result.states
     allowed = {"open refuses", "nothing is lost", "one commit is lost, without evidence"}
-    if durability == "os":
-        allowed |= {"unsynced commits are lost, without evidence"}
+    allowed |= {"unsynced commits are lost, without evidence" if durability == "os" else TOGETHER}
     assert set(result.damage) == (allowed if mode == "damage" else set())
 
 
@@ -96,12 +96,26 @@ def test_each_bound_limits_the_search() -> None:
         replace(base, epochs=1),
         replace(base, checkpoints=1),
         replace(base, frames=1),
+        replace(base, syncs=1),
     ]
     states = model.explore(base).states
     assert [each for each in smaller if model.explore(each).states >= states] == []
     base = Model(mode="damage", records=2, epochs=1)
     states = model.explore(base).states
     assert model.explore(replace(base, neighbors=1)).states < states
+
+
+@pytest.mark.parametrize(("syncs", "records"), [(1, 2), pytest.param(3, 3, marks=pytest.mark.slow)])
+def test_only_commits_in_flight_together_are_lost_without_evidence(
+    syncs: int, records: int
+) -> None:
+    """P4: If only one sync is in flight at a time, damage without evidence loses one commit. If
+    three are, it may lose several, and all of them were in flight together."""
+    bounds = Model(mode="damage", records=records, epochs=1, checkpoints=1, syncs=syncs)
+    result = model.explore(bounds)
+    assert result.broken is None
+    assert result.damage["one commit is lost, without evidence"]
+    assert (TOGETHER in result.damage) == (syncs > 1)
 
 
 @pytest.mark.slow
@@ -144,7 +158,7 @@ def test_the_command_prints_what_is_proved() -> None:
     assert re.fullmatch(
         r"disk, crash: [\d,]+ states, [\d,]+ crashes, [\d.]+ s: all promises hold", searched
     )
-    bounds = "(records 1, epochs 2, checkpoints 2, frames 2, neighbors 3)"
+    bounds = "(records 1, epochs 2, checkpoints 2, frames 2, syncs 2, neighbors 3)"
     assert (
         proved == f"Proved of the model, within the bounds {bounds}:\n\n{model.PROVED['crash']}\n"
     )

@@ -12,12 +12,12 @@ states the application (P6).
 Mode "damage": one checkpoint may stop verifying at any moment. The promises above have to hold
 nonetheless, because there is a second checkpoint. Also, after each crash, each durable frame and
 mark is damaged, one at a time. Then open must refuse, or lose nothing, with one exception: if no
-evidence is left on disk, it may lose one commit, or with durability "os" the unsynced commits. It
-must not refuse if no acknowledged record is damaged (P4). Neighboring frames and marks are damaged
-together, too. Each time, the rule is compared with the older one, which refuses all damage in the
-log after the segment's beginning. The rule may open where the older one refuses, but only if
-nothing acknowledged is lost. The journal then continues to be used, and the promises of mode
-"crash" have to hold.
+evidence is left on disk, it may lose the last commit and those in flight together with it, or with
+durability "os" the unsynced commits. It must not refuse if no acknowledged record is damaged (P4).
+Neighboring frames and marks are damaged together, too. Each time, the rule is compared with the
+older one, which refuses all damage in the log after the segment's beginning. The rule may open
+where the older one refuses, but only if nothing acknowledged is lost. The journal then continues to
+be used, and the promises of mode "crash" have to hold.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ BOUNDS = {
     "epochs": "epochs in which segments are written",
     "checkpoints": "checkpoints of compactions that exist at a time",
     "frames": "frames of one commit",
+    "syncs": 'syncs in flight at a time, with durability "disk"',
     "neighbors": "neighboring frames and marks damaged at a time",
 }
 PROVED: dict[Mode, str] = {
@@ -266,8 +267,12 @@ def judge(disk: Disk, oracle: Oracle, was: Cell, is_loss: bool, model: Model) ->
     frames = [c for c in cells if c.kind == "frame" and was.first <= c.first <= oracle.alive]
     if len({frame.commit for frame in frames}) == 1:
         return "one commit is lost, without evidence"
+    if all(frame.oldest <= was.commit for frame in frames):
+        return "commits that were in flight together are lost, without evidence"
     if model.durability == "disk":
-        raise BrokenPromiseError(f"P4: {event}, open loses several commits")
+        raise BrokenPromiseError(
+            f"P4: {event}, open loses commits that were not in flight together"
+        )
     return "unsynced commits are lost, without evidence"
 
 

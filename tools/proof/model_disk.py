@@ -20,6 +20,7 @@ class Cell(NamedTuple):
     records: the records of a frame, each as a number.
     durable: the durable LSN that the header states.
     commit: the first LSN of the commit that wrote the frame. Recovery does not use it.
+    oldest: the first LSN of the oldest commit that was in flight then. Recovery does not use it.
     """
 
     kind: Literal["frame", "mark", "header", "garbage"]
@@ -27,6 +28,7 @@ class Cell(NamedTuple):
     records: tuple[int, ...] = ()
     durable: int = 0
     commit: int = 0
+    oldest: int = 0
 
 
 class Slot(NamedTuple):

@@ -10,6 +10,7 @@ from proof.model_disk import (
     Disk,
     Entry,
     Segment,
+    Slots,
     after_failed_sync,
     checkpoints,
     covered,
@@ -20,9 +21,11 @@ from proof.recovery_model import (
     STATE_APPLICATION,
     Compaction,
     Model,
+    Outcome,
     Process,
     State,
     Step,
+    Sync,
     Weakening,
     stating_application,
     stopped,
@@ -35,7 +38,15 @@ def writing(state: State, model: Model) -> Iterator[Step]:
     disk, p, _ = state
     last = disk.segments[-1] if disk.segments and disk.segments[-1].epoch == p.epoch else None
     has_more = state.oracle.appended < model.records
-    if p.phase == "idle" and last:
+    if p.in_flight and last:
+        yield from ends(state, last, model)
+    if p.phase == "idle" and p.in_flight and last:
+        if len(p.in_flight) < model.syncs:
+            yield from commits(state, last, model)
+        if has_more and model.weakening is Weakening.SEAL_IN_FLIGHT:
+            rolling = p._replace(phase="rolling", in_flight=())
+            yield from sync_log("roll: sync the segment", state, rolling, model)
+    elif p.phase == "idle" and last:
         if not disk.checkpoints and model.weakening is Weakening.APPLICATION_AFTER_SEGMENT:
             yield STATE_APPLICATION, stating_application(state, p)
         yield from commits(state, last, model)
@@ -60,9 +71,10 @@ def writing(state: State, model: Model) -> Iterator[Step]:
     elif p.phase == "segment named":
         disk = with_synced_names(disk, model)
         yield "sync the segment's name", state._replace(disk=disk, process=p._replace(phase="idle"))
-    elif p.phase == "written":
-        label = f"sync the segment, acknowledge LSN {p.written}"
-        yield from sync_log(label, state, p._replace(phase="idle"), model)
+    elif p.phase == "written" and last:
+        begun = Sync(last.slots[-1].now.commit, p.written, len(last.slots))
+        process = p._replace(phase="idle", in_flight=(*p.in_flight, begun))
+        yield f"begin the sync of LSN {p.written}", state._replace(process=process)
     elif p.phase == "closing" and last:
         disk = with_mark(disk, last, p, model)
         yield "close: write a mark", state._replace(disk=disk, process=Process("dead"))
@@ -81,9 +93,15 @@ def commit(state: State, last: Segment, sizes: tuple[int, ...], model: Model) ->
     """Write one frame for each of `sizes`, the counts of their records."""
     disk, p, oracle = state
     slots, batches, lsn, record = last.slots, oracle.log, p.written + 1, oracle.appended
+    oldest = p.in_flight[0].first if p.in_flight else lsn
+    durable = p.synced
+    if model.weakening is Weakening.STATE_WRITTEN_AS_DURABLE:
+        durable = p.written
+    if model.weakening is Weakening.STATE_NOTHING_DURABLE:
+        durable = 0
     for at, size in enumerate(sizes, end_of(last, p, model)):
         batch = tuple(range(record, record + size))
-        slots = write(slots, at, Cell("frame", lsn, batch, p.synced, p.written + 1))
+        slots = write(slots, at, Cell("frame", lsn, batch, durable, p.written + 1, oldest))
         batches, lsn, record = (*batches, batch), lsn + size, record + size
     if model.weakening is Weakening.SPLIT_BATCH:
         batches = (*oracle.log, tuple(range(oracle.appended, record)))
@@ -125,16 +143,69 @@ def with_mark(disk: Disk, last: Segment, p: Process, model: Model) -> Disk:
 def sync_log(label: str, state: State, then: Process, model: Model) -> Iterator[Step]:
     """Yield each outcome of a sync: all written records are safe, or the journal stops."""
     disk, _, oracle = state
-    last, start = disk.segments[-1], 0
-    slots = last.slots
-    if slots and model.weakening is Weakening.MARK_STAYS:  # only the last commit's own bytes
-        start = [slot.now.commit for slot in slots].index(slots[-1].now.commit)
-    old, new = slots[:start], slots[start:]
+    last = disk.segments[-1]
+    start = start_of(last.slots, model)
+    old, new = last.slots[:start], last.slots[start:]
     acknowledged = oracle._replace(safe=then.written, alive=then.written)
     synced = disk.with_slots(last, old + sync(new))
     yield label, State(synced, then._replace(synced=then.written), acknowledged)
     for failed in after_failed_sync(new):
         yield f"{label}: FAILS", stopped(state, last, old + failed, model)
+
+
+def start_of(slots: Slots, model: Model) -> int:
+    """Return the place from which a sync of `slots` covers them."""
+    if slots and model.weakening is Weakening.MARK_STAYS:  # only the last commit's own bytes
+        return [slot.now.commit for slot in slots].index(slots[-1].now.commit)
+    return 0
+
+
+def ends(state: State, last: Segment, model: Model) -> Iterator[Step]:
+    """Yield each end of a sync in flight, and the stop after one that has failed."""
+    disk, p, _ = state
+    for at, each in enumerate(p.in_flight):
+        start = start_of(last.slots[: each.end], model)
+        old, new, later = last.slots[:start], last.slots[start : each.end], last.slots[each.end :]
+        label = f"the sync of LSN {each.last}"
+        if each.outcome == "failure":
+            yield f"stop, because {label} has failed", stopped(state, last, last.slots, model)
+        if each.outcome:
+            continue
+        after = ended(p.in_flight, range(at, at + 1), "success")
+        synced = state._replace(disk=disk.with_slots(last, old + sync(new) + later))
+        yield f"{label} succeeds", acknowledge(synced, after, at, model)
+        is_alone = model.weakening is Weakening.ONE_FILE_DESCRIPTION
+        after = ended(p.in_flight, range(at if is_alone else 0, at + 1), "failure")
+        for failed in after_failed_sync(new):
+            lost = state._replace(disk=disk.with_slots(last, old + failed + later))
+            yield f"{label} FAILS", acknowledge(lost, after, at, model)
+
+
+def ended(syncs: tuple[Sync, ...], places: range, outcome: Outcome) -> tuple[Sync, ...]:
+    """Return the syncs after those in `places` that were under way have ended."""
+    return tuple(
+        each._replace(outcome=outcome) if at in places and not each.outcome else each
+        for at, each in enumerate(syncs)
+    )
+
+
+def acknowledge(state: State, syncs: tuple[Sync, ...], at: int, model: Model) -> State:
+    """Return the state after the sync at `at` has ended: the commits before the first sync that is
+    under way or has failed are acknowledged."""
+    _, p, oracle = state
+    synced = p.synced
+    if model.weakening is Weakening.ACKNOWLEDGE_OUT_OF_ORDER and syncs[at].outcome == "success":
+        synced = max(synced, syncs[at].last)
+    final = {"success"}
+    if model.weakening is Weakening.ACKNOWLEDGE_AFTER_FAILED_SYNC:
+        final.add("failure")
+    while syncs and syncs[0].outcome in final:
+        if syncs[0].outcome == "success":
+            synced = max(synced, syncs[0].last)
+        syncs = syncs[1:]
+    if synced > p.synced:
+        oracle = oracle._replace(safe=synced, alive=synced)
+    return State(state.disk, p._replace(synced=synced, in_flight=syncs), oracle)
 
 
 # --- the compactor ---

@@ -3,10 +3,12 @@
 It has the recovery rule of journal/docs/FORMAT.md, and every step of the programs whose crashes the
 rule has to survive. It models:
 
-- The writer. A commit is one frame or several, and one sync. An idle mark is provisional: the next
-  frame is written over it. A segment gets its name by a rename, and the name is synced before the
-  first frame is written. The first commit after an open begins the segment of a new epoch. Segments
-  fill up. The journal is closed. Durability is "disk" or "os".
+- The writer. A commit is one frame or several, and one sync. With durability "disk", the next
+  commits may be written while that sync is in flight. Each sync has an open file description of its
+  own. Syncs end in any order, and commits are acknowledged in theirs. An idle mark is provisional:
+  the next frame is written over it. A segment gets its name by a rename, and the name is synced
+  before the first frame is written. The first commit after an open begins the segment of a new
+  epoch. Segments fill up. The journal is closed. Durability is "disk" or "os".
 - The compactor. It publishes a checkpoint and removes what that covers, step by step, while commits
   continue.
 - Open, with its syncs, the page cache, the decision, and the removal of covered files. In a journal
@@ -16,7 +18,8 @@ rule has to survive. It models:
   cache. A power cut leaves any subset of the unsynced names. At each unsynced place it leaves the
   whole frame, its header only, bytes that do not parse, or the old content.
 - A failed sync, also during an open. The pages are marked clean, and any subset of them is on disk.
-  The journal may be reopened before the machine restarts.
+  Each sync in flight whose pages these are fails, too. A later one may succeed before the writer
+  learns of the failure. The journal may be reopened before the machine restarts.
 - Damage to a checkpoint, or to up to three neighboring frames and marks that are durable. If an
   open passes over such damage, the journal continues to be used.
 
@@ -76,6 +79,16 @@ class Weakening(Enum):
     ROLL_WITHOUT_SYNC = "os", "crash", "a segment is begun before the previous one is synced"
     ACKNOWLEDGE_BEFORE_SYNC = "disk", "crash", "a commit is acknowledged when it is written"
     PROMISE_AFTER_FAILED_SYNC = "os", "crash", "commits are promised although their sync failed"
+    ACKNOWLEDGE_OUT_OF_ORDER = (
+        "disk",
+        "crash",
+        "a commit is acknowledged when its own sync succeeds, while an earlier one is in flight",
+    )
+    ACKNOWLEDGE_AFTER_FAILED_SYNC = "disk", "crash", "commits after a failed sync are acknowledged"
+    ONE_FILE_DESCRIPTION = "disk", "crash", "of the syncs in flight, only one reports an error"
+    STATE_WRITTEN_AS_DURABLE = "disk", "crash", "a frame states that all before it is durable"
+    STATE_NOTHING_DURABLE = "disk", "damage", "a frame states the durable LSN 0"
+    SEAL_IN_FLIGHT = "disk", "crash", "a segment is sealed by one sync while others are in flight"
     MARK_STAYS = "disk", "crash", "frames follow a mark, and a sync covers the new frames only"
     SPLIT_BATCH = "disk", "crash", "a batch is spread over the frames of its commit"
     CHECKPOINT_BEFORE_LOG_SYNC = "os", "crash", "a checkpoint is published before the log is synced"
@@ -119,6 +132,7 @@ class Model:
     epochs: int = 2  # epochs in which segments are written
     checkpoints: int = 2  # checkpoints of compactions that exist at a time
     frames: int = 2  # frames of one commit
+    syncs: int = 2  # syncs in flight at a time, with durability "disk"
     neighbors: int = 3  # neighboring frames and marks damaged at a time
 
 
@@ -127,6 +141,7 @@ OpeningPhase = Literal[
 ]
 WritingPhase = Literal["idle", "rolling", "segment named", "written", "closing"]
 Phase = OpeningPhase | WritingPhase | Literal["dead"]
+Outcome = Literal["success", "failure"]
 OPENING = get_args(OpeningPhase)
 STATE_APPLICATION = "state the application"
 LOST = -1  # stands for a record that a weakened rule passes over
@@ -139,11 +154,28 @@ class Compaction(NamedTuple):
     steps: tuple[str, ...]
 
 
+class Sync(NamedTuple):
+    """The sync of a commit. It begins after the commit is written.
+
+    first, last: the first and the last LSN of the commit.
+    end: the place after the commit. The sync covers the segment up to there. One that covers more
+    allows nothing new, because a power cut may also keep what no sync covers.
+    outcome: the result that the writer has not acted on yet, or None while the sync is under way.
+    """
+
+    first: int
+    last: int
+    end: int
+    outcome: Outcome | None = None
+
+
 class Process(NamedTuple):
     """The process that owns the journal.
 
-    synced, written: the last LSNs that are synced and written.
+    synced, written: the last LSNs that are synced and written. A commit counts as synced when its
+    own sync and all earlier ones have succeeded; with durability "disk", it is acknowledged then.
     verified: the LSNs of the checkpoints that the process has seen verify.
+    in_flight: the syncs of the commits that are written and not acknowledged, in their order.
     """
 
     phase: Phase = "opening"
@@ -152,6 +184,7 @@ class Process(NamedTuple):
     written: int = 0
     verified: tuple[int, ...] = ()
     compaction: Compaction | None = None
+    in_flight: tuple[Sync, ...] = ()
 
 
 class Oracle(NamedTuple):

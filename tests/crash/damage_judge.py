@@ -49,7 +49,7 @@ FOREIGN_OFFSET = 16  # offset of the journal id in a segment header
 NAME = re.compile(f"{SEGMENT_NAME.pattern}|{CHECKPOINT_NAME.pattern}")
 
 REFUSED, VERIFIED = "refused by open", "found by verify"
-LAST_COMMIT = "The last commit, with nothing after it"
+LAST_COMMIT = "The last commit, or those in flight with it"
 UNSYNCED = "Commits that durability `os` had not synced"
 END = "The end of the log, together with its evidence"
 OLDER_DIRECTORY = "The whole directory, replaced by an older copy"

@@ -388,9 +388,10 @@ class SimulatedFile(_Handle):
         self, directory: SimulatedDirectory, path: str, inode: Inode, mode: FileMode
     ) -> None:
         super().__init__(directory._disk, directory._process, path)
-        self._folder = directory._folder
+        self._directory, self._folder = directory, directory._folder
         self._inode = inode
-        self._writable = mode != "read"
+        self._mode = mode
+        self._seen_errors = inode.errors
 
     def read(self, size: int, offset: int) -> bytes:
         return self._run("read", lambda: self._inode.now.read(size, offset))
@@ -410,9 +411,17 @@ class SimulatedFile(_Handle):
 
     def sync(self) -> None:
         def failed() -> None:
-            self._inode.settle(self.path, self._disk.failed_sync)
+            self._inode.fail_sync(self.path, self._disk.failed_sync)
+            self._seen_errors = self._inode.errors
 
-        self._run("sync", self._inode.sync, failed=failed)
+        def act() -> None:
+            if self._seen_errors != self._inode.errors:  # each handle gets an error once
+                self._seen_errors = self._inode.errors
+                raise _error(errno.EIO, self.path)
+            self._inode.sync(until)
+
+        until = self._inode.changes
+        self._run("sync", act, failed=failed)
 
     def sync_range(self, size: int, offset: int) -> None:
         """Sync these bytes and the file's size, and nothing else, as RWF_DSYNC does.
@@ -450,11 +459,17 @@ class SimulatedFile(_Handle):
     def drop_cache(self) -> None:
         self._run("drop_cache", self._inode.drop_cache)
 
+    def reopen(self) -> SimulatedFile:
+        def act() -> SimulatedFile:
+            return SimulatedFile(self._directory, self.path, self._inode, self._mode)
+
+        return self._run("open", act)
+
     def close(self) -> None:
         self._closed = True
 
     def _need_writable(self) -> None:
-        if not self._writable:
+        if self._mode == "read":
             raise _error(errno.EBADF, self.path)
 
 

@@ -80,6 +80,8 @@ class Inode:
         self.allocated = 0  # the size up to which writes need no more disk space
         self.stable = Content()
         self.unsynced: list[tuple[int, bytes | None]] = []  # arguments of Content.apply
+        self.changes = 0  # made so far
+        self.errors = 0  # of failed syncs
         self._overwritten = Content()
         self._older = tuple(older)
 
@@ -87,6 +89,7 @@ class Inode:
         twin = Inode(self._older)
         twin.now, twin.stable = self.now.copy(), self.stable.copy()
         twin.allocated, twin.unsynced = self.allocated, self.unsynced.copy()
+        twin.changes, twin.errors = self.changes, self.errors
         twin._overwritten = self._overwritten.copy()
         return twin
 
@@ -103,10 +106,18 @@ class Inode:
             self._change(size, None)
         self.allocated = max(self.allocated, size)
 
-    def sync(self) -> None:
-        for change in self.unsynced:
+    def sync(self, until: int | None = None) -> None:
+        """Store the changes, or the first `until` ones, which were made before the sync began."""
+        later = 0 if until is None else self.changes - until
+        count = max(0, len(self.unsynced) - later)
+        for change in self.unsynced[:count]:
             self._store(*change)
-        self.unsynced.clear()
+        del self.unsynced[:count]
+
+    def fail_sync(self, path: str, outcome: Outcome) -> None:
+        """Settle the unsynced changes, and count an error for each handle of the file."""
+        self.settle(path, outcome)
+        self.errors += 1
 
     def sync_range(self, size: int, offset: int) -> None:
         """Store the bytes of that range and the file's size. Other bytes stay unsynced."""
@@ -168,6 +179,7 @@ class Inode:
     def _change(self, offset: int, data: bytes | None) -> None:
         self.now.apply(offset, data)
         self.unsynced.append((offset, data))
+        self.changes += 1
 
     def _store(self, offset: int, data: bytes | None) -> None:
         if data:

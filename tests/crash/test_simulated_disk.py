@@ -103,6 +103,37 @@ def test_a_failed_sync_loses_the_writes_that_it_should_have_written(
     assert disk.contents(PATH) == {"a": b"012z"}
 
 
+def test_a_sync_covers_what_was_written_when_it_began(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """P2: What another thread writes during a sync is synced by the next one."""
+    file = put_file(directory, "a", b"0123")
+    file.write(b"4", 4)
+
+    def write_during_it(*_: object) -> None:
+        disk.before = None
+        file.write(b"5", 5)
+
+    disk.before = write_during_it
+    file.sync()
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {"a": b"01234"}
+
+
+def test_each_handle_of_a_file_gets_the_error_of_a_failed_sync_once(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """P2: As Linux does it, for each open file description."""
+    file = put_file(directory, "a", b"0123")
+    second = file.reopen()
+    file.write(b"abcd", 0)
+    disk.fail("sync", errno.EIO)
+    later = directory.open("a", "update")
+    assert [error_of(each.sync) for each in (file, second, later)] == [errno.EIO] * 3
+    assert [error_of(each.sync) for each in (file, second, later)] == [None] * 3
+    assert error_of(file.reopen().sync) is None
+
+
 def test_dropping_the_cache_keeps_unsynced_writes(
     disk: SimulatedDisk, directory: Directory
 ) -> None:

@@ -1,9 +1,9 @@
 """CommitTurn: which thread commits, and when.
 
-At most two batches exist: the filling one, in the log buffer, and the one being committed, here.
-One thread at a time has the turn, and only that thread writes to the end of the log. It is the
-flusher, or a lone waiter that found the turn free and commits in its own thread. If that waiter is
-interrupted, the flusher finishes its commit.
+One batch fills, in the log buffer. Another one may be written, and some may be syncing (see
+SyncLanes): they are here. One thread at a time has the turn, and only that thread writes to the end
+of the log. It is the flusher, or a lone waiter that found the turn free and commits in its own
+thread. If that waiter is interrupted, the flusher finishes its commit.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ class CommitTurn:
     """The batch being committed, the thread that commits it, and the waiters of both batches.
 
     `lock` is the log buffer's and guards all fields; `durable_lsn` may be read without it.
+    `lanes_max`: the number of syncs that may be in flight.
     """
+
+    lanes_max = 3
 
     def __init__(
         self,
@@ -65,6 +68,8 @@ class CommitTurn:
         self._backpressure = backpressure
         self.wake_policy = WakePolicy()
         self._committing: CommitBatch | None = None
+        self._syncing: list[CommitBatch] = []  # written, and handed over to a sync, oldest first
+        self.lanes = 1  # the number of syncs that may be in flight
         # The lone waiter that has the turn, or that has left its commit to the flusher. None if the
         # flusher has the turn, or nobody.
         self._waiter: LoneWaiter | None = None
@@ -74,7 +79,7 @@ class CommitTurn:
         self._opening: list[Gate | None] = []  # of the flusher's last commit
         self._wakes_at_first_waiter = True
         self.durable_lsn = buffer.last_lsn
-        self.flusher_id = 0  # of the flusher's thread, while it runs
+        self.own_ids: set[int] = set()  # of the threads that commit and sync, while they run
 
     # --- called by waiters ---
 
@@ -86,7 +91,7 @@ class CommitTurn:
         if self._lock._is_owned():  # `checked`, inlined: every waiter runs this
             raise InterruptedCallError
         with self._lock:
-            filling, committing = self._buffer.filling, self._committing
+            filling = self._buffer.filling
             if lsn <= self.durable_lsn:
                 return None
             if lsn >= filling.first_lsn + len(filling.records):
@@ -95,10 +100,12 @@ class CommitTurn:
                 )
             if lifecycle.failure or lifecycle.ended:
                 raise lifecycle.error()
-            if self._waiter is not None or self.flusher_id == get_ident():
+            if self._waiter is not None or get_ident() in self.own_ids:
                 self._begin_wait()
-            if committing and lsn < filling.first_lsn:
-                return self._gate_of(committing)
+            if lsn < filling.first_lsn:
+                syncing = (each for each in self._syncing if lsn <= each.last_lsn)
+                if batch := next(syncing, self._committing):
+                    return self._gate_of(batch)
             self._add_waiter(filling)
             return filling.gate or self._gate_of(filling)
 
@@ -107,7 +114,7 @@ class CommitTurn:
         if self._is_locked_here():
             raise InterruptedCallError
         with self._section:
-            if self._waiter is not None or self.flusher_id == get_ident():
+            if self._waiter is not None or get_ident() in self.own_ids:
                 self._begin_wait()
             lsn = self._append_locked(record, urgent)
             filling = self._buffer.filling
@@ -169,15 +176,15 @@ class CommitTurn:
     @property
     def is_committing_here(self) -> bool:
         """True if this thread is inside a commit, which the caller has interrupted. Also true for
-        everything that observers and finalizers call in the flusher's thread."""
+        everything that observers and finalizers call in the engine's threads."""
         waiter, thread_id = self._waiter, get_ident()
         is_alone = waiter is not None and waiter.thread_id == thread_id and not waiter.has_left
-        return is_alone or thread_id == self.flusher_id
+        return is_alone or thread_id in self.own_ids
 
     def abandon(self, lock: HandlerSafeLock) -> None:
         """Replace the lock, in a forked child: a thread of the parent may hold the old one."""
         self._lock, self._section, self._is_locked_here = lock, section_of(lock), lock._is_owned
-        self._waiter, self.flusher_id = None, 0  # threads of the child may get the same ids
+        self._waiter, self.own_ids = None, set()  # threads of the child may get the same ids
         self._pipes.abandon()
 
     # --- the turn ---
@@ -221,7 +228,9 @@ class CommitTurn:
                 if self._waiter is not None and self._waiter.has_left and self._take_over():
                     return self._committing
                 if self._committing is None:
-                    if filling.has_work:
+                    if len(self._syncing) >= self.lanes:
+                        timeout_s = -1  # the end of a sync wakes it
+                    elif filling.has_work:
                         timeout_s = self._due_s(filling)
                         if timeout_s <= 0:
                             return self._begin(filling)
@@ -247,7 +256,8 @@ class CommitTurn:
         """Take the turn to mark the log idle, if nothing has happened since `filling` was empty.
         Return an empty batch then, or else None."""
         with self._lock.checked():
-            if self._committing or self._buffer.filling is not filling or filling.has_work:
+            is_busy = self._committing is not None or self._syncing or filling.has_work
+            if is_busy or self._buffer.filling is not filling:
                 return None
             self._idle_batch, self._committing = filling, CommitBatch(filling.first_lsn)
             return self._committing
@@ -259,11 +269,11 @@ class CommitTurn:
         with self._lock.checked():
             filling = self._buffer.filling
             is_filling = 0 <= lsn - filling.first_lsn < len(filling.records)
-            is_free = self._committing is None and self._lifecycle.refusal is None
+            is_free = self._committing is None and not self._syncing
             is_alone = (
                 self.wake_policy.last_waiters <= 1 and not filling.waiters and not filling.sync
             )
-            if not (is_filling and is_free and is_alone):
+            if not (is_filling and is_free and is_alone) or self._lifecycle.refusal is not None:
                 return None
             self._waiter = waiter
             filling.add_waiter()
@@ -294,10 +304,33 @@ class CommitTurn:
             self.durable_lsn = batch.last_lsn
             room_gate = self._backpressure.end_commit(log_bytes, self._buffer.filling_bytes)
         if batch.gate or room_gate:  # a lone waiter's commit has neither
-            if get_ident() == self.flusher_id:
+            if get_ident() in self.own_ids:
                 self._opening += batch.gate, room_gate
             else:
                 open_gates(batch.gate, room_gate)
+
+    def hand_over(self, batch: CommitBatch) -> None:
+        """Give up the turn: `batch` is written, and its sync is in flight. Only the flusher calls
+        this."""
+        with self._lock.checked():
+            self._syncing.append(batch)
+            self._committing = None
+            self._backpressure.hold(sum(each.bytes for each in self._syncing))
+            self._backpressure.begin_commit(0)
+
+    def committed_beside(self, batch: CommitBatch, sync_s: float, log_bytes: int) -> None:
+        """Do what `committed` does, for the oldest batch that was handed over."""
+        with self._lock.checked():
+            self._syncing.remove(batch)
+            self.wake_policy.note_sync(sync_s)
+            self.durable_lsn = batch.last_lsn
+            syncing, buffer = self._syncing, self._buffer
+            held_bytes = sum(each.bytes for each in syncing)
+            room_gate = self._backpressure.release(held_bytes, log_bytes, buffer.filling_bytes)
+            others = sum(each.waiters for each in (buffer.filling, *syncing))
+            self.wake_policy.note_release(batch.waiters, others, lanes=self.lanes)
+            self._alarm.wake()
+        open_gates(batch.gate, room_gate)
 
     def fail(self, error: BaseException) -> None:
         """Stop the journal (fail-stop): take nothing more, and release all waiters."""
@@ -379,7 +412,7 @@ class CommitTurn:
 
     def _open_all(self) -> None:
         with self._lock.checked():
-            batches = self._committing, self._buffer.filling
+            batches = *self._syncing, self._committing, self._buffer.filling
             gates = [batch.gate for batch in batches if batch] + self._opening
         open_gates(*gates, self._backpressure.last_gate())
 

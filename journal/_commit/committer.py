@@ -23,8 +23,10 @@ from journal._commit.batch import EVENTS_ONLY, CommitBatch
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_figures import CommitFigures
 from journal._commit.commit_turn import CommitTurn, LoneWaiter
+from journal._commit.lane_policy import SLOW_SYNC_NS, LanePolicy
 from journal._commit.lifecycle import Lifecycle
 from journal._commit.observers import Event, Observers
+from journal._commit.sync_lanes import PendingSync, SyncLanes
 from journal._commit.writer import NO_SPACE, SyncedEnd, Writer
 from journal._disk.disk import is_disk_error
 from journal._log import post
@@ -61,6 +63,8 @@ class Committer:
         self._lifecycle = lifecycle
         self._sync_each = options.durability == "disk"
         self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
+        self._policy = LanePolicy(turn.lanes_max if self._sync_each else 1)
+        self._lanes = SyncLanes(turn.own_ids, self._acknowledge, self._fail)
         self._ended: Callable[[], None] = _do_nothing
         self._failure_trace: TracebackType | None = None  # of an unexpected failure, to be logged
         self.figures = CommitFigures()
@@ -216,15 +220,17 @@ class Committer:
         return is_disk_error(error)
 
     def _run(self) -> None:
-        self._turn.flusher_id = threading.get_ident()
+        self._turn.own_ids.add(threading.get_ident())
         try:
             while (batch := self._turn.take(self._observers.queued)) is not None:
                 self._observers.notify_queued()
                 if batch.has_work:
                     self._commit_with_retries(batch)
+                    self._turn.lanes = self._policy.lanes
                     self._turn.prepare_gate()
                 elif batch is not EVENTS_ONLY:
                     self.mark()
+            self._lanes.drain()
             if self._lifecycle.failure is None:
                 self._writer.close()
         except BaseException as error:
@@ -232,7 +238,7 @@ class Committer:
         finally:
             self._turn.flusher_ended()
             self._end()
-            self._turn.flusher_id = 0  # another thread may get the same id
+            self._turn.own_ids.clear()  # another thread may get the same id
 
     def _fail(self, error: BaseException) -> None:
         """Record the failure and release the waiters. Foreign code is called later, and in the
@@ -264,15 +270,51 @@ class Committer:
                 error=unexpected,
             )
             self.notify(lambda observer: observer.failed(error))
+        self._lanes.stop()
         with suppress(OSError):  # a failed close loses nothing that was acknowledged
             self._writer.release()
         self._ended()
 
+    def _hand_over(self, batch: CommitBatch) -> bool:
+        """Write the batch, and let a lane sync it. Return False, and do nothing, if none can.
+
+        `_commit` repeats a commit that was begun, also one that has found no space here.
+        """
+        if self._turn.lanes == 1 or batch.commit is not None or not batch.records or batch.sync:
+            return False
+        lane = self._lanes.free() if self._writer.has_segment_for(batch) else None
+        file = None if lane is None else self._writer.handle(lane)
+        if lane is None or file is None:
+            return False
+        self._writer.prepare(batch)
+        self._writer.write(batch)
+        self._turn.hand_over(batch)
+        self._lanes.begin(lane, PendingSync(batch, file, self._writer.written_end))
+        return True
+
+    def _acknowledge(self, pending: PendingSync) -> None:
+        """Release the waiters of a commit that a lane has synced."""
+        self._writer.synced_to(pending.end, pending.error)
+        batch, sync_ns = pending.batch, pending.sync_ns
+        crowd = self._turn.wake_policy.expected_waiters
+        self._policy.note_beside(sync_ns, crowd, has_company=pending.has_company)
+        self._turn.lanes = self._policy.lanes
+        self._report(batch, sync_ns)  # first: after the release, a lone waiter may commit
+        self._turn.committed_beside(batch, sync_ns / 1e9, pending.end[3])
+
     def _commit_with_retries(self, batch: CommitBatch) -> None:
-        """Commit, and retry until there is space: the same bytes at the same offset, and a sync."""
+        """Commit, and retry until there is space: the same bytes at the same offset, and a sync.
+
+        This returns early if a lane syncs the batch, or if the journal has failed.
+        """
         delay_s = 0.0
         while True:
             try:
+                if self._hand_over(batch):
+                    return
+                self._lanes.drain()
+                if self._lifecycle.failure is not None:
+                    return
                 self._commit(batch)
             except OSError as error:
                 if error.errno not in NO_SPACE or isinstance(error, JournalError):
@@ -299,7 +341,15 @@ class Committer:
                 began_ns = time.perf_counter_ns()
                 self._writer.sync()
                 sync_ns = time.perf_counter_ns() - began_ns
+                if sync_ns >= SLOW_SYNC_NS:
+                    wakes = self._turn.wake_policy
+                    return_ns = began_ns - wakes.released_ns
+                    self._policy.note_alone(sync_ns, return_ns, wakes.expected_waiters)
         self._turn.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
+        self._report(batch, sync_ns)
+
+    def _report(self, batch: CommitBatch, sync_ns: int) -> None:
+        """Count a commit, and tell everybody who is to know of it."""
         records, size = len(batch.records), len(batch.commit.data) if batch.commit else 0
         self.figures.add(records, size, sync_ns)
         if self._observers.all and records:
@@ -330,6 +380,7 @@ class Committer:
         is_flusher = threading.current_thread() is self._thread
         if is_flusher:
             self._turn.release_waiters()
+            self._observers.notify_queued()  # of commits that lanes have synced before
         notify = self.notify if is_flusher else self.queue
         notify(event)
 

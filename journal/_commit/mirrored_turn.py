@@ -39,6 +39,8 @@ class MirroredTurn(CommitTurn):
     """A CommitTurn whose `durable_lsn` follows the mirror. The log buffer's lock guards these
     fields, too."""
 
+    lanes_max = 1  # an upload takes the commits of several syncs anyway
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._committed_lsn = self.durable_lsn  # on this disk

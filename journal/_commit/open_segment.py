@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from journal._disk.disk import File, write_all
@@ -20,6 +20,7 @@ class OpenSegment:
         self.offset = len(header)
         self.recorded_lsn = recorded_lsn  # the highest durable LSN that the segment states
         self._is_marked = False  # whether a mark is at the end
+        self._handles = [file]
 
     def encode(
         self,
@@ -54,6 +55,26 @@ class OpenSegment:
         write_all(self.file, data, offset)
         self._is_marked = False
         self.offset = offset + len(data)
+
+    def handle(self, index: int) -> File | None:
+        """Return the handle of the lane `index`, or None if the file can't be opened again.
+
+        A file may have `reopen`, which returns another handle of the same file; a user's Disk may
+        lack it. The system reports an error to each handle by itself.
+        """
+        reopen: Callable[[], File] | None = getattr(self.file, "reopen", None)
+        while len(self._handles) <= index:
+            try:
+                if reopen is None:
+                    return None
+                self._handles.append(reopen())
+            except OSError:
+                return None
+        return self._handles[index]
+
+    def close(self) -> None:
+        for file in reversed(self._handles):  # the last close may report an error
+            file.close()
 
     def mark(self, next_lsn: int, durable_lsn: int, now_ns: int) -> None:
         """Write a mark, which states that every record up to `durable_lsn` is durable.

@@ -23,6 +23,7 @@ _GATHERS_MAX = 3  # while they come back, a commit waits for up to this many tim
 # this form no crowds: their batches stay small, so no commit waits for them.
 _CROWD, _RETURN_S = 16, 10e-6
 _LATE_PART = 4  # of a crowd, at most a quarter comes late: the time of a fast sync varies a lot
+_LANE_PART = 0.9  # of the waiters a lane expects; those that come too late take the next one
 _PIPE = 3  # the least number of waiting threads for which a pipe pays
 # Waking a waiter in turn takes 10 to 60 us; next to a thread that computes, at least 1 ms.
 _SLOW_PASS_NS, _SLOW_NS_MIN = 500_000, 2_000_000
@@ -48,7 +49,7 @@ class WakePolicy:
         self._batches_at_once = 0  # how many batches are still woken all at once
         # When the last waiters were released, how many have run since, and when the latest did. Two
         # that run in the same moment may be counted as one, so these are estimates.
-        self._released_ns = self._passed = self._passed_ns = 0
+        self.released_ns = self._passed = self._passed_ns = 0
 
     @property
     def wakes_all_at_once(self) -> bool:
@@ -68,24 +69,30 @@ class WakePolicy:
 
     def since_release_s(self) -> float:
         """Return the seconds since waiters were last released."""
-        return (time.perf_counter_ns() - self._released_ns) / 1e9
+        return (time.perf_counter_ns() - self.released_ns) / 1e9
 
     def note_sync(self, sync_s: float) -> None:
         """Note how long a sync took."""
         self._late = int(sync_s / _RETURN_S)
         self._gather_s = min(sync_s / 3, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0
 
-    def note_release(self, waiters: int, waiting: int) -> None:
-        """Note that a commit released `waiters` threads while `waiting` others await the next."""
+    def note_release(self, waiters: int, waiting: int, *, lanes: int = 1) -> None:
+        """Note that a commit released `waiters` threads while `waiting` others await the next, or a
+        sync in flight. `lanes`: the number of syncs that may be."""
         self.last_waiters = waiters
-        expected = self.expected_waiters = waiters + waiting
+        expected = waiters + waiting
+        if lanes > 1:  # those that are on their way back are not counted
+            expected = max(expected, self.expected_waiters * 7 // 8)
+        self.expected_waiters = expected
+        if lanes > 1:
+            expected = int(expected / lanes * _LANE_PART)
         late = self._late if self._gather_s else min(self._late, expected // _LATE_PART)
         self.enough_waiters = expected - late if late < expected else expected
         self._came_back = 0
         self._return_s = min(waiters * _RETURN_S, _GATHER_S_MAX) if waiters >= _CROWD else 0.0
         are_threads = self._passed > 0  # coroutines do not count as passed
         self.wakes_by_pipe = are_threads and waiters >= _PIPE and not self._batches_at_once
-        self._released_ns, self._passed = time.perf_counter_ns(), 0
+        self.released_ns, self._passed = time.perf_counter_ns(), 0
 
     def note_passed(self, now_ns: int) -> None:
         """Note that a released waiter runs. Takes no lock, which would cost too much."""
@@ -98,7 +105,7 @@ class WakePolicy:
         if self._batches_at_once:
             self._batches_at_once -= 1
         elif self.last_waiters > 1:
-            took_ns = self._passed_ns - self._released_ns
+            took_ns = self._passed_ns - self.released_ns
             if took_ns > max(_SLOW_NS_MIN, self._passed * _SLOW_PASS_NS):
                 self._batches_at_once = _BATCHES_AT_ONCE
                 self.wakes_by_pipe = False

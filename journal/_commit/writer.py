@@ -194,6 +194,25 @@ class Writer:
         if segment := self._segment:
             self.synced_end = segment.path, segment.offset, self._synced_lsn, self.log_bytes
 
+    def handle(self, lane: int) -> File | None:
+        """Return the handle on which a lane syncs the open segment, or None if it has none."""
+        return self._segment.handle(lane) if self._segment else None
+
+    @property
+    def written_end(self) -> SyncedEnd:
+        """The value of `synced_end` once everything written so far is synced."""
+        assert self._segment is not None
+        return self._segment.path, self._segment.offset, self._written_lsn, self.log_bytes
+
+    def synced_to(self, end: SyncedEnd, error: BaseException | None) -> None:
+        """Note that a lane's sync up to `end` succeeded, or raise FailedError for its error."""
+        if isinstance(error, OSError):
+            self._failure = self._failure or error
+        elif error is not None:
+            raise error
+        self._check_linked()
+        self._synced_lsn, self.synced_end = end[2], end
+
     def _record_sync_failure(self) -> None:
         """Record a failed sync's error as final if the disk raised it, not a signal handler."""
         error = self._sync_error
@@ -255,7 +274,7 @@ class Writer:
     def release(self) -> None:
         """Close the file handle, and do nothing else."""
         if self._segment is not None:
-            self._segment.file.close()
+            self._segment.close()
             self._segment = None
 
     def _seal(self, segment: OpenSegment) -> None:

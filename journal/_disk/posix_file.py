@@ -101,6 +101,11 @@ class PosixFile:
             with suppress(OSError):
                 os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
+    def reopen(self) -> PosixFile:
+        # Not by its name, which another file may have by now.
+        flags = os.O_RDWR | os.O_CLOEXEC
+        return PosixFile(os.open(f"/proc/self/fd/{self._fd}", flags), self.path)
+
     def close(self) -> None:
         if self._closing.detach():
             fd, self._fd = self._fd, CLOSED

@@ -13,6 +13,7 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from posixpath import normpath
 from typing import Literal, TypeVar, get_args
 
@@ -21,6 +22,7 @@ from journal.errors import LockedError
 from journal.testing.arguments import absolute_path, check_fault, check_outcome
 from journal.testing.medium import Content, Folder, Inode, Medium, join_name
 from journal.testing.outcome import Outcome, lose
+from journal.testing.process import Process
 
 T = TypeVar("T")
 
@@ -102,7 +104,7 @@ class SimulatedDisk:
         # Guards everything below, and the folders and inodes. Never held while `before` runs.
         self._mutex = threading.RLock()
         self._medium = medium.copy() if medium else Medium()
-        self._process = _Process()  # the running process; handles of earlier ones are dead
+        self._process = Process()  # the running process; handles of earlier ones are dead
         self._ids = itertools.count(1)
 
     @classmethod
@@ -151,7 +153,7 @@ class SimulatedDisk:
     def kill(self) -> None:
         """Kill the process: its handles fail, its locks are released, the page cache remains."""
         with self._mutex:
-            self._process = _Process()
+            self._process = Process()
             for folder in self._medium._folders.values():
                 folder.writer = None
 
@@ -216,7 +218,7 @@ class SimulatedDisk:
 
     def _run(
         self,
-        process: _Process,
+        process: Process,
         operation: Operation,
         path: str,
         act: Callable[[], T],
@@ -252,7 +254,7 @@ class SimulatedDisk:
         used = sum(each.allocated for folder in folders for each in folder.now.values())
         return min(size, inode.allocated + max(0, self.capacity - used))
 
-    def _check(self, process: _Process, operation: Operation, path: str) -> None:
+    def _check(self, process: Process, operation: Operation, path: str) -> None:
         with self._mutex:
             if operation in _MUTATIONS:
                 self._process.reach(len(self.operations))
@@ -260,27 +262,10 @@ class SimulatedDisk:
                 raise _error(errno.EIO, path)
 
 
-class _Process:
-    """A process that uses the disk. It may be set to crash after a number of mutations."""
-
-    def __init__(self) -> None:
-        self.has_crashed = False
-        self._crash_at: int | None = None
-
-    def crash_at(self, mutations: int) -> None:
-        """Crash once the disk has done `mutations`."""
-        self._crash_at = mutations
-
-    def reach(self, mutations: int) -> None:
-        """Note that a mutation is about to follow `mutations` others."""
-        if self._crash_at is not None and mutations >= self._crash_at:
-            self.has_crashed = True
-
-
 class _Handle:
     """The part that files and directories share: their process, and whether they are closed."""
 
-    def __init__(self, disk: SimulatedDisk, process: _Process, path: str) -> None:
+    def __init__(self, disk: SimulatedDisk, process: Process, path: str) -> None:
         self.path = path
         self._disk = disk
         self._process = process
@@ -305,7 +290,7 @@ class _Handle:
 class SimulatedDirectory(_Handle):
     """A directory of a SimulatedDisk. `Directory` documents its methods."""
 
-    def __init__(self, disk: SimulatedDisk, process: _Process, path: str, folder: Folder) -> None:
+    def __init__(self, disk: SimulatedDisk, process: Process, path: str, folder: Folder) -> None:
         super().__init__(disk, process, path)
         self._folder = folder
 
@@ -389,8 +374,7 @@ class SimulatedFile(_Handle):
     ) -> None:
         super().__init__(directory._disk, directory._process, path)
         self._directory, self._folder = directory, directory._folder
-        self._inode = inode
-        self._mode = mode
+        self._inode, self._mode = inode, mode
         self._seen_errors = inode.errors
 
     def read(self, size: int, offset: int) -> bytes:
@@ -411,12 +395,11 @@ class SimulatedFile(_Handle):
 
     def sync(self) -> None:
         def failed() -> None:
-            self._inode.fail_sync(self.path, self._disk.failed_sync)
-            self._seen_errors = self._inode.errors
+            self._seen_errors = self._inode.fail_sync(self.path, self._disk.failed_sync)
 
         def act() -> None:
-            if self._seen_errors != self._inode.errors:  # each handle gets an error once
-                self._seen_errors = self._inode.errors
+            seen, self._seen_errors = self._seen_errors, self._inode.errors
+            if seen != self._inode.errors:  # each handle gets an error once
                 raise _error(errno.EIO, self.path)
             self._inode.sync(until)
 
@@ -460,9 +443,7 @@ class SimulatedFile(_Handle):
         self._run("drop_cache", self._inode.drop_cache)
 
     def reopen(self) -> SimulatedFile:
-        def act() -> SimulatedFile:
-            return SimulatedFile(self._directory, self.path, self._inode, self._mode)
-
+        act = partial(SimulatedFile, self._directory, self.path, self._inode, self._mode)
         return self._run("open", act)
 
     def close(self) -> None:

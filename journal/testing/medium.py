@@ -114,10 +114,11 @@ class Inode:
             self._store(*change)
         del self.unsynced[:count]
 
-    def fail_sync(self, path: str, outcome: Outcome) -> None:
-        """Settle the unsynced changes, and count an error for each handle of the file."""
+    def fail_sync(self, path: str, outcome: Outcome) -> int:
+        """Settle the unsynced changes. Return how many syncs of the file have failed so far."""
         self.settle(path, outcome)
         self.errors += 1
+        return self.errors
 
     def sync_range(self, size: int, offset: int) -> None:
         """Store the bytes of that range and the file's size. Other bytes stay unsynced."""

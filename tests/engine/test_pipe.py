@@ -240,7 +240,8 @@ def test_a_thread_of_a_forked_child_is_not_taken_for_the_flusher(tmp_path: Path)
         journal.append_and_wait(1)
         child = os.fork()
         if not child:
-            journal._turn.flusher_id = journal._turn.flusher_id and threading.get_ident()
+            if journal._turn.own_ids:
+                journal._turn.own_ids.add(threading.get_ident())
             code = 1
             with suppress(BaseException):
                 try:

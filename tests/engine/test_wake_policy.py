@@ -199,7 +199,7 @@ def test_passing_waiters_inform_the_policy(
             for each in waiting:
                 each.result(TIMEOUT_S)
     policy = journal._wake_policy
-    assert policy._passed_ns > policy._released_ns
+    assert policy._passed_ns > policy.released_ns
     assert policy._passed > 0
     assert gates[-1]
     assert not gates[0]

@@ -213,8 +213,8 @@ FOREIGN_CODE = (
     Weakening(
         "flusher_waits_for_itself",
         "journal/_commit/commit_turn.py",
-        "                self._begin_wait()\n            if committing",
-        "                self._alarm.wake()\n            if committing",
+        "                self._begin_wait()\n            if lsn",
+        "                self._alarm.wake()\n            if lsn",
         OWN_THREADS,
     ),
     Weakening(

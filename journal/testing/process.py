@@ -1,0 +1,20 @@
+"""Process: the process that uses a simulated disk."""
+
+from __future__ import annotations
+
+
+class Process:
+    """A process that uses the disk. It may be set to crash after a number of mutations."""
+
+    def __init__(self) -> None:
+        self.has_crashed = False
+        self._crash_at: int | None = None
+
+    def crash_at(self, mutations: int) -> None:
+        """Crash once the disk has done `mutations`."""
+        self._crash_at = mutations
+
+    def reach(self, mutations: int) -> None:
+        """Note that a mutation is about to follow `mutations` others."""
+        if self._crash_at is not None and mutations >= self._crash_at:
+            self.has_crashed = True

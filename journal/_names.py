@@ -14,6 +14,7 @@ LOCK = "LOCK"  # the file that names the writer, for people; recovery never read
 MIRROR = "MIRROR"  # the file that states that the directory has a mirror
 COMPANIONS = frozenset({"control", "output"})  # directories that a manager keeps beside its journal
 MIRROR_PLACE = "MIRROR.place"  # a note of how far the mirror is known; recovery never reads it
+COPYING = "COPYING.tmp"  # the file that marks an incomplete copy, if there is no ASIDE
 ASIDE = "ASIDE"  # the file that completes a directory of segments that were put aside
 SALVAGED = "SALVAGED"  # the file that completes a directory of salvaged records
 TMP = ".tmp"  # the suffix of a file that is being made; such a file is never read
@@ -65,9 +66,17 @@ def file_at(path: str) -> JournalFile:
 
 def is_journal(names: list[str]) -> bool:
     """Return whether a directory of files with these names is a journal."""
+    if is_incomplete_copy(names):
+        return False
     # If a crash interrupts the making of a journal, an unfinished file may be all that exists, or
     # the marker that precedes its mirror's claim.
     files = (file_at(name.removesuffix(TMP)) for name in names)
     return any(
         file.kind in ("segment", "checkpoint", "lock") or file.name == MIRROR for file in files
     )
+
+
+def is_incomplete_copy(names: list[str]) -> bool:
+    """Return whether a directory of files with these names is a copy of a journal that is being
+    made, or was interrupted."""
+    return COPYING in names and ASIDE not in names

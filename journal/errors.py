@@ -161,17 +161,24 @@ class JournalError(Exception):
 
 @public
 class NotAJournalError(JournalError):
-    """The directory contains no journal: neither a segment, nor a checkpoint, nor a LOCK."""
+    """The directory contains no journal: neither a segment, nor a checkpoint, nor a LOCK. Or it is
+    an incomplete copy of one."""
 
     path: str
     """The directory."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            f"{path}: not a journal: the directory contains no segment, checkpoint or LOCK; "
-            "give the directory that contains the *.seg files"
-        )
+    is_incomplete_copy: bool
+    """True if a backup or a restore to the directory is under way or was interrupted."""
+
+    def __init__(self, path: str, *, is_incomplete_copy: bool = False) -> None:
+        what = "the directory contains no segment, checkpoint or LOCK"
+        fix = "give the directory that contains the *.seg files"
+        if is_incomplete_copy:
+            what = "a copy to this directory, such as a restore, is under way or was interrupted"
+            fix = "wait for its end, or repeat it, which replaces the incomplete copy"
+        super().__init__(f"{path}: not a journal: {what}; {fix}")
         self.path = path
+        self.is_incomplete_copy = is_incomplete_copy
 
 
 @public

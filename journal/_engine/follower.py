@@ -11,6 +11,7 @@ from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
 from journal._disk.posix import PosixDisk
 from journal._engine.journal import Journal
+from journal._engine.opening import checked_names
 from journal._format.layout import SEGMENT_VERSION
 from journal._handle import OpenHandle
 from journal._log import report
@@ -24,11 +25,10 @@ from journal._mirror.mirror import Mirror, as_mirror
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.public_errors import as_public
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
-from journal._names import is_journal
 from journal._public import public
 from journal._recovery.stray_segments import find_journal_id
 from journal._waits import check_lsn, check_timeout_s, refuse
-from journal.errors import ClosedError, UnsafePathError
+from journal.errors import ClosedError
 
 T = TypeVar("T")
 _RETRY_S = 0.2
@@ -55,7 +55,8 @@ def follow(
     exist yet. `path`: a new directory, one that followed before, or that of a writer which the
     mirror has overtaken. `put_aside`: if the directory has records that the mirror lacks, move its
     files to `PATH.aside-EPOCH` first, as an open does after a fork. Otherwise it is refused. Raises
-    LockedError, MirrorError, UnsafePathError, TypeError, ValueError and OSError.
+    LockedError, MirrorError, UnsafePathError, NotAJournalError for an incomplete copy, TypeError,
+    ValueError and OSError.
     """
     mirror = as_mirror(mirror)
     rule = "poll_s must be a number from 0.001 to 3600"
@@ -70,13 +71,7 @@ def follow(
     following: Following | None = None
     try:
         directory.lock()
-        names = directory.names()
-        if names and not is_journal(names):
-            raise UnsafePathError(
-                f"the directory contains files, such as {names[0]!r}, but no journal; "
-                "give an empty or a new directory",
-                path=directory.path,
-            )
+        checked_names(directory)
         try:
             store = _answered(mirror._open_store, mirror.open_timeout_s)
             opened = store

@@ -74,9 +74,10 @@ class Journal(AsyncHandle):
         mirror can't be used, and ValueError for a bad address. Source:
         journal/docs/RELIABILITY.md, "Mirrors".
 
-        Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, FailedError (a
-        read or a sync failed), JournalError (in an isolated subinterpreter) and OSError (`path`
-        can't be opened). Source: journal/docs/FORMAT.md, "Recovery".
+        Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, NotAJournalError
+        (an incomplete copy), FailedError (a read or a sync failed), JournalError (in an isolated
+        subinterpreter) and OSError (`path` can't be opened). Source: journal/docs/FORMAT.md,
+        "Recovery".
         """
         check_options(options)
         accepts = (options.application,) if options.application else ()
@@ -421,9 +422,10 @@ class Journal(AsyncHandle):
     def backup(self, dest: StrPath) -> BackupReport:
         """Copy everything that is durable into a new directory `dest`. Others may append meanwhile.
 
-        Raises FileExistsError if `dest` exists and is not empty, LockedError if another copy begins
-        there, CorruptionError if the files to copy are damaged, CompactedError if compaction
-        removed them first, OSError, FailedError, ClosedError.
+        Raises FileExistsError if `dest` exists and is neither empty nor an incomplete copy,
+        LockedError if another copy begins there, CorruptionError if the files to copy are damaged,
+        CompactedError if compaction removed them first, OSError, FailedError, ClosedError. If it
+        raises anything, it removes what it has made in `dest`.
         """
         from journal._offline.backup import backup_directory
 

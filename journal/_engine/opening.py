@@ -15,12 +15,13 @@ from journal._engine.checkpoint_store import check_stateless
 from journal._engine.core import Core
 from journal._format.checkpoint import state_application
 from journal._log import report
-from journal._names import MIRROR, is_journal
+from journal._names import MIRROR, is_incomplete_copy, is_journal
 from journal._recovery.recovery import Recovered, Recovery
 from journal._waits import check_timeout_s
 from journal.errors import (
     FailedError,
     JournalError,
+    NotAJournalError,
     UnsafePathError,
 )
 from journal.options import Options
@@ -78,13 +79,7 @@ class Opening:
             from journal._disk.lock_wait import lock_within
 
             lock_within(directory, self._lock_timeout_s)
-        names = directory.names()
-        if names and not is_journal(names):
-            raise UnsafePathError(
-                f"the directory contains files, such as {names[0]!r}, but no journal; "
-                "give an empty or a new directory",
-                path=directory.path,
-            )
+        names = checked_names(directory)
         self._attach(directory, names, accepts)
         self._is_recovering = True
         keep = self._options.checkpoints_kept
@@ -190,3 +185,18 @@ class Opening:
         is_of_disk = isinstance(error, OSError) and is_disk_error(error)
         if self._is_recovering and is_of_disk and not isinstance(error, JournalError):
             raise FailedError(f"{self._directory.path}: can't be recovered: {error}") from error
+
+
+def checked_names(directory: Directory) -> list[str]:
+    """Return the names of the files in a locked directory, which is a journal or empty. Raises
+    UnsafePathError if it is neither, and NotAJournalError if it is an incomplete copy."""
+    names = directory.names()
+    if is_incomplete_copy(names):
+        raise NotAJournalError(directory.path, is_incomplete_copy=True)
+    if names and not is_journal(names):
+        raise UnsafePathError(
+            f"the directory contains files, such as {names[0]!r}, but no journal; "
+            "give an empty or a new directory",
+            path=directory.path,
+        )
+    return names

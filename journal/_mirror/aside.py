@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from journal._disk.disk import TMP, Directory, Disk, discard_file, is_disk_error, remove_if_exists
+from journal._disk.disk import Directory, Disk, discard_file, is_disk_error, remove_if_exists
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.record import Record
 from journal._format.segment import segment_names
 from journal._mirror.place_note import remove_note
 from journal._mutex import is_raised_by_call
-from journal._names import ASIDE, LOCK
+from journal._names import ASIDE, COPYING, LOCK, is_incomplete_copy
 from journal._offline.backup import copy_file
 from journal._offline.reader import readable
 from journal._offline.statement import read_statement, write_statement
@@ -30,7 +30,6 @@ from journal.errors import JournalError
 
 _READ_BYTES = 1 << 20
 _VERSION = 1
-_COPYING = "COPYING" + TMP  # the first file of a copy, until it is complete
 
 
 class Aside(NamedTuple):
@@ -64,7 +63,7 @@ def put_aside(disk: Disk, directory: Directory, common: dict[str, int]) -> Aside
         target = disk.open_directory(directory.path + suffix, write=True)
         try:
             names = target.names()
-            if ASIDE not in names and (not names or _COPYING in names):
+            if not names or is_incomplete_copy(names):
                 _copy(directory, target, common)
             if ASIDE in target.names() and _holds(target, directory):
                 _remove(directory)
@@ -136,11 +135,11 @@ def _read(directory: Directory, name: str, begin: int, end: int) -> bytes:
 
 def _copy(directory: Directory, target: Directory, common: dict[str, int]) -> None:
     begun = target.names()
-    if _COPYING not in begun:
-        target.open(_COPYING, "create").close()
+    if COPYING not in begun:
+        target.open(COPYING, "create").close()
         target.sync()
     for name in begun:
-        if name != _COPYING:
+        if name != COPYING:
             target.remove(name)  # of a copy that was interrupted; the originals are all there
     names = directory.names()
     for name in _files(names):
@@ -148,7 +147,7 @@ def _copy(directory: Directory, target: Directory, common: dict[str, int]) -> No
     target.open(LOCK, "create").close()
     target.sync()
     write_aside(target, Aside(target.path, directory.path, common))
-    remove_if_exists(target, _COPYING)
+    remove_if_exists(target, COPYING)
 
 
 def _holds(target: Directory, directory: Directory) -> bool:

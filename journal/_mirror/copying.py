@@ -1,8 +1,8 @@
 """Copying: the files of a mirror become those of a new directory, and are cut where asked.
 
 Until everything is there and synced, each file has the name of an unfinished one, which no open
-reads. Then the files get their names, the newest first. So if a crash interrupts that, an open
-finds that the log begins too late, and refuses; it never takes a part of the log for the whole.
+reads. Then the files get their names, the newest first. So even without the mark of an incomplete
+copy, an open after a crash finds no record, or finds that the log begins too late, and refuses.
 """
 
 from __future__ import annotations

@@ -42,12 +42,13 @@ def restore(
     mirror: give it a new one. `progress` is called with the number of bytes that were written since
     its last call.
 
-    Raises FileExistsError if `path` exists and is not empty, LockedError if a writer or another
-    restore begins there, FileNotFoundError if there is no journal at `url`, CompactedError if the
-    mirror does not have that LSN or time, MirrorError for a mirror that is damaged or can't be
-    read, CorruptionError if the restored journal does not verify, ValueError for another address,
-    LSN or time, and OSError. Nothing that it has made is left in the directory then. Source:
-    journal/docs/RELIABILITY.md, "Mirrors".
+    Raises FileExistsError if `path` exists and is neither empty nor an incomplete copy, LockedError
+    if a writer or another restore begins there, FileNotFoundError if there is no journal at `url`,
+    CompactedError if the mirror does not have that LSN or time, MirrorError for a mirror that is
+    damaged or can't be read, CorruptionError if the restored journal does not verify, ValueError
+    for another address, LSN or time, and OSError. Nothing that it has made is left in the directory
+    then. If the process is killed, no open takes `path` for a journal, and another restore to it
+    begins anew. Source: journal/docs/RELIABILITY.md, "Mirrors".
     """
     target = target_of(lsn, at)
     shown = shown_url(url)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
+from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._mirror.blobs import CheckpointName
 from journal._mirror.claiming import look
@@ -15,7 +15,7 @@ from journal._mirror.entry import BASE, MirrorDamageError, MirrorEntry
 from journal._mirror.reading import has_beginning, read_log, start_from, true_checkpoints
 from journal._mirror.store import Store
 from journal._names import LOCK
-from journal._offline.new_directory import NewDirectory, new_directory
+from journal._offline.new_directory import NewDirectory, fill_directory
 from journal._offline.reader import JournalReader
 from journal._public import public
 from journal.errors import CompactedError, utc_text
@@ -85,30 +85,21 @@ def restore_into(
     LSN of its end if the mirror has later records. `progress` is called with the number of bytes
     that were written since its last call.
 
-    Raises FileExistsError if `path` exists and is not empty, LockedError, MirrorDamageError,
-    FileNotFoundError if the store has no journal, CompactedError if the mirror does not have the
-    target, CorruptionError if the restored journal does not verify, and what the store and the disk
-    raise. Nothing that it has made is left in the directory then.
+    Raises FileExistsError if `path` exists and is neither empty nor an incomplete copy,
+    LockedError, MirrorDamageError, FileNotFoundError if the store has no journal, CompactedError if
+    the mirror does not have the target, CorruptionError if the restored journal does not verify,
+    and what the store and the disk raise. Nothing that it has made is left in the directory then.
     """
-    with new_directory(disk or PosixDisk(), path) as directory:
-        try:
-            restore = _Restore(store, directory, target or Target(), progress)
-            lsn = restore.run()
-            if not restore.reaches_end(lsn):
-                mark(directory, lsn)
-            restore.finish()
-            return _verified(directory, restore)
-        except BaseException:
-            _clear(directory)
-            raise
 
+    def fill(directory: NewDirectory) -> RestoreReport:
+        restore = _Restore(store, directory, target or Target(), progress)
+        lsn = restore.run()
+        if not restore.reaches_end(lsn):
+            mark(directory, lsn)
+        restore.finish()
+        return _verified(directory, restore)
 
-def _clear(directory: NewDirectory) -> None:
-    try:
-        directory.clear()
-    except OSError as error:
-        if not is_disk_error(error, directory):
-            raise
+    return fill_directory(disk or PosixDisk(), path, fill)
 
 
 class _Restore:
@@ -156,7 +147,7 @@ class _Restore:
                 if self._start() == start or attempt == _ATTEMPTS - 1:
                     raise
                 self._copy.close()
-                _clear(self._directory)
+                self._directory.clear()
         self.end_lsn = self._cut()
         return self.end_lsn
 

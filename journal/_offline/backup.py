@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 from journal._disk.disk import TMP, Directory, Disk, StrPath, write_all
@@ -12,12 +11,12 @@ from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, checkpoint_name, fl
 from journal._format.layout import MARK
 from journal._format.segment import read_header, segment_names, segments_after
 from journal._names import LOCK
-from journal._offline.new_directory import NewDirectory, new_directory
+from journal._offline.new_directory import NewDirectory, fill_directory
 from journal._offline.reader import JournalReader, read_batches, readable
 from journal._public import public
 from journal._recovery.checkpoints import find_checkpoints
 from journal._recovery.walk import ReplayBatch
-from journal.errors import CompactedError, CorruptionError, DamageReason, JournalError
+from journal.errors import CompactedError, CorruptionError, DamageReason
 
 _COPY_BYTES = 1 << 20
 _ATTEMPTS = 5
@@ -49,9 +48,13 @@ def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupR
     """Copy the journal at `path`, live or not, into the new directory `dest`, and verify it.
 
     The copy holds the two newest checkpoints, and the log from the older one on, as far as a reader
-    can read it: of a live journal, the records that a durable LSN in the log covers. Raises
-    FileExistsError if `dest` exists and is not empty, LockedError if a writer or another copy
-    begins there, NotAJournalError if there is no journal at `path`, and CorruptionError.
+    can read it: of a live journal, the records that a durable LSN in the log covers. If the call
+    raises anything, it removes what it has made in `dest`. If the process is killed, no open takes
+    `dest` for a journal, and another backup to it begins anew.
+
+    Raises FileExistsError if `dest` exists and is neither empty nor an incomplete copy, LockedError
+    if a writer or another copy begins there, NotAJournalError if there is no journal at `path`, and
+    CorruptionError.
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # raises NotAJournalError
@@ -68,16 +71,16 @@ def backup_directory(
     """Back up a journal as `backup` does, up to `limit_lsn` (None: as far as a reader can read)."""
     if isinstance(disk, PosixDisk):
         dest = path_of(dest, "dest")
-    with new_directory(disk, dest) as target:
-        try:
-            _copy_or_restart(directory, target, limit_lsn)
-            return _verified(target, limit_lsn)
-        except (JournalError, OSError) as error:
-            with suppress(OSError):  # an incomplete copy must not look like a complete one
-                target.clear()
-            if isinstance(error, CorruptionError):
-                _blame_source(directory)
-            raise
+
+    def fill(target: NewDirectory) -> BackupReport:
+        _copy_or_restart(directory, target, limit_lsn)
+        return _verified(target, limit_lsn)
+
+    try:
+        return fill_directory(disk, dest, fill)
+    except CorruptionError:
+        _blame_source(directory)
+        raise
 
 
 def _copy_or_restart(directory: Directory, target: NewDirectory, limit_lsn: int | None) -> None:

@@ -31,7 +31,7 @@ from journal._format.segment import (
     segment_names,
 )
 from journal._handle import OpenHandle
-from journal._names import JournalFile, file_at, is_journal
+from journal._names import JournalFile, file_at, is_incomplete_copy, is_journal
 from journal._offline.cursor import LogCursor, kept_segments, locate, open_segment
 from journal._public import public
 from journal._recovery.plan import Plan, foreign_to
@@ -128,8 +128,10 @@ class JournalReader(OpenHandle):
         read = _reading(memory_max_bytes)
         directory = (disk or PosixDisk()).open_directory(path, write=False)
         try:
-            if not is_journal(directory.names()):
-                raise NotAJournalError(directory.path)
+            names = directory.names()
+            if not is_journal(names):
+                is_copy = is_incomplete_copy(names)
+                raise NotAJournalError(directory.path, is_incomplete_copy=is_copy)
         except BaseException:
             directory.close(unlock=False)
             raise

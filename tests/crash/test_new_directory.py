@@ -43,7 +43,7 @@ def test_nothing_else_begins_in_a_directory_that_is_copied_to(
         journal.wait_durable(journal.append("x"))
 
         def begin_others() -> None:
-            with pytest.raises(FileExistsError, match="is not empty"):
+            with pytest.raises(LockedError):
                 backup(tmp_path / "j", tmp_path / "copy")
             with pytest.raises(LockedError):
                 Journal.open(tmp_path / "copy")

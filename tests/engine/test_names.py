@@ -39,9 +39,11 @@ def test_a_files_name_states_its_kind(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_one_of_its_files_makes_a_directory_a_journal(name: str) -> None:
     """One of its files makes a directory a journal, since a crash may leave just an unfinished
-    one."""
+    one. But an incomplete copy is no journal."""
     is_one = FILES[name][0] in ("segment", "checkpoint", "lock") or name == f"{SEGMENT}.tmp"
     assert is_journal(["stray", name]) == is_one
+    assert not is_journal(["COPYING.tmp", name])
+    assert is_journal(["COPYING.tmp", "ASIDE", name]) == is_one
 
 
 def test_a_reader_lists_files_by_name(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ ERRORS: list[Exception] = [
     journal.JournalError("two", "arguments"),
     journal.LockedError("/j", 17),
     journal.MirrorError("s3://b", "is damaged", reason=journal.MirrorReason.DAMAGED, number=7),
-    journal.NotAJournalError("/j"),
+    journal.NotAJournalError("/j", is_incomplete_copy=True),
     journal.RecordError("a set"),
     journal.SavePlaceError("/srv/j", "/srv"),
     journal.TransactionTooLargeError("more than 3 keys"),

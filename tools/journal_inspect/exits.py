@@ -100,7 +100,7 @@ def _explain_journal(error: BaseException) -> tuple[int, str] | None:
     elif isinstance(error, CorruptionError):
         text = _describe_damage(error)
     elif isinstance(error, NotAJournalError):
-        text = f"{error}{_suggest_journal(error.path)}"
+        text = str(error) if error.is_incomplete_copy else f"{error}{_suggest_journal(error.path)}"
     else:
         text = str(error)
     return code, text

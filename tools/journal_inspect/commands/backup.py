@@ -9,7 +9,7 @@ from contextlib import suppress
 from _journal_console.exits import FINE
 from _journal_console.text import put_facts, size
 
-from journal import JournalError, JournalReader, backup
+from journal import JournalReader, LockedError, backup
 from journal_inspect.commands.backup_output import Copied, copy_output
 from journal_inspect.exits import RefusedError
 from journal_inspect.rendering.messages import command, say
@@ -27,13 +27,15 @@ def make_backup(path: str, renderer: Renderer, dest: str, *, with_output: bool) 
     is_new = not os.path.lexists(target)
     try:
         report = backup(path, dest)
-    except JournalError:
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RefusedError(f"{dest}: already exists; choose a new directory") from error
+    except LockedError:  # another copy is using the directory, which may still be empty
+        raise
+    except BaseException:
         if is_new:
             with suppress(OSError):  # `backup` left it empty
                 os.rmdir(target)
         raise
-    except (FileExistsError, NotADirectoryError) as error:
-        raise RefusedError(f"{dest}: already exists; choose a new directory") from error
     copied = _copy_output(path, dest) if with_output else Copied()
     if renderer.form == "text":
         put_facts(
@@ -56,9 +58,13 @@ def make_backup(path: str, renderer: Renderer, dest: str, *, with_output: bool) 
 def _copy_output(path: str, dest: str) -> Copied:
     try:
         return copy_output(path, dest)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(os.path.join(dest, "output"), ignore_errors=True)
-        raise RefusedError(
-            f"{dest}: the journal is copied and verified, but the output of its commands is not: "
-            f"{error.strerror}; remove {dest}, and try again"
-        ) from error
+        problem = "the journal is copied and verified, but the output of its commands is not"
+        if isinstance(error, OSError):
+            problem += f": {error.strerror}"
+        problem = f"{dest}: {problem}; remove {dest}, and try again"
+        if isinstance(error, OSError):
+            raise RefusedError(problem) from error
+        say(problem)
+        raise

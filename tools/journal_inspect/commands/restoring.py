@@ -9,7 +9,7 @@ import click
 from _journal_console.exits import FINE
 from _journal_console.text import put_facts, size
 
-from journal import restore
+from journal import LockedError, restore
 from journal_inspect.commands.moments import Time
 from journal_inspect.exits import RefusedError
 from journal_inspect.rendering.messages import command, say
@@ -32,6 +32,8 @@ def restore_mirror(
         raise RefusedError(f"{path}: already exists; choose a new directory") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    except LockedError:  # another copy is using the directory, which may still be empty
+        raise
     except BaseException:
         if is_new:
             with suppress(OSError):  # `restore` left it empty

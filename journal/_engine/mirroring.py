@@ -27,7 +27,7 @@ from journal._mirror.counted_store import CountedStore
 from journal._mirror.entry import Claim
 from journal._mirror.errors import MirrorError, MirrorReason
 from journal._mirror.holding import Holding
-from journal._mirror.marker import read_marker
+from journal._mirror.marker import note_unclaimed, read_marker
 from journal._mirror.mirror import Mirror
 from journal._mirror.public_errors import as_fenced, as_public
 from journal._mirror.shipper import Shipper
@@ -59,6 +59,13 @@ def check_unmirrored(directory: Directory, *, is_allowed: bool) -> str | None:
             reason=MirrorReason.NEEDED,
         )
     return (marker and marker.journal_id) or None
+
+
+def note_unmirrored(directory: Directory, recovered_lsn: int) -> None:
+    """Note in the marker that the directory is opened without its mirror. Raises MirrorError and
+    OSError."""
+    if marker := read_marker(directory):
+        note_unclaimed(directory, marker, recovered_lsn)
 
 
 class Link:
@@ -208,7 +215,7 @@ class Mirroring:
         own = link.open_directory()
         attached = link.attached
         if attached is None:
-            link.attachment.attach_later(own, epoch)
+            link.attachment.attach_later(own, epoch, recovered_lsn)
         self._shipper = Shipper(
             (lambda: attached) if attached else link.attachment.attach,
             own,

@@ -119,6 +119,10 @@ class Opening:
             recovered = recovered._replace(journal_id=self._journal_id)
         if self._link is not None:
             recovered = recovered._replace(epoch=max(recovered.epoch, self._link.epoch))
+        elif MIRROR in directory.names():
+            from journal._engine.mirroring import note_unmirrored
+
+            note_unmirrored(directory, recovered.last_lsn)
         if recovered.is_new and self._options.application:
             recovered = self._state_application(directory, recovered)
         self._is_recovering = False

@@ -25,7 +25,7 @@ from journal._mirror.claiming import Appender, Claimer, HeldError, OvertakenErro
 from journal._mirror.comparing import Comparison, compare
 from journal._mirror.entry import Claim
 from journal._mirror.errors import MirrorReason
-from journal._mirror.marker import Marker, write_marker
+from journal._mirror.marker import Marker, note_unclaimed, write_marker
 from journal._mirror.patient_reads import PatientReads
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.settling import settled
@@ -144,7 +144,7 @@ class Attachment:
         """
         store, appender = self._claimed()
         reads = cast(Store, PatientReads(store, until_s))
-        comparison = compare(reads, self._directory)
+        comparison = compare(reads, self._directory, self._marker)
         if self._is_late:
             self._check_late(store, comparison)
         elif comparison.verdict == "forked":
@@ -160,7 +160,7 @@ class Attachment:
                 store.url,
                 aside.path,
             )
-            comparison = compare(reads, self._directory)
+            comparison = compare(reads, self._directory, self._marker)
         if comparison.known.place.number < appender.claimed.number:
             comparison.staging.drop()
             raise UnreachableError(f"{store.url}: it does not show the claim that it has taken")
@@ -181,9 +181,11 @@ class Attachment:
                     raise
                 time.sleep(_RETRY_S)
 
-    def attach_later(self, directory: Directory, epoch: int) -> None:
+    def attach_later(self, directory: Directory, epoch: int, recovered_lsn: int) -> None:
         """Prepare for an attachment after the open: `attach` then refuses what an open would have
-        fetched. `directory` replaces the one that the journal closes. `epoch`: the writer's."""
+        fetched. `directory` replaces the one that the journal closes. `epoch`: the writer's.
+        `recovered_lsn`: the LSN after which it writes without a claim. Raises OSError."""
+        self._marker = note_unclaimed(self._directory, self._marker, recovered_lsn)
         self._directory = directory
         self.epoch_min = epoch
         self._is_late, self._takeover = True, False

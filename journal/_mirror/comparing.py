@@ -2,8 +2,9 @@
 
 A writer that has claimed the mirror compares before it recovers. A directory may be behind its
 mirror: it is new, or a snapshot of the machine took it back to an earlier state. To recover it as
-it is would cut acknowledged records off, in the mirror too. Only bytes decide, no clock and no
-claim.
+it is would cut acknowledged records off, in the mirror too. Bytes decide, and no clock. Where the
+directory has compacted its own, its marker says which of the mirror's it can have had. Source:
+tools/proof/fork_model.py.
 
 A comparison begins at the place that the directory's note names, if the note still fits both sides,
 and at the beginning otherwise. What the directory lacks goes to unfinished files as it is read.
@@ -28,6 +29,7 @@ from journal._format.segment import (
 )
 from journal._mirror.blobs import CheckpointName
 from journal._mirror.entry import MirrorDamageError, MirrorEntry, Piece, is_checkpoint
+from journal._mirror.marker import Marker
 from journal._mirror.place_note import Known, read_note
 from journal._mirror.reading import (
     BEGINNING,
@@ -43,6 +45,7 @@ from journal._mirror.unshipped import Cursor
 from journal._recovery.walk import Walk
 
 Verdict = Literal["new", "equal", "behind", "ahead", "forked"]
+_UNMARKED = Marker("")
 
 
 @dataclass(slots=True)
@@ -80,14 +83,14 @@ class Comparison:
         self.staging.put()
 
 
-def compare(store: Store, directory: Directory) -> Comparison:
+def compare(store: Store, directory: Directory, marker: Marker = _UNMARKED) -> Comparison:
     """Compare a mirror with a local directory, which no writer may have open.
 
-    Segments that a local checkpoint covers count as compacted, not as missing. If it raises, no
-    unfinished file is left. Raises what the store and the disk raise, CorruptionError and
-    MirrorDamageError.
+    Segments that a local checkpoint covers count as compacted, not as missing, unless the `marker`
+    shows that the directory never had them. If it raises, no unfinished file is left. Raises what
+    the store and the disk raise, CorruptionError and MirrorDamageError.
     """
-    local = _Local(directory)
+    local = _Local(directory, marker)
     if (known := read_note(directory)) and known.is_in(directory, local.is_covered):
         try:
             comparison = _compare(store, local, known)
@@ -165,7 +168,7 @@ def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: boo
         return "new"
     if is_differing:
         return "forked"
-    if staging.names and is_ahead:
+    if (staging.names or local.has_missed(known.last_lsn)) and is_ahead:
         # A crash may have left a torn tail where another writer then went on.
         is_forked = local.has_cut(mirrored, segment_names(list(staging.names))) or any(
             local.has_records_past(name, known.size(name)) for name in local.names
@@ -177,9 +180,10 @@ def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: boo
 class _Local:
     """The segments of a directory."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, marker: Marker) -> None:
         names = directory.names()
         self.directory = directory
+        self._marker = marker
         self._segments = segment_names(names)
         self.names = list(map(str, self._segments))
         lsns = checkpoint_lsns(names)
@@ -206,11 +210,23 @@ class _Local:
 
     def is_covered(self, name: str) -> bool:
         """Return whether two checkpoints cover a segment that is not there, as the segments show
-        that follow it."""
+        that follow it.
+
+        The directory never had a segment of a later epoch than that of its last claim. So its
+        checkpoints cover its own records in their place.
+        """
         (lacking,) = segment_names([name])
+        if 0 < self._marker.epoch < lacking.epoch:
+            return False
         return any(
             lacking < each and each.first_lsn - 1 <= self.floor_lsn for each in self._segments
         )
+
+    def has_missed(self, mirrored_lsn: int) -> bool:
+        """Return whether the mirror, which has every record up to `mirrored_lsn`, had more than the
+        directory when that was first written to without a claim."""
+        lsn = self._marker.unclaimed_lsn
+        return lsn is not None and lsn < mirrored_lsn
 
     def same_bytes(self, piece: Piece) -> int | None:
         """Return the number of bytes at the beginning of a piece that the segment has, or None if

@@ -1,7 +1,7 @@
 """Marker: the file that states that a directory has a mirror, and which claim is the directory's.
 
     {"url": "s3://bucket/app", "journal_id": "5d...", "epoch": 7, "writer": "9f...",
-     "next_writer": "", "mirrored_lsn": 41, "restored_lsn": null}
+     "next_writer": "", "mirrored_lsn": 41, "restored_lsn": null, "unclaimed_lsn": null}
 
 Each open makes a random id, which its claim states. If the marker has the id of the mirror's last
 claim, the directory is that of the last writer, and its lock proves that this writer has ended. The
@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from journal._disk.disk import TMP, Directory, remove_if_exists, write_all
+from journal._commit.writer import NO_SPACE
+from journal._disk.disk import TMP, Directory, is_disk_error, remove_if_exists, write_all
 from journal._mirror.errors import MirrorError, MirrorReason
 from journal._mutex import is_raised_by_call
 from journal._names import MIRROR
@@ -30,7 +31,9 @@ class Marker(NamedTuple):
     the last claim of this directory that is known to stand; 0 and "" before the first one.
     mirrored_lsn: the LSN up to which the mirror had every record then. next_writer: the id of a
     claim that was begun after that, or "". restored_lsn: the LSN to which the directory was
-    restored, if its mirror has later ones; such a directory has no mirror yet.
+    restored, if its mirror has later ones; such a directory has no mirror yet. unclaimed_lsn: the
+    LSN after which the directory may have been written to since then without a claim, None if it
+    was not.
     """
 
     url: str
@@ -40,6 +43,7 @@ class Marker(NamedTuple):
     next_writer: str = ""
     mirrored_lsn: int = 0
     restored_lsn: int | None = None
+    unclaimed_lsn: int | None = None
 
     @property
     def writers(self) -> set[str]:
@@ -57,10 +61,11 @@ def read_marker(directory: Directory) -> Marker | None:
     finally:
         file.close()
     try:
-        values = json.loads(data)
+        values = {"unclaimed_lsn": None, **json.loads(data)}  # earlier versions lack it
         marker = Marker(*(values[name] for name in Marker._fields))
         texts = marker.url, marker.journal_id, marker.writer, marker.next_writer
-        numbers = marker.epoch, marker.mirrored_lsn, marker.restored_lsn or 0
+        lsns = marker.restored_lsn or 0, marker.unclaimed_lsn or 0
+        numbers = marker.epoch, marker.mirrored_lsn, *lsns
         if not all(type(text) is str for text in texts):
             raise ValueError("a text is missing")
         if not all(type(number) is int and number >= 0 for number in numbers):
@@ -89,3 +94,19 @@ def write_marker(directory: Directory, marker: Marker) -> None:
         file.close()
     directory.rename(unfinished, MIRROR)
     directory.sync()
+
+
+def note_unclaimed(directory: Directory, marker: Marker, lsn: int) -> Marker:
+    """Note, durably, that the log goes on after `lsn` without a claim, unless it did so before.
+    Return the new marker. Raises OSError."""
+    if marker.unclaimed_lsn is not None or marker.restored_lsn is not None:
+        return marker
+    noted = marker._replace(unclaimed_lsn=lsn)
+    try:
+        write_marker(directory, noted)
+    except OSError as error:
+        # An open needs no space. The mirror is compared without this later.
+        if error.errno not in NO_SPACE or not is_disk_error(error, directory):
+            raise
+        return marker
+    return noted

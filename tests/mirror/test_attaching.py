@@ -15,6 +15,7 @@ from journal._mirror import attaching, patient_reads
 from journal._mirror.attaching import Attached, Attachment
 from journal._mirror.claiming import HeldError, OtherJournalError, OvertakenError, look
 from journal._mirror.comparing import Comparison, compare
+from journal._mirror.marker import Marker
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, UnreachableError
 from tests.mirror.shipping_support import SMALL, segments_in
@@ -91,10 +92,10 @@ def test_a_read_that_fails_does_not_begin_the_comparison_anew(
             raise UnreachableError("busy")
         return entry(number)
 
-    def noted(store: Store, directory: Directory) -> Comparison:
+    def noted(store: Store, directory: Directory, marker: Marker) -> Comparison:
         reads.clear()
         compared.append(store)
-        return compare(store, directory)
+        return compare(store, directory, marker)
 
     monkeypatch.setattr(case.store, "entry", failing)
     monkeypatch.setattr("journal._mirror.attaching.compare", noted)

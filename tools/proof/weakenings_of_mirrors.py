@@ -211,7 +211,7 @@ OF_ATTACHING = (
     Weakening(
         "fork_is_overwritten",
         "journal/_mirror/comparing.py",
-        "    if staging.names and is_ahead:\n",
+        "    if (staging.names or local.has_missed(known.last_lsn)) and is_ahead:\n",
         "    if False:\n",
         ATTACHING,
     ),

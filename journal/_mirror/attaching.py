@@ -148,7 +148,7 @@ class Attachment:
         if self._is_late:
             self._check_late(store, comparison)
         elif comparison.verdict == "forked":
-            common = settled(reads, self._directory, comparison, self._marker.epoch)
+            common = settled(reads, self._directory, comparison, self._marker)
             aside = put_aside(self._disk, self._directory, common)
             report(
                 logging.WARNING,

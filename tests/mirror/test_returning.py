@@ -5,6 +5,7 @@ Source: tools/proof/fork_model.py.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from journal import FailedError, Tables
+from journal import FailedError, FencedError, Tables
+from journal._engine.reappending import reappend
 from journal._mirror.memory_store import MemoryStore
+from journal._names import MIRROR, MIRROR_PLACE
 from tests.mirror.stores import SMALL, TIMEOUT_S, SilentStore, mirror_of
+from tests.mirror.test_settling import take_over
 
 
 def opened(path: Path, store: MemoryStore) -> Tables:
@@ -99,3 +103,60 @@ def test_a_fork_is_noticed_after_its_log_was_compacted(
     with opened(path, store) as again:
         assert set(again.table("t")) == {"common", "acknowledged"}
     assert len(list(tmp_path.glob("one.aside-*"))) == 1
+
+
+def test_records_of_an_earlier_epoch_that_were_shipped_later_are_not_appended_again(
+    tmp_path: Path,
+) -> None:
+    """A crash leaves records that the mirror lacks, and the next open in the directory ships them.
+    They count as mirrored when the directory comes back after another writer."""
+    store, path = SilentStore(), tmp_path / "one"
+    others = store.reached_by_others()
+    with suppress(FencedError), opened(tmp_path / "running", store) as first:
+        first.table("t")["mirrored"] = 1
+        first.wait_mirrored(timeout_s=TIMEOUT_S)
+        store.fall_silent()
+        first.table("t")["late"] = 1
+        first.sync()
+        shutil.copytree(tmp_path / "running", path)
+        mirrored(path, others, "later")
+        store.answer()
+    returned(path, others, records=0)
+
+
+def test_records_of_a_copy_are_not_taken_for_those_of_its_claim(tmp_path: Path) -> None:
+    """A copy of a directory that has claimed, and written nothing since, is opened without the
+    mirror. Its records have the epoch of the claim, and the mirror has others in their place."""
+    store, path = SilentStore(), tmp_path / "one"
+    mirrored(tmp_path / "lost", store, "common")
+    with opened(tmp_path / "lost", store) as lost:
+        shutil.copytree(tmp_path / "lost", path)
+        lost.table("t")["mirrored"] = 1
+        lost.wait_mirrored(timeout_s=TIMEOUT_S)
+    with Tables.open(path, options=SMALL, mirror=False) as alone:
+        alone.table("t")["own"] = 1
+    returned(path, store, records=1)
+
+
+def test_records_of_an_epoch_without_a_claim_are_a_directorys_own(tmp_path: Path) -> None:
+    """An earlier version has opened an older copy of a directory without its mirror, and did not
+    note where that began. The records' epoch shows that they were never mirrored."""
+    store, path = SilentStore(), tmp_path / "one"
+    rolled_back(path, store)
+    with Tables.open(path, options=SMALL, mirror=False) as alone:
+        alone.table("t")["own"] = 1
+    marker = json.loads((path / MIRROR).read_text())
+    assert marker.pop("unclaimed_lsn") == 1
+    (path / MIRROR).write_text(json.dumps(marker))
+    returned(path, store, records=1)
+
+
+def returned(path: Path, store: MemoryStore, *, records: int) -> None:
+    """Take the mirror over and trim it. Then open the directory, which must be put aside with that
+    many records of its own."""
+    (path / MIRROR_PLACE).unlink(missing_ok=True)
+    take_over(path.with_name("two"), store)
+    with opened(path, store):
+        pass
+    (aside,) = path.parent.glob("one.aside-*")
+    assert reappend(aside).records == records

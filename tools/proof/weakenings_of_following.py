@@ -82,20 +82,34 @@ OF_RETURNING = (
         "",
         RETURNING,
     ),
+    Weakening(
+        "own_later_claim_settles",
+        "journal/_mirror/settling.py",
+        "_lsn_after(store, marker.epoch,",
+        "_lsn_after(store, names[0].epoch,",
+        RETURNING,
+    ),
+    Weakening(
+        "unclaimed_records_are_settled",
+        "journal/_mirror/settling.py",
+        "        lsn = min(lsn, marker.unclaimed_lsn)\n",
+        "        pass\n",
+        RETURNING,
+    ),
 )
 OF_ASIDE = (
     Weakening(
         "unclaimed_epoch_is_settled",
         "journal/_mirror/settling.py",
-        " and name.epoch <= epoch_max",
+        " and name.epoch <= marker.epoch",
         "",
-        ("tests/mirror/test_settling.py",),
+        RETURNING,
     ),
     Weakening(
         "last_claim_settles",
         "journal/_mirror/settling.py",
-        "epoch = min(",
-        "epoch = max(",
+        "first = min(",
+        "first = max(",
         ("tests/mirror/test_settling.py",),
     ),
     Weakening(

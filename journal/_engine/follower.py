@@ -24,6 +24,7 @@ from journal._mirror.marker import Marker, read_marker, write_marker
 from journal._mirror.mirror import Mirror, as_mirror
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.public_errors import as_public
+from journal._mirror.settling import settled
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
 from journal._public import public
 from journal._recovery.stray_segments import find_journal_id
@@ -249,8 +250,15 @@ def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: 
             f"{directory.path}: it was restored to LSN {marker.restored_lsn}, and may be written "
             "to; follow the mirror into a new directory"
         )
-    _check_same(store, directory)
-    comparison = compare(store, directory)
+    if marker is None or marker.url != mirror.shown_url:
+        marker = Marker(mirror.shown_url)
+    epoch = _check_same(store, directory)
+    comparison = compare(store, directory, marker)
+    common = comparison.common
+    if comparison.verdict in ("ahead", "forked"):
+        common = settled(store, directory, comparison, marker)
+        if not marker.writer:  # a follower may have been killed before it noted what it got
+            comparison = compare(store, directory, marker, had=common)
     if comparison.verdict in ("ahead", "forked"):
         if aside_on is None:
             raise ForkedError(
@@ -258,19 +266,19 @@ def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: 
                 "Open it with its mirror, which ships them or puts them aside; or follow it with "
                 "put_aside"
             )
-        aside = put_directory_aside(aside_on, directory, comparison.common)
+        aside = put_directory_aside(aside_on, directory, common)
         text = "%s: the mirror lacks records of the directory, which are in %s now"
         report(logging.WARNING, text, aside.origin, aside.path)
-        comparison = compare(store, directory)
-    if marker is None or marker.url != mirror.shown_url:
-        write_marker(directory, Marker(mirror.shown_url))
+        comparison = compare(store, directory, marker)
+    write_marker(directory, marker._replace(epoch=max(marker.epoch, epoch), unclaimed_lsn=None))
     comparison.fetch()
     write_note(directory, comparison.known)  # in case that the follower is killed
     return comparison.known
 
 
-def _check_same(store: Store, directory: Directory) -> None:
-    """Raise OtherJournalError, NewerVersionError or LostError unless the directory may follow."""
+def _check_same(store: Store, directory: Directory) -> int:
+    """Return the epoch of the mirror's last claim, 0 if there is none. Raise OtherJournalError,
+    NewerVersionError or LostError unless the directory may follow."""
     claimed, own_id = look(store).claimed, find_journal_id(directory)
     claim = claimed.claim if claimed else None
     if claim is None:
@@ -278,7 +286,7 @@ def _check_same(store: Store, directory: Directory) -> None:
             raise LostError(
                 f"{directory.path}: it has records of journal {own_id}, and the mirror has none"
             )
-        return
+        return 0
     if own_id not in (None, claim.journal_id):
         raise OtherJournalError(
             f"{directory.path}: it is of journal {own_id}, and the mirror of journal "
@@ -289,6 +297,7 @@ def _check_same(store: Store, directory: Directory) -> None:
             f"the mirror has format version {claim.format_version}, which is newer than "
             f"{SEGMENT_VERSION}; use a newer journal-engine"
         )
+    return claimed.epoch if claimed else 0
 
 
 def _answered(call: Callable[[], T], timeout_s: float) -> T:

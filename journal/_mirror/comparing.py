@@ -12,8 +12,10 @@ and at the beginning otherwise. What the directory lacks goes to unfinished file
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from journal._disk.disk import Directory, file_size
@@ -83,14 +85,21 @@ class Comparison:
         self.staging.put()
 
 
-def compare(store: Store, directory: Directory, marker: Marker = _UNMARKED) -> Comparison:
+def compare(
+    store: Store,
+    directory: Directory,
+    marker: Marker = _UNMARKED,
+    *,
+    had: Mapping[str, int] = MappingProxyType({}),
+) -> Comparison:
     """Compare a mirror with a local directory, which no writer may have open.
 
     Segments that a local checkpoint covers count as compacted, not as missing, unless the `marker`
-    shows that the directory never had them. If it raises, no unfinished file is left. Raises what
-    the store and the disk raise, CorruptionError and MirrorDamageError.
+    shows that the directory never had them. `had`: for each segment, the number of its first bytes
+    that the mirror is known to have had. If it raises, no unfinished file is left. Raises what the
+    store and the disk raise, CorruptionError and MirrorDamageError.
     """
-    local = _Local(directory, marker)
+    local = _Local(directory, marker, had)
     if (known := read_note(directory)) and known.is_in(directory, local.is_covered):
         try:
             comparison = _compare(store, local, known)
@@ -180,10 +189,11 @@ def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: boo
 class _Local:
     """The segments of a directory."""
 
-    def __init__(self, directory: Directory, marker: Marker) -> None:
+    def __init__(self, directory: Directory, marker: Marker, had: Mapping[str, int]) -> None:
         names = directory.names()
         self.directory = directory
         self._marker = marker
+        self._had = had
         self._segments = segment_names(names)
         self.names = list(map(str, self._segments))
         lsns = checkpoint_lsns(names)
@@ -243,7 +253,9 @@ class _Local:
         return len(own) if piece.data.startswith(own) else None
 
     def reaches_past(self, name: str, size: int) -> bool:
-        """Return whether a segment has more than `size` bytes that may be of the log."""
+        """Return whether a segment has more than `size` bytes that may be of the log, and that the
+        mirror is not known to have had."""
+        size = max(size, self._had.get(name, 0))
         return file_size(self.directory, name) > size and self._size(name) > size
 
     def has_cut(self, mirrored: list[SegmentName], lacking: list[SegmentName]) -> bool:
@@ -257,7 +269,9 @@ class _Local:
         return any(cut.epoch > each.epoch for cut in own for each in lacking)
 
     def has_records_past(self, name: str, size: int) -> bool:
-        """Return whether a segment has a whole frame of records after its first `size` bytes."""
+        """Return whether a segment has a whole frame of records after its first `size` bytes, which
+        the mirror is not known to have had."""
+        size = max(size, self._had.get(name, 0))
         if not self.reaches_past(name, size):
             return False
         (segment_name,) = segment_names([name])

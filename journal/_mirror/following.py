@@ -20,8 +20,9 @@ from journal._disk.disk import Directory
 from journal._format.checkpoint import checkpoint_lsns
 from journal._log import post
 from journal._mirror.blobs import checkpoint_names, read_blob
-from journal._mirror.entry import BYTES, CLAIM, RELEASE
+from journal._mirror.entry import BYTES, CLAIM, RELEASE, MirrorEntry
 from journal._mirror.live_copy import LiveCopy
+from journal._mirror.marker import note_followed
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.reading import read_entry, read_log
 from journal._mirror.store import AbsentError, RefusedError, Store, UnreachableError
@@ -61,6 +62,7 @@ class Following:
         self._current_s = self._noted_s = clock_s()
         self._upkeep_at_s = self._current_s + _UPKEEP_S
         self._list_pause_s, self._list_at_s = _LIST_S_MIN, self._current_s + _LIST_S_MIN
+        self._epoch = 0  # the highest one that is in the marker
         self._burst = 0  # the number of entries that the last poll has found
         self._alarm = Alarm()
         self._gate = Gate(wakes_all_at_once=True)
@@ -152,7 +154,7 @@ class Following:
             if entry.follows != place.nonce or entry.kind not in _PLAIN:
                 self._read_log(asked_s)
                 return
-            self._copy.apply(entry)
+            self._apply(entry)
             self._burst += 1
             self._list_pause_s = _LIST_S_MIN
             self._list_at_s = asked_s + _LIST_S_MIN
@@ -164,11 +166,17 @@ class Following:
             for entry in log:
                 if self._stops():
                     return
-                self._copy.apply(entry)
+                self._apply(entry)
                 self._list_pause_s = _LIST_S_MIN
                 self._pass()
         self._current_s = asked_s
         self._list_at_s = asked_s + self._list_pause_s
+
+    def _apply(self, entry: MirrorEntry) -> None:
+        if entry.epoch > self._epoch:
+            note_followed(self._directory, entry.epoch)  # before the first bytes of that claim
+            self._epoch = entry.epoch
+        self._copy.apply(entry)
 
     def _take_checkpoint(self) -> None:
         """Get the newest checkpoint, so that the directory is compacted like the writer's."""

@@ -28,12 +28,12 @@ class Marker(NamedTuple):
 
     url: the address of the mirror, without credentials. journal_id: the journal's identity, which
     no other file states until there is a segment or a checkpoint; "" if unknown. epoch, writer: of
-    the last claim of this directory that is known to stand; 0 and "" before the first one.
-    mirrored_lsn: the LSN up to which the mirror had every record then. next_writer: the id of a
-    claim that was begun after that, or "". restored_lsn: the LSN to which the directory was
-    restored, if its mirror has later ones; such a directory has no mirror yet. unclaimed_lsn: the
-    LSN after which the directory may have been written to since then without a claim, None if it
-    was not.
+    the last claim of this directory that is known to stand; 0 and "" before the first one. A
+    follower notes the epoch of the claim that it follows. mirrored_lsn: the LSN up to which the
+    mirror had every record then. next_writer: the id of a claim that was begun after that, or "".
+    restored_lsn: the LSN to which the directory was restored, if its mirror has later ones; such a
+    directory has no mirror yet. unclaimed_lsn: the LSN after which the directory may have been
+    written to since then without a claim, None if it was not.
     """
 
     url: str
@@ -110,3 +110,11 @@ def note_unclaimed(directory: Directory, marker: Marker, lsn: int) -> Marker:
             raise
         return marker
     return noted
+
+
+def note_followed(directory: Directory, epoch: int) -> None:
+    """Note, durably, that the directory follows the writer of a claim of this epoch. Raises
+    MirrorError and OSError."""
+    marker = read_marker(directory)
+    if marker is not None and marker.epoch < epoch:
+        write_marker(directory, marker._replace(epoch=epoch))

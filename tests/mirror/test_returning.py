@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import FailedError, FencedError, Tables
+from journal import FailedError, FencedError, MirrorError, Tables, follow
 from journal._engine.reappending import reappend
 from journal._mirror.memory_store import MemoryStore
 from journal._names import MIRROR, MIRROR_PLACE
@@ -160,3 +160,53 @@ def returned(path: Path, store: MemoryStore, *, records: int) -> None:
         pass
     (aside,) = path.parent.glob("one.aside-*")
     assert reappend(aside).records == records
+
+
+def followed(path: Path, store: MemoryStore) -> None:
+    """Follow the mirror, as a follower does that is killed before it notes the last place."""
+    mirrored(path.with_name("writer"), store, "noted")
+    note = path / MIRROR_PLACE
+    with follow(mirror_of(store), path) as follower:
+        data = note.read_bytes()
+        mirrored(path.with_name("writer"), store, "not noted")  # with another claim
+        follower.wait(2, timeout_s=TIMEOUT_S)
+    note.write_bytes(data)
+
+
+def test_a_killed_follower_goes_on_after_the_mirror_was_trimmed(tmp_path: Path) -> None:
+    """A follower is killed before it notes what it got, and the mirror removes the log of that
+    time. The claims show that the mirror had all of it, so nothing is put aside."""
+    store, path = MemoryStore(), tmp_path / "one"
+    followed(path, store)
+    take_over(tmp_path / "two", store)
+    with follow(mirror_of(store), path) as follower:
+        assert set(Tables.read(path).table("t")) == {"noted", "not noted", "next"}
+        assert follower.lsn > 2
+
+
+def test_a_follower_that_was_written_to_is_refused(tmp_path: Path) -> None:
+    """Records that were written to a follower's directory without a claim are its own."""
+    store, path = MemoryStore(), tmp_path / "one"
+    followed(path, store)
+    with Tables.open(path, options=SMALL, mirror=False) as alone:
+        alone.table("t")["own"] = 1
+    take_over(tmp_path / "two", store)
+    with pytest.raises(MirrorError, match="records that the mirror lacks"):
+        follow(mirror_of(store), path)
+    with follow(mirror_of(store), path, put_aside=True):
+        pass
+    (aside,) = tmp_path.glob("one.aside-*")
+    assert reappend(aside).records == 1
+
+
+def test_a_followers_aside_has_only_its_own_records(tmp_path: Path) -> None:
+    """A directory of a former writer follows, and is put aside. The claims show which of its
+    records the mirror had, as in an open."""
+    store, path = MemoryStore(), tmp_path / "one"
+    mirrored(path, store, "mirrored")
+    (path / MIRROR_PLACE).unlink()
+    take_over(tmp_path / "two", store)
+    with follow(mirror_of(store), path, put_aside=True):
+        pass
+    (aside,) = tmp_path.glob("one.aside-*")
+    assert reappend(aside).records == 0

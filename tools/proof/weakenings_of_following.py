@@ -96,6 +96,20 @@ OF_RETURNING = (
         "        pass\n",
         RETURNING,
     ),
+    Weakening(
+        "former_writer_follows_what_is_settled",
+        "journal/_engine/follower.py",
+        "if not marker.writer:  #",
+        "if True:  #",
+        RETURNING,
+    ),
+    Weakening(
+        "followed_claim_is_not_noted",
+        "journal/_mirror/following.py",
+        "            note_followed(self._directory, entry.epoch)  #",
+        "            pass  #",
+        RETURNING,
+    ),
 )
 OF_ASIDE = (
     Weakening(

@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 from proof import mirror
+from proof.fork_states import Forgetting, ForkModel
 from proof.mirror_states import Kind, Model, Weakening
 
 SMALL = Model(writers=2, numbers=3, blobs=1)
@@ -44,6 +45,33 @@ def test_every_clause_is_needed(weakening: Weakening) -> None:
 
 
 @pytest.mark.slow
+def test_no_directory_that_comes_back_loses_records() -> None:
+    """No fork replaces records of the mirror, and each record of a fork is known to have been in
+    the mirror or not, in any state of the model."""
+    result = mirror.explore_forks(ForkModel(changes=5))
+    assert (result.broken, result.trace) == (None, [])
+    assert result.states > 100_000
+
+
+SLOW_FORKS = dict.fromkeys((Forgetting.UNCLAIMED_UNNOTED, Forgetting.PART_STATED), pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "weakening",
+    [
+        pytest.param(each, id=each.name.lower(), marks=SLOW_FORKS.get(each, ()))
+        for each in Forgetting
+    ],
+)
+def test_every_clause_of_the_comparison_is_needed(weakening: Forgetting) -> None:
+    """Without any one of its clauses, a comparison accepts a fork, or takes a record for one that
+    the mirror had or never had, and is wrong."""
+    result = mirror.explore_forks(ForkModel(weakening))
+    assert result.broken is not None
+    assert result.trace[0] == "an empty mirror and new directories"
+
+
+@pytest.mark.slow
 def test_a_stream_needs_no_second_list() -> None:
     """A number of a stream is never free again, so a claim that was put there stands."""
     result = mirror.explore(replace(SMALL, kind="stream", weakening=Weakening.NO_SECOND_LIST))
@@ -62,8 +90,10 @@ def test_each_bound_limits_the_search() -> None:
 def test_the_command_reports_what_it_searched(capsys: pytest.CaptureFixture[str]) -> None:
     """The command prints the number of states. It exits with 1, and prints the steps, if a promise
     breaks."""
-    bounds = ["--writers", "1", "--numbers", "3"]
+    bounds = ["--writers", "1", "--numbers", "3", "--changes", "3"]
     assert mirror.main(bounds) == 0
-    assert capsys.readouterr().out.count("all promises hold") == 2
+    assert capsys.readouterr().out.count("all promises hold") == 3
     assert mirror.main(["--weaken", "trim_before_blob"]) == 1
     assert "   1  writer 0 lists the blobs\n" in capsys.readouterr().out
+    assert mirror.main(["--weaken", "shown_only"]) == 1
+    assert "   1  directory 0 claims epoch 1\n" in capsys.readouterr().out

@@ -223,9 +223,12 @@ class Shipper:
             try:
                 pieces, is_complete = unshipped.read(end, entry_bytes_max, is_closed=is_closed)
             except FileNotFoundError:
-                if not self._start_again(end, lsn, is_closed=is_closed):
+                if self._start_again(end, lsn, is_closed=is_closed):
+                    continue
+                if self._synced_end() == end:
                     raise
-                continue
+                self._ship(is_closed=is_closed)  # all checkpoints may be newer than `end`
+                return
             groups = pack_pieces(pieces, entry_bytes_max)
             for number, group in enumerate(groups, 1):
                 is_last = is_complete and number == len(groups)

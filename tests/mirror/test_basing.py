@@ -147,3 +147,26 @@ def test_a_base_is_looked_for_again_if_files_go(
     assert len(raced) == 4
     restore_into(store, tmp_path / "b")
     assert count_in(tmp_path / "b") == (59, 59)
+
+
+def test_an_upload_goes_on_after_an_outage_in_its_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the store is down between two entries of an upload, compactions may remove the rest of it,
+    and leave only checkpoints that are newer. The mirror starts again from these."""
+    store = Outages()
+    monkeypatch.setattr(MemoryStore, "entry_bytes_max", 5000)
+    counter = counter_at(tmp_path / "a", store, lag_bytes_max=0)
+    counter.rounds(1)
+    store.is_down = True
+    counter.journal.wait_durable(counter.journal.append(b"x" * 12000))
+    assert store.refused.wait(TIMEOUT_S)
+    for _ in range(2):
+        counter.add(14)
+        counter.compact()
+    store.is_down = False
+    counter.add(5)
+    counter.ship()
+    counter.close()
+    restore_into(store, tmp_path / "b")
+    assert count_in(tmp_path / "b") == (counter.journal.last_lsn, counter.journal.last_lsn)

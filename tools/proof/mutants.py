@@ -55,6 +55,7 @@ from proof import (
     weakenings_of_transactions,
     weakenings_of_trims,
     weakenings_of_waiting,
+    weakenings_of_workers,
     weakenings_outside,
 )
 from proof.weakenings import Weakening
@@ -104,6 +105,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_mirrored_journals.ALL_OF,
     *weakenings_of_following.ALL_OF,
     *weakenings_of_leases.ALL_OF,
+    *weakenings_of_workers.ALL_OF,
     *weakenings_of_mirrors.ALL_OF,
     *weakenings_of_copies.ALL_OF,
     *weakenings_of_moments.ALL_OF,

@@ -267,20 +267,6 @@ ALL_OF = (
         ("tests/manager/test_manager_progress.py",),
     ),
     Weakening(
-        "late_result_of_a_worker",
-        "manager/worker.py",
-        'if (now.status, now.starts) != ("running", context.agent.starts):',
-        "if False:",
-        ("tests/manager/test_worker.py",),
-    ),
-    Weakening(
-        "worker_acts_before_its_checkpoint_is_durable",
-        "manager/worker.py",
-        "await self.manager.durable(self.agent.lsn)",
-        "pass",
-        ("tests/manager/test_worker.py",),
-    ),
-    Weakening(
         "imported_budgets_new_again",
         "manager/legacy_workers.py",
         "added = max(own, spent - totals[agent_id])",

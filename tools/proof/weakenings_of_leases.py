@@ -8,8 +8,6 @@ LEASES = ("tests/manager/test_leasing.py",)
 DESK = ("tests/remote/test_desk.py",)
 REQUESTS = ("tests/remote/test_requests.py",)
 NETWORK = ("tests/remote/test_network.py", "tests/remote/test_bad_messages.py")
-FAILURES = ("tests/remote/test_failures.py",)
-STATION = ("tests/remote/test_station.py",)
 SUPPLY = ("tests/remote/test_supply.py",)
 
 ALL_OF = (
@@ -98,20 +96,6 @@ ALL_OF = (
         DESK,
     ),
     Weakening(
-        "worker_obeys_any_epoch",
-        "manager/_remote/courier.py",
-        "        if epoch < self._epochs.get(journal_id, 0):\n            return False\n",
-        "",
-        DESK,
-    ),
-    Weakening(
-        "worker_obeys_another_journal",
-        "manager/_remote/courier.py",
-        "if self.journal_id and not self._is_free():",
-        "if False:",
-        DESK,
-    ),
-    Weakening(
         "id_does_not_fit_the_subject",
         "manager/_remote/desk.py",
         'if body.get("worker") != worker:',
@@ -168,94 +152,10 @@ ALL_OF = (
         DESK,
     ),
     Weakening(
-        "worker_ignores_the_end_of_a_lease",
-        "manager/_remote/station.py",
-        "            self._runs[lease].outbox.end()\n",
-        "            pass\n",
-        NETWORK,
-    ),
-    Weakening(
-        "orphan_runs_on",
-        "manager/_remote/station.py",
-        "                self._cancel_all()\n",
-        "                pass\n",
-        NETWORK,
-    ),
-    Weakening(
-        "waiting_request_survives_the_worker",
-        "manager/_remote/station.py",
-        "                await self._ask(0, 0)  # first",
-        "                pass  # first",
-        NETWORK,
-    ),
-    Weakening(
-        "agents_begin_unconfirmed",
-        "manager/_remote/station.py",
-        "        if answer is None:\n            return False\n        try:\n",
-        "        if answer is None:\n            answer = {'stop': []}\n        try:\n",
-        NETWORK,
-    ),
-    Weakening(
-        "agents_begin_with_the_confirmation_of_others",
-        "manager/_remote/station.py",
-        "        for run in come:\n            if not run.outbox.is_over and run.task is None:",
-        "        for run in self._runs.values():\n            if run.task is None:",
-        STATION,
-    ),
-    Weakening(
-        "worker_beats_for_the_default_lease",
-        "manager/_remote/courier.py",
-        "            self.lease_changed.set()\n",
-        "",
-        STATION,
-    ),
-    Weakening(
-        "report_waits_for_no_journal",
-        "manager/_remote/courier.py",
-        "if answer is not None and self.journal_id == journal_id:",
-        "if answer is not None:",
-        FAILURES,
-    ),
-    Weakening(
-        "orphan_keeps_what_has_not_begun",
-        "manager/_remote/station.py",
-        "                run.task = asyncio.create_task(self._report(run, _HANDED_BACK))\n",
-        "                pass\n",
-        FAILURES,
-    ),
-    Weakening(
-        "next_request_before_the_result",
-        "manager/_remote/station.py",
-        '        answered = run.outbox.post("result", body)\n        self._changed.set()',
-        '        self._changed.set()\n        answered = run.outbox.post("result", body)',
-        STATION,
-    ),
-    Weakening(
-        "connection_ignores_a_lost_cancellation",
-        "manager/_remote/link.py",
-        "            _end_if_cancelled(earlier)  # else the client would go on connecting\n",
-        "",
-        ("tests/remote/test_link.py",),
-    ),
-    Weakening(
-        "request_of_a_worker_loses_a_cancellation",
-        "manager/_remote/link.py",
-        "await _ended(self._client.request(subject, data, timeout=timeout_s))",
-        "await self._client.request(subject, data, timeout=timeout_s)",
-        ("tests/remote/test_link.py",),
-    ),
-    Weakening(
         "tasks_that_requests_ended_are_waited_for",
         "manager/_run/remote.py",
         "            if now.status in ENDED:  # a request has ended it before it could start\n",
         "            if False:\n",
-        REQUESTS,
-    ),
-    Weakening(
-        "facts_of_an_earlier_start_are_kept",
-        "manager/_run/worker.py",
-        "        if agent.checkpoint:\n",
-        "        if False:\n",
         REQUESTS,
     ),
     Weakening(
@@ -278,22 +178,6 @@ ALL_OF = (
         "            self._updates.check_spawn(record)\n",
         "            pass\n",
         NETWORK,
-    ),
-    Weakening(
-        "result_waits_for_the_worker_s_disk",
-        "manager/_remote/station.py",
-        "            await answered\n",
-        "            await answered\n"
-        "            if self._spool is not None:\n"
-        "                await self._spool._kept.durable()\n",
-        FAILURES,
-    ),
-    Weakening(
-        "close_waits_for_the_worker_s_disk",
-        "manager/_remote/spool.py",
-        "        except TimeoutError as error:\n",
-        "        except ConnectionError as error:\n",
-        FAILURES,
     ),
     Weakening(
         "long_queue_is_read_in_one_hold",

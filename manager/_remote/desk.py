@@ -355,6 +355,15 @@ class Desk:
             return self._held.pop(agent.agent_id)
         return None
 
+    def silent(self) -> set[str]:
+        """Return the workers that have confirmed a lease, and were silent for half of its time.
+
+        A healthy one beats earlier, unless the leases of the manager before were longer.
+        """
+        until_s = self.clock_s() + self._lease_s / 2
+        held = self._held.values()
+        return {lease.worker for lease in held if lease.is_confirmed and lease.until_s <= until_s}
+
     def renew_all(self) -> None:
         """Give all leases a full new time, because no worker could reach this manager."""
         for held in self._held.values():

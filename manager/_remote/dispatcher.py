@@ -110,8 +110,12 @@ class Serving:
     async def _stop_on_worker(self, worker: str, lease: Lease, lsn: int) -> None:
         """Let a worker stop an agent soon. The answer to its next heartbeat does it otherwise."""
         await self._desk.settle(lsn)
+        await self._tell(worker, [lease])
+
+    async def _tell(self, worker: str, over: list[Lease]) -> None:
+        """Name the leases that are over to a worker, and the time of all others."""
         subject = subjects.to_worker(self._fleet, worker, "stop")
-        body = messages.pack(self._desk.stamped({"stop": [lease.message]}))
+        body = messages.pack(self._desk.stamped({"stop": [lease.message for lease in over]}))
         with suppress(UnansweredError):
             await self._link.ask(subject, body, _STOP_TIMEOUT_S)
 
@@ -121,6 +125,8 @@ class Serving:
             if not self._link.is_connected:
                 self._desk.renew_all()
             self._desk.expire()
+            for worker in self._desk.silent():  # it may not know how short its leases are
+                self._begin(self._tell(worker, []))
 
 
 @public

@@ -129,3 +129,29 @@ def test_a_worker_beats_in_time_for_its_manager_s_leases(lease_s: float) -> None
         assert (await world.ended("b")).starts == 1
 
     run(body, lease_s=lease_s)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("lease_s", [1.0, 5.0])
+def test_a_worker_hears_of_a_shorter_lease_before_its_next_beat(slots: int, lease_s: float) -> None:
+    """A manager whose leases are shorter than those of the one before keeps the agents of a healthy
+    worker, with or without a free place, and ends those of a worker that is gone."""
+
+    async def work(context: WorkContext) -> str:
+        await asyncio.sleep(200)
+        return "done"
+
+    async def body(world: World) -> None:
+        world.work({"t": work}, slots=slots)
+        gone = world.work({"u": forever})
+        queue(world, "a")
+        queue(world, "b", agent_type="u")
+        await asyncio.sleep(110)  # the workers have just begun to wait for their next beats
+        await world.kill_manager()
+        await world.kill(gone)
+        await world.open(lease_s=lease_s)
+        await asyncio.sleep(1.5 * lease_s)
+        assert world.manager.get("b").status == "interrupted"
+        assert (await world.ended("a")).starts == 1
+
+    run(body, lease_s=300.0)

@@ -8,6 +8,7 @@ LEASES = ("tests/manager/test_leasing.py",)
 DESK = ("tests/remote/test_desk.py",)
 REQUESTS = ("tests/remote/test_requests.py",)
 NETWORK = ("tests/remote/test_network.py", "tests/remote/test_bad_messages.py")
+STATION = ("tests/remote/test_station.py",)
 SUPPLY = ("tests/remote/test_supply.py",)
 
 ALL_OF = (
@@ -150,6 +151,13 @@ ALL_OF = (
         "                self._desk.renew_all()\n",
         "                pass\n",
         DESK,
+    ),
+    Weakening(
+        "worker_hears_of_a_shorter_lease_at_its_next_beat",
+        "manager/_remote/dispatcher.py",
+        "            for worker in self._desk.silent():",
+        "            for worker in set[str]():",
+        STATION,
     ),
     Weakening(
         "tasks_that_requests_ended_are_waited_for",

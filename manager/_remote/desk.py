@@ -191,6 +191,9 @@ class Desk:
             return None  # a repetition that came late: the worker waits for a newer one
         sender.number = number
         self.ready_now()  # an older request of this worker ends
+        if messages.whole(body.get("running", 0)) and body.get("journal") != self._journal_id:
+            sender.slots = 0
+            return {"grants": []}  # it obeys the manager of another journal until they have ended
         while True:
             await self._manager.room()
             if sender.number != number:

@@ -5,7 +5,7 @@ is checked before it is used. An unknown field is ignored, so that a newer versi
 
 | verb | request | answer |
 |---|---|---|
-| next | number, types, queues, slots, wait_s, held | grants, each an agent and its token |
+| next | number, types, queues, slots, wait_s, held, running | grants, each an agent and its token |
 | beat | held | stop: the agents of `held` that the worker should stop |
 | report | agent_id, token, sequence, kind, body | outcome: recorded, over or refused |
 
@@ -19,9 +19,10 @@ The manager's requests to a worker:
 
 An answer to the last two may be an error.
 
-`held` lists the leases that the worker knows, as [agent_id, epoch, lsn]. Each request has the
-worker's id and machine, the versions that it speaks and the highest epoch that it has seen. Each
-answer has the version that both speak, and the manager's journal and epoch.
+`held` lists the leases that the worker knows, as [agent_id, epoch, lsn], and `running` is the
+number of agents that run there. While it is not 0, the worker obeys only its own journal. Each
+request has the worker's id, machine and journal, the versions that it speaks and the highest epoch
+that it has seen. Each answer has the version that both speak, and the manager's journal and epoch.
 """
 
 from __future__ import annotations

@@ -142,6 +142,7 @@ class Station:
             "slots": slots,
             "wait_s": wait_s,
             "held": self._held(),
+            "running": self._running(),
         }
         return await self._courier.try_to_ask("next", body, wait_s + self._courier.answer_s)
 

@@ -338,7 +338,7 @@ def test_a_hostile_request_changes_nothing(verb: str, drawn: Any, data: st.DataO
         world.manager.start(ref)
         before = world.manager.get(ref)
         requests = [
-            next_request(world, 7),
+            next_request(world, 7, running=0),
             request(world, held=[["agent_1", 1, 2]]),
             report(world, [ref, 1, before.lsn], "result", result="forged"),
             report(world, [ref, 1, before.lsn], "checkpoint", value=1, steps_taken=2),

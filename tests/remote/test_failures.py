@@ -59,6 +59,7 @@ TESTS = {
         "test_failures.test_a_result_waits_for_its_journal_while_the_worker_goes_on",
         "test_failures.test_a_kept_result_is_reported_only_to_its_journal",
         "test_failures.test_an_orphan_works_for_another_journal",
+        "test_failures.test_another_journal_gives_no_agents_to_a_worker_that_does_not_obey_it",
     ),
     "a manager is stale: another one has opened the same journal since": (
         "test_desk.test_a_stale_manager_is_fenced_on_both_sides",
@@ -320,5 +321,36 @@ def test_an_orphan_works_for_another_journal(
         await asyncio.sleep(80)
         assert world.manager.get("b").ended_at_ms is None
         assert (await world.ended("b", 2 * LEASE_S)).status == "completed"
+
+    run(body)
+
+
+def test_another_journal_gives_no_agents_to_a_worker_that_does_not_obey_it() -> None:
+    """A manager of another journal leaves a worker alone while agents of the journal before run
+    there: its own agents go to other workers at once. Afterwards, the worker gets some, too."""
+
+    async def body(world: World) -> None:
+        first = world.work({"t": forever, "u": echo}, slots=4, orphan_s=100.0)
+        queue(world, "a")
+        await running(world, "a")
+        await world.kill_manager()
+        await asyncio.sleep(10)
+        await begin_anew(world)
+        await asyncio.sleep(10)  # the worker has asked for agents
+        [known] = world.desk.workers()
+        assert (known[0].worker, known[0].slots) == (first, 0)
+        for name in "bcd":
+            queue(world, name, agent_type="u")
+        await asyncio.sleep(2)
+        assert all(world.manager.get(name).status == "queued" for name in "bcd")
+        second = world.work({"u": echo}, slots=1)
+        for name in "bcd":
+            agent = await world.ended(name, 10)
+            assert agent.lease is not None
+            assert (agent.starts, agent.lease["worker"]) == (1, second)
+        await world.drain(second)
+        queue(world, "e", agent_type="u")
+        agent = await world.ended("e", 100.0 + LEASE_S)
+        assert (agent.status, agent.starts) == ("completed", 1)
 
     run(body)

@@ -8,6 +8,7 @@ LEASES = ("tests/manager/test_leasing.py",)
 DESK = ("tests/remote/test_desk.py",)
 REQUESTS = ("tests/remote/test_requests.py",)
 NETWORK = ("tests/remote/test_network.py", "tests/remote/test_bad_messages.py")
+FAILURES = ("tests/remote/test_failures.py",)
 STATION = ("tests/remote/test_station.py",)
 SUPPLY = ("tests/remote/test_supply.py",)
 
@@ -158,6 +159,13 @@ ALL_OF = (
         "            for worker in self._desk.silent():",
         "            for worker in set[str]():",
         STATION,
+    ),
+    Weakening(
+        "worker_of_another_journal_gets_agents",
+        "manager/_remote/desk.py",
+        'if messages.whole(body.get("running", 0)) and',
+        "if False and",
+        FAILURES,
     ),
     Weakening(
         "tasks_that_requests_ended_are_waited_for",

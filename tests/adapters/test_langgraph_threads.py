@@ -210,6 +210,39 @@ def test_a_copy_beside_changes_of_its_source_is_whole(
         assert len(steps(saver, place("copy"))) in (0, 1)
 
 
+@pytest.mark.parametrize("change", ["put", "prune"])
+def test_a_copy_of_a_subgraph_goes_with_its_root(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """The subgraphs of a copy are removed with the checkpoint under which they ran, also if they
+    were put, or removed from the source, while the thread was copied."""
+    with saver_on(disk) as saver:
+        root = put_steps(saver, 2)[0]["configurable"]["checkpoint_id"]
+        read, acted = saver._saved.heads.prefix, list[str]()
+
+        def act() -> None:
+            acted.append(change)
+            if change == "put":
+                put_steps(saver, 1, place(namespace="node:1"), parents={"": root})
+            else:
+                saver._saved.commit(lambda t: t[saver._saved.children].discard(child))
+
+        def read_late(*arguments: Any, **options: Any) -> Any:
+            if not acted:
+                act()
+            return read(*arguments, **options)
+
+        child = ("t", root, "node:1")
+        if change == "prune":  # its removal has begun
+            put_steps(saver, 1, place(namespace="node:1"), parents={"": root})
+        monkeypatch.setattr(saver._saved.heads, "prefix", read_late)
+        saver.copy_thread("t", "copy")
+        assert acted
+        assert steps(saver, place("copy", "node:1")) == [0]
+        saver.prune(["copy"])
+        assert steps(saver, place("copy", "node:1")) == []
+
+
 def test_a_copy_keeps_the_values_of_its_target(disk: SimulatedDisk) -> None:
     """A value of the target with the same version as one of the source stays."""
     with saver_on(disk) as saver:

@@ -7,6 +7,7 @@ from proof.weakenings import Weakening
 
 _SAVER = ("tests/adapters/test_langgraph_saver.py",)
 _DELTAS = ("tests/adapters/test_langgraph_deltas.py",)
+_THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STRAYS = ("tests/adapters/test_langgraph_strays.py",)
 _CALLERS = ("tests/adapters/test_langgraph_callers.py",)
 _FOLDER = "journal/adapters/langgraph"
@@ -25,6 +26,13 @@ ALL_OF = (
         "            raise self._lacks_parent(deltas)\n",
         "            pass\n",
         _DELTAS,
+    ),
+    Weakening(
+        "copies_miss_the_roots_of_new_namespaces",
+        f"{_FOLDER}/_threads.py",
+        "        roots |= self._roots(source)",
+        "        pass",
+        _THREADS,
     ),
     Weakening(
         "half_a_history_is_returned",

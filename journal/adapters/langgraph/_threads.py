@@ -84,8 +84,10 @@ class Threads:
         if source == target or (ttl_s and self.is_expired(source, now)):
             return
         saved, lsn = self._saved, None
-        roots = {key[2]: key[1] for key, _ in pairs(saved.children.prefix((source,)))}
-        for place in saved.namespaces(source):
+        roots = self._roots(source)
+        places = saved.namespaces(source)
+        roots |= self._roots(source)  # a put may have begun a namespace since the first look
+        for place in places:
             for checkpoint_id in saved.rows(place):  # the oldest first
                 stored = load(saved, place, checkpoint_id)
                 if stored is not None:  # it was not removed meanwhile
@@ -93,6 +95,10 @@ class Threads:
                     write = partial(_write_copy, saved, put, stored.writes, (now, ttl_s))
                     lsn = self._commit_put(write)
         saved.wait(lsn)
+
+    def _roots(self, thread: str) -> dict[str, str]:
+        """Return the root checkpoint of each namespace of a thread that runs under one."""
+        return {key[2]: key[1] for key, _ in pairs(self._saved.children.prefix((thread,)))}
 
     def _commit_put(self, write: Callable[[Transaction], None]) -> int | None:
         """Write a checkpoint, after the removal of what it finds doomed or expired."""

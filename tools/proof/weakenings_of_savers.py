@@ -28,6 +28,20 @@ ALL_OF = (
         _DELTAS,
     ),
     Weakening(
+        "deltas_without_the_writes_of_their_parent_are_stored",
+        f"{_FOLDER}/_put.py",
+        "(parent is not None and self.parent > swept)",
+        "parent is not None",
+        _DELTAS,
+    ),
+    Weakening(
+        "removed_writes_are_forgotten_by_a_prune",
+        f"{_FOLDER}/_threads.py",
+        "swept = max(swept, before)",
+        "swept = before",
+        _DELTAS,
+    ),
+    Weakening(
         "copies_miss_the_roots_of_new_namespaces",
         f"{_FOLDER}/_threads.py",
         "        roots |= self._roots(source)",

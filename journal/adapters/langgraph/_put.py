@@ -12,7 +12,9 @@ from journal.adapters.langgraph._reads import Stored
 from journal.adapters.langgraph._retention import (
     has_expired,
     kept_rows,
+    new_head,
     ordered,
+    parts_of,
     remove,
     remove_unused,
     subgraph_parent,
@@ -91,18 +93,21 @@ class Put:
 
         `deadline` is the time in Unix seconds, and the seconds for which the thread lives, or 0.
         Raises NeededError and RemovedError, ConflictError as every transaction does, and
-        JournalError if its delta channels can't be rebuilt, because its parent was removed.
+        JournalError if its delta channels can't be rebuilt, because its parent was removed, or
+        writes of its parent.
         """
         now, ttl_s = deadline
         self._check_stays(t, saved, now, has_ttl=ttl_s > 0)
         heads = t[saved.heads]
         head = heads.get(self.place)  # first of the namespace: see `_rows.py`
-        count, ancestors = head or (0, 0)
+        count, ancestors, swept = parts_of(head)
         parent = None if self.parent is None else saved.row(self.place, self.parent)
         refs = self._references(t, saved, {} if parent is None else parent.refs)
         deltas = [channel for channel in self.deltas if channel not in refs]
-        # A parent that is there has all ancestors that it needs: `remove` keeps that so.
-        if deltas and parent is None and self.parent is not None and self.needs_parent:
+        # A parent that is there has all ancestors that it needs: `remove` keeps that so. If it was
+        # put after its first writes, these may have been removed before, as strays.
+        is_whole = self.parent is None or (parent is not None and self.parent > swept)
+        if deltas and not is_whole and self.needs_parent:
             raise self._lacks_parent(deltas)
         row = CheckpointRow(self.parent, self.run, refs, deltas, *self.checkpoint, *self.metadata)
         replaced = saved.row(self.place, self.checkpoint_id)
@@ -119,9 +124,10 @@ class Put:
             victims = ordered(rows, rows.keys() - kept)
             oldest = next(iter(rows))
             strays_before = "" if oldest in kept else oldest
-            self.doomed = remove(t, saved, self.place, rows, victims, strays_before)
+            self.doomed, newly = remove(t, saved, self.place, rows, victims, strays_before)
+            swept = max(swept, newly)
             count, ancestors = len(rows), max(len(kept) - keep, 0)
-        heads[self.place] = [count, ancestors]
+        heads[self.place] = new_head(count, ancestors, swept)
         if head is None and self.root is not None:
             t[saved.children][(self.place[0], self.root, self.place[1])] = None
         if ttl_s:
@@ -142,9 +148,9 @@ class Put:
     def _lacks_parent(self, deltas: list[str]) -> JournalError:
         return JournalError(
             f"checkpoint {self.checkpoint_id} of thread {self.place[0]!r:.80} was not stored: its "
-            f"delta channels {', '.join(deltas)} are rebuilt from checkpoint {self.parent}, which "
-            "was removed; run the thread again from its newest checkpoint, and if several runs of "
-            "a thread overlap, open the saver with a larger `keep`, or with None"
+            f"delta channels {', '.join(deltas)} are rebuilt from checkpoint {self.parent} and its "
+            "writes, which were removed; run the thread again from its newest checkpoint, and if "
+            "several runs of a thread overlap, open the saver with a larger `keep`, or with None"
         )
 
     def _references(

@@ -54,12 +54,12 @@ def remove(
     rows: _Rows,
     victims: Sequence[str],
     strays_before: str,
-) -> list[tuple[str, ...]]:
+) -> tuple[list[tuple[str, ...]], str]:
     """Remove checkpoints of a namespace in a transaction, until it has changed enough keys.
 
     `victims` ascend. The newest go first: as long as a checkpoint is there, so are the ancestors
-    that it needs. Remove them from `rows`, too, and return the prefixes of the namespaces that are
-    doomed.
+    that it needs. Remove them from `rows`, too. Return the prefixes of the namespaces that are
+    doomed, and the highest id of a checkpoint that was not there and lost writes, or "".
 
     Remove strays as well: writes and subgraphs that came after the removal of their checkpoints.
     LangGraph may also store them a moment before their own checkpoint. So only those are strays
@@ -67,7 +67,7 @@ def remove(
     """
     unused: set[tuple[str, str]] = set()  # the values of channels that only these referred to
     removed: set[str] = set()
-    changed = 0
+    changed, swept = 0, ""
     checkpoints, writes = t[saved.checkpoints], t[saved.writes]
     for checkpoint_id, keys in _writes_of(t, saved, place, victims, strays_before):
         if changed >= KEYS_A_SLICE:
@@ -78,6 +78,8 @@ def remove(
             unused.update(row.refs.items())
             checkpoints.discard((*place, checkpoint_id))
             changed += 1 + len(row.refs)
+        else:
+            swept = max(swept, checkpoint_id)
         for key in keys:
             writes.discard(key)
             delete_parts(t, saved, owner_of_write(place, *key[2:]))
@@ -88,7 +90,17 @@ def remove(
         t[saved.children].discard(child)
         doomed.append((place[0], child[2]))
         doom(t, saved, doomed[-1])
-    return doomed
+    return doomed, swept
+
+
+def parts_of(head: Any) -> tuple[int, int, str]:
+    """Return the items of a head, also of one that is not there."""
+    return (*head, "")[:3] if head else (0, 0, "")
+
+
+def new_head(count: int, ancestors: int, swept: str) -> list[int | str]:
+    """Return a head: see `_rows.py`."""
+    return [count, ancestors, swept] if swept else [count, ancestors]
 
 
 def remove_unused(

@@ -4,14 +4,15 @@
     values       (thread, namespace, channel, reference)     [type, bytes]
     writes       (thread, namespace, checkpoint, task, idx)  [channel, type, task path, bytes]
     parts        (thread, namespace, *owner, number)         bytes: see `_parts.py`
-    heads        (thread, namespace)                         numbers: [checkpoints, ancestors]
+    heads        (thread, namespace)                         see below
     children     (thread, checkpoint, namespace)             None
     doomed       (thread,) or (thread, namespace)            the LSN before it was doomed
     deadlines    thread                                      Unix seconds
     expiring     (Unix milliseconds, thread)                 None
 
-The ancestors in a head are those of its checkpoints that are kept only because delta channels of
-newer ones need them.
+A head is the number of checkpoints of its namespace, and of those among them that are kept only
+because delta channels of newer ones need them. If writes of a checkpoint that was not there were
+removed, the head has a third item: the highest id of such a checkpoint.
 
 Every change of the checkpoints of a namespace writes its head, too. So a transaction that has read
 the head may read everything else of the namespace without the transaction: if any of it changes,

@@ -57,13 +57,21 @@ class PosixFile:
             if self._is_synced:  # a log that is not synced gains nothing
                 self._is_synced = False
                 self._zeroed_end = self._zeros.write(len(data), end)
-        return os.pwrite(self._fd, data, offset)
+        try:
+            return os.pwrite(self._fd, data, offset)
+        except OSError as error:
+            error.filename = self.path  # the call knows only the descriptor
+            raise
 
     def sync(self) -> None:
-        if sys.platform == "darwin":
-            fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
-        else:
-            os.fdatasync(self._fd)
+        try:
+            if sys.platform == "darwin":
+                fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
+            else:
+                os.fdatasync(self._fd)
+        except OSError as error:
+            error.filename = self.path
+            raise
         self._is_synced = True
 
     def size(self) -> int:

@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,16 @@ def test_a_dropped_file_is_closed(directory: PosixDirectory) -> None:
     assert len(os.listdir("/dev/fd")) == len(before) + 1
     del file
     assert len(os.listdir("/dev/fd")) == len(before)
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_an_error_of_a_write_names_the_file(directory: PosixDirectory, call: str) -> None:
+    """A write and a sync, which get only a descriptor, name the file that failed."""
+    with closing(directory.open("a", "create")) as file:
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.dup2(writing, file._fd)  # a pipe has no offsets, and can't be synced
+        os.close(writing)
+        with pytest.raises(OSError, match=r"/a'$") as raised:
+            file.write(b"x", 0) if call == "write" else file.sync()
+    assert raised.value.filename == f"{directory.path}/a"

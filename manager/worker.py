@@ -131,7 +131,8 @@ class _Loop:
                         self._wake.clear()
                 watcher.cancel()
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+            first = errors.exceptions[0]  # it cancelled the other tasks
+            raise first from first.__cause__
 
     def has(self, agent: Agent) -> bool:
         return agent.agent_type in self._workers

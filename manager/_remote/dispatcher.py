@@ -69,7 +69,8 @@ class Serving:
                 for task in self._tasks:  # the manager was closed
                     task.cancel()
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+            first = errors.exceptions[0]  # it cancelled the other tasks
+            raise first from first.__cause__
         finally:
             self._has_ended = True
             if updates.workers is inquiries:

@@ -104,7 +104,8 @@ class Station:
                 group.create_task(self._beat())
                 group.create_task(self._end_at_mistake())
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+            first = errors.exceptions[0]  # it cancelled the other tasks
+            raise first from first.__cause__
         finally:
             await self._hand_back()
 

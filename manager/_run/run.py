@@ -85,7 +85,8 @@ class Run:
             async with asyncio.TaskGroup() as group:
                 await self._start_all(group)
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first error cancelled the other tasks
+            first = errors.exceptions[0]  # it cancelled the other tasks
+            raise first from first.__cause__
 
     async def _start_all(self, group: asyncio.TaskGroup) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from journal import ClosedError
+from journal import ClosedError, FailedError
+from journal.testing import SimulatedDisk
 from manager import AgentResult, Limits, SubAgentManager, TransitionError, WorkContext, run_workers
 from tests.support import TIMEOUT_S
 
@@ -234,3 +236,25 @@ def test_a_signal_handler_s_error_ends_the_loop(
             await run_workers(manager, {"t": echo})
 
     run(tmp_path, body)
+
+
+def test_a_failed_journal_names_its_cause() -> None:
+    """The FailedError that ends the loop has the disk's error as its cause."""
+    disk = SimulatedDisk()
+
+    async def work(context: WorkContext) -> str:
+        disk.fail("sync", errno.EIO)
+        await context.checkpoint({})
+        return "never"
+
+    async def main() -> None:
+        with SubAgentManager.open("/", state_dir="s", disk=disk) as manager:
+            queue(manager, "a")
+            async with asyncio.timeout(TIMEOUT_S):
+                await run_workers(manager, {"t": work})
+
+    with pytest.raises(FailedError) as raised:
+        asyncio.run(main())
+    cause = raised.value.__cause__
+    assert isinstance(cause, OSError)
+    assert cause.errno == errno.EIO

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from journal import DurableDict, JournalError
 from manager._remote.messages import Body, Lease
+from manager.errors import DispatchError
 from manager.leasing import Token
 
 _log = logging.getLogger("manager")
@@ -27,13 +28,23 @@ class Spool:
 
     @classmethod
     def open(cls, path: str) -> Spool:
-        """Open the spool in the directory `path`. Raise what DurableDict.open raises."""
-        return cls(DurableDict.open(path))
+        """Open the spool in the directory `path`. Raise what DurableDict.open raises, and
+        DispatchError if something else is kept there."""
+        spool = cls(DurableDict.open(path))
+        try:
+            for _ in spool:
+                pass
+        except (TypeError, ValueError) as error:
+            spool.close()
+            what = "it holds something else than the results of a worker; move it away"
+            raise DispatchError(f"{path}: {what}") from error
+        return spool
 
     def __iter__(self) -> Iterator[tuple[str, Lease, int, Body]]:
         """Yield the journal, the lease, the number of the report and the body of each result."""
         for key, (sequence, body) in self._kept.items():
-            assert isinstance(key, tuple)
+            if type(key) is not tuple or type(body) is not dict:
+                raise TypeError("not a result")
             journal_id, agent_id, epoch, lsn = key
             lease = Lease(str(agent_id), Token(int(epoch), int(lsn)))
             yield str(journal_id), lease, sequence, body

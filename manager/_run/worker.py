@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from signal import Signals
 
+from journal import UnsafePathError
 from manager import records
 from manager._remote import messages
 from manager._remote.address import Address
@@ -33,6 +36,7 @@ from manager.result import AgentResult
 STATE_DIR = ".subagents-worker"
 """The directory of a worker's own files, below its directory."""
 
+_NO_FILE = "is not a regular file; move it away"
 _TAILS = 1000  # a result is as long as in a run of this many tasks
 
 
@@ -225,5 +229,18 @@ def _lock(path: str) -> Iterator[None]:
 
 
 def _open_file(path: str) -> int:
-    """Return a handle of a file that is locked. Make a missing one. Raise OSError."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """Return a handle of a file that is locked. Make a missing one.
+
+    Raise OSError, and UnsafePathError for a symlink or another kind of file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise UnsafePathError(_NO_FILE, path=path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UnsafePathError(_NO_FILE, path=path)
+    return fd

@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from journal import UnsafePathError
 
@@ -22,18 +23,14 @@ def open_companion(state_path: str, name: str, *, write: bool = False) -> int:
     `write` for a directory of another user.
     """
     path = os.path.join(state_path, name)
-    state_fd = os.open(state_path, OPEN_DIRECTORY)
+    with _naming(state_path):
+        state_fd = os.open(state_path, OPEN_DIRECTORY)
     try:
-        if write:
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=state_fd)
-        fd = os.open(name, OPEN_DIRECTORY, dir_fd=state_fd)
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            what = "is a symlink or not a directory; move it away"
-            raise UnsafePathError(what, path=path) from error
-        error.filename = path
-        raise
+        with _naming(path):
+            if write:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=state_fd)
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=state_fd)
     finally:
         os.close(state_fd)
     try:
@@ -43,6 +40,19 @@ def open_companion(state_path: str, name: str, *, write: bool = False) -> int:
         os.close(fd)
         raise
     return fd
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Put the whole path into an error of the block, which opens a directory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            what = "is a symlink or not a directory; move it away"
+            raise UnsafePathError(what, path=path) from error
+        error.filename = path
+        raise
 
 
 def _secure(fd: int, path: str) -> None:

@@ -35,8 +35,8 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
     names = [name for name in state_dir.split(os.sep) if name not in ("", os.curdir)]
     if not names or os.path.isabs(state_dir) or os.pardir in names:
         raise UnsafePathError(
-            f"state_dir {state_dir!r} must name a directory below the workspace, "
-            "relative to it and without '..'"
+            "the directory of the state must be below the workspace, and named relative to it and "
+            f"without '..', unlike {state_dir!r}"
         )
     path = os.path.realpath(workspace)
     handle = os.open(path, _DIRECTORY)

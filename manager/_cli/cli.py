@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import sys
 
@@ -23,8 +22,6 @@ from _journal_console.exits import (
     STOPPED_BY_SIGNAL,
     TIMED_OUT,
     WRONG_USAGE,
-    describe_lock,
-    describe_system,
 )
 from _journal_console.text import flush_stdout
 
@@ -32,13 +29,12 @@ from journal import (
     CorruptionError,
     JournalError,
     LockedError,
-    MirrorError,
-    MirrorReason,
     __version__,
 )
 from manager._cli.changes import VERBS
 from manager._cli.completion import complete_ref, completion
 from manager._cli.mcp import mcp
+from manager._cli.messages import message_of
 from manager._cli.options import (
     check_takeover,
     form_option,
@@ -60,12 +56,13 @@ from manager._cli.output import (
 from manager._cli.run import run
 from manager._cli.show_output import output
 from manager._cli.signs import signs_of
+from manager._cli.states import changes_at, fleet_at
 from manager._cli.table import follow_line, table
 from manager._cli.worker import worker
 from manager._control.errors import ClosedToRequestsError
 from manager.agent import STATUSES, Status
 from manager.errors import DispatchError, LegacyError, ManagerError, TasksError
-from manager.view import FleetView, follow_fleet, read_fleet
+from manager.view import FleetView
 
 
 def run_cli(args: list[str]) -> int:
@@ -84,7 +81,7 @@ def run_cli(args: list[str]) -> int:
         return STOPPED_BY_SIGNAL + signal.SIGINT
     except (JournalError, ManagerError, TasksError, OSError, ImportError) as error:
         release_stdout()
-        say(_error_message(error))
+        say(message_of(error))
         return _exit_code(error)
     except RuntimeError as error:
         if not str(error).startswith("can't start new thread"):
@@ -97,22 +94,6 @@ def run_cli(args: list[str]) -> int:
         sys.stdout = stdout  # click replaced it, because the pipe was closed
         release_stdout()
         return READER_GONE
-
-
-def _error_message(error: Exception) -> str:
-    if isinstance(error, LockedError) and error.host is not None:
-        return (
-            f"{error.path}: process {error.pid} on {error.host} holds its mirror; stop that "
-            "process, or if it is dead, add --takeover"
-        )
-    if isinstance(error, LockedError) and not error.is_this_process:
-        return describe_lock(error.path, error.pid, "look with: subagents list")
-    if isinstance(error, MirrorError) and error.reason is MirrorReason.NEEDED:
-        return (
-            f"{error.url}: the state has this mirror, which every change must reach, too; nothing "
-            f"was changed; add --mirror {shlex.quote(error.url)}"
-        )
-    return describe_system(error) if isinstance(error, OSError) else str(error)
 
 
 def _exit_code(error: Exception) -> int:
@@ -177,7 +158,7 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
     if follow:
         if output == "json":
             raise click.UsageError("--follow can't complete a JSON array; use -o jsonl")
-        changes = follow_fleet(state_path(workspace, state_dir))
+        changes = changes_at(state_path(workspace, state_dir))
         selected = (agent for agent in changes if status in (None, agent.status))
         as_line = follow_line if output == "text" else lambda agent: json.dumps(as_json(agent))
         return print_lines(map(as_line, selected), each_at_once=True)
@@ -302,4 +283,4 @@ def demo() -> int:
 
 
 def _fleet(workspace: str, state_dir: str) -> FleetView:
-    return read_fleet(state_path(workspace, state_dir))
+    return fleet_at(state_path(workspace, state_dir))

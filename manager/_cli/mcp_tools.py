@@ -12,13 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from journal import __version__
+from manager._cli.messages import message_of
 from manager._cli.options import state_path
 from manager._cli.output import as_json
 from manager._cli.reach import changed, waited
 from manager._cli.signs import signs_of
+from manager._cli.states import fleet_at
 from manager._control.requests import EXPECTED, WAITS_MAX, as_reply
 from manager.history import AgentChange, read_history
-from manager.view import read_fleet
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -47,7 +48,7 @@ class Tools:
         """
 
         def read() -> dict[str, Any]:
-            agents = read_fleet(self._path).agents(status=status, include_archived=True)  # type: ignore[arg-type]
+            agents = fleet_at(self._path).agents(status=status, include_archived=True)  # type: ignore[arg-type]
             shown = agents[-limit:] if limit > 0 else []
             known = [as_reply(agent) | {"agent_type": agent.agent_type} for agent in shown]
             return {"agents": known, "total": len(agents)}
@@ -58,7 +59,7 @@ class Tools:
         """Show all fields of an agent, such as its result, its checkpoint and its question."""
 
         def read() -> dict[str, Any]:
-            agent = read_fleet(self._path).get(ref)
+            agent = fleet_at(self._path).get(ref)
             return as_json(agent, signs_of(self._path, [agent]))
 
         return await _in_thread(read)
@@ -81,7 +82,7 @@ class Tools:
             try:
                 return waited(self._path, ref, min(max(timeout_s, 0.0), _WAIT_S))
             except TimeoutError:
-                return as_reply(read_fleet(self._path).get(ref))
+                return as_reply(fleet_at(self._path).get(ref))
 
         # A request that was cancelled leaves its thread, which waits on.
         self._waiting = {wait for wait in self._waiting if not wait.done()}
@@ -190,7 +191,7 @@ async def _shown(call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     try:
         return await call
     except (*EXPECTED, OSError) as error:
-        raise _tool_error(str(error)) from error
+        raise _tool_error(message_of(error)) from error
 
 
 def _tool_error(text: str) -> Exception:

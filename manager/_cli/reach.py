@@ -9,8 +9,10 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from journal import JournalError, JournalReader, LockedError, MirrorError
+from journal import JournalError, JournalReader, LockedError, MirrorError, MirrorReason
+from manager._cli.messages import NO_STATE
 from manager._cli.options import state_path
+from manager._cli.states import fleet_at
 from manager._control.client import request
 from manager._control.errors import (
     ClosedToRequestsError,
@@ -21,7 +23,6 @@ from manager._control.errors import (
 from manager._control.requests import NOBODY, Requests, as_reply
 from manager.agent import ENDED
 from manager.limits import Limits
-from manager.view import read_fleet
 
 _LOCKED_FOR_S = 1.0  # a starting run holds the lock before it takes requests
 _POLL_S = 0.05
@@ -69,8 +70,8 @@ def _nobody(path: str) -> RequestError:
 def _closed(path: str, pid: int | None) -> ClosedToRequestsError:
     holder = f"process {pid}" if pid else "another process"
     return ClosedToRequestsError(
-        f"{path}: {holder} has it open and takes no requests; it would with "
-        "SubAgentManager.open(..., control=True)"
+        f"{path}: {holder} has it open and takes no requests; stop it first, or if it is a program "
+        "of yours, change that to SubAgentManager.open(..., control=True)"
     )
 
 
@@ -86,7 +87,7 @@ def waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
             reply = request(path, "wait", timeout_s=timeout_s, ref=ref)
         if reply is not None:
             return reply
-        agent = read_fleet(path).get(ref)
+        agent = fleet_at(path).get(ref)
         if agent.status in ENDED:
             return as_reply(agent)
         # A run that starts takes no requests yet, and one that ends shows its last changes only
@@ -104,10 +105,12 @@ def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> di
 
     path = state_path(workspace, state_dir)
     if not os.path.lexists(path):  # an open would make it
-        raise FileNotFoundError(errno.ENOENT, "no state is there", path)
+        raise FileNotFoundError(errno.ENOENT, NO_STATE, path)
     try:
         manager = SubAgentManager.open(workspace, state_dir=state_dir, limits=KEEP_ALL)
     except MirrorError as error:
+        if error.reason is not MirrorReason.NEEDED:
+            raise
         raise RequestError(
             f"{path}: it has a mirror, which the change must reach, too; make the change while "
             "subagents run --mirror URL has the state open"

@@ -16,11 +16,11 @@ from manager._cli.completion import complete_ref
 from manager._cli.options import check_servers, state_dir_option, state_path, workspace_option
 from manager._cli.output import find_agent, say
 from manager._cli.remote_output import RemoteReader, connected
+from manager._cli.states import changes_at, fleet_at
 from manager._control.errors import RequestError
 from manager._run.facts import printed
 from manager.agent import Agent
 from manager.outputs import OutputDirectory, Part, Stream, owner_of
-from manager.view import follow_fleet, read_fleet
 
 _READ_BYTES = 1 << 16
 
@@ -66,7 +66,7 @@ def output(
 
     check_servers(on, creds)
     path = state_path(workspace, state_dir)
-    agent = find_agent(read_fleet(path), ref)
+    agent = find_agent(fleet_at(path), ref)
     if argv_of(agent.metadata) is None:
         say(f"{ref}: has no output, because it is not a command of `subagents run`")
         return 1
@@ -154,7 +154,7 @@ class _Following:
 
     def _follow(self) -> None:
         try:
-            for agent in follow_fleet(self._path):
+            for agent in changes_at(self._path):
                 if agent.agent_id == self.agent.agent_id:
                     self.agent = agent
                     if agent.status not in ("queued", "running"):

@@ -10,9 +10,24 @@ from proof.weakenings import Weakening
 CONTROL = ("tests/manager/test_control.py",)
 RUN = ("tests/manager/test_control_run.py",)
 PAUSE = ("tests/manager/test_control_pause.py",)
+MESSAGES = ("tests/manager/test_subagents_messages.py",)
 WORKERS = ("tests/manager/test_control_workers.py",)
 
 ALL_OF = (
+    Weakening(
+        "damaged_marker_is_taken_for_a_mirror",
+        "manager/_cli/reach.py",
+        "        if error.reason is not MirrorReason.NEEDED:\n",
+        "        if False:\n",
+        MESSAGES,
+    ),
+    Weakening(
+        "python_words_of_a_damaged_marker",
+        "manager/_cli/messages.py",
+        "    if error.reason is MirrorReason.DAMAGED and os.path.basename(error.url) == _MARKER:\n",
+        "    if False:\n",
+        MESSAGES,
+    ),
     Weakening(
         "control_served_to_any_user",
         "manager/_control/server.py",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from typing import Any
 
 from manager._control.errors import NoReplyError, RefusedError, RequestError
-from manager._control.place import connect
+from manager._control.place import DIRECTORY, connect
 from manager._control.server import REQUEST_BYTES_MAX
 
 _SEND_S = 10.0
@@ -47,10 +48,16 @@ def request(
             reply = b""
     if not reply.endswith(b"\n"):
         raise _no_reply(verb)
-    answer = json.loads(reply)
-    if "error" in answer:
-        raise RefusedError(answer["error"], answer["message"])
-    return dict(answer["done"])
+    try:
+        answer = json.loads(reply)
+        refusal = (answer["error"], answer["message"]) if "error" in answer else None
+        done = {} if refusal else dict(answer["done"])
+    except (ValueError, TypeError, LookupError) as error:
+        what = "a program that is no manager answers there; stop it"
+        raise RequestError(f"{os.path.join(state_path, DIRECTORY)}: {what}") from error
+    if refusal:
+        raise RefusedError(*refusal)
+    return done
 
 
 def _no_reply(verb: str) -> NoReplyError:

@@ -15,6 +15,13 @@ WORKERS = ("tests/manager/test_control_workers.py",)
 
 ALL_OF = (
     Weakening(
+        "any_reply_is_of_a_manager",
+        "manager/_control/client.py",
+        "    except (ValueError, TypeError, LookupError) as error:\n",
+        "    except ConnectionError as error:\n",
+        ("tests/manager/test_control_client.py",),
+    ),
+    Weakening(
         "damaged_marker_is_taken_for_a_mirror",
         "manager/_cli/reach.py",
         "        if error.reason is not MirrorReason.NEEDED:\n",

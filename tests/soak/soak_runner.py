@@ -31,7 +31,13 @@ from manager import read_fleet
 ROOT = Path(__file__).resolve().parents[2]
 A_FAMILY = 25  # tasks per family: a parent and its children
 WITHIN_MS = 100
-NOTHING_YET = "No such file or directory", "not a journal", "no sub-agents", "no agent "
+NOTHING_YET = (
+    "No such file or directory",
+    "not a journal",
+    "no state is there",
+    "no sub-agents",
+    "no agent ",
+)
 
 
 class Answer(NamedTuple):

@@ -39,7 +39,7 @@ def message_of(error: BaseException) -> str:
         return _message_of_lock(error)
     if isinstance(error, MirrorError):
         return _message_of_mirror(error)
-    if isinstance(error, NotAJournalError):
+    if isinstance(error, NotAJournalError) and not error.is_incomplete_copy:
         return f"{error.path}: {NO_STATE}"
     if isinstance(error, FormatVersionError):
         return _message_of_format(error)

@@ -62,6 +62,12 @@ def put_other_journal(state: Path) -> None:
         journal.wait_durable(journal.append(b"other"))
 
 
+def begin_copy(state: Path) -> None:
+    for path in state.glob("*.*"):
+        path.unlink()
+    (state / "COPYING.tmp").touch()
+
+
 def put_dict(state: Path) -> None:
     shutil.rmtree(state)
     with DurableDict.open(state) as other:
@@ -101,6 +107,7 @@ BAD_MARKER = "STATE/MIRROR: this file states the mirror of its directory, and is
         (put_symlink, (*CHANGES, *REQUESTS, "wait a"), f"STATE{NOT_SAFE}"),
         (put_control_file, (*CHANGES, *REQUESTS, "wait a"), f"STATE/control{NOT_SAFE}"),
         (put_other_journal, (*READERS, *CHANGES, *WRITERS), "open the journal with the version"),
+        (begin_copy, (*READERS, *CHANGES, *WRITERS), "interrupted; wait for its end, or repeat it"),
         (put_dict, (*READERS, *CHANGES, *WRITERS), "open it with the program that wrote it"),
         (damage_marker, (*CHANGES, *WRITERS), BAD_MARKER),
         (keep_all, WRITERS, "add --mirror file://"),

@@ -44,7 +44,7 @@ def test_syncs_are_tried_side_by_side_if_that_may_pay(
 
 
 def test_the_syncs_of_a_smaller_crowd_do_not_count() -> None:
-    """It comes back in a shorter time."""
+    """A smaller crowd comes back in a shorter time."""
     policy = after_syncs_alone(count=8)
     policy.note_alone(5 * MS, 3 * MS, 10)
     assert policy.lanes == 1
@@ -70,7 +70,7 @@ def test_a_crowd_that_comes_again_is_not_measured_again() -> None:
     ],
 )
 def test_measured_syncs_decide_whether_they_stay_side_by_side(sync_ms: float, lanes: int) -> None:
-    """On a disk that takes its syncs in turn, they stay alone."""
+    """A disk that takes its syncs in turn gets one at a time again."""
     policy = after_syncs_alone()
     assert note_beside(policy, *[sync_ms] * 8) == 3
     assert note_beside(policy, sync_ms) == lanes
@@ -87,7 +87,7 @@ def test_without_a_crowd_each_sync_is_alone_again(has_company: bool) -> None:
 
 
 def test_syncs_without_company_say_nothing_about_the_disk() -> None:
-    """They take as long as a sync alone does."""
+    """A sync without company takes as long as one alone."""
     policy = after_syncs_alone()
     for _ in range(20):
         policy.note_beside(20 * MS, CROWD, has_company=False)
@@ -95,13 +95,13 @@ def test_syncs_without_company_say_nothing_about_the_disk() -> None:
 
 
 def test_a_few_slow_syncs_decide_nothing() -> None:
-    """Every disk has some."""
+    """A single slow sync says little: every disk has some."""
     policy = after_syncs_alone()
     assert note_beside(policy, *[60] * 4, *[5] * 5, *[60] * 4) == 3
 
 
 def test_each_failed_try_doubles_the_time_to_the_next() -> None:
-    """So a disk that takes its syncs in turn loses next to nothing."""
+    """A disk that takes its syncs in turn loses next to nothing by the tries."""
     policy = after_syncs_alone()
     for pause in (1024, 2048, 4096):
         assert note_beside(policy, *[20] * 9) == 1

@@ -154,7 +154,7 @@ def test_each_lane_has_a_handle_of_its_own(disk: SimulatedDisk) -> None:
 
 
 def test_commits_without_a_sync_use_no_lanes(disk: SimulatedDisk) -> None:
-    """With durability "os", nothing is synced, and nothing is to be gained."""
+    """Durability "os" syncs nothing, so lanes have nothing to do."""
     with Journal.open("/journal", options=Options(durability="os"), disk=disk) as journal:
         put(journal, *range(5))
         assert journal._core.committer._lanes._lanes == []

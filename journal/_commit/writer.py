@@ -228,7 +228,8 @@ class Writer:
             self._failure = FileNotFoundError(errno.ENOENT, "it was deleted while it was open")
         if self._failure is not None:
             path = segment.path if segment else self._directory.path
-            raise FailedError(f"{path}: can't be synced: {self._failure}") from self._failure
+            cause = self._failure.strerror or self._failure
+            raise FailedError(f"{path}: can't be synced: {cause}") from self._failure
         self._checked_ns = self._prepared_ns
 
     def _check_sole_writer(self) -> None:

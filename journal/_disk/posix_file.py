@@ -60,7 +60,7 @@ class PosixFile:
         try:
             return os.pwrite(self._fd, data, offset)
         except OSError as error:
-            error.filename = self.path  # the call knows only the descriptor
+            self._name_in(error)
             raise
 
     def sync(self) -> None:
@@ -70,7 +70,7 @@ class PosixFile:
             else:
                 os.fdatasync(self._fd)
         except OSError as error:
-            error.filename = self.path
+            self._name_in(error)
             raise
         self._is_synced = True
 
@@ -118,6 +118,13 @@ class PosixFile:
         if self._closing.detach():
             fd, self._fd = self._fd, CLOSED
             os.close(fd)
+
+    def _name_in(self, error: OSError) -> None:
+        """Name the file in the error of a call that knew only the descriptor."""
+        error.filename = self.path
+        with suppress(OSError):  # a segment was opened under the name of an unfinished file
+            path = os.readlink(f"/proc/self/fd/{self._fd}")
+            error.filename = path if path.startswith("/") else self.path
 
 
 def _close_quietly(fd: int) -> None:

@@ -98,3 +98,14 @@ def test_an_error_of_a_write_names_the_file(directory: PosixDirectory, call: str
         with pytest.raises(OSError, match=r"/a'$") as raised:
             file.write(b"x", 0) if call == "write" else file.sync()
     assert raised.value.filename == f"{directory.path}/a"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, it has the name of its opening")
+def test_an_error_names_the_file_as_it_is_called_now(directory: PosixDirectory) -> None:
+    """A segment is opened under the name of an unfinished file."""
+    directory.open("a.tmp", "create").close()
+    with closing(directory.open("a.tmp", "read")) as file:
+        directory.rename("a.tmp", "a")
+        with pytest.raises(OSError, match="Bad file descriptor") as raised:
+            file.write(b"x", 0)
+    assert raised.value.filename == f"{directory.path}/a"

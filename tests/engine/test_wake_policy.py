@@ -203,3 +203,14 @@ def test_passing_waiters_inform_the_policy(
     assert policy._passed > 0
     assert gates[-1]
     assert not gates[0]
+
+
+def test_a_lane_waits_for_its_part_of_the_crowd() -> None:
+    """Waiters on their way back are in no batch, so the crowd shrinks by an eighth at most."""
+    policy = WakePolicy()
+    policy.note_sync(0.005)
+    enough: list[int] = []
+    for released, waiting, lanes in ((85, 171, 3), (80, 20, 3), (80, 20, 1)):
+        policy.note_release(released, waiting, lanes=lanes)
+        enough.append(policy.enough_waiters)
+    assert enough == [76, 67, 100]  # nine tenths of a third of 256 and of 224, and all of 100

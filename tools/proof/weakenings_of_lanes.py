@@ -43,8 +43,8 @@ ALL_OF = (
     Weakening(
         "lane_syncs_whatever_has_the_name",
         "journal/_disk/posix_file.py",
-        'f"/proc/self/fd/{self._fd}"',
-        "self.path",
+        'os.open(f"/proc/self/fd/{self._fd}"',
+        "os.open(self.path",
         RESOURCES,
     ),
     Weakening(
@@ -166,6 +166,20 @@ ALL_OF = (
         "            self.lanes = 1  # a lane",
         "            pass  # a lane",
         POLICY,
+    ),
+    Weakening(
+        "lane_waits_for_the_whole_crowd",
+        "journal/_commit/wake_policy.py",
+        "            expected = int(expected / lanes * _LANE_PART)\n",
+        "            pass\n",
+        ("tests/engine/test_wake_policy.py",),
+    ),
+    Weakening(
+        "lanes_forget_the_waiters_on_their_way",
+        "journal/_commit/wake_policy.py",
+        "            expected = max(expected, self.expected_waiters * 7 // 8)\n",
+        "            pass\n",
+        ("tests/engine/test_wake_policy.py",),
     ),
     Weakening(
         "events_of_commits_change_places",

@@ -26,7 +26,7 @@ from manager.bulk_checks import are_valid
 from manager.columns import AGENT_ID, BOOT_ID, NAME, PARENT_ID, STATUS, TOKENS_USED
 from manager.errors import UnknownAgentError
 from manager.family import Family
-from manager.items import item_of, row_of
+from manager.items import SESSION, item_of, row_of
 from manager.layouts import Boot, Record
 from manager.names import Names
 from manager.queue import NoQueue, Queue
@@ -34,6 +34,7 @@ from manager.recent import Recent
 from manager.replay import Replay, is_boot
 from manager.sources import Sources
 from manager.steps import STEPS, Step, advance, count_tokens
+from manager.typed_items import Agents, decoded
 from manager.values import NAME_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -95,23 +96,35 @@ class Fleet(Admission):
 
     def load_items(self, items: list[Any]) -> None:
         """Do what `load` does for each of the items, one after the other, in half the time."""
-        replay = self._replay
-        assert replay is not None
         try:
             rows = [*map(row_of, items)]
-            is_checked = bool(rows) and are_valid(rows)
         except (KeyError, TypeError):
-            is_checked = False  # an item is no agent, or wrong
-        if not is_checked:
+            rows = []  # an item is no agent, or wrong
+        columns = [*zip(*rows, strict=True)]
+        if rows and are_valid(rows, columns):
+            self._load_agents(Agents(rows, columns, [item.get(SESSION) for item in items]))
+        else:
             for item in items:
                 self.load(item)
-            return
-        is_accepted = replay.accept_together(rows)
-        for item, row in zip(items, rows, strict=True):
+
+    def load_text(self, text: str, count: int) -> bool:
+        """Do what `load_items` does for a JSON array of `count` items. Return False, and load none,
+        if they must be decoded for it."""
+        agents = decoded(text, count)
+        if agents is not None:
+            self._load_agents(agents)
+        return agents is not None
+
+    def _load_agents(self, agents: Agents) -> None:
+        """Load agents whose fields are valid."""
+        replay = self._replay
+        assert replay is not None
+        is_accepted = replay.accept_together(agents.columns)
+        for row, is_prior in zip(agents.rows, agents.are_prior, strict=True):
             if not is_accepted:
                 replay.check_item(row, has_valid_fields=True)
             self._put(None, row)
-            if item.get("from_prior_session") is False:
+            if is_prior is False:
                 self.boot_id = row[BOOT_ID]
 
     def _load_sources(self, item: Mapping[str, Any]) -> None:

@@ -12,21 +12,28 @@ from typing import Any
 from manager.agent import FIELDS, NEVER_STARTED, STARTED_ONCE, Row, extras, get
 from manager.columns import BOOT_ID, EXTRAS, STARTED_AT_MS, TAKEN_BY
 
-_FIRST = FIELDS[: FIELDS.index("attempt")]  # the fields of the first version
-_SESSION = "from_prior_session"
-_first: Callable[[Mapping[str, Any]], Row] = itemgetter(*_FIRST)
+FIRST = FIELDS[: FIELDS.index("attempt")]  # the fields of the first version
+NEWER = FIELDS[len(FIRST) :]
+SESSION = "from_prior_session"
+_first: Callable[[Mapping[str, Any]], Row] = itemgetter(*FIRST)
 
 
 def row_of(item: Mapping[str, Any]) -> Row:
     """Return the row of an item. Raise KeyError or TypeError if the item is not an agent."""
-    row = _first(item)
-    least = NEVER_STARTED if row[STARTED_AT_MS] is None else STARTED_ONCE
-    if len(item) == len(_FIRST) + 1 and _SESSION in item:  # so it has no newer field
-        return (*row, None, None, least)
-    attempt, starts = item.get("attempt", 1), item.get("starts", int(least is STARTED_ONCE))
-    others = item.get("answer"), item.get("progress"), item.get("lease")
+    has_newer = len(item) != len(FIRST) + 1 or SESSION not in item
+    return with_newer(_first(item), item if has_newer else {})
+
+
+def with_newer(first: Row, newer: Mapping[str, Any]) -> Row:
+    """Return the row of an agent with the values `first` of the fields FIRST. `newer` may have
+    values of the other ones."""
+    least = NEVER_STARTED if first[STARTED_AT_MS] is None else STARTED_ONCE
+    if not newer:
+        return (*first, None, None, least)
+    attempt, starts = newer.get("attempt", 1), newer.get("starts", int(least is STARTED_ONCE))
+    others = newer.get("answer"), newer.get("progress"), newer.get("lease")
     more = extras(attempt, starts) if others == (None, None, None) else (attempt, starts, *others)
-    return (*row, item.get("taken_by"), item.get("taken_at_ms"), more)
+    return (*first, newer.get("taken_by"), newer.get("taken_at_ms"), more)
 
 
 def item_of(boot_id: str, row: Row) -> dict[str, Any]:
@@ -35,12 +42,12 @@ def item_of(boot_id: str, row: Row) -> dict[str, Any]:
     Newer fields that have their first value are left out, so the items of a fleet that does not use
     them keep their bytes.
     """
-    item = dict(zip(_FIRST, row, strict=False))
+    item = dict(zip(FIRST, row, strict=False))
     least = NEVER_STARTED if row[STARTED_AT_MS] is None else STARTED_ONCE
     if row[EXTRAS] is not least or row[TAKEN_BY] is not None:
         _add_newer(item, row, int(least is STARTED_ONCE))
     # Compaction removes the record of the session's boot, and readers need to know the session.
-    item[_SESSION] = row[BOOT_ID] != boot_id
+    item[SESSION] = row[BOOT_ID] != boot_id
     return item
 
 

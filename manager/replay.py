@@ -10,10 +10,11 @@ appended, so they are not checked here.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from journal import FormatVersionError
-from manager.agent import LIVE, VERBS, Row, get
+from manager import columns as field
+from manager.agent import ENDED, LIVE, VERBS, Row, get
 from manager.checks import (
     allowed_types,
     check_given,
@@ -34,6 +35,7 @@ from manager.steps import SOURCES, STEPS, Step
 from manager.values import source_name
 
 Check = Callable[[Record], None]
+_ENDED = frozenset(ENDED)
 
 _HINT = "open the journal with the version that wrote it"
 
@@ -92,23 +94,22 @@ class Replay:
         except (TypeError, ValueError) as error:
             raise FormatVersionError(f"item {self._loaded}: {error!s:.200}; {_HINT}") from error
 
-    def accept_together(self, rows: list[Row]) -> bool:
-        """Count these rows, whose fields are valid, as loaded if `check_item` accepts each of them.
+    def accept_together(self, columns: list[tuple[Any, ...]]) -> bool:
+        """Count agents, whose fields are valid, as loaded if `check_item` accepts each of them.
 
-        Return False, and count nothing, if only `check_item` can tell.
+        `columns` are the values of their rows, by field. Return False, and count nothing, if only
+        `check_item` can tell.
         """
-        ids = {*map(get.agent_id, rows)}
-        if len(ids) < len(rows) or self._awaited or any(map(self._rows.__contains__, ids)):
+        ids, lsns = columns[field.AGENT_ID], columns[field.LSN]
+        if len({*ids}) < len(ids) or self._awaited or any(map(self._rows.__contains__, ids)):
             return False
-        for row in rows:
-            if get.parent_id(row) is not None or get.spawn_depth(row):
-                return False
-            if get.status(row) in LIVE and get.name(row) != get.agent_id(row):
-                return False
-        lsns = [*map(get.lsn, rows)]
+        if columns[field.PARENT_ID].count(None) < len(ids) or any(columns[field.SPAWN_DEPTH]):
+            return False
+        if columns[field.NAME] != ids and not _ENDED.issuperset(columns[field.STATUS]):
+            return False
         if (newest := max(lsns)) > self._newest[0]:
             self._newest = newest, self._loaded + lsns.index(newest) + 1
-        self._loaded += len(rows)
+        self._loaded += len(ids)
         return True
 
     def check_loaded(self, lsn: int) -> None:

@@ -30,7 +30,7 @@ from journal._disk.disk import (
 )
 from journal._format.checksummed_writer import ChecksummedWriter
 from journal._format.crc32c import checksum
-from journal._format.items import CODEC, EncodedItems, decoder, encode_item
+from journal._format.items import CODEC, EncodedItems, decoder, encode_item, plain_text, text_of
 from journal._format.items import JSON as JSON  # the modules that freeze import it from here
 from journal._format.lines import count_lines, lines_of
 from journal._handle import OpenHandle
@@ -183,6 +183,11 @@ class Checkpoint(OpenHandle):
             offset += len(block)
             number += count if left is block else count_lines(block)
 
+    def _plain_text(self, lines: bytes) -> str | None:
+        """Return the lines of items as a JSON array if msgspec can decode it, else None."""
+        is_large = self.size_bytes >= _FAST_FROM_BYTES
+        return plain_text(self._version, lines) if lines and is_large else None
+
     def _decoded(
         self, block: bytes, count: int, offset: int, number: int, may_be_fast: bool
     ) -> Iterator[list[JSON]]:
@@ -193,7 +198,7 @@ class Checkpoint(OpenHandle):
         """
         decode = decoder(self._version, block, is_large=may_be_fast)
         try:
-            items = decode(f"[{_text(block)}]")
+            items = decode(f"[{text_of(block)}]")
         except (ValueError, RecursionError) as error:
             if not is_raised_by_call(error, *CODEC):
                 raise
@@ -203,7 +208,7 @@ class Checkpoint(OpenHandle):
             return
         for line in lines_of(block):  # one of the lines can't be decoded, so find it
             try:
-                item = decode(_text(line))
+                item = decode(text_of(line))
             except (ValueError, RecursionError) as error:
                 if not is_raised_by_call(error, *CODEC):
                     raise
@@ -430,7 +435,3 @@ def _blocks(file: ReadableFile, offset: int, size: int) -> Iterator[bytes]:
             yield b"".join((*pieces, chunk[:last_end]))
             pieces = []
         pieces.append(chunk[last_end:])
-
-
-def _text(lines: bytes) -> str:
-    return lines.decode().removesuffix("\n").removesuffix(",")

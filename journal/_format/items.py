@@ -328,6 +328,21 @@ def decoder(version: int, lines: bytes, *, is_large: bool = False) -> Callable[[
     return _decode_escaped
 
 
+def text_of(lines: bytes) -> str:
+    """Return lines of a checkpoint without the comma and the LF at the end."""
+    return lines.decode().removesuffix("\n").removesuffix(",")
+
+
+def plain_text(version: int, lines: bytes) -> str | None:
+    """Return lines of a large checkpoint as a JSON array if msgspec can decode it, else None."""
+    if decoder(version, lines, is_large=True) is not _fast_decoder():
+        return None
+    try:
+        return f"[{text_of(lines)}]"
+    except UnicodeDecodeError:
+        return None  # `Checkpoint.items` finds the line
+
+
 def _unescaped(mapping: dict[str, JSON]) -> JSON:
     """Return the value that an object in a checkpoint encodes."""
     if len(mapping) != 1:

@@ -10,7 +10,7 @@ from journal._commit.buffer import LogBuffer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.opening import Opening
 from journal._format.checkpoint import Checkpoint
-from journal._format.lines import lines_of
+from journal._format.lines import count_lines, lines_of
 from journal._log import shown
 from journal._recovery.recovery import Recovery
 from journal._recovery.walk import ReplayBatch
@@ -81,12 +81,14 @@ def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
         return _refusal(machine, checkpoint.path, f"load raised {shown(error)} for an item")
 
     def take(block: bytes) -> bytes:
-        if not block.startswith(loader.heads_of_part, block.rfind(b"\n", 0, -1) + 1):
-            return block
         try:
-            return b"".join(loader.load_lines_of_part(lines_of(block)))
+            if block.startswith(loader.heads_of_part, block.rfind(b"\n", 0, -1) + 1):
+                block = b"".join(loader.load_lines_of_part(lines_of(block)))
+            text = checkpoint._plain_text(block)
+            is_loaded = text is not None and loader.load_text(text, count_lines(block))
         except Exception as error:
             raise refusal(error) from error
+        return b"" if is_loaded else block
 
     loader: Any = machine
     load: Callable[[Any], object] = loader.load

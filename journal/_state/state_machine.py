@@ -81,3 +81,7 @@ class LoadsTogether(Protocol):
 
     def load_items(self, items: list[Any]) -> None:
         """Do what `load` does for each of the items, one after the other, in less time."""
+
+    def load_text(self, text: str, count: int) -> bool:
+        """Load the items of this JSON array, which should be `count`, with msgspec. Return False,
+        and load none, if they must be decoded for `load_items`."""

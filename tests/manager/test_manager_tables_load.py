@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from journal import FormatVersionError
+from journal._format import checkpoint, items
 from manager import SubAgentManager
+from manager.columns import AGENT_ID
 from manager.fleet import Fleet
+from manager.typed_items import Agents
 from tests.crash.fleet_forge import forged, item
 
 ROWS = 500
@@ -29,20 +33,53 @@ def test_rows_beside_agents_are_loaded_without_decoding_their_values(
         manager.tables.table("u").set("expires", 1, expires_at=4e9)
         manager.compact()
     loaded: list[Any] = []
-    load = Fleet.load_items
+    load = Fleet._load_agents
 
-    def counted(fleet: Fleet, items: list[Any]) -> None:
-        loaded.extend(items)
-        load(fleet, items)
+    def counted(fleet: Fleet, agents: Agents) -> None:
+        loaded.extend(agents.rows)
+        load(fleet, agents)
 
-    monkeypatch.setattr(Fleet, "load_items", counted)
+    monkeypatch.setattr(Fleet, "_load_agents", counted)
+    monkeypatch.setattr(Fleet, "load", Mock(side_effect=AssertionError))
     with SubAgentManager.open(tmp_path) as manager:
-        assert [item.get("agent_id") for item in loaded] == [agent.agent_id]
+        assert [row[AGENT_ID] for row in loaded] == [agent.agent_id]
         table = manager.tables.table("t")
         assert dict(table.items()) == {n: {"n": n} for n in range(ROWS)}
         assert table._stored(7) == b'\xc1{"n":7}'
         assert manager.tables.table("u")["large"] == LARGE
         assert manager.tables.table("u")["expires"] == 1
+
+
+@pytest.mark.parametrize(
+    ("least_bytes", "metadata", "is_text_loaded"),
+    [
+        (0, {"n": 1, "text": "é\n$5"}, True),
+        (0, {"$bytes": "QQ=="}, False),
+        (1 << 40, {"n": 1}, False),
+    ],
+)
+def test_agents_are_decoded_by_msgspec_if_a_large_checkpoint_is_plain_json(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    least_bytes: int,
+    metadata: dict[str, Any],
+    is_text_loaded: bool,
+) -> None:
+    """P6: An open gives the same agents. A small checkpoint does not import msgspec."""
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("x", metadata=metadata)
+        manager.compact()
+        expected = manager.agents()
+    load_text = Mock(side_effect=Fleet.load_text, autospec=True)
+    asked = Mock(side_effect=items._fast_decoder)
+    monkeypatch.setattr(Fleet, "load_text", lambda *args: load_text(*args))
+    monkeypatch.setattr(items, "_fast_decoder", asked)
+    monkeypatch.setattr(checkpoint, "_FAST_FROM_BYTES", least_bytes)
+    with SubAgentManager.open(tmp_path) as manager:
+        agents = manager.agents(include_archived=True)
+    assert [agent.metadata for agent in agents] == [agent.metadata for agent in expected]
+    assert load_text.called == is_text_loaded
+    assert asked.called == (least_bytes == 0)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ MANAGER_LAYERS = (
     ),
     ("legacy_workers",),
     ("replay", "legacy", "waking", "sources", "bulk_checks"),
-    ("admission",),
+    ("admission", "typed_items"),
     ("fleet",),
     ("waiting", "bulk_replay"),
     ("watch", "cleanup", "outputs", "machine", "fleet_reader", "recovery", "draft", "tables"),

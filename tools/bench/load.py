@@ -60,20 +60,40 @@ def _count(rate: float, seconds: float) -> int:
 def at_full_speed(calls: Sequence[Callable[[], object]], seconds: float) -> float:
     """Return the calls per second of all threads together, one thread for each of `calls`.
 
-    Each thread makes at least one call, even if it starts after `seconds`.
+    The time begins when each thread has made its first call, because starting many threads may
+    take as long. It ends when each has ended the call that it makes then, at least one.
     """
     counts = [0] * len(calls)
-    began = time.perf_counter()
+    started = threading.Semaphore(0)
+    until: float | None = None
+    before, began = 0, 0.0
 
     def run(index: int) -> None:
+        try:
+            calls[index]()
+        finally:
+            started.release()
+        while until is None:
+            calls[index]()
+            counts[index] += 1
         is_running = True
         while is_running:
             calls[index]()
             counts[index] += 1
-            is_running = time.perf_counter() < began + seconds
+            is_running = time.perf_counter() < until
 
+    def begin() -> None:
+        nonlocal until, before, began
+        for _ in calls:
+            started.acquire()
+        before, began = sum(counts), time.perf_counter()
+        until = began + seconds
+
+    beginning = threading.Thread(target=begin)
+    beginning.start()
     run_threads(len(calls), run)
-    return sum(counts) / (time.perf_counter() - began)
+    beginning.join()
+    return (sum(counts) - before) / (time.perf_counter() - began)
 
 
 AsyncCalls = Sequence[Callable[[], Awaitable[object]]]
@@ -115,31 +135,39 @@ async def coroutines_at_rate(
 
 
 async def coroutines_at_full_speed(calls: AsyncCalls, seconds: float) -> tuple[float, list[float]]:
-    """Call in a coroutine for each of `calls`, at least once each.
+    """Call in a coroutine for each of `calls`, as `at_full_speed` does in threads.
 
     Return the calls per second of all together, and the lateness of each tick of a timer, in s.
     """
     late_s: list[float] = []
-    count = 0
-    until = time.perf_counter() + seconds
+    starting, count = len(calls), 0
+    until: float | None = None
 
     async def run(call: Callable[[], Awaitable[object]]) -> None:
-        nonlocal count
+        nonlocal starting, count, until
+        await call()
+        starting -= 1
+        if not starting:
+            count = 0
+            until = time.perf_counter() + seconds
+            group.create_task(_tick(until, late_s))
+        while until is None:
+            await call()
+            await asyncio.sleep(0)  # the call itself may never wait
         is_running = True
         while is_running:
             await call()
             count += 1
             is_running = time.perf_counter() < until
 
-    began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_tick(until, late_s))
         for index, call in enumerate(calls):
             group.create_task(run(call))
             if index % _STARTED_AT_ONCE == 0:
                 # Making all first calls in one iteration would stall the loop.
                 await asyncio.sleep(0)
-    return count / (time.perf_counter() - began), late_s
+    assert until is not None
+    return count / (time.perf_counter() - until + seconds), late_s
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def path(where: str, value: object) -> str:
     if isinstance(value, os.PathLike):
         name = os.fspath(value)
     if not isinstance(name, str):
-        raise TypeError(f"{where} must be a path, not {short_repr(value)}")
+        raise TypeError(f"{where} must be a str or a path object, not {short_repr(value)}")
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError as error:

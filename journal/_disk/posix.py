@@ -139,15 +139,12 @@ class PosixDirectory:
         _sync_directory(self._fd)
 
     def lock(self) -> None:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = self.lock_holder() or None
-            raise LockedError(self.path, pid, is_this_process=pid == os.getpid()) from None
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                raise _no_locks_error(self.path, f"has no locks ({error.strerror})") from error
-            raise
+        if not self._has_locked():
+            pid = self.lock_holder()
+            # The holder may have released the lock by now, as a dropped journal of this process
+            # does after a moment.
+            if pid is not None or not self._has_locked():
+                raise LockedError(self.path, pid or None, is_this_process=pid == os.getpid())
         if self._is_lock_ignored():
             raise _no_locks_error(self.path, "grants the same lock twice, so it excludes nobody")
         syscalls.load()
@@ -180,6 +177,18 @@ class PosixDirectory:
     def __del__(self) -> None:
         with suppress(OSError):
             self.close(unlock=False)
+
+    def _has_locked(self) -> bool:
+        """Take the lock if it is free, and return whether it was."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise _no_locks_error(self.path, f"has no locks ({error.strerror})") from error
+            raise
+        return True
 
     def _is_lock_ignored(self) -> bool:
         """Return whether a second handle gets the lock that this one holds."""
@@ -215,7 +224,7 @@ def path_of(path: StrPath, name: str = "path") -> str:
     if it is no path."""
     text: object = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
-        refuse(TypeError, f"{name} must be a path", path)
+        refuse(TypeError, f"{name} must be a str or a path object", path)
     if "\0" in text:
         refuse(ValueError, f"{name} must be a path without NUL", path)
     return text
@@ -286,8 +295,10 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
             path=path,
         )
     if mode & _OTHERS_WRITE:
-        problem = f"mode {mode:04o} lets others write to it; run: chmod 700 {path}"
-        raise UnsafePathError(problem, path=path)
+        # A directory of others, such as /tmp, must stay as it is.
+        is_ours = _is_ours(os.listdir(fd))
+        fix = f"run: chmod 700 {path}" if is_ours else "give an empty or a new directory"
+        raise UnsafePathError(f"mode {mode:04o} lets others write to it; {fix}", path=path)
     if made and mode & 0o777 != 0o700:  # the umask removed the owner's rights, too
         os.fchmod(fd, 0o700)
     elif mode & _OTHERS_ACCESS and _is_ours(os.listdir(fd)):

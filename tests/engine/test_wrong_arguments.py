@@ -57,10 +57,10 @@ OPENS: dict[str, Call] = {
     "put_back": put_back,
 }
 NO_PATHS: list[tuple[object, type[Exception], str]] = [
-    (b"x", TypeError, r"must be a path, not b'x'$"),
-    (None, TypeError, r"must be a path, not None$"),
-    (5, TypeError, r"must be a path, not 5$"),
-    (BytesPath(), TypeError, r"must be a path, not BytesPath\(\)$"),
+    (b"x", TypeError, r"must be a str or a path object, not b'x'$"),
+    (None, TypeError, r"must be a str or a path object, not None$"),
+    (5, TypeError, r"must be a str or a path object, not 5$"),
+    (BytesPath(), TypeError, r"must be a str or a path object, not BytesPath\(\)$"),
     ("a\0b", ValueError, r"must be a path without NUL, not 'a\\x00b'$"),
     ("a\0/b", ValueError, r"must be a path without NUL, not 'a\\x00/b'$"),
     (Path("a\0b"), ValueError, r"must be a path without NUL, not PosixPath\('a\\x00b'\)$"),
@@ -109,8 +109,8 @@ REPAIR_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"apply": "no"}, TypeError, r"apply must be True or False, not 'no'"),
     ({"apply": None}, TypeError, r"apply must be True or False, not None"),
     ({"salvage": 1}, TypeError, r"salvage must be True or False, not 1"),
-    ({"save_to": 5}, TypeError, r"save_to must be a path, not 5"),
-    ({"save_to": b"x"}, TypeError, r"save_to must be a path, not b'x'"),
+    ({"save_to": 5}, TypeError, r"save_to must be a str or a path object, not 5"),
+    ({"save_to": b"x"}, TypeError, r"save_to must be a str or a path object, not b'x'"),
     ({"save_to": "a\0"}, ValueError, r"save_to must be a path without NUL, not 'a\\x00'"),
 ]
 

@@ -216,6 +216,17 @@ def test_a_directory_that_others_may_write_is_refused(path: Path, mode: int) -> 
     assert DISK.open_directory(path, write=False).names() == []
 
 
+def test_a_shared_directory_keeps_its_mode(path: Path) -> None:
+    """P9: For a directory of others, such as /tmp, the message names no command: chmod would lock
+    them out."""
+    path.mkdir()
+    (path / "notes.txt").touch()
+    path.chmod(0o1777)
+    with pytest.raises(UnsafePathError, match="1777 lets others write to it; give an empty or a"):
+        DISK.open_directory(path, write=True)
+    assert mode_of(path) == 0o1777
+
+
 SEGMENT, CHECKPOINT = f"{1:020d}-{1:010d}.seg", f"checkpoint-{1:020d}.json"
 
 

@@ -75,6 +75,23 @@ def test_another_process_is_named(directory: PosixDirectory, path: Path) -> None
         assert directory.lock_holder() == os.getpid()
 
 
+def test_a_lock_that_is_released_meanwhile_is_taken(
+    directory: PosixDirectory, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P10: If the holder releases the lock before it can be named, the lock is taken. If nobody can
+    be named and it stays locked, such as by another container, LockedError names nobody."""
+    other = DISK.open_directory(path, write=True)
+    other.lock()
+    monkeypatch.setattr(PosixDirectory, "lock_holder", lambda _: None)
+    with pytest.raises(LockedError, match="locked by another process"):
+        directory.lock()
+    monkeypatch.setattr(PosixDirectory, "lock_holder", lambda _: other.close(unlock=True))
+    directory.lock()
+    monkeypatch.undo()
+    with pytest.raises(LockedError):
+        DISK.open_directory(path, write=True).lock()
+
+
 @LINUX
 def test_the_holder_is_found_among_many(directory: PosixDirectory, path: Path) -> None:
     """The holder is found although /proc/locks is read page by page."""

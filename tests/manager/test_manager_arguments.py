@@ -204,7 +204,7 @@ def test_a_strange_limit_is_named_or_accepted(argument: str) -> None:
         (lambda m: m.spawn("p", allowed_tools=5), TypeError, "allowed_tools must be .*, not 5"),
         (lambda m: m.spawn("p", token_budget=0), ValueError, "token_budget must be .*, not 0"),
         (lambda m: Limits(max_running=HUGE), ValueError, "max_running must fit in 64 bits"),
-        (lambda m: read_fleet(None), TypeError, "path must be a path, not None"),  # type: ignore[arg-type]
+        (lambda m: read_fleet(None), TypeError, "path must be a str or a path object, not None"),  # type: ignore[arg-type]
         (lambda m: read_fleet("a\0"), ValueError, r"path must be a path without NUL, not 'a\\x00'"),
     ],
 )
@@ -231,8 +231,8 @@ def test_open_checks_its_arguments_first(tmp_path: Path) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"limits": None}, "limits must be a Limits, not None"),
         ({"options": {}}, "options must be an Options, not {}"),
-        ({"workspace": None}, "workspace must be a path, not None"),
-        ({"state_dir": b"x"}, "state_dir must be a path, not b'x'"),
+        ({"workspace": None}, "workspace must be a str or a path object, not None"),
+        ({"state_dir": b"x"}, "state_dir must be a str or a path object, not b'x'"),
     ]
     for arguments, message in wrong:
         with pytest.raises(TypeError, match=message):

@@ -62,6 +62,20 @@ FILE_SYSTEMS = (
         OPEN,
     ),
     Weakening(
+        "released_lock_counts_as_held",
+        "journal/_disk/posix.py",
+        "            if pid is not None or not self._has_locked():\n",
+        "            if True:\n",
+        ("tests/kernel/test_posix_lock.py",),
+    ),
+    Weakening(
+        "taken_lock_counts_as_free",
+        "journal/_disk/posix.py",
+        "            if pid is not None or not self._has_locked():\n",
+        "            if pid is not None:\n",
+        ("tests/kernel/test_posix_lock.py",),
+    ),
+    Weakening(
         "second_handle_left_open",
         "journal/_disk/posix.py",
         "        finally:\n            os.close(fd)\n        return True\n",

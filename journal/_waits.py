@@ -35,6 +35,12 @@ def check_flag(flag: object, name: str) -> None:
         refuse(TypeError, f"{name} must be True or False", flag)
 
 
+def check_callable(function: object, name: str) -> None:
+    """Raise TypeError unless the argument `name` can be called."""
+    if not callable(function):
+        refuse(TypeError, f"{name} must be callable", function)
+
+
 def check_timeout_s(timeout_s: Any, name: str = "timeout_s") -> None:
     """Raise TypeError or ValueError unless this is a number of seconds from 0, or None."""
     kind = type(timeout_s)

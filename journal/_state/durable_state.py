@@ -38,7 +38,7 @@ from journal._state.contract import check_items, check_machine
 from journal._state.owned_journal import ApplyProgress, OwnedJournal
 from journal._state.replay import recover_state
 from journal._state.state_machine import StateMachine
-from journal._waits import check_timeout_s, in_event_loop
+from journal._waits import check_callable, check_timeout_s, in_event_loop
 from journal.errors import (
     BufferFullError,
     ClosedError,
@@ -168,6 +168,8 @@ class DurableState(AsyncHandle, Generic[M]):
         state may be half-way through that record, so every later change or read raises FailedError.
         Reopening works. The same is true if the journal fails between `apply` and the append.
         """
+        if not callable(decide):  # check_callable, inlined: 26 ns less
+            check_callable(decide, "decide")  # type: ignore[unreachable]
         if not self._buffer.is_ready():
             self._wait_for_room(urgent)
         return self._lock.run(self._change, (decide, urgent))
@@ -179,6 +181,7 @@ class DurableState(AsyncHandle, Generic[M]):
 
         A crash leaves all of the records or none. Returns None if the list is empty.
         """
+        check_callable(decide, "decide")
         if not self._buffer.is_ready():
             self._wait_for_room(urgent)
         return self._lock.run(self._change_batch, (decide, urgent))
@@ -193,6 +196,7 @@ class DurableState(AsyncHandle, Generic[M]):
         it returns `(None, result)`: the LSN is None then. Copy what the machine may still change.
         Raises TypeError, with nothing changed, if `decide` returns anything but a tuple of two.
         """
+        check_callable(decide, "decide")
         results: list[T] = []
 
         def choose(machine: M) -> Record | None:
@@ -211,6 +215,7 @@ class DurableState(AsyncHandle, Generic[M]):
 
         Raises TypeError if `query` is a coroutine or generator function, which would run later.
         """
+        check_callable(query, "query")
         self._journal.check_process()
         if self._progress.broken is not None:
             self._progress.check()

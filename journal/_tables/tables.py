@@ -36,6 +36,7 @@ from journal._tables.tables_view import TablesView, read_tables
 from journal._tables.transaction import ChunksOf, ReadWriteSet, Transaction, result_of
 from journal._tables.transaction_context import TransactionContext
 from journal._tables.values import pack_value, unpack_value
+from journal._waits import check_callable
 from journal.errors import ConflictError
 from journal.options import Options
 
@@ -445,6 +446,7 @@ class Table(TableView):
         without the lock, and again if the value was changed meanwhile; after 16 attempts it runs
         under the lock. So it must be short and have no effects of its own.
         """
+        check_callable(function, "function")
         place = self._place(key)
         for _ in range(_UPDATE_ATTEMPTS):
             seen = self._stored(key)

@@ -31,6 +31,7 @@ from journal._tables.machine import Place, TablesMachine, Write
 from journal._tables.range_reads import bounds_up_to, is_same, merged
 from journal._tables.table_view import Rows, TableView, check_limit, decoded
 from journal._tables.values import pack_value, unpack_value
+from journal._waits import check_callable
 from journal.errors import ConflictError, JournalError, TransactionTooLargeError
 
 T = TypeVar("T")
@@ -194,7 +195,7 @@ class ReadWriteSet:
         if self._count > self._keys_max:
             raise TransactionTooLargeError(
                 f"the transaction reads and writes more than {self._keys_max} keys; nothing was "
-                "changed: split it, or raise transaction_keys_max of Tables.open"
+                "changed: split it, or open with a higher transaction_keys_max"
             )
 
     def _check_open(self) -> None:
@@ -357,7 +358,8 @@ class TransactionTable:
 
 def result_of(function: Callable[[Transaction], T], transaction: Transaction) -> T:
     """Return `function(transaction)`. Raise TypeError for a coroutine or generator function, which
-    would run after the transaction."""
+    would run after the transaction, and for what is no function."""
+    check_callable(function, "function")
     result = function(transaction)
     if type(result) in RUN_LATER and (fault := late_fault(function, result)):
         raise TypeError(

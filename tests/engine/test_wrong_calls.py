@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,35 @@ def test_a_record_is_not_a_batch(record: Any, disk: SimulatedDisk) -> None:
         with pytest.raises(TypeError, match=message):
             journal.append_batch(record)
         assert journal.last_lsn == 0
+
+
+@pytest.mark.parametrize("call", ["update", "update_batch", "update_with_result", "read"])
+def test_a_record_is_not_a_callback(call: str, disk: SimulatedDisk) -> None:
+    """A state's call that gets a record in place of a function names the argument. Nothing has
+    changed."""
+    name = "query" if call == "read" else "decide"
+    with state_on(disk) as state:
+        with pytest.raises(TypeError, match=rf"^{name} must be callable, not \{{'id': 1\}}$"):
+            getattr(state, call)({"id": 1})
+        assert state.journal.last_lsn == 0
+        state.update(lambda _: ["a", 1])
+
+
+def test_a_value_is_not_a_callback(disk: SimulatedDisk) -> None:
+    """A call of tables that gets a value in place of a function names the argument. Nothing has
+    changed."""
+    with Tables.open(PATH, disk=disk) as app:
+        settings: Any = DurableDict(tables=app)
+        calls: list[Any] = [
+            app.transact,
+            app.update,
+            partial(app.table("rows").update, "a"),
+            partial(settings.update, "a"),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match=r"^function must be callable, not \{'id': 1\}$"):
+                call({"id": 1})
+        assert app.journal.last_lsn == 0
 
 
 def test_a_coroutine_function_is_no_transaction(disk: SimulatedDisk) -> None:

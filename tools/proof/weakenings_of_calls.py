@@ -229,6 +229,13 @@ MISTAKES = (
         LATE,
     ),
     Weakening(
+        "record_passes_as_a_function",
+        "journal/_waits.py",
+        "    if not callable(function):\n",
+        "    if False:\n",
+        ("tests/engine/test_wrong_calls.py",),
+    ),
+    Weakening(
         "generator_that_has_begun_is_refused",
         "journal/_callbacks.py",
         "inspect.getgeneratorstate(result) != inspect.GEN_CREATED",

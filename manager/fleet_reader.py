@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from itertools import islice
@@ -16,6 +17,7 @@ from journal import (
     FormatReason,
     FormatVersionError,
     JournalReader,
+    NotAJournalError,
 )
 from manager import arguments, records
 from manager.agent import Row, get, is_cut_off
@@ -33,7 +35,13 @@ _ITEMS_TOGETHER = 256
 
 def open_reader(path: StrPath) -> JournalReader:
     """Return a reader of the journal in the state directory `path`."""
-    return JournalReader.open(arguments.path("path", path))
+    path = arguments.path("path", path)
+    try:
+        return JournalReader.open(path)
+    except NotAJournalError as error:
+        if os.path.isdir(state := os.path.join(path, ".subagents")):
+            error.add_note(f"{path} is a manager's workspace: give {state}")
+        raise
 
 
 def current_fleet(reader: JournalReader, progress: Progress | None = None) -> tuple[Fleet, int]:

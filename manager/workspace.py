@@ -27,8 +27,9 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
     """Yield the path at which the block must open the journal.
 
     Missing directories above it are created, with mode 0700. Raise UnsafePathError if `state_dir`
-    is absolute, contains `..` or leads over a symlink, and after the block if a component was
-    replaced meanwhile. Raise FileNotFoundError if the workspace does not exist.
+    is absolute, contains `..` or leads over a symlink, or if the workspace is itself a journal, and
+    after the block if a component was replaced meanwhile. Raise FileNotFoundError if the workspace
+    does not exist.
     """
     workspace = arguments.path("workspace", workspace)
     state_dir = arguments.path("state_dir", state_dir)
@@ -41,6 +42,7 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
     path = os.path.realpath(workspace)
     handle = os.open(path, _DIRECTORY)
     try:
+        _refuse_journal(path)
         for name in names[:-1]:
             path = os.path.join(path, name)
             handle = _entered(handle, name, path)
@@ -53,6 +55,15 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
             )
     finally:
         os.close(handle)
+
+
+def _refuse_journal(workspace: str) -> None:
+    """Raise UnsafePathError if the workspace is the directory of a journal, such as a manager's
+    own: the fleet in `.subagents` below it would be another one, and empty."""
+    if any(name.endswith(".seg") for name in os.listdir(workspace)):
+        raise UnsafePathError(
+            "is the directory of a journal; give the workspace that contains it", path=workspace
+        )
 
 
 def _entered(parent: int, name: str, path: str) -> int:

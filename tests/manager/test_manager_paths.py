@@ -27,6 +27,15 @@ def test_a_state_dir_outside_the_workspace_is_refused(tmp_path: Path, bad: str) 
     assert list(workspace.iterdir()) == []
 
 
+def test_the_directory_of_the_state_is_no_workspace(tmp_path: Path) -> None:
+    """A manager's own directory is no workspace: a second, empty fleet would begin in it."""
+    SubAgentManager.open(tmp_path).close()
+    state_dir = tmp_path / ".subagents"
+    with pytest.raises(UnsafePathError, match="subagents: is the directory of a journal; give the"):
+        SubAgentManager.open(state_dir)
+    assert not (state_dir / ".subagents").exists()
+
+
 @pytest.mark.parametrize("link", ["link", "a/link", "a/b/link"])
 @pytest.mark.parametrize("below", ["", "/state"])
 @pytest.mark.parametrize("inside", [True, False])

@@ -17,6 +17,7 @@ from journal import (
     Journal,
     JournalError,
     JournalReader,
+    NotAJournalError,
     Options,
 )
 from manager import Agent, AgentResult, SubAgentManager, UnknownAgentError
@@ -47,6 +48,16 @@ def populate(manager: SubAgentManager) -> None:
     manager.interrupt("c", "asked", needs_input=["what?"])
     manager.spawn("stop", name="d", queued=True)
     manager.cancel("d")
+
+
+def test_a_workspace_is_not_the_directory_of_its_fleet(tmp_path: Path) -> None:
+    """`read_fleet` and `read_history` of a workspace name the directory to give."""
+    SubAgentManager.open(tmp_path).close()
+    for read in (read_fleet, lambda path: read_history(path, "a")):
+        with pytest.raises(NotAJournalError) as caught:
+            read(tmp_path)
+        state_dir = tmp_path / ".subagents"
+        assert caught.value.__notes__ == [f"{tmp_path} is a manager's workspace: give {state_dir}"]
 
 
 def wait_to_be_seen(path: Path, last_lsn: int) -> None:

@@ -264,7 +264,7 @@ def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: 
             raise ForkedError(
                 f"{directory.path}: it has records that the mirror lacks. Nothing was changed. "
                 "Open it with its mirror, which ships them or puts them aside; or follow it with "
-                "put_aside"
+                "put_aside=True"
             )
         aside = put_directory_aside(aside_on, directory, common)
         text = "%s: the mirror lacks records of the directory, which are in %s now"
@@ -289,7 +289,7 @@ def _check_same(store: Store, directory: Directory) -> int:
         return 0
     if own_id not in (None, claim.journal_id):
         raise OtherJournalError(
-            f"{directory.path}: it is of journal {own_id}, and the mirror of journal "
+            f"{directory.path}: it belongs to journal {own_id}, and the mirror to journal "
             f"{claim.journal_id}; nothing was changed"
         )
     if claim.format_version > SEGMENT_VERSION:

@@ -85,8 +85,8 @@ def read_aside(directory: Directory) -> Aside:
         if not is_disk_error(error, directory):
             raise
         raise JournalError(
-            f"{path}: no open has put this directory aside: it has no file {ASIDE}; "
-            "give one that is named PATH.aside-EPOCH"
+            f"{path}: not a directory that was put aside: the file {ASIDE} is missing; give a "
+            "directory named PATH.aside-EPOCH"
         ) from None
     except TypeError as error:
         if not is_raised_by_call(error, "journal"):

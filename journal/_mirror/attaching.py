@@ -163,7 +163,7 @@ class Attachment:
             comparison = compare(reads, self._directory, self._marker)
         if comparison.known.place.number < appender.claimed.number:
             comparison.staging.drop()
-            raise UnreachableError(f"{store.url}: it does not show the claim that it has taken")
+            raise UnreachableError(f"{store.url}: it does not list the claim that it accepted")
         comparison.fetch()
         write_note(self._directory, comparison.known)
         self._note_standing(appender)

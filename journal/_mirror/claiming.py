@@ -123,7 +123,7 @@ def look(store: Store) -> Tail:
     last = read_entry(store, number)
     claimed = last if last.kind == CLAIM else read_entry(store, last.claim_number)
     if claimed.kind != CLAIM:
-        raise MirrorDamageError(claimed.number, "it is named as a claim, and is none")
+        raise MirrorDamageError(claimed.number, "it is named as a claim, but is not one")
     return Tail(last, claimed)
 
 
@@ -431,5 +431,5 @@ class Appender:
 
     def _overtaken_by(self, there: MirrorEntry | None, number: int) -> OvertakenError:
         if there is not None and there.kind != CLAIM:
-            raise MirrorDamageError(number, "it is of another writer, which has not claimed")
+            raise MirrorDamageError(number, "it belongs to a writer that has not claimed")
         return OvertakenError(self._store.url, number, there)

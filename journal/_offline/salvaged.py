@@ -128,7 +128,7 @@ def frames_of(
     for frame in salvaged.frames:
         *_, records = next(written, (0, 0, 0, []))
         if len(records) != frame.last_lsn - frame.first_lsn + 1:
-            raise JournalError(f"{salvaged.path}: its records are not those that it states")
+            raise JournalError(f"{salvaged.path}: it has other records than {SALVAGED} states")
         yield frame, list(records)
 
 
@@ -141,8 +141,8 @@ def read_origin(directory: Directory) -> Salvaged:
         return Salvaged(directory.path, origin, journal_id, places, *rest)
     except FileNotFoundError:
         raise JournalError(
-            f"{directory.path}: it has no file {SALVAGED}, so it is no complete salvage; give a "
-            "directory that is named PATH.salvaged-NUMBER"
+            f"{directory.path}: not a complete salvage: the file {SALVAGED} is missing; give a "
+            "directory named PATH.salvaged-NUMBER"
         ) from None
     except (TypeError, ValueError) as error:
         raise JournalError(f"{directory.path}/{SALVAGED}: it is damaged: {error}") from error

@@ -45,7 +45,7 @@ class Composite(LoadsLines, JudgesApplication):
             raise TypeError("a Composite has no parts: give each by its name, as in jobs=Jobs()")
         for name, machine in parts.items():
             if not name.isidentifier():
-                raise ValueError(f"{name!r:.200} is no identifier, so it can't name a part")
+                raise ValueError(f"{name!r:.200} is not an identifier, so it can't name a part")
             try:
                 check_machine(machine)
             except TypeError as error:

@@ -291,8 +291,8 @@ def check_name(name: Any) -> None:
     except UnicodeEncodeError as error:
         if not is_raised_by_call(error):
             raise
-    what = f"give a str that takes 1 to {NAME_BYTES_MAX} bytes as UTF-8"
-    raise ValueError(f"{name!r:.200} names no table: {what}")
+    what = f"give a str of 1 to {NAME_BYTES_MAX} bytes in UTF-8"
+    raise ValueError(f"{name!r:.200} can't name a table: {what}")
 
 
 def check_keys(writes: list[Write]) -> None:
@@ -300,7 +300,7 @@ def check_keys(writes: list[Write]) -> None:
     for name, key, _ in writes:
         if len(key) > KEY_BYTES_MAX:
             raise RecordError(
-                f"a key of table {name!r:.80} takes {len(key)} bytes, and a key at most "
+                f"a key of table {name!r:.80} takes {len(key)} bytes, more than the limit of "
                 f"{KEY_BYTES_MAX}; shorten it, or keep the data in the value"
             )
 

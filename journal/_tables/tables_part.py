@@ -34,7 +34,9 @@ class TablesPart(StatePart[TablesMachine]):
         names = getattr(state.machine, "names", ())  # of a Composite
         machine = state.machine[part] if part in names else None
         if not isinstance(machine, TablesMachine):
-            raise ValueError(f"{part!r:.200} is no part with tables; make one with Tables.machine")
+            raise ValueError(
+                f"{part!r:.200} is not a part with tables; make one with Tables.machine"
+            )
         return cls(state, part, machine)
 
     def update(self, decide: Decide, *, urgent: bool = False) -> int | None:

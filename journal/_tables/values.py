@@ -70,7 +70,7 @@ def pack_value(value: Any, expires_at: float | None = None) -> bytes:
         raise RecordError(message) from error
     if len(packed) > VALUE_BYTES_MAX:
         raise RecordError(
-            f"the value takes {len(packed)} bytes, and a table's value at most {VALUE_BYTES_MAX}; "
+            f"the value takes {len(packed)} bytes, more than the limit of {VALUE_BYTES_MAX}; "
             "split it into several rows, or keep it in a file"
         )
     return packed if expires_at_ms is None else with_expiry(packed, expires_at_ms)

@@ -70,15 +70,15 @@ def _nobody(path: str) -> RequestError:
 def _closed(path: str, pid: int | None) -> ClosedToRequestsError:
     holder = f"process {pid}" if pid else "another process"
     return ClosedToRequestsError(
-        f"{path}: {holder} has it open and takes no requests; stop it first, or if it is a program "
-        "of yours, change that to SubAgentManager.open(..., control=True)"
+        f"{path}: {holder} has it open and takes no requests; stop it first, or if it is your own "
+        "program, let it open the state with SubAgentManager.open(..., control=True)"
     )
 
 
 def waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
     """Wait until an agent has ended, and return the reply about it.
 
-    Raise RequestError if no process takes requests that could end it, and TimeoutError.
+    Raise RequestError if no process that could end it takes requests, and TimeoutError.
     """
     until_s = time.monotonic() + _LOCKED_FOR_S
     while True:
@@ -94,8 +94,8 @@ def waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
         # when it has closed the state.
         if time.monotonic() > until_s:
             raise RequestError(
-                f"agent {agent.name} is {agent.status}, and no process takes requests that could "
-                "end it; start one, such as: subagents run"
+                f"agent {agent.name} is {agent.status}, and no process that could end it takes "
+                "requests; start one, such as: subagents run"
             )
         time.sleep(_POLL_S)
 

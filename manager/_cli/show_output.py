@@ -128,7 +128,7 @@ def _report_missing(ref: str, reader: _Reader | RemoteReader, stream: str) -> in
         return 0
     say(
         f"{ref}: {total - reader.bytes} of the {total} bytes of its {stream} are not kept; "
-        "its end: subagents show"
+        "to see its end: subagents show"
     )
     return 1
 

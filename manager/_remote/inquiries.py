@@ -160,7 +160,7 @@ class Inquiries:
             problems = ["the servers can't be reached from here"]
         why = problems[-1] if problems else "it has gone, or can't be reached"
         raise RequestError(
-            f"worker {worker} has the output, and gives none of it: {why}; the end of the output: "
+            f"worker {worker} has the output, but did not return it: {why}; to see its end: "
             "subagents show"
         )
 

@@ -207,7 +207,7 @@ def test_only_the_same_journal_takes_them(disk: SimulatedDisk) -> None:
     with Journal.open("/other", options=options(), disk=disk) as journal:
         with pytest.raises(JournalError, match="nothing was appended"):
             put_back(SALVAGED, journal, disk=disk)
-        with pytest.raises(JournalError, match="no complete salvage"):
+        with pytest.raises(JournalError, match="not a complete salvage"):
             put_back(PATH, journal, disk=disk)
         assert journal.last_lsn == 0
 

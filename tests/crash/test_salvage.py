@@ -90,7 +90,7 @@ def test_salvaged_records_keep_where_they_were(records: list[list[int]]) -> None
             (at.salvaged_lsn, at.written_at_ns) for at in found
         ]
         assert list(reader.verify()) == []
-    with pytest.raises(JournalError, match="no complete salvage"):
+    with pytest.raises(JournalError, match="not a complete salvage"):
         next(read_salvaged(PATH, disk=disk))
 
 
@@ -101,7 +101,7 @@ def test_an_interrupted_salvage_is_incomplete(disk: SimulatedDisk) -> None:
     damage(disk, 1)
     writes = disk.contents(PATH)
     disk.open_directory(f"{PATH}.salvaged-1", write=True).open("x.tmp", "create").close()
-    with pytest.raises(JournalError, match="no complete salvage"):
+    with pytest.raises(JournalError, match="not a complete salvage"):
         next(read_salvaged(f"{PATH}.salvaged-1", disk=disk))
     assert disk.contents(PATH) == writes
     assert fixed(disk, salvage=True).salvaged_to == f"{PATH}.salvaged-2"

@@ -305,7 +305,7 @@ def test_wrong_parts_are_refused() -> None:
     table = Table()
     wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({}, TypeError, "has no parts"),
-        ({"a,b": table}, ValueError, "'a,b' is no identifier"),
+        ({"a,b": table}, ValueError, "'a,b' is not an identifier"),
         ({"a": table, "b": table}, ValueError, "the same machine"),
         ({"a": Table}, TypeError, "part 'a': Table is a class"),
         ({"a": object()}, TypeError, "part 'a': object has no `application`"),

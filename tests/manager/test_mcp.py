@@ -128,7 +128,7 @@ def test_a_client_changes_a_fleet_without_a_writer(
             assert (await call(connected, "wait", ref="a"))["status"] == "cancelled"
             assert (await call(connected, "retry", ref="a"))["status"] == "queued"
             assert "no process that takes requests" in await call(connected, "pause")
-            assert "no process takes requests" in await call(connected, "wait", ref="a")
+            assert "could end it takes requests" in await call(connected, "wait", ref="a")
 
     asyncio.run(main())
     with controlled(tmp_path) as manager:

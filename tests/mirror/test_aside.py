@@ -74,7 +74,7 @@ def test_nothing_is_ever_replaced_aside(tmp_path: Path) -> None:
 def test_an_incomplete_directory_is_none(tmp_path: Path) -> None:
     """A directory without its last file was interrupted, or is something else."""
     directory = PosixDisk().open_directory(tmp_path, write=False)
-    with pytest.raises(JournalError, match="no open has put this directory aside"):
+    with pytest.raises(JournalError, match="not a directory that was put aside"):
         read_aside(directory)
 
 
@@ -272,7 +272,7 @@ def test_only_the_same_journal_takes_them(tmp_path: Path) -> None:
     with Journal.open(tmp_path / "other") as journal:
         with pytest.raises(JournalError, match="nothing was appended"):
             reappend(folder, journal)
-        with pytest.raises(JournalError, match="no open has put this directory aside"):
+        with pytest.raises(JournalError, match="not a directory that was put aside"):
             reappend(case.path, journal)
         assert journal.last_lsn == 0
 

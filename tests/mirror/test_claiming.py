@@ -166,7 +166,7 @@ def test_bytes_of_a_writer_that_has_not_claimed_are_damage() -> None:
     first = claimer(store).claim()
     other = claimer(MemoryStore()).claim()
     store.append(2, other.append([piece(2)], 1).encode())
-    with pytest.raises(MirrorDamageError, match="another writer, which has not claimed"):
+    with pytest.raises(MirrorDamageError, match="a writer that has not claimed"):
         first.append([piece(2)], 1)
 
 

@@ -151,7 +151,7 @@ def test_a_table_exists_once_it_has_a_row(app: Tables, users: Table) -> None:
         del users[key]
     assert app.names() == []
     for name in ("", "x" * 256, b"users", None):
-        with pytest.raises(ValueError, match="names no table"):
+        with pytest.raises(ValueError, match="can't name a table"):
             app.table(name)  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from journal.testing import SimulatedDisk
 from tests.tables.tables_support import open_tables
 
 Use = Callable[[Any, Any], object]  # of tables and a table "t"
-NAME = "give a str that takes 1 to 255 bytes as UTF-8"
+NAME = "give a str of 1 to 255 bytes in UTF-8"
 TIME = "give Unix seconds from 0 to 9007199254740"
 
 
@@ -27,8 +27,8 @@ def in_transaction(app: Tables, table: Any, limit: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda app, _: app.table("\ud800"), f"'\\ud800' names no table: {NAME}"),
-        (lambda app, _: app.table(b"t"), f"b't' names no table: {NAME}"),
+        (lambda app, _: app.table("\ud800"), f"'\\ud800' can't name a table: {NAME}"),
+        (lambda app, _: app.table(b"t"), f"b't' can't name a table: {NAME}"),
         (lambda app, t: t.set(1, 1, expires_at=1e300), f"expires_at is 1e+300; {TIME}"),
         (lambda app, t: t.set(1, 1, expires_at=10**5000), TIME),
         (lambda app, t: t.range(limit=-1), "limit is -1, a negative number; give 0 or more"),

@@ -265,7 +265,7 @@ def test_the_part_to_read_must_have_tables(
         with pytest.raises(FormatVersionError):
             Tables.read(PATH, part=part, disk=disk)
     assert Tables.read(PATH, part="later", disk=disk).names() == []
-    with pytest.raises(ValueError, match="no identifier"):
+    with pytest.raises(ValueError, match="not an identifier"):
         Tables.read(PATH, part="no name", disk=disk)
 
 

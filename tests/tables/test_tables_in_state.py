@@ -169,7 +169,7 @@ def test_tables_alone_have_no_other_parts(disk: SimulatedDisk) -> None:
             t.also("jobs", ["a", 1])
     with state_on(SimulatedDisk(), Composite(jobs=Jobs())) as state:
         for name in ("jobs", "tables"):
-            with pytest.raises(ValueError, match=f"'{name}' is no part with tables"):
+            with pytest.raises(ValueError, match=f"'{name}' is not a part with tables"):
                 Tables.in_state(state, name)
 
 

@@ -74,7 +74,7 @@ def test_a_value_has_a_limit(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(values, "VALUE_BYTES_MAX", 1000)
     with open_tables(disk) as app:
         app.table("t")[1] = "x" * 900
-        with pytest.raises(RecordError, match="takes 1203 bytes, and a table's value at most 1000"):
+        with pytest.raises(RecordError, match="takes 1203 bytes, more than the limit of 1000"):
             app.table("t")[1] = LARGE
         assert app.table("t")[1] == "x" * 900
 

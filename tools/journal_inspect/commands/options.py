@@ -77,7 +77,7 @@ def _without_space(text: str) -> str:
 
 def _part(text: str) -> str:
     if not text.isidentifier():
-        raise ValueError(f"{text!r} is no identifier, so it can't name a part")
+        raise ValueError(f"{text!r} is not an identifier, so it can't name a part")
     return text
 
 

@@ -56,8 +56,8 @@ def _append(
     if owner and not owner.startswith(TABLES_APPLICATION_PREFIX) and owner != application:
         raise RefusedError(
             f"{report.origin}: the journal is of application {owner!r}, which may refuse the "
-            f"records; let its program make the changes again, which {command('log', report.path)} "
-            f"shows, or add --application {owner}"
+            f"records; let its program repeat the changes, or add --application {owner}; to see "
+            f"the records: {command('log', report.path)}"
         )
     url = url or _marked_url(report.origin)
     try:

@@ -63,7 +63,8 @@ class Options:
 
     application: str = ""
     """The application's name, which a new journal and each checkpoint state. An open refuses a
-    journal of another application; "" states nothing, and refuses none."""
+    journal of another application; "" states nothing, and refuses none. But a Journal that was
+    opened with "" appends nothing to the journal of an application."""
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {
         "flush_interval_s": (0, 3600),

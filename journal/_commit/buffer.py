@@ -23,7 +23,7 @@ from journal._format.record import (
     refuse,
 )
 from journal._mutex import Alarm, HandlerSafeLock, section_of
-from journal.errors import InterruptedCallError, RecordError
+from journal.errors import InterruptedCallError, JournalError, RecordError
 from journal.options import Options
 
 
@@ -63,6 +63,8 @@ class LogBuffer:
         self._fast_path_limit_bytes = 0
         self._wakes_at_first_record = True
         self.is_admitted = False  # an owner is applying a record, which it appends next
+        # The application that the journal states, if it was opened without one.
+        self.owner_application = ""
         # Whether the owner may be doing that. Two interrupts may leave `is_admitted` set.
         self.is_owner_inside: Callable[[], bool] = bool
 
@@ -299,6 +301,12 @@ class LogBuffer:
 
     def _check_room(self, size: int, urgent: bool) -> None:
         self._lifecycle.check()
+        if self.owner_application:  # no append is admitted, so none takes the fast path
+            raise JournalError(
+                f"this journal belongs to application {self.owner_application!r}, which may refuse "
+                "the record at each later open; nothing was appended: append with that program, or "
+                f"open with Options(application={self.owner_application!r})"
+            )
         self._backpressure.check(self.filling_bytes + size, urgent)
 
     def _make_ready(self, size: int) -> CommitBatch:

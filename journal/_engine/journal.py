@@ -85,7 +85,7 @@ class Journal(AsyncHandle):
             recovery = opening.recover(accepts)
             for _ in recovery.batches(check_spans):
                 pass  # the records are not used here, but each has to be intact
-            core = opening.start()
+            core = opening.start_journal()
             if options.has_retention:
                 core.start_compaction(None)
             return cls(options, core)
@@ -146,7 +146,8 @@ class Journal(AsyncHandle):
         """Append a record to the log buffer, and return its LSN. Never waits, never does I/O.
 
         An `urgent` record may use a quarter more than `buffer_bytes`. Raises RecordError,
-        BufferFullError, FailedError and ClosedError; nothing was appended then.
+        BufferFullError, FailedError, ClosedError, and JournalError if the journal states an
+        application and was opened without one; nothing was appended then.
         """
         return self._buffer.append(record, urgent)
 

@@ -137,6 +137,14 @@ class Opening:
             raise
         return core
 
+    def start_journal(self) -> Core:
+        """Do what `start` does, for a Journal without a state. If it was opened without the
+        application that the journal states, it appends nothing."""
+        core = self.start()
+        if core.checkpoint and not self._options.application:
+            core.buffer.owner_application = core.checkpoint.application
+        return core
+
     def _turn_kind(self) -> type[CommitTurn]:
         if self._mirror is None or self._mirror.ack == "local":
             return CommitTurn

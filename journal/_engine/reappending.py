@@ -63,7 +63,8 @@ def reappend(
     interrupts the call, the next one goes on where it was. If all were appended before, nothing is
     appended again.
 
-    `journal`: the journal from which `path` was put aside, open as a Journal. None only reports.
+    `journal`: the journal from which `path` was put aside, open as a Journal with its application.
+    None only reports.
 
     Raises JournalError if `path` was not put aside or `journal` is another one, CorruptionError if
     not all of the records can be read, and what `append_batch` and `wait_durable` raise.

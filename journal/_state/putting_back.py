@@ -91,14 +91,15 @@ def put_back(
     removed. Records that an open after a crash has cut off are left out: they were never
     acknowledged.
 
-    `journal`: the journal that has lost the records, open as a Journal. None only reports.
-    `machine`: makes a new state machine of the journal's owner, such as `Tables.machine`. It tries
-    the records first, and those that it can't apply are left out. A record `["restored", journal
-    id, epoch, first LSN, last LSN]` precedes each run of them; `apply` must ignore it, as
-    `is_restored_mark` recognizes it. None: no record is tried, and no mark is added. Then a call
-    after an interrupted one goes on only if nothing else was appended in between.
+    `journal`: the journal that has lost the records, open as a Journal with its application. None
+    only reports. `machine`: makes a new state machine of the journal's owner, such as
+    `Tables.machine`. It tries the records first, and those that it can't apply are left out. A
+    record `["restored", journal id, epoch, first LSN, last LSN]` precedes each run of them; `apply`
+    must ignore it, as `is_restored_mark` recognizes it. None: no record is tried, and no mark is
+    added. Then a call after an interrupted one goes on only if nothing else was appended in
+    between.
 
-    Raises JournalError if `path` is no complete salvage or `journal` is another one,
+    Raises JournalError if `path` is not a complete salvage or `journal` is another one,
     CorruptionError if its records can't be read, and what `append_batch` and `wait_durable` raise.
     """
     disk = disk or PosixDisk()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -15,6 +17,7 @@ from journal import (
     FailedError,
     FormatReason,
     FormatVersionError,
+    JournalError,
     JournalReader,
     Tables,
     backup,
@@ -59,10 +62,37 @@ def test_the_first_opening_states_the_application(disk: SimulatedDisk) -> None:
     with open_on(disk) as journal:  # an opening without an application accepts any
         assert journal.checkpoint is not None
         assert (journal.checkpoint.application, journal.checkpoint.lsn) == ("jobs/1", 0)
-        put(journal, "a")
     assert refuses(disk, "jobs/2")
     with open_on(disk, application="jobs/1") as journal:
+        put(journal, "a")
+    with open_on(disk) as journal:
         assert logged(journal) == ["a"]
+    assert findings(disk) == []
+
+
+def test_an_opening_without_the_application_appends_nothing(disk: SimulatedDisk) -> None:
+    """P5: A Journal that was opened without the application that the journal states appends
+    nothing: the owner might refuse the record at each later open."""
+    with DurableDict.open(PATH, options=options(), disk=disk) as settings:
+        settings["a"] = 1
+
+    async def appended_durably() -> None:
+        await journal.append_durable("b")
+
+    with open_on(disk) as journal:
+        calls: list[Callable[[], object]] = [
+            lambda: journal.append("b", urgent=True),
+            lambda: journal.append_and_wait("b"),
+            lambda: journal.append_batch(["b"]),
+            lambda: asyncio.run(appended_durably()),
+        ]
+        for call in calls:
+            with pytest.raises(JournalError, match=r"Options\(application='journal.tables/1'\)$"):
+                call()
+        assert (journal.last_lsn, journal.durable_lsn) == (1, 1)
+        assert len(logged(journal)) == 1
+    with DurableDict.open(PATH, options=options(), disk=disk) as settings:
+        assert settings == {"a": 1}
     assert findings(disk) == []
 
 

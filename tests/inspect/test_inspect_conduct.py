@@ -189,7 +189,8 @@ def test_no_system_call_locks_or_writes(tmp_path: Path, log: Path) -> None:
             on_path, forbidden = calls_of(path, log, [*COMMAND, *line])
             assert len(on_path) > 2
             assert forbidden == []
-    writer = f"import journal; journal.Journal.open({str(path)!r}).append(1)"
+    owner = "journal.Options(application='subagents/1')"
+    writer = f"import journal; journal.Journal.open({str(path)!r}, options={owner}).append(1)"
     _, calls = calls_of(path, log, [sys.executable, "-P", "-c", writer])
     text = "\n".join(calls)
     assert "flock(" in text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Journal, JournalReader, SavePlaceError, repair
+from journal import Journal, JournalReader, Options, SavePlaceError, repair
 from journal.testing import SimulatedDisk
 from tests.inspect.damage_support import LAST_LSN, copy_as, damage_frame, history, segment
 from tests.inspect.inspect_support import ask, fleet, make
@@ -118,7 +118,7 @@ def test_a_cut_at_0_leaves_an_empty_journal(tmp_path: Path) -> None:
         answer = ask("repair", each, "--cut-at", 0, "--apply")
         assert (answer.code, "up to LSN 0" in answer.out) == (0, True)
         assert ask("verify", each).code == 0
-        with Journal.open(each) as journal:
+        with Journal.open(each, options=Options(application=application or "")) as journal:
             assert (journal.journal_id, journal.last_lsn) == (journal_id, 0)
             assert journal.epoch > epoch
             put(journal, ["a"])

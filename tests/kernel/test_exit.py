@@ -159,7 +159,8 @@ try:
 except RuntimeError as error:
     kept = error  # keeps every frame of the failed open alive
 threading.Thread.start = start
-Journal.open(sys.argv[1], options=quiet).append("reopened")
+owned = Options(flush_interval_s=3600, application="table/1")
+Journal.open(sys.argv[1], options=owned).append("reopened")
 """
 TABLE = "from journal import DurableState; from tests.support import Table; "
 

@@ -90,6 +90,13 @@ ALL_OF = (
         APPLICATION,
     ),
     Weakening(
+        "record_appended_without_the_application",
+        "journal/_commit/buffer.py",
+        "        if self.owner_application:",
+        "        if False:",
+        APPLICATION,
+    ),
+    Weakening(
         "application_stated_over_records",
         "journal/_recovery/recovery.py",
         "is_new=walk.next_lsn == 1 and not",

@@ -116,11 +116,13 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         makes them durable too, and without one the next open interrupts the same agents again. So
         `open` succeeds on a full disk.
 
-        Raise LockedError, CorruptionError, FormatVersionError, UnsafePathError (also for a symlink
-        below the workspace), and the other errors of opening a journal. `mirror`, `takeover`: see
-        `Journal.open`. With `control`, `subagents cancel` and the like work in other processes of
-        the same user while this manager is open; see manager/docs/HOWTO.md, "Change a fleet from
-        another process". `disk` is for tests; with it, `workspace` is a path on that disk.
+        Raise FileNotFoundError if `workspace` does not exist, LockedError, CorruptionError,
+        FormatVersionError, UnsafePathError (also for a symlink below the workspace, and for a
+        workspace that is itself a journal), and the other errors of opening a journal. `mirror`,
+        `takeover`: see `Journal.open`. With `control`, `subagents cancel` and the like work in
+        other processes of the same user while this manager is open; see manager/docs/HOWTO.md,
+        "Change a fleet from another process". `disk` is for tests; with it, `workspace` is a path
+        on that disk.
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)

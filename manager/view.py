@@ -108,7 +108,7 @@ def read_fleet(
     `progress` is called now and then with the number of records that were read since its last call.
 
     Raise FileNotFoundError, CorruptionError (but not for damage after `at`), FormatVersionError,
-    CompactedError if `at` is no longer retained, and JournalError if there is no journal.
+    CompactedError if `at` is no longer retained, and NotAJournalError if there is no journal.
     """
     at = arguments.optional_lsn("at", at)
     with closing(open_reader(path)) as reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
@@ -194,9 +195,13 @@ class Opening:
         if core:
             return
         # A disk that can't be read proves nothing about its data, so this is no corruption.
-        is_of_disk = isinstance(error, OSError) and is_disk_error(error)
-        if self._is_recovering and is_of_disk and not isinstance(error, JournalError):
-            raise FailedError(f"{self._directory.path}: can't be recovered: {error}") from error
+        if not self._is_recovering or isinstance(error, JournalError):
+            return
+        if isinstance(error, OSError) and is_disk_error(error):
+            what = f"{self._directory.path}: can't be recovered: {error}"
+            if error.errno == errno.EROFS:
+                what += "; JournalReader reads it there"
+            raise FailedError(what) from error
 
 
 def checked_names(directory: Directory) -> list[str]:

@@ -29,6 +29,16 @@ def refused(disk: SimulatedDisk) -> JournalError | OSError | None:
     return None
 
 
+def test_an_open_on_a_read_only_file_system_names_the_reader(disk: SimulatedDisk) -> None:
+    """An open that can't sync on a read-only file system says what can read the journal there."""
+    with open_on(disk) as journal:
+        put_lines(journal, 15)
+    disk.fail("sync", errno.EROFS, times=None)
+    assert str(refused(disk)).endswith("; JournalReader reads it there")
+    with JournalReader.open(PATH, disk=disk) as reader:
+        assert len(list(reader.entries())) == 15
+
+
 OPENING: list[Operation] = [
     "open_directory", "lock", "names", "open", "read", "size", "sync", "sync_directory",
     "lock_holder", "create", "write", "truncate", "remove", "drop_cache",

@@ -489,7 +489,7 @@ class SavePlaceError(JournalError, PermissionError):
     """The directory of the journal."""
 
     parent: str
-    """The directory in which it was to be made."""
+    """The directory in which the directory for copies was to be made."""
 
     def __init__(self, path: str, parent: str) -> None:
         super().__init__(

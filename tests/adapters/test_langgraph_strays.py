@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.installed import import_package
 import_package("langgraph.checkpoint.base")
 
 from journal.adapters.langgraph import _retention  # noqa: E402
+from journal.adapters.langgraph._retention import doom  # noqa: E402
 from tests.adapters.langgraph_support import (  # noqa: E402
     checkpoint,
     place,
@@ -103,3 +105,48 @@ def test_a_write_may_come_before_its_checkpoint(disk: SimulatedDisk, keep: int) 
         assert found is not None
         assert found.pending_writes == [("early", "n", "early")]
         assert steps(saver, place(namespace="node:1")) == [0]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("end", ["expired", "doomed", "doomed namespace"])
+def test_an_early_write_begins_a_removed_thread_anew(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, end: str, is_async: bool
+) -> None:
+    """P2: a write may be the first of a run in a thread that has expired, or whose removal is not
+    over. What was there goes first, and the write stays."""
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+    with saver_on(disk, ttl_s=100) as saver:
+        put_steps(saver, 3)
+        if end == "expired":
+            now += 200
+        else:
+            prefix = ("t",) if end == "doomed" else ("t", "")
+            saver._saved.commit(lambda t: doom(t, saver._saved, prefix))
+        new = checkpoint({"n": 7, "same": ""}, {"n": "1", "same": "1"})
+        config = place(checkpoint_id=new["id"])
+        if is_async:
+            asyncio.run(saver.aput_writes(config, [("n", "early")], "early"))
+        else:
+            saver.put_writes(config, [("n", "early")], "early")
+        saver.put(place(), new, {"source": "loop"}, {"n": "1", "same": "1"})
+        found = saver.get_tuple(place())
+        assert found is not None
+        assert found.pending_writes == [("early", "n", "early")]
+        assert steps(saver) == [7]
+        now += 200
+        assert saver.remove_expired() == 1
+        assert rows_left(saver) == {}
+
+
+def test_a_write_whose_checkpoint_never_comes_expires(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writes of a thread without checkpoints live for `ttl_s`."""
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+    with saver_on(disk, ttl_s=100) as saver:
+        saver.put_writes(place(checkpoint_id="1"), [("n", 1)], "task")
+        now += 200
+        assert saver.remove_expired() == 1
+        assert rows_left(saver) == {}

@@ -25,8 +25,8 @@ ALL_OF = (
     Weakening(
         "saver_writes_without_wait",
         f"{_FOLDER}/_saver.py",
-        "self._saved.wait(self._saved.commit(write))",
-        "self._saved.commit(write)",
+        "self._saved.wait(self._threads.commit(write))",
+        "self._threads.commit(write)",
         _SAVER,
     ),
     Weakening(
@@ -46,8 +46,8 @@ ALL_OF = (
     Weakening(
         "puts_into_doomed_threads_do_not_wait",
         f"{_FOLDER}/_put.py",
-        "            if prefix in doomed:\n",
-        "            if False:\n",
+        "        if prefix in doomed:\n",
+        "        if False:\n",
         _THREADS,
     ),
     *(

@@ -105,6 +105,20 @@ ALL_OF = (
         _STRAYS,
     ),
     Weakening(
+        "early_writes_go_with_a_removal",
+        f"{_FOLDER}/_saver.py",
+        "        check_stays(t, self._saved, place, now, has_ttl=self._ttl_s > 0)\n",
+        "",
+        _STRAYS,
+    ),
+    Weakening(
+        "early_writes_do_not_expire",
+        f"{_FOLDER}/_saver.py",
+        "            touch(t, self._saved, place[0], now, self._ttl_s)",
+        "            pass",
+        _STRAYS,
+    ),
+    Weakening(
         "values_of_a_replaced_checkpoint_stay",
         f"{_FOLDER}/_put.py",
         "            remove_unused(t, saved, self.place, rows, set(replaced.refs.items()))\n",

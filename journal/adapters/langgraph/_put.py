@@ -97,7 +97,7 @@ class Put:
         writes of its parent.
         """
         now, ttl_s = deadline
-        self._check_stays(t, saved, now, has_ttl=ttl_s > 0)
+        check_stays(t, saved, self.place, now, has_ttl=ttl_s > 0)
         heads = t[saved.heads]
         head = heads.get(self.place)  # first of the namespace: see `_rows.py`
         count, ancestors, swept = parts_of(head)
@@ -132,18 +132,6 @@ class Put:
             t[saved.children][(self.place[0], self.root, self.place[1])] = None
         if ttl_s:
             touch(t, saved, self.place[0], now, ttl_s)
-
-    def _check_stays(
-        self, t: Transaction, saved: SaverTables, now: float, *, has_ttl: bool
-    ) -> None:
-        """Raise RemovedError if the thread or the namespace is doomed, or has expired by `now`: its
-        removal would take away parts of this checkpoint."""
-        thread, doomed = self.place[:1], t[saved.doomed]
-        for prefix in (thread, self.place):
-            if prefix in doomed:
-                raise RemovedError(prefix, now)
-        if has_ttl and has_expired(t[saved.deadlines].get(thread[0]), now):
-            raise RemovedError(thread, now)
 
     def _lacks_parent(self, deltas: list[str]) -> JournalError:
         return JournalError(
@@ -192,6 +180,19 @@ class Put:
         parts = write_parts(t, saved, owner_of_value(self.place, channel, reference), typed[1])
         t[saved.values][(*self.place, channel, reference)] = [typed[0], *parts]
         return reference
+
+
+def check_stays(
+    t: Transaction, saved: SaverTables, place: Place, now: float, *, has_ttl: bool
+) -> None:
+    """Raise RemovedError if the thread or the namespace is doomed, or has expired by `now`, in Unix
+    seconds: its removal would take away what the transaction writes."""
+    thread, doomed = place[:1], t[saved.doomed]
+    for prefix in (thread, place):
+        if prefix in doomed:
+            raise RemovedError(prefix, now)
+    if has_ttl and has_expired(t[saved.deadlines].get(thread[0]), now):
+        raise RemovedError(thread, now)
 
 
 def _version_of(reference: str) -> str:

@@ -31,9 +31,9 @@ from journal.adapters._strings import plain
 from journal.adapters._turns import pause
 from journal.adapters.langgraph._opening import SaverOpening
 from journal.adapters.langgraph._parts import owner_of_write, write_parts
-from journal.adapters.langgraph._put import NeededError, Put, RemovedError
+from journal.adapters.langgraph._put import NeededError, Put, check_stays
 from journal.adapters.langgraph._reads import as_tuple, config_of, delta_history, find, load
-from journal.adapters.langgraph._retention import drop, drop_all_doomed
+from journal.adapters.langgraph._retention import drop, drop_all_doomed, touch
 from journal.adapters.langgraph._rows import SaverTables, Typed, checkpoint_of, place_of
 from journal.adapters.langgraph._threads import Threads
 
@@ -179,12 +179,10 @@ class JournalSaver(BaseCheckpointSaver[str]):
         write = self._writer(put)
         while True:
             try:
-                lsn = self._saved.commit(write)
+                lsn = self._threads.commit(write)
                 break
             except NeededError as error:
                 self._serialize_values(put, checkpoint, error.channels)
-            except RemovedError as error:
-                self._threads.finish_removal(error.prefix, error.now)
         self._tidy(put)
         if self._waits_for(metadata):
             self._saved.wait(lsn)
@@ -208,14 +206,12 @@ class JournalSaver(BaseCheckpointSaver[str]):
         write = self._writer(put)
         while True:
             try:
-                lsn = await self._saved.acommit(write)
+                lsn = await self._threads.acommit(write)
                 break
             except NeededError as error:
                 more = partial(self._serialize_values, put, checkpoint, error.channels)
                 needed = [values[channel] for channel in error.channels]
                 await _in_thread_if(is_large(needed), more)
-            except RemovedError as error:
-                await asyncio.to_thread(self._threads.finish_removal, error.prefix, error.now)
         if put.doomed or self._ttl_s:
             tidied = asyncio.get_running_loop().run_in_executor(None, self._tidy, put)
             await asyncio.shield(tidied)  # a cancellation would leave it to the next open
@@ -236,8 +232,9 @@ class JournalSaver(BaseCheckpointSaver[str]):
         or a resume. Raises what `Tables.transaction` and `sync` raise.
         """
         typed = self._serialize_writes(writes)
-        write = partial(self._write_writes, config, typed, plain(task_id), plain(task_path))
-        self._saved.wait(self._saved.commit(write))
+        names = (plain(task_id), plain(task_path))
+        write = partial(self._write_writes, config, typed, *names, time.time())
+        self._saved.wait(self._threads.commit(write))
 
     async def aput_writes(
         self,
@@ -250,8 +247,9 @@ class JournalSaver(BaseCheckpointSaver[str]):
         await pause()
         large = is_large([value for _, value in writes])
         typed = await _in_thread_if(large, partial(self._serialize_writes, writes))
-        write = partial(self._write_writes, config, typed, plain(task_id), plain(task_path))
-        await self._saved.durable(await self._saved.acommit(write))
+        names = (plain(task_id), plain(task_path))
+        write = partial(self._write_writes, config, typed, *names, time.time())
+        await self._saved.durable(await self._threads.acommit(write))
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove a thread, and wait until its removal survives a crash."""
@@ -395,9 +393,13 @@ class JournalSaver(BaseCheckpointSaver[str]):
         typed: Sequence[tuple[str, Typed]],
         task_id: str,
         task_path: str,
+        now: float,
         t: Transaction,
     ) -> None:
         place, checkpoint_id = place_of(config), plain(config["configurable"]["checkpoint_id"])
+        check_stays(t, self._saved, place, now, has_ttl=self._ttl_s > 0)
+        if self._ttl_s and place[0] not in t[self._saved.deadlines]:
+            touch(t, self._saved, place[0], now, self._ttl_s)  # its checkpoint may never come
         rows = t[self._saved.writes]
         for number, (channel, (kind, data)) in enumerate(typed):
             index = WRITES_IDX_MAP.get(channel, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -52,12 +53,21 @@ class Threads:
             self._drop(thread, now)
         return len(expired)
 
-    def finish_removal(self, prefix: tuple[str, ...], now: float) -> None:
-        """Remove what a put has found doomed, or expired by `now`, in Unix seconds."""
-        if len(prefix) > 1:
-            drop(self._saved, prefix)
-        else:
-            self._drop(prefix[0], now)
+    def commit(self, write: Callable[[Transaction], None]) -> int | None:
+        """Commit a put, after the removal of what it finds doomed or expired. Return the LSN."""
+        while True:
+            try:
+                return self._saved.commit(write)
+            except RemovedError as error:
+                self._finish_removal(error)
+
+    async def acommit(self, write: Callable[[Transaction], None]) -> int | None:
+        """Do what `commit` does, in an event loop. A thread finishes the removal."""
+        while True:
+            try:
+                return await self._saved.acommit(write)
+            except RemovedError as error:
+                await asyncio.to_thread(self._finish_removal, error)
 
     def keep_latest(self, thread: str) -> None:
         """Remove all but the newest checkpoint of each namespace, and what that one needs."""
@@ -95,20 +105,18 @@ class Threads:
                 if stored is not None:  # it was not removed meanwhile
                     put = Put.of_copy((target, place[1]), stored, roots.get(place[1]))
                     write = partial(_write_copy, saved, put, stored.writes, (now, ttl_s))
-                    lsn = self._commit_put(write)
+                    lsn = self.commit(write)
         saved.wait(lsn)
 
     def _roots(self, thread: str) -> dict[str, str]:
         """Return the root checkpoint of each namespace of a thread that runs under one."""
         return {key[2]: key[1] for key, _ in pairs(self._saved.children.prefix((thread,)))}
 
-    def _commit_put(self, write: Callable[[Transaction], None]) -> int | None:
-        """Write a checkpoint, after the removal of what it finds doomed or expired."""
-        while True:
-            try:
-                return self._saved.commit(write)
-            except RemovedError as error:
-                self.finish_removal(error.prefix, error.now)
+    def _finish_removal(self, found: RemovedError) -> None:
+        if len(found.prefix) > 1:
+            drop(self._saved, found.prefix)
+        else:
+            self._drop(found.prefix[0], found.now)
 
     def _drop(self, thread: str, now: float | None = None) -> int | None:
         """Remove a thread, or the rest of a doomed one. If `now` is given, spare any other thread

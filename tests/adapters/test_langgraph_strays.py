@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from journal import JournalError
 from journal.testing import SimulatedDisk
 from tests.installed import import_package
 
 import_package("langgraph.checkpoint.base")
 
-from journal.adapters.langgraph import _retention  # noqa: E402
+from journal.adapters.langgraph import JournalSaver, _recent, _retention  # noqa: E402
 from journal.adapters.langgraph._retention import doom  # noqa: E402
 from tests.adapters.langgraph_support import (  # noqa: E402
     checkpoint,
@@ -150,3 +152,96 @@ def test_a_write_whose_checkpoint_never_comes_expires(
         now += 200
         assert saver.remove_expired() == 1
         assert rows_left(saver) == {}
+
+
+def prune(saver: JournalSaver, last: Any) -> None:
+    """Put a checkpoint and remove all others."""
+    put_steps(saver, 1, last)
+    saver.prune(["t"])
+
+
+def delete(saver: JournalSaver) -> None:
+    """Remove the thread."""
+    saver.delete_thread("t")
+
+
+def begin_anew(saver: JournalSaver, last: Any) -> None:
+    """Remove the thread and put a checkpoint into it."""
+    delete(saver)
+    put_steps(saver, 1)
+
+
+REMOVALS: dict[str, Callable[[JournalSaver, Any], object]] = {
+    "other runs": lambda saver, last: put_steps(saver, 4, last),
+    "prune": prune,
+    "delete_for_runs": lambda saver, last: saver.delete_for_runs(["r"]),
+    "delete_thread": lambda saver, _: delete(saver),
+    "delete_thread and begin anew": begin_anew,
+    "delete_thread of another saver": lambda saver, _: delete(JournalSaver(saver.tables)),
+}
+
+
+@pytest.mark.parametrize("kind", ["writes", "subgraph"])
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_checkpoint_without_its_early_writes_is_refused(
+    disk: SimulatedDisk, removal: str, kind: str
+) -> None:
+    """P2: a resumed run would repeat tasks whose writes were acknowledged, and run a subgraph from
+    its beginning."""
+    with saver_on(disk, keep=2) as saver:
+        last = put_steps(saver, 3, run_id="r")[-1]
+        late = checkpoint({"n": "late", "same": ""}, {"n": "late", "same": "1"})
+        last = put_steps(saver, 1, last, run_id="r")[-1]
+        if kind == "writes":
+            saver.put_writes(place(checkpoint_id=late["id"]), [("n", "early")], "early")
+        else:
+            put_steps(saver, 1, place(namespace="node:1"), parents={"": late["id"]})
+        REMOVALS[removal](saver, last)
+        before = steps(saver)
+        with pytest.raises(JournalError, match="stored writes or subgraphs"):
+            saver.put(last, late, {"source": "loop"}, {"n": "late"})
+        assert steps(saver) == before
+
+
+def test_a_removed_checkpoint_may_be_put_again(disk: SimulatedDisk) -> None:
+    """Only what came before its checkpoint is missed. What was removed with it is not."""
+    with saver_on(disk) as saver:
+        config = put_steps(saver, 1)[0]
+        state = saver.get(config)
+        saver.put_writes(place(checkpoint_id="0"), [("n", "early")], "early")
+        saver.delete_thread("t")
+        saver.put(place(), state, {"source": "loop"}, {"n": "1", "same": "1"})
+        assert steps(saver) == [0]
+        saver.copy_thread("t", "copy")
+        assert steps(saver, place("copy")) == [0]
+
+
+def test_a_checkpoint_may_be_put_again_after_an_interrupted_removal(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A put that finishes a removal misses only what came before its checkpoint."""
+
+    def interrupt(*_: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with saver_on(disk) as saver:
+        config = put_steps(saver, 1)[0]
+        state = saver.get(config)
+        monkeypatch.setattr(saver._saved.heads, "prefix", interrupt)  # after the checkpoints
+        with pytest.raises(KeyboardInterrupt):
+            saver.delete_thread("t")
+        assert rows_left(saver)["langgraph.writes"] == 1
+        saver.put(place(), state, {"source": "loop"}, {"n": "1", "same": "1"})
+        assert steps(saver) == [0]
+
+
+def test_removed_early_checkpoints_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least the last keys are remembered, and at most twice as many."""
+    monkeypatch.setattr(_recent, "_KEYS", 4)
+    recent = _recent.RecentKeys()
+    for number in range(100):
+        recent.add(number)
+        found = [key for key in range(number + 1) if key in recent]
+        assert found[-4:] == [*range(max(number - 3, 0), number + 1)]
+        assert len(found) <= 8

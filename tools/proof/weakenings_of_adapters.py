@@ -53,8 +53,8 @@ ALL_OF = (
     *(
         Weakening(name, f"{_FOLDER}/_retention.py", old, new, _THREADS)
         for name, old, new in (
-            ("removals_go_on_after_their_end", "if prefix in t[saved.doomed] and", "if True or"),
-            ("late_removals_end_the_next_one", "t[saved.doomed].get(prefix) == mark:", "True:"),
+            ("removals_go_on_after_their_end", "prefix in t[saved.doomed] and", "True or"),
+            ("late_removals_end_the_next_one", "t[saved.doomed].get(prefix) == mark", "True"),
             ("removals_stop_when_another_joins", "if prefix not in t[saved.doomed]:", "if True:"),
             ("threads_that_were_put_again_expire", "not has_expired(deadline, now):", "False:"),
         )

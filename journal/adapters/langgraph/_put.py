@@ -12,9 +12,7 @@ from journal.adapters.langgraph._reads import Stored
 from journal.adapters.langgraph._retention import (
     has_expired,
     kept_rows,
-    new_head,
     ordered,
-    parts_of,
     remove,
     remove_unused,
     subgraph_parent,
@@ -63,7 +61,8 @@ class Put:
         counted = metadata.get("counters_since_delta_snapshot") or {}
         # Without a version, a channel was never written, and has no history.
         self.deltas = [plain(channel) for channel in counted if channel in self.versions]
-        self.needs_parent = metadata.get("step") != _FIRST_STEP
+        self.is_copy = False  # a copy brings its writes, and lacks what the source lacks
+        self.is_first = metadata.get("step") == _FIRST_STEP
         self.root = subgraph_parent(place[1], metadata.get("parents"))
         self.values: dict[str, Typed] = {}
         self.without_version: list[str] = []
@@ -81,7 +80,7 @@ class Put:
         rest = {"id": stored.checkpoint_id, "channel_versions": versions, "channel_values": {}}
         put = cls(place, rest, {"run_id": row.run}, row.parent)
         put.deltas, put.root = row.deltas, root
-        put.needs_parent = False  # the copy lacks the ancestors that the source lacks
+        put.is_copy = True
         put.values = stored.values
         put.checkpoint, put.metadata = (row.kind, row.data), (row.metadata_kind, row.metadata)
         return put
@@ -93,24 +92,21 @@ class Put:
 
         `deadline` is the time in Unix seconds, and the seconds for which the thread lives, or 0.
         Raises NeededError and RemovedError, ConflictError as every transaction does, and
-        JournalError if its delta channels can't be rebuilt, because its parent was removed, or
-        writes of its parent.
+        JournalError if it came after the removal of its writes, or of the parent from which its
+        delta channels are rebuilt.
         """
         now, ttl_s = deadline
         check_stays(t, saved, self.place, now, has_ttl=ttl_s > 0)
         heads = t[saved.heads]
         head = heads.get(self.place)  # first of the namespace: see `_rows.py`
-        count, ancestors, swept = parts_of(head)
+        count, ancestors = head[:2] if head else (0, 0)
         parent = None if self.parent is None else saved.row(self.place, self.parent)
         refs = self._references(t, saved, {} if parent is None else parent.refs)
         deltas = [channel for channel in self.deltas if channel not in refs]
-        # A parent that is there has all ancestors that it needs: `remove` keeps that so. If it was
-        # put after its first writes, these may have been removed before, as strays.
-        is_whole = self.parent is None or (parent is not None and self.parent > swept)
-        if deltas and not is_whole and self.needs_parent:
-            raise self._lacks_parent(deltas)
-        row = CheckpointRow(self.parent, self.run, refs, deltas, *self.checkpoint, *self.metadata)
         replaced = saved.row(self.place, self.checkpoint_id)
+        if not self.is_copy:
+            self._check_not_late(saved, deltas if parent is None else [], replaced)
+        row = CheckpointRow(self.parent, self.run, refs, deltas, *self.checkpoint, *self.metadata)
         count += replaced is None
         t[saved.checkpoints][(*self.place, self.checkpoint_id)] = list(row)
         if replaced is not None and keep is not None:
@@ -124,21 +120,33 @@ class Put:
             victims = ordered(rows, rows.keys() - kept)
             oldest = next(iter(rows))
             strays_before = "" if oldest in kept else oldest
-            self.doomed, newly = remove(t, saved, self.place, rows, victims, strays_before)
-            swept = max(swept, newly)
+            self.doomed = remove(t, saved, self.place, rows, victims, strays_before)
             count, ancestors = len(rows), max(len(kept) - keep, 0)
-        heads[self.place] = new_head(count, ancestors, swept)
+        heads[self.place] = [count, ancestors]
         if head is None and self.root is not None:
             t[saved.children][(self.place[0], self.root, self.place[1])] = None
         if ttl_s:
             touch(t, saved, self.place[0], now, ttl_s)
 
-    def _lacks_parent(self, deltas: list[str]) -> JournalError:
-        return JournalError(
-            f"checkpoint {self.checkpoint_id} of thread {self.place[0]!r:.80} was not stored: its "
-            f"delta channels {', '.join(deltas)} are rebuilt from checkpoint {self.parent} and its "
-            "writes, which were removed; run the thread again from its newest checkpoint, and if "
-            "several runs of a thread overlap, open the saver with a larger `keep`, or with None"
+    def _check_not_late(
+        self, saved: SaverTables, rootless: list[str], replaced: CheckpointRow | None
+    ) -> None:
+        """Raise JournalError if something that this checkpoint needs was removed. `rootless`: its
+        delta channels, if its parent is not there."""
+        # A parent that is there has all ancestors that it needs: `remove` keeps that so.
+        if rootless and self.parent is not None and not self.is_first:
+            names = ", ".join(rootless)
+            reason = (
+                f"its delta channels {names} are rebuilt from checkpoint {self.parent}, which was"
+            )
+        elif replaced is None and (*self.place, self.checkpoint_id) in saved.removed_early:
+            reason = "its tasks stored writes or subgraphs before it was put, and these were"
+        else:
+            return
+        raise JournalError(
+            f"checkpoint {self.checkpoint_id} of thread {self.place[0]!r:.80} was not stored: "
+            f"{reason} removed; run the thread again from its newest checkpoint, and if several "
+            "runs of a thread overlap, open the saver with a larger `keep`, or with None"
         )
 
     def _references(

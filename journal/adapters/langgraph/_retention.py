@@ -54,12 +54,12 @@ def remove(
     rows: _Rows,
     victims: Sequence[str],
     strays_before: str,
-) -> tuple[list[tuple[str, ...]], str]:
+) -> list[tuple[str, ...]]:
     """Remove checkpoints of a namespace in a transaction, until it has changed enough keys.
 
     `victims` ascend. The newest go first: as long as a checkpoint is there, so are the ancestors
-    that it needs. Remove them from `rows`, too. Return the prefixes of the namespaces that are
-    doomed, and the highest id of a checkpoint that was not there and lost writes, or "".
+    that it needs. Remove them from `rows`, too, and return the prefixes of the namespaces that are
+    doomed.
 
     Remove strays as well: writes and subgraphs that came after the removal of their checkpoints.
     LangGraph may also store them a moment before their own checkpoint. So only those are strays
@@ -67,7 +67,7 @@ def remove(
     """
     unused: set[tuple[str, str]] = set()  # the values of channels that only these referred to
     removed: set[str] = set()
-    changed, swept = 0, ""
+    changed = 0
     checkpoints, writes = t[saved.checkpoints], t[saved.writes]
     for checkpoint_id, keys in _writes_of(t, saved, place, victims, strays_before):
         if changed >= KEYS_A_SLICE:
@@ -79,7 +79,7 @@ def remove(
             checkpoints.discard((*place, checkpoint_id))
             changed += 1 + len(row.refs)
         else:
-            swept = max(swept, checkpoint_id)
+            saved.removed_early.add((*place, checkpoint_id))
         for key in keys:
             writes.discard(key)
             delete_parts(t, saved, owner_of_write(place, *key[2:]))
@@ -87,20 +87,12 @@ def remove(
     remove_unused(t, saved, place, rows, unused)
     doomed: list[tuple[str, ...]] = []
     for child in _children_of(t, saved, place, removed, strays_before):
+        if (*place, child[1]) not in saved.checkpoints:
+            saved.removed_early.add((*place, child[1]))
         t[saved.children].discard(child)
         doomed.append((place[0], child[2]))
         doom(t, saved, doomed[-1])
-    return doomed, swept
-
-
-def parts_of(head: Any) -> tuple[int, int, str]:
-    """Return the items of a head, also of one that is not there."""
-    return (*head, "")[:3] if head else (0, 0, "")
-
-
-def new_head(count: int, ancestors: int, swept: str) -> list[int | str]:
-    """Return a head: see `_rows.py`."""
-    return [count, ancestors, swept] if swept else [count, ancestors]
+    return doomed
 
 
 def remove_unused(
@@ -176,6 +168,10 @@ def drop(saved: SaverTables, prefix: tuple[str, ...]) -> int | None:
     what is there is new, and stays until the call that dooms it again removes it.
     """
     mark = saved.doomed.get(prefix)
+    if (prefix, mark) not in saved.removals:
+        if early := _early(saved, prefix):
+            saved.commit(partial(_note_early, saved, prefix, mark, early))
+        saved.removals.add((prefix, mark))
     first = (saved.checkpoints, saved.heads, saved.children)
     for table in (*first, saved.values, saved.writes, saved.parts):
         if table is saved.children and len(prefix) > 1:
@@ -195,9 +191,33 @@ def _drop_rows(
     keys: list[Key],
     t: Transaction,
 ) -> None:
-    if prefix in t[saved.doomed] and t[saved.doomed].get(prefix) == mark:
+    if _is_doomed(t, saved, prefix, mark):
         for key in keys:
             t[table].discard(key)
+
+
+def _early(saved: SaverTables, prefix: tuple[str, ...]) -> list[Key]:
+    """Return the keys of the checkpoints that have writes or subgraphs and are not there."""
+    used: set[Key] = {key[:3] for key, _ in pairs(saved.writes.prefix(prefix))}
+    if len(prefix) == 1:
+        used |= {(key[0], "", key[1]) for key, _ in pairs(saved.children.prefix(prefix))}
+    return [key for key in used if key not in saved.checkpoints]
+
+
+def _note_early(
+    saved: SaverTables, prefix: tuple[str, ...], mark: int | None, keys: list[Key], t: Transaction
+) -> None:
+    """Note the checkpoints that are not there, before anything is removed."""
+    if _is_doomed(t, saved, prefix, mark):
+        for key in keys:
+            saved.removed_early.add(key)
+
+
+def _is_doomed(
+    t: Transaction, saved: SaverTables, prefix: tuple[str, ...], mark: int | None
+) -> bool:
+    """Return whether the removal that began with `mark` is not over."""
+    return prefix in t[saved.doomed] and t[saved.doomed].get(prefix) == mark
 
 
 def drop_all_doomed(saved: SaverTables) -> None:

@@ -4,15 +4,14 @@
     values       (thread, namespace, channel, reference)     [type, bytes]
     writes       (thread, namespace, checkpoint, task, idx)  [channel, type, task path, bytes]
     parts        (thread, namespace, *owner, number)         bytes: see `_parts.py`
-    heads        (thread, namespace)                         see below
+    heads        (thread, namespace)                         numbers: [checkpoints, ancestors]
     children     (thread, checkpoint, namespace)             None
     doomed       (thread,) or (thread, namespace)            the LSN before it was doomed
     deadlines    thread                                      Unix seconds
     expiring     (Unix milliseconds, thread)                 None
 
-A head is the number of checkpoints of its namespace, and of those among them that are kept only
-because delta channels of newer ones need them. If writes of a checkpoint that was not there were
-removed, the head has a third item: the highest id of such a checkpoint.
+The ancestors in a head are those of its checkpoints that are kept only because delta channels of
+newer ones need them.
 
 Every change of the checkpoints of a namespace writes its head, too. So a transaction that has read
 the head may read everything else of the namespace without the transaction: if any of it changes,
@@ -24,10 +23,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from operator import methodcaller
 from typing import Any, NamedTuple, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
 from journal import InterruptedCallError, JournalError, Key, Tables, Transaction
 from journal.adapters._commits import acommit, commit, durable
 from journal.adapters._strings import plain
+from journal.adapters.langgraph._recent import RecentKeys
 
 Place: TypeAlias = tuple[str, str]
 """A thread and a namespace."""
@@ -36,6 +37,7 @@ Typed: TypeAlias = tuple[str, bytes]
 
 KEYS_A_SLICE = 200  # of a removal or copy that takes several transactions
 _PREFIX = "langgraph."
+_shared: WeakKeyDictionary[Tables, tuple[RecentKeys, RecentKeys]] = WeakKeyDictionary()
 
 
 class CheckpointRow(NamedTuple):
@@ -65,6 +67,11 @@ class SaverTables:
         self.doomed = tables.table(_PREFIX + "doomed")
         self.deadlines = tables.table(_PREFIX + "deadlines")
         self.expiring = tables.table(_PREFIX + "expiring")
+        # The keys of checkpoints that were not there when their writes or subgraphs were removed.
+        # They may still come, but not after the end of the process. The removals of threads and
+        # namespaces that have added such keys. All savers share both.
+        both = _shared.setdefault(tables, (RecentKeys(), RecentKeys()))
+        self.removed_early, self.removals = both
 
     def row(self, place: Place, checkpoint_id: str) -> CheckpointRow | None:
         """Return a checkpoint, or None."""

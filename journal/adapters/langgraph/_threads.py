@@ -19,9 +19,7 @@ from journal.adapters.langgraph._retention import (
     has_expired,
     has_strays,
     kept_rows,
-    new_head,
     ordered,
-    parts_of,
     remove,
 )
 from journal.adapters.langgraph._rows import (
@@ -137,11 +135,9 @@ class Threads:
             rows = self._saved.rows(place, t)
             strays_before = min(rows.keys() - victims, default=max(victims, default=""))
             found = ordered(rows, victims)
-            doomed[:], swept = remove(t, self._saved, place, rows, found, strays_before)
+            doomed[:] = remove(t, self._saved, place, rows, found, strays_before)
             if rows and head:
-                _, ancestors, before = parts_of(head)
-                swept = max(swept, before)
-                t[self._saved.heads][place] = new_head(len(rows), ancestors, swept)
+                t[self._saved.heads][place] = [len(rows), head[1]]
             else:
                 t[self._saved.heads].discard(place)
 

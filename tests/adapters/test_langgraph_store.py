@@ -331,6 +331,23 @@ def test_a_cache_is_as_langgraphs(tmp_path: Path) -> None:
         assert cache.get(keys) == {}
 
 
+def test_an_entry_of_a_cache_that_cannot_be_read_is_missing(tmp_path: Path) -> None:
+    """An entry that can't be deserialized any more fails no node, and hides no other entry."""
+
+    class Failing(JsonPlusSerializer):
+        def loads_typed(self, data: tuple[str, bytes]) -> Any:
+            value = super().loads_typed(data)
+            if value == "gone":
+                raise AttributeError(value)
+            return value
+
+    with Tables.open(tmp_path / "journal") as tables:
+        cache = JournalCache(tables, serde=Failing())
+        keys: Any = [(("a",), "k"), (("a",), "l")]
+        cache.set({keys[0]: ("gone", None), keys[1]: (1, None)})
+        assert cache.get(keys) == asyncio.run(cache.aget(keys)) == {keys[1]: 1}
+
+
 def test_a_saver_a_store_and_a_cache_share_a_journal() -> None:
     """One journal has the checkpoints, the items and the cache of a program."""
     disk = SimulatedDisk()

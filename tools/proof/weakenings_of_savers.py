@@ -9,6 +9,7 @@ _SAVER = ("tests/adapters/test_langgraph_saver.py",)
 _DELTAS = ("tests/adapters/test_langgraph_deltas.py",)
 _THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STRAYS = ("tests/adapters/test_langgraph_strays.py",)
+_STORE = ("tests/adapters/test_langgraph_store.py",)
 _CALLERS = ("tests/adapters/test_langgraph_callers.py",)
 _FOLDER = "journal/adapters/langgraph"
 
@@ -173,6 +174,13 @@ ALL_OF = (
         "await asyncio.shield(tidied)",
         "await tidied",
         _SAVER,
+    ),
+    Weakening(
+        "an_unreadable_entry_of_a_cache_raises",
+        f"{_FOLDER}/_cache.py",
+        "with suppress(Exception):",
+        "with suppress(ZeroDivisionError):",
+        _STORE,
     ),
     Weakening(
         "the_size_of_a_value_may_raise",

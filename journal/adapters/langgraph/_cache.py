@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from langgraph.cache.base import BaseCache, FullKey, Namespace
@@ -34,16 +35,17 @@ class JournalCache(BaseCache[Any]):
         self._rows = tables.table(_ROWS)
 
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
-        """Return the cached values of those keys that have one."""
+        """Return the cached values of those keys that have one that can be deserialized."""
         found = {}
         for namespace, key in keys:
             typed = self._rows.get((_encoded(namespace), plain(key)))
             if typed is not None:
-                found[tuple(namespace), key] = self.serde.loads_typed(tuple(typed))
+                with suppress(Exception):  # its class may be gone: then it is computed again
+                    found[tuple(namespace), key] = self.serde.loads_typed(tuple(typed))
         return found
 
     async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
-        """Return the cached values of those keys that have one."""
+        """Do what `get` does."""
         return self.get(keys)
 
     def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:

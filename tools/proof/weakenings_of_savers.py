@@ -9,6 +9,7 @@ _SAVER = ("tests/adapters/test_langgraph_saver.py",)
 _DELTAS = ("tests/adapters/test_langgraph_deltas.py",)
 _THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STRAYS = ("tests/adapters/test_langgraph_strays.py",)
+_GRAPHS = ("tests/adapters/test_langgraph_graphs.py",)
 _STORE = ("tests/adapters/test_langgraph_store.py",)
 _CALLERS = ("tests/adapters/test_langgraph_callers.py",)
 _FOLDER = "journal/adapters/langgraph"
@@ -181,6 +182,13 @@ ALL_OF = (
         "with suppress(Exception):",
         "with suppress(ZeroDivisionError):",
         _STORE,
+    ),
+    Weakening(
+        "writes_are_not_in_the_order_of_their_tasks",
+        f"{_FOLDER}/_reads.py",
+        "    return sorted(found)\n",
+        "    return found\n",
+        _GRAPHS,
     ),
     Weakening(
         "the_size_of_a_value_may_raise",

@@ -89,7 +89,7 @@ class Unshipped:
         """Yield the ranges of bytes that may be shipped, in the order of the log. `is_all`: also
         of a log that has lost its beginning. Otherwise, raises FileNotFoundError for one."""
         names, at = segment_names(self._directory.names()), self.cursor.segment
-        if at is not None and at not in names:
+        if at is not None and at not in names and not is_all:
             raise FileNotFoundError(f"{at} was removed before it was shipped")
         if at is None and names and names[0].first_lsn > 1 and not is_all:
             raise FileNotFoundError(f"the log before {names[0]} was removed")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Checkpoint, CompactedError, Directory
+from journal import Checkpoint, CompactedError, Directory, Tables
 from journal._engine import opening
 from journal._mirror import basing
 from journal._mirror.blobs import checkpoint_names
@@ -18,7 +18,8 @@ from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import read_log, true_checkpoints
 from journal._mirror.restoring import Target, restore_into
 from journal._recovery.recovery import Recovery
-from tests.mirror.shipping_support import TIMEOUT_S, Outages, segments_in
+from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Outages, segments_in
+from tests.mirror.stores import SilentStore, mirror_of
 from tests.mirror.test_checkpointing import count_in, counter_at
 
 
@@ -119,6 +120,26 @@ def test_segments_that_are_not_shipped_stay(
         restore_into(store, tmp_path / f"b{lsn}", Target(lsn=lsn))
         assert count_in(tmp_path / f"b{lsn}") == (lsn, lsn)
     assert len(segments_in(tmp_path / "a")) < len(kept)  # once shipped, they go
+
+
+def test_a_late_contact_finds_that_its_place_is_gone(tmp_path: Path) -> None:
+    """If the mirror is silent at an open, and compactions remove the segment up to which it has the
+    log, the journal goes on at the first contact: the mirror starts again from a checkpoint."""
+    store = SilentStore()
+    mirror = mirror_of(store, lag_bytes_max=1)
+    with Tables.open(tmp_path / "a", options=SMALL, mirror=mirror) as tables:
+        tables.table("t")["before"] = 1
+        tables.wait_mirrored(timeout_s=TIMEOUT_S)
+    store.fall_silent()
+    with Tables.open(tmp_path / "a", options=SMALL, mirror=mirror) as tables:
+        for number in range(3):
+            tables.table("t")["silent"] = f"{number}{'x' * 4096}"
+            tables.compact()
+        store.answer()
+        tables.table("t")["after"] = 1
+        tables.wait_mirrored(timeout_s=TIMEOUT_S)
+    restore_into(store, tmp_path / "b")
+    assert set(Tables.read(tmp_path / "b").table("t")) == {"before", "silent", "after"}
 
 
 def test_a_base_is_looked_for_again_if_files_go(

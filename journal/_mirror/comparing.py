@@ -45,6 +45,7 @@ from journal._mirror.staging import Staging
 from journal._mirror.store import AbsentError, Store
 from journal._mirror.unshipped import Cursor
 from journal._recovery.walk import Walk
+from journal.errors import CorruptionError
 
 Verdict = Literal["new", "equal", "behind", "ahead", "forked"]
 _UNMARKED = Marker("")
@@ -95,9 +96,10 @@ def compare(
     """Compare a mirror with a local directory, which no writer may have open.
 
     Segments that a local checkpoint covers count as compacted, not as missing, unless the `marker`
-    shows that the directory never had them. `had`: for each segment, the number of its first bytes
-    that the mirror is known to have had. If it raises, no unfinished file is left. Raises what the
-    store and the disk raise, CorruptionError and MirrorDamageError.
+    shows that the directory never had them. Damage to them is passed over, as by an open. `had`:
+    for each segment, the number of its first bytes that the mirror is known to have had. If it
+    raises, no unfinished file is left. Raises what the store and the disk raise, CorruptionError
+    and MirrorDamageError.
     """
     local = _Local(directory, marker, had)
     if (known := read_note(directory)) and known.is_in(directory, local.is_covered):
@@ -228,9 +230,7 @@ class _Local:
         (lacking,) = segment_names([name])
         if 0 < self._marker.epoch < lacking.epoch:
             return False
-        return any(
-            lacking < each and each.first_lsn - 1 <= self.floor_lsn for each in self._segments
-        )
+        return self._is_before_floor(lacking)
 
     def has_missed(self, mirrored_lsn: int) -> bool:
         """Return whether the mirror, which has every record up to `mirrored_lsn`, had more than the
@@ -240,7 +240,7 @@ class _Local:
 
     def same_bytes(self, piece: Piece) -> int | None:
         """Return the number of bytes at the beginning of a piece that the segment has, or None if
-        it has others in their place."""
+        it has others in their place. Damage that two checkpoints cover is no difference."""
         if piece.name not in self.names:
             return 0
         file = self.directory.open(piece.name, "read")
@@ -250,7 +250,13 @@ class _Local:
             file.close()
         if own != piece.data:
             own = own[: max(self._size(piece.name) - piece.offset, 0)]
-        return len(own) if piece.data.startswith(own) else None
+        if piece.data.startswith(own):
+            return len(own)
+        same = next(at for at, byte in enumerate(own) if byte != piece.data[at])
+        is_passed_over = self.is_covered(piece.name) and self._is_damaged_at(
+            piece.name, piece.offset + same
+        )
+        return same if is_passed_over else None
 
     def reaches_past(self, name: str, size: int) -> bool:
         """Return whether a segment has more than `size` bytes that may be of the log, and that the
@@ -281,10 +287,28 @@ class _Local:
                 for scanned in segment.scan()
             )
 
+    def _is_before_floor(self, name: SegmentName) -> bool:
+        return any(name < each and each.first_lsn - 1 <= self.floor_lsn for each in self._segments)
+
+    def _is_damaged_at(self, name: str, offset: int) -> bool:
+        """Return whether the byte at `offset` of a segment is in no whole frame."""
+        (segment_name,) = segment_names([name])
+        with Segment(self.directory, segment_name) as segment:
+            return any(
+                scanned.offset <= offset < scanned.end
+                and scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)
+                for scanned in segment.scan()
+            )
+
     def _size(self, name: str) -> int:
         if name not in self._sizes:
             (segment,) = segment_names([name])
-            self._sizes[name] = _content_bytes(self.directory, segment)
+            try:
+                self._sizes[name] = _content_bytes(self.directory, segment)
+            except CorruptionError:  # its header is damaged
+                if not self._is_before_floor(segment):
+                    raise
+                self._sizes[name] = 0
         return self._sizes[name]
 
 

@@ -13,10 +13,12 @@ from typing import NamedTuple
 from journal._commit.writer import SyncedEnd
 from journal._disk.disk import Directory, file_size
 from journal._format import frame
+from journal._format.checkpoint import checkpoint_lsns, floor_lsn
 from journal._format.layout import FRAME_HEADER_BYTES, MARK
-from journal._format.segment import Segment, SegmentName, segment_names
+from journal._format.segment import Segment, SegmentName, segment_names, segments_after
 from journal._mirror.entry import Piece, segment_name
 from journal._recovery.walk import Walk
+from journal.errors import CorruptionError
 
 
 class Cursor(NamedTuple):
@@ -87,8 +89,13 @@ class Unshipped:
         self, end: SyncedEnd | None, *, is_closed: bool, is_all: bool = False
     ) -> Iterator[tuple[SegmentName, int, int]]:
         """Yield the ranges of bytes that may be shipped, in the order of the log. `is_all`: also
-        of a log that has lost its beginning. Otherwise, raises FileNotFoundError for one."""
-        names, at = segment_names(self._directory.names()), self.cursor.segment
+        of a log of which a part is gone. Otherwise, raises FileNotFoundError for one.
+
+        A segment whose header is damaged counts as gone if two checkpoints cover it. Otherwise,
+        raises CorruptionError for it.
+        """
+        files = self._directory.names()
+        names, at = segment_names(files), self.cursor.segment
         if at is not None and at not in names and not is_all:
             raise FileNotFoundError(f"{at} was removed before it was shipped")
         if at is None and names and names[0].first_lsn > 1 and not is_all:
@@ -106,7 +113,14 @@ class Unshipped:
             elif name.epoch == self.epoch:  # the writer has cut it where its log ends
                 stop = file_size(self._directory, str(name))
             else:
-                stop = sealed_bytes(self._directory, name)
+                try:
+                    stop = sealed_bytes(self._directory, name)
+                except CorruptionError as error:
+                    if name in segments_after(names, floor_lsn(checkpoint_lsns(files))):
+                        raise
+                    if not is_all:
+                        raise FileNotFoundError(f"{error.path}: {error.what}") from error
+                    continue
             if begin < stop:
                 yield name, begin, stop
 

@@ -160,7 +160,7 @@ class Upkeep:
             answered(put, put)
         answered(lambda: self._appender.append_base(entry), self._appender.retry)
         text = "%s: the mirror starts again from a checkpoint: the records from LSN %d to %d %s"
-        gone = mirrored_lsn + 1, base.lsn - 1, "were removed before they were shipped"
+        gone = mirrored_lsn + 1, base.lsn - 1, "were removed or damaged before they were shipped"
         if mirrored_lsn and base.lsn > mirrored_lsn + 1:
             post(logging.WARNING, text, self._directory.path, *gone)
         self._unshipped.cursor = base.cursor

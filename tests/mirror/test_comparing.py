@@ -11,7 +11,12 @@ import pytest
 
 from journal import Journal, Options
 from journal._disk.posix import PosixDisk
+from journal._format import frame
+from journal._format.checkpoint import checkpoint_name
+from journal._format.layout import FRAME_HEADER_BYTES, RECORDS
+from journal._format.segment import Segment
 from journal._mirror.comparing import Comparison, compare
+from journal._mirror.entry import segment_name
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.place_note import write_note
 from journal._mirror.reading import read_log
@@ -156,6 +161,31 @@ def test_each_state_is_told_apart(
     }
     with Journal.open(case.path, options=SMALL) as journal:
         assert journal.last_lsn == COMMITS
+
+
+@pytest.mark.parametrize(("is_whole", "verdict"), [(False, "equal"), (True, "forked")])
+def test_only_damage_is_passed_over_if_checkpoints_cover_it(
+    is_whole: bool, verdict: str, tmp_path: Path
+) -> None:
+    """Other records in the place of the mirror's make a fork, although two checkpoints cover them.
+    A damaged frame does not."""
+    case = Case(tmp_path)
+    first, second, *_ = sorted(case.path.glob("*.seg"))
+    floor_lsn = segment_name(second.name).first_lsn - 1
+    for lsn in (floor_lsn, floor_lsn + 1):
+        (case.path / checkpoint_name(lsn)).touch()
+    with Segment(PosixDisk().open_directory(case.path, write=False), segment_name(first.name)) as s:
+        changed, *_ = s.scan()
+        payload, head = bytearray(changed.data[FRAME_HEADER_BYTES:]), changed.header
+        payload[-1] ^= 1
+        places = {"lsn": head.first_lsn, "durable_lsn": head.durable_lsn, "now_ns": 1}
+        data = frame.encode(
+            RECORDS, bytes(payload), head.record_count, seed=s.header.seed, **places
+        )
+    with first.open("r+b") as file:
+        file.seek(changed.offset)
+        file.write(data if is_whole else b"?" * len(data))
+    assert case.verdict() == verdict
 
 
 def test_a_note_saves_reading_the_mirror_again(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
-"""Repair of a journal that has a mirror."""
+"""Damage to a journal that has a mirror, and its repair."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from journal import Journal, JournalError, repair, restore
+from journal import CorruptionError, Journal, JournalError, Tables, repair, restore
+from journal._mirror.restoring import restore_into
+from tests.mirror.stores import SMALL, TIMEOUT_S, SilentStore, mirror_of
 
 PARTS = ("one", "two", "three", "four", "five", "six")
 
@@ -74,3 +77,82 @@ def test_a_repair_of_damage_gets_the_records_from_the_mirror(
         journal.append("new")
     assert restore(url, tmp_path / "copy", lsn=11).lsn == 11
     assert records(tmp_path / "copy", (tmp_path / "new").as_uri()) == expected[:11]
+
+
+ROWS = {str(number) for number in range(12)}
+
+
+def lagging(path: Path, store: SilentStore) -> list[Path]:
+    """Write tables whose mirror has only the first segments, while later ones are covered by
+    checkpoints, too. Return the segments: the first one, the last one that the mirror has, the
+    next one, and the last one that is covered."""
+    with Tables.open(path, options=SMALL, mirror=mirror_of(store)) as tables:
+        for number in range(6):
+            tables.table("t")[str(number)] = "x" * 900
+            tables.sync()
+        tables.wait_mirrored(timeout_s=TIMEOUT_S)
+    mirrored = sorted(path.glob("*.seg"))
+    store.fall_silent()
+    with Tables.open(path, options=SMALL, mirror=mirror_of(store)) as tables:
+        for number in range(6, 12):
+            tables.table("t")[str(number)] = "x" * 900
+            tables.sync()
+        covered = sorted(path.glob("*.seg"))[-1]
+        for _ in range(2):
+            tables.table("t")["0"] = "y"
+            tables.compact()
+        tables.close(timeout_s=0.1)
+    store.answer()
+    following = sorted(set(path.glob("*.seg")) - set(mirrored))[0]
+    assert following < covered
+    return [mirrored[0], mirrored[-1], following, covered]
+
+
+def change(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("which", range(4), ids=["first", "last mirrored", "next", "last covered"])
+@pytest.mark.parametrize("is_noted", [False, True], ids=["no note", "noted"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:500]),
+        lambda path: change(path, 20),  # in the segment's header
+        lambda path: change(path, 80),  # in the header of a frame
+        lambda path: change(path, 300),  # in its payload
+    ],
+    ids=["gone", "empty", "cut", "header", "frame", "payload"],
+)
+def test_damage_that_checkpoints_cover_is_passed_over(
+    damage: Callable[[Path], object], is_noted: bool, which: int, tmp_path: Path
+) -> None:
+    """If two checkpoints cover a missing or damaged segment, the open with the mirror has the whole
+    state, as the open without it would, and the mirror gets what it lacks. Nothing is put aside."""
+    store = SilentStore()
+    damage(lagging(tmp_path / "j", store)[which])
+    if not is_noted:
+        (tmp_path / "j" / "MIRROR.place").unlink()
+    for number in range(2):
+        with Tables.open(tmp_path / "j", options=SMALL, mirror=mirror_of(store)) as tables:
+            assert set(tables.table("t")) == ROWS
+            tables.table("t")["0"] = f"z{number}"
+            tables.wait_mirrored(timeout_s=TIMEOUT_S)
+    assert list(tmp_path.iterdir()) == [tmp_path / "j"]
+    restore_into(store, tmp_path / "copy")
+    assert set(Tables.read(tmp_path / "copy").table("t")) == ROWS
+
+
+def test_a_damaged_header_that_no_checkpoint_covers_is_refused(tmp_path: Path) -> None:
+    """If the log needs the segment, the open refuses it before it puts anything aside."""
+    store = SilentStore()
+    lagging(tmp_path / "j", store)
+    *_, last = sorted((tmp_path / "j").glob("*.seg"))
+    change(last, 20)
+    with pytest.raises(CorruptionError, match=f"{last}: offset 0, LSN .* header is damaged"):
+        Tables.open(tmp_path / "j", options=SMALL, mirror=mirror_of(store))
+    assert list(tmp_path.iterdir()) == [tmp_path / "j"]

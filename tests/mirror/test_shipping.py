@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
-from journal import Journal, JournalReader, Options
+from journal import CorruptionError, Journal, JournalReader, Options
+from journal._disk.posix import PosixDisk
+from journal._format.checkpoint import checkpoint_name
 from journal._mirror import rolling_up
 from journal._mirror.claiming import OvertakenError
-from journal._mirror.entry import Piece
+from journal._mirror.entry import Piece, segment_name
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from journal._mirror.store import LostError, RefusedError, StoreError, UnreachableError
+from journal._mirror.unshipped import Unshipped, sealed_bytes
 from tests.mirror.conftest import Open
 from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, Outages, segments_in
 from tests.mirror.test_claiming import claimer
@@ -324,3 +327,28 @@ def test_a_segment_that_is_gone_stops_the_mirror(tmp_path: Path) -> None:
     assert not mirrored.shipper.wait(101, TIMEOUT_S)
     assert isinstance(mirrored.shipper.failure, OSError)
     mirrored.journal.close()
+
+
+@pytest.mark.parametrize("covered", [0, 1, 2])
+def test_a_damaged_segment_is_left_out_only_if_it_is_covered(covered: int, tmp_path: Path) -> None:
+    """A segment of an earlier writer whose header is damaged counts as gone if two checkpoints
+    cover it. Otherwise, shipping stops at it."""
+    with Journal.open(tmp_path / "a", options=SMALL) as journal:
+        for _ in range(40):
+            journal.append_and_wait(b"x" * 400)
+    first, second, *_ = names = sorted(segments_in(tmp_path / "a"))
+    (tmp_path / "a" / first).write_bytes(bytes(64))
+    floor_lsn = segment_name(second).first_lsn - 1
+    for lsn in range(floor_lsn, floor_lsn + covered):
+        (tmp_path / "a" / checkpoint_name(lsn)).touch()
+    directory = PosixDisk().open_directory(tmp_path / "a", write=False)
+    unshipped = Unshipped(directory, epoch=2)
+    with pytest.raises(
+        FileNotFoundError if covered == 2 else CorruptionError, match=f"{first}.*header is damaged"
+    ):
+        unshipped.read(None, 1 << 20)
+    if covered == 2:
+        assert unshipped.size() == sum(
+            sealed_bytes(directory, segment_name(name)) for name in names[1:]
+        )
+    directory.close(unlock=False)

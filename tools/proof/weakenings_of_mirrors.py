@@ -8,6 +8,7 @@ STORES = ("tests/mirror/test_stores.py", "tests/mirror/test_store_contract.py")
 FENCE = ("tests/mirror/test_claiming.py", "tests/mirror/test_mirror_world.py")
 ENTRIES = ("tests/mirror/test_entry.py",)
 SHIPPING = ("tests/mirror/test_shipping.py", "tests/mirror/test_restoring.py")
+REPAIR = ("tests/mirror/test_mirrored_repair.py",)
 ATTACHING = ("tests/mirror/test_comparing.py", "tests/mirror/test_attaching.py")
 
 OF_STORES = (
@@ -225,9 +226,44 @@ OF_ATTACHING = (
     Weakening(
         "differing_bytes_are_overwritten",
         "journal/_mirror/comparing.py",
-        "return len(own) if piece.data.startswith(own) else None",
-        "return 0",
+        "        return same if is_passed_over else None",
+        "        return same",
         ATTACHING,
+    ),
+    Weakening(
+        "covered_damage_makes_a_fork",
+        "journal/_mirror/comparing.py",
+        "        return same if is_passed_over else None",
+        "        return None",
+        REPAIR,
+    ),
+    Weakening(
+        "covered_difference_is_damage",
+        "journal/_mirror/comparing.py",
+        "                and scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)\n",
+        "",
+        ATTACHING,
+    ),
+    Weakening(
+        "needed_damage_is_passed_over",
+        "journal/_mirror/comparing.py",
+        "self.is_covered(piece.name) and self._is_damaged_at(",
+        "self._is_damaged_at(",
+        ATTACHING,
+    ),
+    Weakening(
+        "needed_header_is_passed_over",
+        "journal/_mirror/comparing.py",
+        "                if not self._is_before_floor(segment):\n",
+        "                if False:\n",
+        REPAIR,
+    ),
+    Weakening(
+        "needed_segment_is_not_shipped",
+        "journal/_mirror/unshipped.py",
+        "if name in segments_after(names, floor_lsn(checkpoint_lsns(files))):",
+        "if False:",
+        SHIPPING,
     ),
     Weakening(
         "mirror_is_not_fetched",

@@ -33,7 +33,6 @@ from journal._mirror.public_errors import as_fenced, as_public
 from journal._mirror.shipper import Shipper
 from journal._mirror.store import Store, StoreError, UnreachableError
 from journal._mirror.upkeep import Upkeep
-from journal._mirror.urls import is_within
 from journal.errors import JournalError
 from journal.options import Options
 
@@ -81,13 +80,7 @@ class Link:
         *,
         takeover: bool,
     ) -> None:
-        """Prepare to attach the locked directory to its mirror. Makes no request. Raises ValueError
-        for a mirror within the directory."""
-        if is_within(mirror.url, directory.path):
-            raise ValueError(
-                f"{mirror.shown_url}: the mirror is in the journal's own directory "
-                f"{directory.path}; give a directory outside of it, on another disk"
-            )
+        """Prepare to attach the locked directory to its mirror. Makes no request."""
         self.mirror = mirror
         self.syncs = options.durability == "os"  # the shipper has to sync the log
         self.url = mirror.shown_url

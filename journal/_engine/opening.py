@@ -11,7 +11,7 @@ from journal._commit.commit_turn import CommitTurn
 from journal._commit.writer import NO_SPACE
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, clock_ns, is_disk_error
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import PosixDisk, path_of
 from journal._engine.checkpoint_store import check_stateless
 from journal._engine.core import Core
 from journal._format.checkpoint import state_application
@@ -73,6 +73,8 @@ class Opening:
         `accepts`: the applications whose checkpoint may be loaded; if it is empty, any.
         """
         process.check_interpreter(self._path)
+        if self._mirror is not None:
+            self._mirror._check(path_of(self._path))  # before the directory is made
         directory = self._directory = self._disk.open_directory(self._path, write=True)
         if self._lock_timeout_s == 0:
             directory.lock()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from journal._mirror.store import Store
-from journal._mirror.urls import open_store, shown_url
+from journal._mirror.urls import check_url, open_store, shown_url
 from journal._public import public
 from journal._waits import refuse
 from journal.options import Options
@@ -80,6 +80,10 @@ class Mirror:
     def shown_url(self) -> str:
         """The address without credentials, for messages."""
         return shown_url(self.url)
+
+    def _check(self, path: str) -> None:
+        """Check the address, as of the mirror of the journal at `path`. See `check_url`."""
+        check_url(self.url, path)
 
     def _open_store(self) -> Store:
         return open_store(self.url)

@@ -8,6 +8,7 @@ file:///directory                                                   a mounted di
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from journal._disk.mounts import is_inside
@@ -24,28 +25,36 @@ def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: boo
     """Open the store at `url`. `timeout_s`: the time limit of each request, in seconds.
     `is_reader`: make no directory and no bucket, and change no mode.
 
-    Raises TypeError and ValueError for an address that names no store, RefusedError for one that
-    can't be used, UnreachableError, ImportError if the package that the address needs is not
-    installed, and, for a reader, FileNotFoundError if there is no directory.
+    Raises what `opener` raises, RefusedError for an address that can't be used, UnreachableError,
+    and, for a reader, FileNotFoundError if there is no directory.
     """
-    parts = _split(url)
+    return opener(url, timeout_s=timeout_s, is_reader=is_reader)()
+
+
+def opener(
+    url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: bool = False
+) -> Callable[[], Store]:
+    """Return the function that opens the store at `url`. Makes no request, and nothing on disk.
+
+    Raises TypeError and ValueError for an address that names no store, and ImportError if the
+    package that the address needs is not installed.
+    """
+    parts, shown = _split(url), shown_url(url)
     if parts.scheme in _OBJECTS:
-        _check(url, parts.netloc, "bucket")
+        _check(shown, parts.netloc, "bucket")
+        _import("obstore", "mirror")
         from journal._mirror.object_store import ObjectStore
 
-        return _needing(
-            "obstore", "mirror", lambda: ObjectStore.open(shown_url(url), timeout_s=timeout_s)
-        )
+        return lambda: ObjectStore.open(shown, timeout_s=timeout_s)
     if parts.scheme in _NATS:
         stream = parts.path.strip("/")
-        _check(shown_url(url), parts.netloc, "server")
-        _check(shown_url(url), stream, "stream")
+        _check(shown, parts.netloc, "server")
+        _check(shown, stream, "stream")
+        _import("nats", "nats")
         from journal._mirror.jetstream_store import JetStreamStore
 
         servers = [f"{parts.scheme}://{server}" for server in parts.netloc.split(",") if server]
-        shown = shown_url(url)
-        place = shown, servers, stream, timeout_s, is_reader
-        return _needing("nats", "nats", lambda: JetStreamStore(*place))
+        return lambda: JetStreamStore(shown, servers, stream, timeout_s, is_reader)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise ValueError(f"{url}: has a host; write file:///DIRECTORY, with three slashes")
@@ -59,8 +68,20 @@ def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: boo
             )
         from journal._mirror.directory_store import DirectoryStore
 
-        return DirectoryStore(path, is_reader=is_reader)
-    raise ValueError(f"{shown_url(url)}: is not the address of a mirror; give one of {_KNOWN}")
+        return lambda: DirectoryStore(path, is_reader=is_reader)
+    raise ValueError(f"{shown!r} is not the address of a mirror; give one of {_KNOWN}")
+
+
+def check_url(url: str, path: str) -> None:
+    """Check the address of the mirror of the journal at `path`. Raises what `opener` raises, and
+    ValueError for a mirror in the journal's own directory."""
+    opener(url)
+    parts = _split(url)
+    if parts.scheme == "file" and is_inside(unquote(parts.path), path):
+        raise ValueError(
+            f"{shown_url(url)}: the mirror is in the journal's own directory {path}; give a "
+            "directory outside of it, on another disk"
+        )
 
 
 def shown_url(url: str) -> str:
@@ -70,23 +91,20 @@ def shown_url(url: str) -> str:
     return f"{parts.scheme}://{','.join(hosts)}{parts.path}" if parts.scheme else parts.path
 
 
-def is_within(url: str, path: str) -> bool:
-    """Return whether the mirror at `url` is the directory `path`, or in it."""
-    parts = _split(url)
-    return parts.scheme == "file" and is_inside(unquote(parts.path), path)
-
-
 def _split(url: str) -> SplitResult:
     if not isinstance(url, str):
         raise TypeError(f"the address of a mirror must be text, not {url!r:.80}")
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
     except ValueError as error:
         if not is_raised_by_call(error, "urllib", "ipaddress"):
             raise
         # Neither the address nor the error is shown, because both may contain a password.
         problem = "the host of a mirror's address is wrong; write [ and ] as %5B and %5D"
         raise ValueError(f"{problem}, except around an IPv6 address") from None
+    if " " in parts.netloc:
+        raise ValueError("the host or the bucket of a mirror's address has a space")
+    return parts
 
 
 def _check(url: str, part: str, what: str) -> None:
@@ -94,9 +112,9 @@ def _check(url: str, part: str, what: str) -> None:
         raise ValueError(f"{url}: names no {what}")
 
 
-def _needing(package: str, extra: str, make: Callable[[], Store]) -> Store:
+def _import(package: str, extra: str) -> None:
     try:
-        return make()
+        import_module(package)
     except ImportError as error:
         if (error.name or "").partition(".")[0] != package:  # of a signal handler, for example
             raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from journal import (
     Mirror,
     MirrorError,
     MirrorReason,
+    follow,
 )
 from journal._engine.mirroring import Mirroring
 from journal._mirror import attaching
@@ -268,15 +271,35 @@ def test_an_open_that_is_cut_off_twice_leaves_no_lock(
         assert journal.append(1) == 1
 
 
+OPENS: list[Callable[[Path, str], object]] = [
+    lambda path, url: Journal.open(path, mirror=url),
+    lambda path, url: follow(url, path),
+    lambda path, url: follow(Mirror(url), path),
+]
+
+
+@pytest.mark.parametrize("opens", OPENS)
+def test_an_address_that_names_no_store_makes_no_directory(
+    opens: Callable[[Path, str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong address, or one whose package is missing, is refused before the directory is made."""
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    for url, error in (("http://host/x", ValueError), ("s3://bucket/x", ImportError)):
+        with pytest.raises(error, match=r"is not the address|pip install"):
+            opens(tmp_path / "a", url)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("where", ["", "/m", "/../a/m"])
 def test_a_mirror_in_the_journals_own_directory_is_refused(where: str, tmp_path: Path) -> None:
-    """A mirror that would be lost with the directory is refused, however it is named, and nothing
-    is put there."""
+    """A mirror that would be lost with the directory is refused, however it is named, by an open
+    and a follower, and nothing is made."""
     (tmp_path / "link").symlink_to(tmp_path / "a")
     for path in (tmp_path / "a", tmp_path / "link"):
-        with pytest.raises(ValueError, match="journal's own directory"):
-            Journal.open(tmp_path / "a", mirror=f"file://{path}{where}")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == []
+        for opens in OPENS:
+            with pytest.raises(ValueError, match="journal's own directory"):
+                opens(tmp_path / "a", f"file://{path}{where}")
+    assert not (tmp_path / "a").exists()
     Journal.open(tmp_path / "a", mirror=f"file://{tmp_path}/a2").close()
 
 

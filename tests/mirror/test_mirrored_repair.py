@@ -148,11 +148,20 @@ def test_damage_that_checkpoints_cover_is_passed_over(
 
 
 def test_a_damaged_header_that_no_checkpoint_covers_is_refused(tmp_path: Path) -> None:
-    """If the log needs the segment, the open refuses it before it puts anything aside."""
+    """If the log needs the segment, the open refuses it, and does not replace it by what the mirror
+    has of it."""
     store = SilentStore()
-    lagging(tmp_path / "j", store)
-    *_, last = sorted((tmp_path / "j").glob("*.seg"))
-    change(last, 20)
-    with pytest.raises(CorruptionError, match=f"{last}: offset 0, LSN .* header is damaged"):
+    with Tables.open(tmp_path / "j", options=SMALL, mirror=mirror_of(store)) as tables:
+        tables.table("t")["mirrored"] = 1
+        tables.wait_mirrored(timeout_s=TIMEOUT_S)
+        store.fall_silent()
+        tables.table("t")["local"] = 1
+        tables.close(timeout_s=0.1)
+    store.answer()
+    (segment,) = (tmp_path / "j").glob("*.seg")
+    change(segment, 20)
+    damaged = segment.read_bytes()
+    with pytest.raises(CorruptionError, match=f"{segment}: offset 0, LSN 1: .* header is damaged"):
         Tables.open(tmp_path / "j", options=SMALL, mirror=mirror_of(store))
+    assert segment.read_bytes() == damaged
     assert list(tmp_path.iterdir()) == [tmp_path / "j"]

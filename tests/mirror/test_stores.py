@@ -46,6 +46,8 @@ from tests.mirror.servers import BUCKET, free_ports, losing_a_cancellation, make
         ("file:///mirror?x", "write %3F or %23"),
         ("file:///mirror#1", "write %3F or %23"),
         ("nats://me:secret[1]@host/STREAM", "the host of a mirror's address is wrong"),
+        ("s3://my bucket/prefix", "has a space"),
+        ("", "'' is not the address of a mirror"),
     ],
 )
 def test_an_address_that_names_no_store_is_refused(url: str, problem: str) -> None:

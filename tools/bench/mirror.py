@@ -60,6 +60,10 @@ class DelayedMirror(Mirror):
 
     delay_s: float = field(default=0.0, kw_only=True)
 
+    def _check(self, path: str) -> None:
+        if self.url != MEMORY:
+            Mirror._check(self, path)
+
     def _open_store(self) -> Store:
         store: Any = MemoryStore() if self.url == MEMORY else Mirror._open_store(self)
         delayed: Store = DelayedStore(store, self.delay_s) if self.delay_s else store

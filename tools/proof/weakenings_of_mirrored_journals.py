@@ -34,9 +34,16 @@ ALL_OF = (
     ),
     Weakening(
         "mirror_within_the_journals_directory",
-        "journal/_engine/mirroring.py",
-        "if is_within(mirror.url, directory.path):",
+        "journal/_mirror/urls.py",
+        'if parts.scheme == "file" and is_inside(unquote(parts.path), path):',
         "if False:",
+        OPENING,
+    ),
+    Weakening(
+        "directory_is_made_for_a_wrong_address",
+        "journal/_engine/opening.py",
+        "            self._mirror._check(path_of(self._path))  #",
+        "            pass  #",
         OPENING,
     ),
     Weakening(

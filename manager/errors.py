@@ -170,10 +170,9 @@ class BudgetError(ManagerError):
         self.token_budget = token_budget
         self.tokens_used = tokens_used
         super().__init__(
-            f"agent {_id_and_name(agent_id, name)} has used {tokens_used} tokens of its "
-            f"token_budget={token_budget}: it and its descendants may not start, resume or spawn; "
-            "raise it with set_token_budget or resume(..., token_budget=...), end the agent with "
-            "status='budget_exhausted', or spawn outside it"
+            f"agent {_id_and_name(agent_id, name)} has used {tokens_used} tokens of its budget of "
+            f"{token_budget}: it and its descendants may not start, resume or spawn; let its "
+            "program raise the budget, end it as budget_exhausted, or spawn under another parent"
         )
 
 

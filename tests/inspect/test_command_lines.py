@@ -81,9 +81,9 @@ def test_the_package_runs_the_command() -> None:
     assert done.stdout == ask("--version").out
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_a_script_without_its_extra_exits_with_4(missing: str) -> None:
-    """A script that was installed without its extra names the extra to install."""
+@pytest.mark.parametrize("missing", ["click", "rich", "crc32c"])
+def test_a_script_without_its_packages_exits_with_4(missing: str) -> None:
+    """A script without a package that it needs says what to install."""
     check_refused(
         child_main(f"sys.modules[{missing!r}] = None"),
         4,

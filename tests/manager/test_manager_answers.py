@@ -75,7 +75,7 @@ def test_a_spent_budget_can_be_raised(tmp_path: Path) -> None:
         manager.record_usage("part", input_tokens=200, output_tokens=0)
     with SubAgentManager.open(tmp_path) as manager:
         for ref in ("lead", "part"):
-            with pytest.raises(BudgetError, match="set_token_budget"):
+            with pytest.raises(BudgetError, match="raise the budget"):
                 manager.resume(ref)
         with pytest.raises(BudgetError):
             manager.resume("part", token_budget=1000)  # the budget of its parent is spent

@@ -1,5 +1,5 @@
 """The parts that both command lines, `subagents` and `journal-inspect`, share: the standard
-streams, the check that their extra is installed, and in its modules their text and exit codes.
+streams, the check that their packages are installed, and in its modules their text and exit codes.
 
 This is a package of its own, which imports only the standard library, so that `--help` need not
 wait for the import of `journal` or `manager`.
@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 LACKS_EXTRA = 4  # the exit code of both; they also use it for a journal that can't be opened
-_NEEDED = ("click", "rich")
+_NEEDED = ("click", "rich", "msgpack", "crc32c")  # an installation may be broken
 
 
 def missing_extra() -> str:

@@ -47,8 +47,8 @@ def restore(
     CompactedError if the mirror does not have that LSN or time, MirrorError for a mirror that is
     damaged or can't be read, CorruptionError if the restored journal does not verify, ValueError
     for another address, LSN or time, and OSError. Nothing that it has made is left in the directory
-    then. If the process is killed, no open takes `path` for a journal, and another restore to it
-    begins anew. Source: journal/docs/RELIABILITY.md, "Mirrors".
+    then. If the process is killed, no open takes a part of the journal for the whole, and another
+    restore to `path` begins anew. Source: journal/docs/RELIABILITY.md, "Mirrors".
     """
     target = target_of(lsn, at)
     shown = shown_url(url)

@@ -50,7 +50,7 @@ def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupR
     The copy holds the two newest checkpoints, and the log from the older one on, as far as a reader
     can read it: of a live journal, the records that a durable LSN in the log covers. If the call
     raises anything, it removes what it has made in `dest`. If the process is killed, no open takes
-    `dest` for a journal, and another backup to it begins anew.
+    a part of the journal for the whole, and another backup to `dest` begins anew.
 
     Raises FileExistsError if `dest` exists and is neither empty nor an incomplete copy, LockedError
     if a writer or another copy begins there, NotAJournalError if there is no journal at `path`, and

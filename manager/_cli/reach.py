@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import time
 from contextlib import suppress
 from typing import Any
 
 from journal import JournalError, JournalReader, LockedError, MirrorError, MirrorReason
-from manager._cli.messages import NO_STATE
 from manager._cli.options import state_path
-from manager._cli.states import fleet_at
+from manager._cli.states import fleet_at, naming_state
 from manager._control.client import request
 from manager._control.errors import (
     ClosedToRequestsError,
@@ -104,8 +101,8 @@ def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> di
     from manager.manager import SubAgentManager
 
     path = state_path(workspace, state_dir)
-    if not os.path.lexists(path):  # an open would make it
-        raise FileNotFoundError(errno.ENOENT, NO_STATE, path)
+    with naming_state(path):
+        JournalReader.open(path).close()  # an open would make a state of a missing or an empty one
     try:
         manager = SubAgentManager.open(workspace, state_dir=state_dir, limits=KEEP_ALL)
     except MirrorError as error:

@@ -12,18 +12,19 @@ from manager.view import FleetView, follow_fleet, read_fleet
 
 def fleet_at(path: str) -> FleetView:
     """Return the fleet of the state directory `path`. Raise what `read_fleet` raises."""
-    with _naming_state(path):
+    with naming_state(path):
         return read_fleet(path)
 
 
 def changes_at(path: str) -> Iterator[Agent]:
     """Yield the agents of a state directory, and then each change, as `follow_fleet` does."""
-    with _naming_state(path):
+    with naming_state(path):
         yield from follow_fleet(path)
 
 
 @contextmanager
-def _naming_state(path: str) -> Iterator[None]:
+def naming_state(path: str) -> Iterator[None]:
+    """Let the error of a missing state directory say what to do."""
     try:
         yield
     except FileNotFoundError as error:

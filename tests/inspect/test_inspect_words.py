@@ -113,7 +113,10 @@ def test_an_error_for_a_wrong_path_suggests_the_journal(tmp_path: Path) -> None:
     fleet(tmp_path / "ws").close()
     (tmp_path / "empty").mkdir()
     assert f"journal-inspect info {tmp_path}/ws/.subagents\n" in ask("info", tmp_path / "ws").err
-    assert "give the path of a journal's directory" in ask("info", tmp_path / "empty").err
+    assert (
+        "give the directory that contains the *.seg files; a manager's is WORKSPACE"
+        in ask("info", tmp_path / "empty").err
+    )
 
 
 def test_a_cut_is_named_by_its_option(tmp_path: Path) -> None:

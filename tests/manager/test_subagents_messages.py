@@ -46,6 +46,11 @@ def empty(state: Path) -> None:
     state.mkdir(0o700)
 
 
+def put_notes(state: Path) -> None:
+    empty(state)
+    (state / "notes.txt").touch()
+
+
 def put_file(state: Path) -> None:
     shutil.rmtree(state)
     state.touch()
@@ -100,7 +105,8 @@ BAD_MARKER = "STATE/MIRROR: this file states the mirror of its directory, and is
     ("prepare", "lines", "expected"),
     [
         (remove, (*READERS, *CHANGES), NO_STATE),
-        (empty, READERS, NO_STATE),
+        (empty, (*READERS, *CHANGES), NO_STATE),
+        (put_notes, (*READERS, *CHANGES), NO_STATE),
         (put_file, (*READERS[:-1], *WRITERS), "STATE: Not a directory; move it away"),
         (put_file, (*CHANGES, *REQUESTS, "wait a"), f"STATE{NOT_SAFE}"),
         (put_symlink, (*READERS[:-1], *WRITERS), "STATE: is a symlink; give the path of"),

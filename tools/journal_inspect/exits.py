@@ -128,7 +128,7 @@ def _suggest_journal(path: str) -> str:
     journal = os.path.join(path, ".subagents")
     if os.path.isdir(journal):
         return f"; a manager's journal is in {journal}: {command('info', journal)}"
-    return "; give the path of a journal's directory; a manager's is WORKSPACE/.subagents"
+    return "; a manager's is WORKSPACE/.subagents"
 
 
 def _explain_manager(error: BaseException) -> tuple[int, str] | None:

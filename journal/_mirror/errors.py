@@ -141,7 +141,10 @@ class MirrorError(JournalError):
         blob: str | None = None,
         lsn: int | None = None,
     ) -> None:
-        super().__init__(what if what.startswith(url) else f"{url}: {what}")
+        hint = ""
+        if reason is MirrorReason.DAMAGED and number is not None:
+            hint = f"; to see all damage, run: journal-inspect mirror verify {url}"
+        super().__init__(f"{what if what.startswith(url) else f'{url}: {what}'}{hint}")
         self.url = url
         self.reason = reason
         self.what = what

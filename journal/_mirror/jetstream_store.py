@@ -349,7 +349,8 @@ class JetStreamStore:
             raise AbsentError(f"{where}: it does not exist") from error
         if isinstance(error, self._nats.errors.AuthorizationError):
             raise RefusedError(f"{where}: not permitted: {error}") from error
-        raise UnreachableError(f"{where}: {str(error) or type(error).__name__}") from error
+        no_text = "no answer" if isinstance(error, TimeoutError) else type(error).__name__
+        raise UnreachableError(f"{where}: {str(error) or no_text}") from error
 
 
 _MAKE_STREAM = (

@@ -77,6 +77,8 @@ def _message_of_mirror(error: MirrorError) -> str:
             "was changed; if the directory is the one that was last written, remove the file, and "
             "run: subagents run --mirror URL --takeover"
         )
+    if error.reason is MirrorReason.UNREACHABLE:
+        return f"{error}; check the address and the network, then run the same command again"
     return str(error)
 
 

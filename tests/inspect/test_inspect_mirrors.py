@@ -9,8 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from journal_inspect.exits import explain
 
-from journal import DurableDict, Journal, JournalReader, Mirror, Options
+from journal import (
+    DurableDict,
+    Journal,
+    JournalReader,
+    Mirror,
+    MirrorError,
+    MirrorReason,
+    Options,
+)
 from tests.inspect.inspect_support import COMMAND, TIMEOUT_S, ask, check_refused, environment
 from tests.inspect.test_inspect_schemas import validate
 
@@ -117,6 +126,13 @@ def test_what_the_mirror_lacks_is_put_aside_on_request(tmp_path: Path) -> None:
     answer = ask(*command, "--put-aside")
     assert (answer.code, f"{path}.aside-2" in answer.err) == (0, True)
     assert ask("mirror", "reappend", f"{path}.aside-2", "-o", "json").json["records"] == 1
+
+
+def test_a_mirror_that_does_not_answer_is_explained() -> None:
+    """The message says what to check, and that the command may be repeated."""
+    error = MirrorError("nats://h/S", "connect: no answer", reason=MirrorReason.UNREACHABLE)
+    step = "check the address and the network, then try again"
+    assert explain(error) == (4, f"nats://h/S: connect: no answer; {step}")
 
 
 # --- mirror reappend ---
@@ -265,8 +281,10 @@ def test_a_mirror_is_verified(tmp_path: Path) -> None:
     text = ask("mirror", "verify", url)
     assert "something else wrote it" in text.out
     assert "the mirror is damaged" in text.err
-    check_refused(ask("restore", url, tmp_path / "r"), 3, "something else wrote it")
+    command = f"to see all damage, run: journal-inspect mirror verify {url}"
+    check_refused(ask("restore", url, tmp_path / "r"), 3, f"something else wrote it; {command}")
     assert not (tmp_path / "r").exists()
+    check_refused(ask("follow", url, tmp_path / "f"), 3, f"something else wrote it; {command}")
     assert ask("mirror", "verify", "ftp://x/y").code == 2
 
 

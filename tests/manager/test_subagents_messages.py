@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import DurableDict, Journal
+from journal import DurableDict, Journal, MirrorError, MirrorReason
 from manager._cli.cli import run_cli
 from manager._cli.mcp_tools import _shown
 from manager._cli.messages import message_of
@@ -181,6 +181,13 @@ def test_a_failing_disk_is_named(
         "command again",
         last,
     )
+
+
+def test_a_mirror_that_does_not_answer_is_explained() -> None:
+    """The message says what to check, and that the command may be repeated."""
+    error = MirrorError("nats://h/S", "connect: no answer", reason=MirrorReason.UNREACHABLE)
+    step = "check the address and the network, then run the same command again"
+    assert message_of(error) == f"nats://h/S: connect: no answer; {step}"
 
 
 def test_a_client_of_the_tools_gets_the_same_message(state: Path) -> None:

@@ -300,9 +300,11 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
         fix = f"run: chmod 700 {path}" if is_ours else "give an empty or a new directory"
         raise UnsafePathError(f"mode {mode:04o} lets others write to it; {fix}", path=path)
     if made and mode & 0o777 != 0o700:  # the umask removed the owner's rights, too
-        os.fchmod(fd, 0o700)
+        with _with_whole_path(path):
+            os.fchmod(fd, 0o700)
     elif mode & _OTHERS_ACCESS and _is_ours(os.listdir(fd)):
-        os.fchmod(fd, 0o700)
+        with _with_whole_path(path):
+            os.fchmod(fd, 0o700)
         import logging
 
         from journal._log import report

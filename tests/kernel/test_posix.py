@@ -252,6 +252,24 @@ def test_a_directory_that_others_may_read_is_narrowed(
     ]
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_mode_that_cant_be_changed_is_an_error_with_the_path(
+    path: Path, is_new: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a read-only file system, the error names the directory."""
+
+    def fail(fd: int, mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "fchmod", fail)
+    if not is_new:
+        path.mkdir()
+        path.chmod(0o755)
+    with umask(0o277), pytest.raises(OSError, match="Read-only") as raised:
+        DISK.open_directory(path, write=True)
+    assert raised.value.filename == str(path)
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "1-1.seg", "checkpoint-1.json"])
 def test_a_directory_without_a_journal_is_not_narrowed(path: Path, name: str) -> None:
     """A path given by mistake, such as a home or /etc, keeps its mode. It is refused anyway."""

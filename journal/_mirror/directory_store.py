@@ -200,7 +200,8 @@ class DirectoryStore:
                 self._is_reader and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
             )
             kind = RefusedError if is_refused else UnreachableError
-            raise kind(f"{self.url}: {what}: {error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise kind(f"{self.url}: {what}: {why}") from error
 
 
 def _is_raised_by_disk(error: OSError | JournalError, disk: Disk | Directory) -> bool:

@@ -78,7 +78,7 @@ def _message_of_mirror(error: MirrorError) -> str:
             "run: subagents run --mirror URL --takeover"
         )
     if error.reason is MirrorReason.UNREACHABLE:
-        return f"{error}; check the address and the network, then run the same command again"
+        return f"{error}; {_FIX_THAT}"
     return str(error)
 
 

@@ -129,9 +129,9 @@ def test_what_the_mirror_lacks_is_put_aside_on_request(tmp_path: Path) -> None:
 
 
 def test_a_mirror_that_does_not_answer_is_explained() -> None:
-    """The message says what to check, and that the command may be repeated."""
+    """The message says that the command may be repeated."""
     error = MirrorError("nats://h/S", "connect: no answer", reason=MirrorReason.UNREACHABLE)
-    step = "check the address and the network, then try again"
+    step = "fix that, then try again"
     assert explain(error) == (4, f"nats://h/S: connect: no answer; {step}")
 
 

@@ -184,9 +184,9 @@ def test_a_failing_disk_is_named(
 
 
 def test_a_mirror_that_does_not_answer_is_explained() -> None:
-    """The message says what to check, and that the command may be repeated."""
+    """The message says that the command may be repeated."""
     error = MirrorError("nats://h/S", "connect: no answer", reason=MirrorReason.UNREACHABLE)
-    step = "check the address and the network, then run the same command again"
+    step = "fix that, then run the same command again"
     assert message_of(error) == f"nats://h/S: connect: no answer; {step}"
 
 

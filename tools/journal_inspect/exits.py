@@ -102,7 +102,7 @@ def _explain_journal(error: BaseException) -> tuple[int, str] | None:
     elif isinstance(error, NotAJournalError):
         text = str(error) if error.is_incomplete_copy else f"{error}{_suggest_journal(error.path)}"
     elif isinstance(error, MirrorError) and error.reason is MirrorReason.UNREACHABLE:
-        text = f"{error}; check the address and the network, then try again"
+        text = f"{error}; fix that, then try again"
     else:
         text = str(error)
     return code, text

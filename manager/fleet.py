@@ -82,7 +82,7 @@ class Fleet(Admission):
                     self.begin_tables().load(item)
                 return
             if records.is_item_of_sources(item):
-                self._load_sources(item)
+                self.sources.load(item, self.rows)
                 return
             raise FormatVersionError(
                 f"a checkpoint item is not an agent of {self.application}; "
@@ -120,21 +120,18 @@ class Fleet(Admission):
         replay = self._replay
         assert replay is not None
         is_accepted = replay.accept_together(agents.columns)
+        if is_accepted and agents.are_ended and self.feed is None:
+            self.rows.update(zip(agents.columns[AGENT_ID], agents.rows, strict=True))
+            for status in agents.columns[STATUS]:
+                self.counts[status] += 1
+        else:
+            for row in agents.rows:
+                if not is_accepted:
+                    replay.check_item(row, has_valid_fields=True)
+                self._put(None, row)
         for row, is_prior in zip(agents.rows, agents.are_prior, strict=True):
-            if not is_accepted:
-                replay.check_item(row, has_valid_fields=True)
-            self._put(None, row)
             if is_prior is False:
                 self.boot_id = row[BOOT_ID]
-
-    def _load_sources(self, item: Mapping[str, Any]) -> None:
-        try:
-            self.sources.load(item, self.rows)
-        except (TypeError, ValueError) as error:
-            raise FormatVersionError(
-                f"an item of usage_sources: {error!s:.200}; open the journal with the version that "
-                "wrote it"
-            ) from error
 
     def load_lines_of_part(self, lines: list[bytes]) -> list[bytes]:
         """Load the lines of tables at the end of `lines`. Return the others, which are agents'."""

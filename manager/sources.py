@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
-from journal import CowTable
+from journal import CowTable, FormatVersionError
 from manager.records import USAGE_SOURCES
 from manager.values import source_name
 
@@ -52,14 +52,20 @@ class Sources:
         return map(_item, self._chunks.freeze())
 
     def load(self, item: Mapping[str, Any], agent_ids: Container[str]) -> None:
-        """Add the sources of an item. Raise TypeError or ValueError if no manager wrote it."""
+        """Add the sources of an item. Raise FormatVersionError if no manager wrote it."""
         agent_id, ids = item.get("of_agent"), item[USAGE_SOURCES]
-        if type(agent_id) is not str or agent_id not in agent_ids:
-            raise ValueError("of_agent names no agent")
-        if type(ids) is not list:
-            raise TypeError("usage_sources is not a list")
-        for source_id in ids:
-            self.add(agent_id, source_name("usage_sources", source_id))
+        try:
+            if type(agent_id) is not str or agent_id not in agent_ids:
+                raise ValueError("of_agent names no agent")
+            if type(ids) is not list:
+                raise TypeError("usage_sources is not a list")
+            for source_id in ids:
+                self.add(agent_id, source_name("usage_sources", source_id))
+        except (TypeError, ValueError) as error:
+            raise FormatVersionError(
+                f"an item of usage_sources: {error!s:.200}; open the journal with the version that "
+                "wrote it"
+            ) from error
 
 
 def _item(chunk: _Chunk) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from manager.agent import EXTRA_FIELDS, ROW_FIELDS, STARTED_ONCE, Row, Status
+from manager.agent import ENDED, EXTRA_FIELDS, ROW_FIELDS, STARTED_ONCE, Row, Status
 from manager.bulk_checks import are_valid
-from manager.columns import EXTRAS, STARTED_AT_MS
+from manager.columns import AGENT_ID, EXTRAS, NAME, STARTED_AT_MS, STATUS
 from manager.items import FIRST, SESSION, with_newer
 from manager.layouts import Import
 
+_ENDED = frozenset(ENDED)
 _COLUMNS = (*ROW_FIELDS, SESSION, *EXTRA_FIELDS)
 _HINTS: dict[str, Any] = {
     **dict.fromkeys(_COLUMNS, Any),
@@ -38,6 +39,12 @@ class Agents(NamedTuple):
 
     are_prior: Sequence[Any]
     """The values of `from_prior_session` in their items."""
+
+    @property
+    def are_ended(self) -> bool:
+        """True if all of them have ended, and none has a name."""
+        are_unnamed = self.columns[NAME] == self.columns[AGENT_ID]
+        return are_unnamed and _ENDED.issuperset(self.columns[STATUS])
 
 
 def decoded(text: str, count: int) -> Agents | None:

@@ -106,6 +106,22 @@ def test_a_table_survives_an_interrupted_write(size: int) -> None:
             assert sorted(snapshot) == sorted(before.values())
 
 
+@pytest.mark.usefixtures("monitored")
+@pytest.mark.parametrize("size", [0, 3])
+def test_an_interrupted_update_adds_all_new_keys_or_none(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """P6: The same is true of several keys that get cells together."""
+    monkeypatch.setattr(cow_table, "_CELLS", 8)
+    new: dict[object, int] = {"a": 10, "b": 11, "c": 12}
+    for nth in range(MANY):
+        table, before = filled(size, str)
+        if not struck(partial(table.update, new), nth):
+            assert dict(table) == before | new
+            break
+        check_usable(table, before, before | new)
+
+
 def set_again(table: Table, model: dict[object, int], removed: str) -> None:
     table[removed] = model[removed] = 100
 
@@ -184,3 +200,31 @@ def test_a_table_survives_a_key_that_raises(monkeypatch: pytest.MonkeyPatch, siz
                 break
             finally:
                 monkeypatch.setattr(RaisingKey, "nth", -1)
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_table_survives_an_update_with_a_key_that_raises(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """P6: After an exception of `__hash__` or `__eq__`, each key is set or not, and later writes
+    are right."""
+    monkeypatch.setattr(cow_table, "_CELLS", 8)
+    keys = [RaisingKey(number) for number in range(size + 3)]
+    new: dict[object, int] = dict.fromkeys(keys[size:], 100)
+    for nth in range(MANY):
+        table, before = filled(size, keys.__getitem__)
+        monkeypatch.setattr(RaisingKey, "calls", count())
+        monkeypatch.setattr(RaisingKey, "nth", nth)
+        try:
+            table.update(new)
+        except ArithmeticError:
+            monkeypatch.setattr(RaisingKey, "nth", -1)
+            found: dict[object, int] = {
+                key: value for key in keys if (value := table.get(key)) is not None
+            }
+            assert before.items() <= found.items() <= (before | new).items()
+            check_usable(table, found, found)
+        else:
+            break
+        finally:
+            monkeypatch.setattr(RaisingKey, "nth", -1)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from journal import FormatVersionError
 from manager import AgentResult, ManagerError
-from manager.agent import FIELDS
+from manager.agent import FIELDS, LIVE
 from manager.fleet import Fleet
 from tests.manager.fleet_support import contents, manager_in_memory
 from tests.manager.test_fleet import CHANGES, NAMES
@@ -51,7 +51,8 @@ def loaded(load: Callable[[Fleet], None]) -> Loaded:
         fleet.check_loaded(1000)
     except (FormatVersionError, ValueError) as error:  # tables raise ValueError
         return (str(error),)
-    return contents(fleet), fleet.boot_id, list(fleet.freeze())
+    live = {status: list(fleet.rows_with(status, include_archived=False)) for status in LIVE}
+    return contents(fleet), live, fleet.boot_id, list(fleet.freeze())
 
 
 def one_by_one(items: list[Any]) -> Loaded:

@@ -55,6 +55,15 @@ def remove(rows: ManyRows[str, int], key: str) -> None:
     rows.remove(row, rows.last())
 
 
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_an_update_of_many_keys_keeps_only_the_first_ones_in_cells(count: int) -> None:
+    """The others are where the garbage collector need not visit each."""
+    table: CowTable[str, int] = CowTable()
+    table.update({str(number): number for number in range(count)})
+    assert len(table._cells) == 2
+    assert len(table._many or ()) == count - 2
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
 def test_a_row_that_is_removed_meanwhile_is_not_mixed_up(count: int) -> None:
     """A search whose row is removed, or moved, after its place was read finds nothing, or that row;

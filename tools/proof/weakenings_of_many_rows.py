@@ -13,6 +13,34 @@ _END_REMOVAL = (
 
 ALL_OF = (
     Weakening(
+        "interrupted_update_leaves_cells",
+        TABLE,
+        "            if len(self._by_key) == place:\n                del cells[place:]\n",
+        "            pass\n",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
+        "keys_of_any_kind_get_cells_together",
+        TABLE,
+        "if not (is_room and are_plain) or any(",
+        "if not is_room or any(",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
+        "known_keys_get_cells_together",
+        TABLE,
+        " or any(map(self._by_key.get, pairs)):",
+        ":",
+        ON_TABLES,
+    ),
+    Weakening(
+        "more_cells_than_there_is_room_for",
+        TABLE,
+        "is_room = self._many is None and place + len(pairs) <= self._cells_max",
+        "is_room = self._many is None",
+        ON_TABLES,
+    ),
+    Weakening(
         "row_of_another_key_returned",
         ROWS,
         "                if found is key or found == key:\n",

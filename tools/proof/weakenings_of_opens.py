@@ -52,6 +52,27 @@ ALL_OF = (
         TOGETHER,
     ),
     Weakening(
+        "ended_items_together_are_not_counted",
+        "manager/fleet.py",
+        "                self.counts[status] += 1\n        else:",
+        "                pass\n        else:",
+        TOGETHER,
+    ),
+    Weakening(
+        "live_items_together_count_as_ended",
+        "manager/typed_items.py",
+        "return are_unnamed and _ENDED.issuperset(self.columns[STATUS])",
+        "return are_unnamed",
+        TOGETHER,
+    ),
+    Weakening(
+        "named_items_together_count_as_unnamed",
+        "manager/typed_items.py",
+        "return are_unnamed and _ENDED",
+        "return _ENDED",
+        TOGETHER,
+    ),
+    Weakening(
         "typed_items_take_a_field_for_the_extras",
         "manager/typed_items.py",
         "or columns[EXTRAS].count(STARTED_ONCE) < len(items)",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -20,6 +21,7 @@ StrPath = str | os.PathLike[str]
 """A path: a string, or an object such as a `pathlib.Path`."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_SEGMENT_NAME = re.compile(r"[0-9]{20}-[0-9]{10}\.seg")  # FORMAT.md, "Files"
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
 def _refuse_journal(workspace: str) -> None:
     """Raise UnsafePathError if the workspace is the directory of a journal, such as a manager's
     own: the fleet in `.subagents` below it would be another one, and empty."""
-    if any(name.endswith(".seg") for name in os.listdir(workspace)):
+    if any(map(_SEGMENT_NAME.fullmatch, os.listdir(workspace))):
         raise UnsafePathError(
             "is the directory of a journal; give the workspace that contains it", path=workspace
         )

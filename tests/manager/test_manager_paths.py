@@ -36,6 +36,12 @@ def test_the_directory_of_the_state_is_no_workspace(tmp_path: Path) -> None:
     assert not (state_dir / ".subagents").exists()
 
 
+def test_a_workspace_may_have_files_whose_names_end_like_those_of_segments(tmp_path: Path) -> None:
+    """Other programs name their files `.seg`, too."""
+    (tmp_path / "1-1.seg").touch()
+    SubAgentManager.open(tmp_path).close()
+
+
 @pytest.mark.parametrize("link", ["link", "a/link", "a/b/link"])
 @pytest.mark.parametrize("below", ["", "/state"])
 @pytest.mark.parametrize("inside", [True, False])

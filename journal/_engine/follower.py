@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self, TypeVar, overload
 
 from journal._disk import process
@@ -52,12 +53,12 @@ def follow(
     Readers on this machine, such as JournalReader, `Tables.read` and `read_fleet`, see the
     directory as that of a live writer, and no writer can open it before the follower is closed.
 
-    `mirror`: the address, or Mirror(...) for another `open_timeout_s`. The journal there need not
-    exist yet. `path`: a new directory, one that followed before, or that of a writer which the
-    mirror has overtaken. `put_aside`: if the directory has records that the mirror lacks, move its
-    files to `PATH.aside-EPOCH` first, as an open does after a fork. Otherwise it is refused. Raises
-    LockedError, MirrorError, UnsafePathError, NotAJournalError for an incomplete copy, TypeError,
-    ValueError and OSError.
+    `mirror`: the address, or Mirror(...) for another `open_timeout_s`. Its directory, bucket or
+    stream must exist, but it need not hold a journal yet. `path`: a new directory, one that
+    followed before, or that of a writer which the mirror has overtaken. `put_aside`: if the
+    directory has records that the mirror lacks, move its files to `PATH.aside-EPOCH` first, as an
+    open does after a fork. Otherwise it is refused. Raises LockedError, MirrorError,
+    UnsafePathError, NotAJournalError for an incomplete copy, TypeError, ValueError and OSError.
     """
     mirror = as_mirror(mirror)
     rule = "poll_s must be a number from 0.001 to 3600"
@@ -75,7 +76,7 @@ def follow(
         directory.lock()
         checked_names(directory)
         try:
-            store = _answered(mirror._open_store, mirror.open_timeout_s)
+            store = _answered(partial(mirror._open_store, is_reader=True), mirror.open_timeout_s)
             opened = store
             known = _answered(
                 lambda: _prepare(opened, disk if put_aside else None, directory, mirror),

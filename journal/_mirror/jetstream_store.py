@@ -73,7 +73,8 @@ class JetStreamStore:
             self._call("connect", lambda: self._connect(servers))
             self._js: Any = self._client.jetstream(timeout=timeout_s)
             self._subject: str = self._call("open", self._check_stream)
-            self._bucket: Any = self._call("open the bucket of blobs", self._open_bucket)
+            self._bucket: Any = None
+            self._has_bucket()
         except BaseException:
             self.close()
             raise
@@ -151,7 +152,7 @@ class JetStreamStore:
                 self._call(f"delete entry {number}", call)
 
     def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
-        if self._bucket is None:
+        if not self._has_bucket():
             raise RefusedError(f"{self.url}: put blob {name}: there is no bucket of blobs")
         source = PiecesFile(pieces)
         try:
@@ -164,7 +165,7 @@ class JetStreamStore:
 
     def blob(self, name: str) -> Iterator[bytes]:
         what = f"get blob {name}"
-        if self._bucket is None:
+        if not self._has_bucket():
             raise AbsentError(f"{self.url}: {what}: there is no bucket of blobs")
         info = self._call(what, lambda: self._bucket.get_info(name))
         content = Content()
@@ -173,7 +174,7 @@ class JetStreamStore:
         yield from content.pieces
 
     def blob_names(self) -> list[str]:
-        if self._bucket is None:
+        if not self._has_bucket():
             return []
         try:
             infos = self._call("list blobs", lambda: self._bucket.list(ignore_deletes=True))
@@ -246,6 +247,13 @@ class JetStreamStore:
             self._message_bytes_max = config.max_msg_size - _HEADERS_BYTES_MAX
         subject: str = config.subjects[0]
         return subject
+
+    def _has_bucket(self) -> bool:
+        """Return whether the bucket of blobs is open. A reader looks for it each time, because the
+        first writer makes it."""
+        if self._bucket is None:
+            self._bucket = self._call("open the bucket of blobs", self._open_bucket)
+        return self._bucket is not None
 
     async def _open_bucket(self) -> Any:
         name = f"{self._stream}-blobs"

@@ -85,8 +85,8 @@ class Mirror:
         """Check the address, as of the mirror of the journal at `path`. See `check_url`."""
         check_url(self.url, path)
 
-    def _open_store(self) -> Store:
-        return open_store(self.url)
+    def _open_store(self, *, is_reader: bool = False) -> Store:
+        return open_store(self.url, is_reader=is_reader)
 
 
 MirrorChoice = Mirror | str | Literal[False] | None

@@ -285,3 +285,17 @@ def test_a_fork_has_no_follower(tmp_path: Path) -> None:
         with pytest.raises(LockedError):
             Journal.open(tmp_path / "b", mirror=mirror_of(store))
         assert follower.lag_s < TIMEOUT_S
+
+
+def test_a_follower_makes_nothing_in_its_mirror(tmp_path: Path) -> None:
+    """A mirror whose directory is missing, such as one with a wrong address, is refused. One that
+    has no journal yet is followed."""
+    mirror = tmp_path / "mirror"
+    with pytest.raises(FileNotFoundError, match="there is no mirror of a journal here"):
+        follow(f"file://{mirror}", tmp_path / "b")
+    assert not mirror.exists()
+    mirror.mkdir(mode=0o700)
+    with follow(f"file://{mirror}", tmp_path / "b", poll_s=POLL_S) as follower:
+        assert list(mirror.iterdir()) == []
+        with Journal.open(tmp_path / "a", options=SMALL, mirror=f"file://{mirror}") as journal:
+            follower.wait(write(journal), timeout_s=TIMEOUT_S)

@@ -64,7 +64,7 @@ class DelayedMirror(Mirror):
         if self.url != MEMORY:
             Mirror._check(self, path)
 
-    def _open_store(self) -> Store:
+    def _open_store(self, *, is_reader: bool = False) -> Store:
         store: Any = MemoryStore() if self.url == MEMORY else Mirror._open_store(self)
         delayed: Store = DelayedStore(store, self.delay_s) if self.delay_s else store
         return delayed

@@ -55,6 +55,20 @@ OF_NOTES = (
 )
 OF_RETURNING = (
     Weakening(
+        "follower_makes_its_mirror",
+        "journal/_engine/follower.py",
+        "partial(mirror._open_store, is_reader=True)",
+        "mirror._open_store",
+        ("tests/mirror/test_follower.py",),
+    ),
+    Weakening(
+        "reader_of_a_stream_never_looks_for_its_bucket_again",
+        "journal/_mirror/jetstream_store.py",
+        "        if not self._has_bucket():\n            raise AbsentError(",
+        "        if self._bucket is None:\n            raise AbsentError(",
+        ("tests/mirror/test_blobs.py",),
+    ),
+    Weakening(
         "checkpoint_covers_later_epochs",
         "journal/_mirror/comparing.py",
         "if 0 < self._marker.epoch < lacking.epoch:",

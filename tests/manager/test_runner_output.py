@@ -295,10 +295,10 @@ def test_output_survives_kills_of_every_process(tmp_path: Path) -> None:
     """P1: The runner, its guard and its commands are killed at random while commands print. Each
     task completes once, each file is the beginning of what its command printed, and none is left
     without its agent."""
-    result = soak_output.run(tmp_path, tasks=60, kills=4, seed=3)
+    result = soak_output.run(tmp_path, tasks=100, kills=4, seed=3)
     assert result.faults == []
-    assert result.kills.total() >= 2
-    assert result.files >= 120
+    assert result.kills  # how many depends on the time that the run takes
+    assert result.files >= 200
 
 
 def test_output_is_read_to_its_end_even_if_nobody_takes_the_lines(

@@ -197,7 +197,8 @@ class CowTable(MutableMapping[K, V]):
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Set keys, as `dict.update` does. Many new keys take half the time of setting each."""
         pairs: dict[K, V] = dict(other, **more)
-        if self._removal is not None or not self._add_cells(pairs):
+        is_own = type(self).__setitem__ is CowTable.__setitem__  # a subclass may check each key
+        if self._removal is not None or not (is_own and self._add_cells(pairs)):
             for key, value in pairs.items():
                 self[key] = value
 

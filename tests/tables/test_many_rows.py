@@ -64,6 +64,23 @@ def test_an_update_of_many_keys_keeps_only_the_first_ones_in_cells(count: int) -
     assert len(table._many or ()) == count - 2
 
 
+class CheckedTable(CowTable[str, int]):
+    """A table that accepts no empty key."""
+
+    def __setitem__(self, key: str, value: int) -> None:
+        if not key:
+            raise ValueError("the key is empty")
+        super().__setitem__(key, value)
+
+
+def test_an_update_sets_each_key_as_its_subclass_does() -> None:
+    """A check in `__setitem__` holds for `update`, too."""
+    table = CheckedTable()
+    with pytest.raises(ValueError, match="the key is empty"):
+        table.update({"": 1})
+    assert not table
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
 def test_a_row_that_is_removed_meanwhile_is_not_mixed_up(count: int) -> None:
     """A search whose row is removed, or moved, after its place was read finds nothing, or that row;

@@ -13,6 +13,13 @@ _END_REMOVAL = (
 
 ALL_OF = (
     Weakening(
+        "update_passes_over_a_subclass",
+        TABLE,
+        "not (is_own and self._add_cells(pairs))",
+        "not self._add_cells(pairs)",
+        ON_TABLES,
+    ),
+    Weakening(
         "interrupted_update_leaves_cells",
         TABLE,
         "            if len(self._by_key) == place:\n                del cells[place:]\n",

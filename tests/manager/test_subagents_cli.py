@@ -254,11 +254,14 @@ def test_run_needs_the_lock(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("missing", ["click", "rich", "crc32c"])
+@pytest.mark.parametrize("missing", ["click", "rich", "msgpack", "crc32c"])
 def test_a_missing_package_is_named(tmp_path: Path, missing: str) -> None:
     """Without a package, the console script prints one line that says what to install, and exits as
     journal-inspect does."""
-    code = f"import sys; sys.modules[{missing!r}] = None; from manager.__main__ import main; main()"
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from _journal_console.start import subagents; subagents()"
+    )
     child = subprocess.run(
         [sys.executable, "-P", "-c", code, "list"],
         capture_output=True,

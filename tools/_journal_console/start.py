@@ -10,21 +10,29 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from _journal_console import LACKS_EXTRA, missing_extra
+
 _INTERRUPTED = 130  # as in `exits`, whose import takes time
 
 
 def subagents() -> None:
     """Run `subagents`, and exit."""
-    _run("manager")
+    _run("subagents", "manager")
 
 
 def journal_inspect() -> None:
     """Run `journal-inspect`, and exit."""
-    _run("journal_inspect")
+    _run("journal-inspect", "journal_inspect")
 
 
-def _run(package: str) -> None:
+def _run(program: str, package: str) -> None:
     try:
         sys.exit(import_module(f"{package}.__main__").main())
+    except ModuleNotFoundError:  # the package itself may need one that is missing
+        advice = missing_extra()
+        if not advice:
+            raise
+        print(f"{program}: {advice}", file=sys.stderr)
+        sys.exit(LACKS_EXTRA)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

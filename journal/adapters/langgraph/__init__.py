@@ -8,9 +8,12 @@ journal/adapters/docs/LANGGRAPH.md describes what survives a crash, and what is 
 
 from __future__ import annotations
 
-from journal.adapters.langgraph._cache import JournalCache
-from journal.adapters.langgraph._opening import SaverOpening
-from journal.adapters.langgraph._saver import JournalSaver
-from journal.adapters.langgraph._store import JournalStore
+from journal.adapters._extra import needing_extra
+
+with needing_extra("langgraph"):
+    from journal.adapters.langgraph._cache import JournalCache
+    from journal.adapters.langgraph._opening import SaverOpening
+    from journal.adapters.langgraph._saver import JournalSaver
+    from journal.adapters.langgraph._store import JournalStore
 
 __all__ = ["JournalCache", "JournalSaver", "JournalStore", "SaverOpening"]

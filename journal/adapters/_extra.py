@@ -1,0 +1,21 @@
+"""The error of an adapter's import without the packages of its extra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def needing_extra(extra: str) -> Iterator[None]:
+    """Let the error for a missing package name the extra that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "journal":
+            raise
+        raise ModuleNotFoundError(
+            f"{error.msg}, which the extra {extra} installs; "
+            f"run: pip install 'journal-engine[{extra}]'",
+            name=error.name,
+        ) from error

@@ -207,10 +207,11 @@ class Attachment:
             self._store.close()
 
     def _check_late(self, store: Store, comparison: Comparison) -> None:
-        """Raise ForkedError if the mirror has what the directory lacks, which is open already."""
+        """Drop what was staged, because the directory is open already. Raise ForkedError if the
+        mirror has what it lacks."""
+        comparison.staging.drop()
         if comparison.verdict not in ("behind", "forked"):
             return
-        comparison.staging.drop()
         raise ForkedError(
             f"{self._directory.path} and its mirror {store.url} have diverged: the mirror has "
             "records that the directory lacks. Open the directory again: it then gets them, and "

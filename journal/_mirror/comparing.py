@@ -6,12 +6,16 @@ it is would cut acknowledged records off, in the mirror too. Bytes decide, and n
 directory has compacted its own, its marker says which of the mirror's it can have had. Source:
 tools/proof/fork_model.py.
 
+Where the directory's bytes are in no intact frame, or are missing although a later segment follows,
+they are damaged. The mirror's take their place.
+
 A comparison begins at the place that the directory's note names, if the note still fits both sides,
 and at the beginning otherwise. What the directory lacks goes to unfinished files as it is read.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,6 +33,7 @@ from journal._format.segment import (
     segment_names,
     segments_after,
 )
+from journal._log import report
 from journal._mirror.blobs import CheckpointName
 from journal._mirror.entry import MirrorDamageError, MirrorEntry, Piece, is_checkpoint
 from journal._mirror.marker import Marker
@@ -57,9 +62,10 @@ class Comparison:
 
     verdict: "new" if the mirror has no bytes; "equal"; "behind" if only the directory lacks bytes;
     "ahead" if only the mirror does; "forked" if both do, if bytes differ, or if a repair has cut
-    off what the directory lacks. known: what the mirror has. staging: what the directory lacks, in
-    unfinished files; empty unless it is "behind". common: for each local segment, the number of its
-    first bytes that the mirror has, or had.
+    off what the directory lacks. known: what the mirror has. staging: what the directory lacks, and
+    segments in which the mirror's bytes take the place of damaged ones, in unfinished files; empty
+    if it is "forked". common: for each local segment, the number of its first bytes that the mirror
+    has, or had.
     shown_lsn: the LSN at which the first segment begins that the mirror's log shows; 0 if it shows
     none. An earlier segment is not in `common` if the mirror has removed its log.
     """
@@ -81,9 +87,18 @@ class Comparison:
         return sorted(self.staging.names)
 
     def fetch(self) -> None:
-        """Add the missing files and bytes to the directory, durably. After a crash, compare
-        again."""
+        """Add the missing files and bytes to the directory, durably, and report the damage that
+        this has mended. After a crash, compare again."""
+        mended = self.staging.mended
         self.staging.put()
+        for name, offset in sorted(mended.items()):
+            path = f"{self.staging.directory.path}/{name}"
+            report(
+                logging.WARNING,
+                "%s: offset %d: bytes were damaged, and were replaced by the mirror's",
+                path,
+                offset,
+            )
 
 
 def compare(
@@ -143,49 +158,55 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
     except BaseException:
         staging.drop()
         raise
-    if verdict != "behind":
+    if verdict == "forked":
         staging.drop()
     return Comparison(verdict, known, staging, common, shown_lsn)
 
 
 def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str, int]) -> bool:
-    """Stage those bytes of an entry that the directory lacks, and note those that both have in
-    `common`. Return False if the directory has others in the place of some."""
+    """Stage those bytes of an entry that the directory lacks or has damaged, and note those that
+    both have in `common`. Return False if the directory has others in the place of some."""
     is_same = True
     for piece in entry.pieces:
         if piece.is_checkpoint:
             if not local.has_checkpoint(piece.name):
                 staging.write(piece)
             continue
-        same = local.same_bytes(piece)
-        if same is None:
+        compared = local.compared(piece)
+        if compared is None:
             is_same = False
             continue
+        same, damaged = compared
         if piece.name in local.names:
             common[piece.name] = max(common.get(piece.name, 0), piece.offset + same)
-        if same < len(piece.data) and not local.is_covered(piece.name):
-            staging.write(Piece(piece.name, piece.offset + same, piece.data[same:]))
+        if local.is_covered(piece.name):
+            continue
+        for begin, end in damaged:
+            staging.mend(Piece(piece.name, piece.offset + begin, piece.data[begin:end]))
+        if same < len(piece.data):
+            add = staging.mend if local.has_ended(piece.name) else staging.write
+            add(Piece(piece.name, piece.offset + same, piece.data[same:]))
     return is_same
 
 
 def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: bool) -> Verdict:
     mirrored = segment_names(list(known.extents))
     needed = set(map(str, segments_after(mirrored, local.floor_lsn)))
-    if any(name in needed for name in staging.names):  # then the log may need the checkpoints, too
+    if any(name in needed for name in staging.lacking):  # then the log may need the checkpoints, too
         needed |= {name for name in staging.names if is_checkpoint(name)}
     staging.drop({name for name in staging.names if name not in needed})
     is_ahead = any(local.reaches_past(name, known.size(name)) for name in local.names)
     if not mirrored:
         return "new"
-    if is_differing:
+    if is_differing or local.goes_on_amid(known, segment_names(list(staging.mended))):
         return "forked"
-    if (staging.names or local.has_missed(known.last_lsn)) and is_ahead:
+    if (staging.lacking or local.has_missed(known.last_lsn)) and is_ahead:
         # A crash may have left a torn tail where another writer then went on.
-        is_forked = local.has_cut(mirrored, segment_names(list(staging.names))) or any(
+        is_forked = local.has_cut(mirrored, segment_names(list(staging.lacking))) or any(
             local.has_records_past(name, known.size(name)) for name in local.names
         )
         return "forked" if is_forked else "behind"
-    return "behind" if staging.names else "ahead" if is_ahead else "equal"
+    return "behind" if staging.lacking else "ahead" if is_ahead else "equal"
 
 
 class _Local:
@@ -238,11 +259,11 @@ class _Local:
         lsn = self._marker.unclaimed_lsn
         return lsn is not None and lsn < mirrored_lsn
 
-    def same_bytes(self, piece: Piece) -> int | None:
-        """Return the number of bytes at the beginning of a piece that the segment has, or None if
-        it has others in their place. Damage that two checkpoints cover is no difference."""
+    def compared(self, piece: Piece) -> tuple[int, list[tuple[int, int]]] | None:
+        """Return the number of bytes at the beginning of a piece that the segment has, and the
+        places among them where it has damaged ones. Return None if it has other records there."""
         if piece.name not in self.names:
-            return 0
+            return 0, []
         file = self.directory.open(piece.name, "read")
         try:
             own = file.read(len(piece.data), piece.offset)
@@ -250,13 +271,28 @@ class _Local:
             file.close()
         if own != piece.data:
             own = own[: max(self._size(piece.name) - piece.offset, 0)]
-        if piece.data.startswith(own):
-            return len(own)
-        same = next(at for at, byte in enumerate(own) if byte != piece.data[at])
-        is_passed_over = self.is_covered(piece.name) and self._is_damaged_at(
-            piece.name, piece.offset + same
+        damaged = list[tuple[int, int]]()
+        begin = _first_difference(own, piece.data, 0)
+        while begin < len(own):
+            end = self._end_of_damage(piece.name, piece.offset + begin) - piece.offset
+            if end <= begin:
+                return None
+            damaged.append((begin, min(end, len(own))))
+            begin = _first_difference(own, piece.data, end)
+        return len(own), damaged
+
+    def has_ended(self, name: str) -> bool:
+        """Return whether another segment follows a segment, which had all its bytes then."""
+        return name in self.names[:-1]
+
+    def goes_on_amid(self, known: Known, damaged: list[SegmentName]) -> bool:
+        """Return whether the directory goes on without its mirror in the place of records that are
+        damaged. A crash, a disk that lost what it had synced, or a repair had cut them off."""
+        return any(
+            name < each and each.first_lsn <= known.last_lsn and not known.size(str(each))
+            for name in damaged
+            for each in self._segments
         )
-        return same if is_passed_over else None
 
     def reaches_past(self, name: str, size: int) -> bool:
         """Return whether a segment has more than `size` bytes that may be of the log, and that the
@@ -290,15 +326,16 @@ class _Local:
     def _is_before_floor(self, name: SegmentName) -> bool:
         return any(name < each and each.first_lsn - 1 <= self.floor_lsn for each in self._segments)
 
-    def _is_damaged_at(self, name: str, offset: int) -> bool:
-        """Return whether the byte at `offset` of a segment is in no whole frame."""
+    def _end_of_damage(self, name: str, offset: int) -> int:
+        """Return the end of the damaged bytes of a segment that include `offset`, or `offset` if
+        that is in a whole frame."""
         (segment_name,) = segment_names([name])
         with Segment(self.directory, segment_name) as segment:
-            return any(
-                scanned.offset <= offset < scanned.end
-                and scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)
-                for scanned in segment.scan()
-            )
+            for scanned in segment.scan():
+                if scanned.offset <= offset < scanned.end:
+                    is_damaged = scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)
+                    return scanned.end if is_damaged else offset
+        return offset
 
     def _size(self, name: str) -> int:
         if name not in self._sizes:
@@ -310,6 +347,13 @@ class _Local:
                     raise
                 self._sizes[name] = 0
         return self._sizes[name]
+
+
+def _first_difference(own: bytes, other: bytes, begin: int) -> int:
+    """Return the first place from `begin` on at which both differ, or the size of `own`."""
+    if own[begin:] == other[begin : len(own)]:
+        return len(own)
+    return next(at for at in range(begin, len(own)) if own[at] != other[at])
 
 
 def _content_bytes(directory: Directory, name: SegmentName) -> int:

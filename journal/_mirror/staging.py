@@ -1,7 +1,8 @@
 """Staging: files that are made anew beside a directory's own, until all of them are whole.
 
 What a mirror has and the directory lacks is written to unfinished files, as it arrives, so memory
-holds one entry at a time. No open reads them. They get their names only once it is known that
+holds one entry at a time. A segment with damaged bytes is copied, and the mirror's take their place
+in the copy. No open reads these files. They get their names only once it is known that
 nothing is to be put aside.
 """
 
@@ -9,74 +10,97 @@ from __future__ import annotations
 
 from typing import Literal
 
-from journal._disk.disk import TMP, Directory, File, discard_file, write_all
+from journal._disk.disk import TMP, Directory, File, discard_file, file_size, write_all
 from journal._mirror.entry import Piece, is_checkpoint
 
 _COPY_BYTES = 1 << 20
 
 
 class Staging:
-    """The unfinished segments and checkpoints of a directory. One thread uses it."""
+    """The unfinished segments and checkpoints of a directory. One thread uses it.
+
+    lacking: the names of those to which bytes are added. mended: for each segment in which damaged
+    bytes are replaced, the offset of the first one. A segment may be in both.
+    """
 
     def __init__(self, directory: Directory) -> None:
-        self._directory = directory
+        self.directory = directory
         self._file: File | None = None
         self._open_name = ""
-        self.names: list[str] = []
+        self._begun = set[str]()
+        self.lacking: list[str] = []
+        self.mended: dict[str, int] = {}
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all of them."""
+        return {*self.lacking, *self.mended}
 
     def write(self, piece: Piece) -> None:
-        """Write bytes of a file. All bytes before them are in the directory, or were written
-        before. Raises the disk's errors."""
-        if piece.name != self._open_name or self._file is None:
-            self._open(piece)
-        assert self._file is not None
-        write_all(self._file, piece.data, piece.offset)
+        """Write bytes of a file that the directory lacks. All bytes before them are in the
+        directory, or were written before. Raises the disk's errors."""
+        if piece.name not in self.lacking:
+            self.lacking.append(piece.name)
+        file = self._opened(piece.name, copied_bytes=piece.offset)
+        write_all(file, piece.data, piece.offset)
+
+    def mend(self, piece: Piece) -> None:
+        """Replace damaged bytes of a segment, or add lost ones, and keep those after them. Raises
+        the disk's errors."""
+        self.mended.setdefault(piece.name, piece.offset)
+        file = self._opened(piece.name, copied_bytes=file_size(self.directory, piece.name))
+        write_all(file, piece.data, piece.offset)
 
     def put(self) -> None:
         """Sync the files, and give them their names, the checkpoints and the oldest segments first.
         So a crash leaves a log that ends too early, which the next comparison finds. Raises the
         disk's errors."""
         self._close()
-        present = set(self._directory.names())
+        present = set(self.directory.names())
         for name in sorted(self.names, key=lambda name: (not is_checkpoint(name), name)):
             if name in present:
-                self._directory.rename(name + TMP, name)
+                self.directory.rename(name + TMP, name)
             else:
-                self._directory.rename_new(name + TMP, name)
-            self._directory.sync()
-        self.names = []
+                self.directory.rename_new(name + TMP, name)
+            self.directory.sync()
+        self._begun, self.lacking, self.mended = set(), [], {}
 
     def drop(self, names: set[str] | None = None) -> None:
         """Remove the unfinished files `names` (None: all)."""
-        dropped = [name for name in self.names if names is None or name in names]
+        dropped = self.names if names is None else self.names & names
         if self._open_name in dropped or names is None:
             self._close()
         for name in dropped:
-            discard_file(self._directory, name + TMP)
-        self.names = [name for name in self.names if name not in dropped]
+            discard_file(self.directory, name + TMP)
+        self._begun -= dropped
+        self.lacking = [name for name in self.lacking if name not in dropped]
+        self.mended = {name: at for name, at in self.mended.items() if name not in dropped}
 
-    def _open(self, piece: Piece) -> None:
+    def _opened(self, name: str, copied_bytes: int) -> File:
+        """Return the unfinished file, open. A new one begins with a copy of the first bytes of the
+        directory's file."""
+        if self._file is not None and name == self._open_name:
+            return self._file
         self._close()
-        unfinished = piece.name + TMP
-        is_known = piece.name in self.names
-        if not is_known:
-            discard_file(self._directory, unfinished)  # a crash may have left it
-        mode: Literal["update", "create"] = "update" if is_known else "create"
-        self._file, self._open_name = self._directory.open(unfinished, mode), piece.name
-        if not is_known:
-            self.names.append(piece.name)
-            self._copy_before(piece)
+        unfinished = name + TMP
+        is_begun = name in self._begun
+        if not is_begun:
+            discard_file(self.directory, unfinished)  # a crash may have left it
+            self._begun.add(name)
+        mode: Literal["update", "create"] = "update" if is_begun else "create"
+        file = self._file = self.directory.open(unfinished, mode)
+        self._open_name = name
+        if copied_bytes and not is_begun:
+            self._copy_to(file, name, copied_bytes)
+        return file
 
-    def _copy_before(self, piece: Piece) -> None:
-        """Copy the bytes that the directory has before the piece."""
-        assert self._file is not None
-        if not piece.offset:
-            return
-        file = self._directory.open(piece.name, "read")
+    def _copy_to(self, target: File, name: str, size: int) -> None:
+        """Copy the first `size` bytes of the directory's file."""
+        file = self.directory.open(name, "read")
         try:
-            for offset in range(0, piece.offset, _COPY_BYTES):
-                data = file.read(min(_COPY_BYTES, piece.offset - offset), offset)
-                write_all(self._file, data, offset)
+            for offset in range(0, size, _COPY_BYTES):
+                data = file.read(min(_COPY_BYTES, size - offset), offset)
+                write_all(target, data, offset)
         finally:
             file.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import CorruptionError, Journal, JournalError, JournalReader, Record
+from journal import Journal, JournalError, JournalReader, Record
 from journal._disk.disk import Directory
 from journal._disk.posix import PosixDisk
 from journal._engine.reappending import reappend
@@ -43,7 +43,7 @@ def test_a_fork_is_put_aside(tmp_path: Path) -> None:
 
 
 def test_differing_bytes_are_put_aside(tmp_path: Path) -> None:
-    """Bytes that differ from the mirror's are evidence, also if they hold no record."""
+    """A record that differs from the mirror's in its place is evidence of a fork."""
     case = Case(tmp_path)
     differ(case)
     before = segments_in(case.path)
@@ -284,17 +284,3 @@ def test_a_damaged_statement_is_reported(text: str, tmp_path: Path) -> None:
     directory = PosixDisk().open_directory(tmp_path, write=False)
     with pytest.raises(JournalError, match="ASIDE: "):
         read_aside(directory)
-
-
-def test_rot_is_not_appended_again(tmp_path: Path) -> None:
-    """A directory that differs from its mirror by a damaged frame has no records of its own."""
-    case = Case(tmp_path)
-    path = sorted(case.path.glob("*.seg"))[-1]
-    data = bytearray(path.read_bytes())
-    data[-60] ^= 1
-    path.write_bytes(data)
-    attached(case.store, case.path)
-    (folder,) = tmp_path.glob("journal.aside-*")
-    with pytest.raises(CorruptionError):
-        reappend(folder)
-    assert records_after(case.path, 0) == ["x" * 100] * COMMITS

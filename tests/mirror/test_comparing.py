@@ -109,11 +109,20 @@ def rolled_back_and_written(case: Case) -> None:
     case.write()
 
 
-def differ(case: Case) -> None:
-    path = sorted(case.path.glob("*.seg"))[0]
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+def differ(case: Case, *, is_whole: bool = True) -> None:
+    """Write another frame, or damage, in the place of the first one."""
+    path = min(case.path.glob("*.seg"))
+    with Segment(PosixDisk().open_directory(case.path, write=False), segment_name(path.name)) as s:
+        changed, *_ = s.scan()
+        payload, head = bytearray(changed.data[FRAME_HEADER_BYTES:]), changed.header
+        payload[-1] ^= 1
+        places = {"lsn": head.first_lsn, "durable_lsn": head.durable_lsn, "now_ns": 1}
+        data = frame.encode(
+            RECORDS, bytes(payload), head.record_count, seed=s.header.seed, **places
+        )
+    with path.open("r+b") as file:
+        file.seek(changed.offset)
+        file.write(data if is_whole else b"?" * len(data))
 
 
 @pytest.mark.parametrize("noted", [False, True], ids=["no note", "noted"])
@@ -170,21 +179,11 @@ def test_only_damage_is_passed_over_if_checkpoints_cover_it(
     """Other records in the place of the mirror's make a fork, although two checkpoints cover them.
     A damaged frame does not."""
     case = Case(tmp_path)
-    first, second, *_ = sorted(case.path.glob("*.seg"))
+    _, second, *_ = sorted(case.path.glob("*.seg"))
     floor_lsn = segment_name(second.name).first_lsn - 1
     for lsn in (floor_lsn, floor_lsn + 1):
         (case.path / checkpoint_name(lsn)).touch()
-    with Segment(PosixDisk().open_directory(case.path, write=False), segment_name(first.name)) as s:
-        changed, *_ = s.scan()
-        payload, head = bytearray(changed.data[FRAME_HEADER_BYTES:]), changed.header
-        payload[-1] ^= 1
-        places = {"lsn": head.first_lsn, "durable_lsn": head.durable_lsn, "now_ns": 1}
-        data = frame.encode(
-            RECORDS, bytes(payload), head.record_count, seed=s.header.seed, **places
-        )
-    with first.open("r+b") as file:
-        file.seek(changed.offset)
-        file.write(data if is_whole else b"?" * len(data))
+    differ(case, is_whole=is_whole)
     assert case.verdict() == verdict
 
 

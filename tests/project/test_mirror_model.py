@@ -48,11 +48,20 @@ def test_every_clause_is_needed(weakening: Weakening) -> None:
 def test_no_directory_that_comes_back_loses_records() -> None:
     """No fork replaces records of the mirror, and each record of a fork is known to have been in
     the mirror or not, in any state of the model."""
-    result = mirror.explore_forks(ForkModel(changes=5))
+    result = mirror.explore_forks(ForkModel(changes=5, damages=0))
     assert (result.broken, result.trace) == (None, [])
     assert result.states > 100_000
 
 
+def test_damage_that_the_mirror_can_mend_changes_nothing_else() -> None:
+    """A directory with a damaged record that the mirror has keeps its other records in the state,
+    and hides none of the mirror's, in any state of a smaller model."""
+    result = mirror.explore_forks(ForkModel(changes=4))
+    assert (result.broken, result.trace) == (None, [])
+    assert result.states > 50_000
+
+
+OF_DAMAGE = (Forgetting.DAMAGE_DIFFERS, Forgetting.CUT_MENDED)
 SLOW_FORKS = dict.fromkeys((Forgetting.UNCLAIMED_UNNOTED, Forgetting.PART_STATED), pytest.mark.slow)
 
 
@@ -66,7 +75,8 @@ SLOW_FORKS = dict.fromkeys((Forgetting.UNCLAIMED_UNNOTED, Forgetting.PART_STATED
 def test_every_clause_of_the_comparison_is_needed(weakening: Forgetting) -> None:
     """Without any one of its clauses, a comparison accepts a fork, or takes a record for one that
     the mirror had or never had, and is wrong."""
-    result = mirror.explore_forks(ForkModel(weakening))
+    damages = 1 if weakening in OF_DAMAGE else 0
+    result = mirror.explore_forks(ForkModel(weakening, damages=damages))
     assert result.broken is not None
     assert result.trace[0] == "an empty mirror and new directories"
 

@@ -12,11 +12,12 @@ granted, and looks at the records. It models:
 - Older copies of a directory, which are opened in its place or beside it.
 - Followers, which may be killed before they have noted what they got.
 - Claims that arrive so late that their number is free again, and never stand.
+- Damage to a segment while the directory is closed. The mirror's copy takes its place.
 
 Each opening compares as the code does: bytes that the mirror shows, its note, its marker, and the
 claims. A record has a segment of its own, and a note may be lost. The directories are alike, and
-are numbered anew after each step. The model knows no torn tails, no repairs, and no clone of a
-running process, whose two writers have one epoch.
+are numbered anew after each step. The model knows no torn tails, no repairs, no damage that
+a checkpoint covers, and no clone of a running process, whose two writers have one epoch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from proof.fork_states import Claim, Forgetting, ForkModel, Home, Record, World
+from proof.fork_states import NOTHING, Claim, Damaged, Forgetting, ForkModel, Home, Record, World
 from proof.search import BrokenPromiseError
 
 Step = tuple[str, World]
@@ -58,16 +59,21 @@ class _Turn:
         self._at = at
         self._home = world.homes[at]
         self._may_change = world.written + world.made < model.changes
+        self._may_damage = world.damages < model.damages
 
     def steps(self) -> Iterator[Step]:
         home, world = self._home, self._world
         if not home.mode:
             yield from self._open()
             yield from self._copy()
+            if self._may_damage and home.damaged == NOTHING:
+                yield from self._damage()
             return
         yield self._become("is killed", home._replace(mode="", own_epoch=0))
         if (begin := len(home.log) - 1) > home.begin:
-            yield self._become(f"compacts up to LSN {begin}", home._replace(begin=begin))
+            damaged = home.damaged if home.damaged.lsn > begin else NOTHING
+            compacted = home._replace(begin=begin, damaged=damaged)
+            yield self._become(f"compacts up to LSN {begin}", compacted)
         if home.mode == "follower":
             if len(home.log) < len(world.log):
                 more = _fetched(home, world)._replace(epoch=max(home.epoch, _claimed(world)))
@@ -120,12 +126,16 @@ class _Turn:
         for noted in notes(home, world):
             compared = compare(home, world, noted, self._weakening)
             attached = home
+            check_mended(home, world, noted, self._weakening)
             if compared.verdict == "forked":
                 common = compared.common | settled(home, world, self._weakening)
                 check_common(home, world, common)
-                attached = home._replace(log=(), begin=0)
+                attached = home._replace(log=(), begin=0, damaged=NOTHING)
             else:
-                check_accepted(home, world)
+                attached = _mended(home, world)
+                if attached.is_damaged:
+                    continue  # it is refused
+                check_accepted(attached, world)
             yield self._standing(_fetched(attached, world), world.claims[-1])
 
     def _standing(self, home: Home, claim: Claim) -> Home:
@@ -138,6 +148,10 @@ class _Turn:
 
     def _open_unclaimed(self) -> Iterator[Step]:
         home = self._home
+        if home.is_damaged:
+            if home.damaged.lsn < len(home.log):
+                return  # it is refused
+            home = home._replace(log=home.log[:-1])  # it looks like a torn tail
         unclaimed = home.unclaimed if home.unclaimed >= 0 else len(home.log)
         if self._weakening is Forgetting.UNCLAIMED_UNNOTED:
             unclaimed = -1
@@ -171,8 +185,11 @@ class _Turn:
                 check_common(home, world, common)
                 if len(common) < len(home.log) - home.begin:
                     continue  # it is refused, or put aside
-            check_accepted(home, world)
-            following = _fetched(home, world)._replace(
+            mended = _mended(home, world)
+            if mended.is_damaged:
+                continue  # it is refused
+            check_accepted(mended, world)
+            following = _fetched(mended, world)._replace(
                 epoch=max(home.epoch, _claimed(world)), unclaimed=-1, mode="follower"
             )
             yield self._become("follows", following)
@@ -182,6 +199,12 @@ class _Turn:
             if at != self._at and home.log and home != self._home:
                 copied = home._replace(mode="", own_epoch=0)
                 yield self._become(f"becomes a copy of directory {at}", copied)
+
+    def _damage(self) -> Iterator[Step]:
+        home, after = self._home, self._world._replace(damages=self._world.damages + 1)
+        for lsn in range(home.begin + 1, len(home.log) + 1):
+            damaged = Damaged(lsn, home.log[lsn - 1].epoch)
+            yield self._become(f"is damaged at LSN {lsn}", home._replace(damaged=damaged), after)
 
     # --- uploading ---
 
@@ -211,7 +234,7 @@ class _Turn:
 
 def _epoch(home: Home) -> int:
     """Return the highest epoch of the segments that the directory still has."""
-    return max((record.epoch for record in home.log[home.begin :]), default=0)
+    return max(home.damaged.epoch, *(record.epoch for record in home.log[home.begin :]), 0)
 
 
 def _claimed(world: World) -> int:
@@ -227,6 +250,18 @@ def _fetched(home: Home, world: World) -> Home:
     return home._replace(log=world.log, begin=begin)
 
 
+def _mended(home: Home, world: World) -> Home:
+    """Return the directory with the mirror's copy in the place of the damaged segment."""
+    lsn, epoch = home.damaged
+    shown = world.log[lsn - 1 : lsn] if lsn > world.trimmed else ()
+    if not lsn or [record.epoch for record in shown] != [epoch]:
+        return home
+    log = home.log
+    if home.is_damaged:
+        log = (*log[: lsn - 1], *shown, *log[lsn:])
+    return home._replace(log=log, damaged=NOTHING)
+
+
 # --- the rules ---
 
 
@@ -235,7 +270,7 @@ def notes(home: Home, world: World) -> set[int]:
     wrong, but it may be old or lost."""
     common = 0
     for own, mirrored in zip(home.log, world.log, strict=False):
-        if own != mirrored:
+        if own != mirrored or (home.is_damaged and common + 1 == home.damaged.lsn):
             break
         common += 1
     return {0, common}
@@ -251,6 +286,10 @@ def compare(home: Home, world: World, noted: int, weakening: Forgetting | None) 
         if lsn <= home.begin:
             is_covered = not home.epoch or record.epoch <= home.epoch
             is_lacking |= not is_covered and weakening is not Forgetting.COVERS_LATER_EPOCHS
+        elif home.damaged == (lsn, record.epoch):
+            is_mended = home.is_damaged or weakening is Forgetting.CUT_MENDED
+            is_differing |= not is_mended or weakening is Forgetting.DAMAGE_DIFFERS
+            common |= {lsn} if home.is_damaged else set()
         elif lsn > len(home.log) or home.log[lsn - 1].epoch != record.epoch:
             is_lacking = True
         elif home.log[lsn - 1] == record:
@@ -300,6 +339,19 @@ def _lsn_after(world: World, epoch: int, weakening: Forgetting | None) -> int:
 # --- the promises ---
 
 
+def check_mended(home: Home, world: World, noted: int, weakening: Forgetting | None) -> None:
+    """Raise BrokenPromiseError if damage to a record that the mirror has changes what becomes of
+    the directory: its other records would no longer be in the state."""
+    lsn = home.damaged.lsn
+    mirrored = world.log[lsn - 1 : lsn] if world.trimmed < lsn else ()
+    if not home.is_damaged or home.log[lsn - 1 : lsn] != mirrored:
+        return
+    damaged = compare(home, world, noted, weakening).verdict
+    whole = compare(home._replace(damaged=NOTHING), world, noted, weakening).verdict
+    if damaged != whole:
+        raise BrokenPromiseError(f"damage makes a directory {damaged}, not {whole}")
+
+
 def check_common(home: Home, world: World, common: frozenset[int]) -> None:
     """Raise BrokenPromiseError if a record counts as mirrored that the mirror never had; or if one
     does not that the mirror has acknowledged to the claim that the directory knows."""
@@ -308,6 +360,8 @@ def check_common(home: Home, world: World, common: frozenset[int]) -> None:
     acknowledged = standing[0].lsn if standing else world.stated
     is_misled = bool(strays) and (not standing or min(strays) < standing[0].epoch)
     for lsn in range(home.begin + 1, len(home.log) + 1):
+        if home.is_damaged and lsn == home.damaged.lsn:
+            continue  # only the damage can lose it
         record = home.log[lsn - 1]
         is_mirrored = world.log[lsn - 1 : lsn] == (record,)
         if lsn in common and not is_mirrored:

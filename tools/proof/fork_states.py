@@ -20,6 +20,8 @@ class Forgetting(Enum):
     CLAIMS_TRIMMED = "claims are trimmed, too"
     SHOWN_ONLY = "only what the mirror's log still shows counts as mirrored"
     DIFFERING_ACCEPTED = "a directory that is ahead may differ from the mirror"
+    DAMAGE_DIFFERS = "damaged bytes count as other records than the mirror's"
+    CUT_MENDED = "damage is mended although the directory goes on there with other records"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class ForkModel:
     weakening: Forgetting | None = None
     directories: int = 2
     changes: int = 6  # records that are appended and claims that are made, together
+    damages: int = 1  # segments that are damaged, in all directories
 
 
 class Record(NamedTuple):
@@ -49,12 +52,24 @@ class Claim(NamedTuple):
     is_stray: bool = False
 
 
+class Damaged(NamedTuple):
+    """The segment of a record, by its name. LSN 0: none."""
+
+    lsn: int
+    epoch: int
+
+
+NOTHING = Damaged(0, 0)
+
+
 class Home(NamedTuple):
     """A directory, and the process that has it open.
 
     log: all records that led to its state. begin: the LSN up to which it has compacted them.
     epoch, unclaimed: of its marker; `unclaimed` is -1 for none. is_last: True if its marker has the
     writer of the mirror's last claim. mode: how it is open. own_epoch: the epoch of the process.
+    damaged: a segment of which no frame is intact. If it was the last one, an opening without the
+    mirror cuts it off, and leaves it there.
     """
 
     log: tuple[Record, ...] = ()
@@ -64,6 +79,13 @@ class Home(NamedTuple):
     unclaimed: int = -1
     mode: Literal["", "mirrored", "late", "alone", "follower"] = ""
     own_epoch: int = 0
+    damaged: Damaged = NOTHING
+
+    @property
+    def is_damaged(self) -> bool:
+        """Return whether a record of the log is damaged."""
+        lsn, epoch = self.damaged
+        return self.begin < lsn <= len(self.log) and self.log[lsn - 1].epoch == epoch
 
 
 class World(NamedTuple):
@@ -82,3 +104,4 @@ class World(NamedTuple):
     late: Claim | None = None
     written: int = 0
     made: int = 0
+    damages: int = 0

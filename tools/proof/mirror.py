@@ -12,7 +12,7 @@ only bytes of the log, and each after those before it.
 
 The promises of directories that come back to their mirror: none replaces records that the mirror
 has. Of a directory that is put aside, only records that the mirror had count as mirrored, and all
-that it had acknowledged to the directory do.
+that it had acknowledged to the directory do. Damage that the mirror can mend changes nothing else.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ STORE_BOUNDS = {
 FORK_BOUNDS = {
     "directories": "directories that come back",
     "changes": "of directories: records that are appended and claims that are made, together",
+    "damages": "of directories: segments that are damaged",
 }
 
 

@@ -1,0 +1,190 @@
+"""Damage to a directory whose mirror has the damaged records: the open takes the mirror's copy."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import Journal, JournalReader, Tables, follow
+from journal._format.layout import SEGMENT_HEADER_BYTES
+from journal.testing import Outcome, SimulatedDisk, keep, lose, seeded
+from tests.mirror.shipping_support import SMALL, segments_in
+from tests.mirror.stores import TIMEOUT_S, SilentStore, mirror_of
+from tests.mirror.test_aside import opened, segments_on
+from tests.mirror.test_attaching import attached
+from tests.mirror.test_comparing import COMMITS, Case, differ
+
+OWN = [0, 1, 2]  # records that only the directory has
+
+
+def change(path: Path, offset: int, size: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset : offset + size] = bytes(byte ^ 255 for byte in data[offset : offset + size])
+    path.write_bytes(data)
+
+
+def zero(path: Path, offset: int, size: int) -> None:
+    data = path.read_bytes()
+    path.write_bytes((data[:offset] + bytes(size) + data[offset + size :])[: len(data)])
+
+
+def truncate(path: Path, offset: int, _size: int) -> None:
+    path.write_bytes(path.read_bytes()[:offset])
+
+
+def records(path: Path) -> list[object]:
+    with JournalReader.open(path) as reader:
+        return [entry.record for entry in reader.entries()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Return a directory in which three records follow those that the mirror has."""
+    case = Case(tmp_path_factory.mktemp("whole"), noted=True)
+    case.write(len(OWN))
+    return case
+
+
+@given(data=st.data())
+def test_damage_is_replaced_by_what_the_mirror_has(
+    whole: Case, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whichever bytes of the mirror's records are damaged, the directory has them again after an
+    open, byte for byte, and the records after them, which the mirror lacks."""
+    case = object.__new__(Case)
+    case.store, case.path = whole.store, tmp_path_factory.mktemp("case") / "journal"
+    before = segments_in(whole.path)
+    case.path.mkdir()
+    for name, content in before.items():
+        (case.path / name).write_bytes(content)
+    mirrored = sorted(before)[:-1]
+    for name in data.draw(st.lists(st.sampled_from(mirrored), min_size=1, max_size=2)):
+        last = len(before[name].rstrip(b"\0")) - 1
+        offset = data.draw(st.integers(SEGMENT_HEADER_BYTES, last))
+        kind = data.draw(st.sampled_from((change, zero, truncate)))
+        kind(case.path / name, offset, data.draw(st.sampled_from((1, 4, 300, 4096))))
+    with case.comparison() as comparison:
+        assert comparison.verdict == "ahead"
+        comparison.fetch()
+    assert segments_in(case.path) == before
+    assert not list(case.path.glob("*.tmp"))
+    assert records(case.path)[COMMITS:] == OWN
+
+
+def test_the_damage_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An open with the mirror has every record, puts nothing aside, and logs which bytes it has
+    replaced."""
+    case = Case(tmp_path)
+    case.write(len(OWN))
+    before = segments_in(case.path)
+    first = case.path / min(before)
+    change(first, SEGMENT_HEADER_BYTES + 60)
+    change(first, SEGMENT_HEADER_BYTES + 400)
+    with caplog.at_level(logging.WARNING, "journal"):
+        attached(case.store, case.path)
+    (warning,) = [each.message for each in caplog.records if "damaged" in each.message]
+    assert warning.startswith(f"{first}: offset {SEGMENT_HEADER_BYTES + 60}: bytes were damaged")
+    assert segments_in(case.path) == before
+    assert not list(tmp_path.glob("journal.aside-*"))
+    caplog.clear()
+    attached(case.store, case.path, takeover=True)
+    assert not caplog.records
+
+
+def test_records_in_the_place_of_damaged_ones_are_a_fork(tmp_path: Path) -> None:
+    """If the log was cut at the damage, and goes on there with other records, these are put aside.
+    To mend the damage would hide them behind the mirror's records."""
+    case = Case(tmp_path)
+    last = case.path / max(segments_in(case.path))
+    last.write_bytes(last.read_bytes().rstrip(b"\0")[:-60] + b"?" * 12)  # as after a crash
+    case.write(len(OWN))
+    before = segments_in(case.path)
+    attached(case.store, case.path)
+    (folder,) = tmp_path.glob("journal.aside-*")
+    assert segments_in(folder) == before
+    assert records(case.path) == ["x" * 100] * COMMITS
+
+
+def test_a_record_that_differs_beside_damage_is_a_fork(tmp_path: Path) -> None:
+    """Damage in one place does not excuse another record in the next."""
+    case = Case(tmp_path)
+    differ(case)
+    change(case.path / sorted(segments_in(case.path))[1], SEGMENT_HEADER_BYTES + 60)
+    before = segments_in(case.path)
+    with case.comparison() as comparison:
+        assert comparison.verdict == "forked"
+        assert not comparison.missing
+    assert segments_in(case.path) == before
+    assert not list(case.path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("outcome", [keep, lose, seeded(1)])
+def test_a_power_cut_amid_the_mending_loses_nothing(outcome: Outcome, tmp_path: Path) -> None:
+    """After a power cut at any step, the next open mends the rest."""
+    case = Case(tmp_path)
+    case.write(len(OWN))
+    whole = segments_in(case.path)
+    for name in sorted(whole)[:2]:
+        change(case.path / name, SEGMENT_HEADER_BYTES + 60)
+    files = {path.name: path.read_bytes() for path in case.path.iterdir()}
+    for after in range(1000):
+        disk = SimulatedDisk.holding("/j", files)
+        disk.crash_after(after)
+        try:
+            opened(disk, case.store)
+        except OSError:
+            assert disk.crashed
+            disk.power_cut(outcome)
+            opened(disk, case.store)
+            assert segments_on(disk, "/j") == whole
+        else:
+            break
+    assert segments_on(disk, "/j") == whole
+    assert after > 20
+
+
+def test_a_follower_mends_its_directory(tmp_path: Path) -> None:
+    """A follower whose directory is damaged goes on with the mirror's bytes."""
+    mirror = (tmp_path / "mirror").as_uri()
+    with Journal.open(tmp_path / "j", mirror=mirror) as journal:
+        for number in range(9):
+            journal.append(number)
+        journal.wait_mirrored(timeout_s=TIMEOUT_S)
+        with follow(mirror, tmp_path / "copy") as follower:
+            follower.wait(9, timeout_s=TIMEOUT_S)
+        (segment,) = (tmp_path / "copy").glob("*.seg")
+        change(segment, SEGMENT_HEADER_BYTES + 60)
+        journal.append("later")
+        journal.wait_mirrored(timeout_s=TIMEOUT_S)
+        with follow(mirror, tmp_path / "copy") as follower:
+            follower.wait(10, timeout_s=TIMEOUT_S)
+    assert records(tmp_path / "copy") == [*range(9), "later"]
+
+
+def test_a_late_contact_goes_on_beside_damage(tmp_path: Path) -> None:
+    """If the mirror is silent at the open, and the newest checkpoint covers the damage, the journal
+    goes on. At the first contact, it leaves the directory as it is, and the next open mends it."""
+    store = SilentStore()
+    with Tables.open(tmp_path / "j", options=SMALL, mirror=mirror_of(store)) as tables:
+        for number in range(12):
+            tables.table("t")[str(number)] = "x" * 900
+            tables.sync()
+        tables.compact()
+        tables.wait_mirrored(timeout_s=TIMEOUT_S)
+    whole = segments_in(tmp_path / "j")
+    damaged = tmp_path / "j" / min(whole)
+    change(damaged, 300)
+    store.fall_silent()
+    with Tables.open(tmp_path / "j", options=SMALL, mirror=mirror_of(store)) as tables:
+        store.answer()
+        tables.table("t")["new"] = 1
+        tables.wait_mirrored(timeout_s=TIMEOUT_S)
+        assert not list((tmp_path / "j").glob("*.tmp"))
+        assert damaged.read_bytes() != whole[damaged.name]
+    with Tables.open(tmp_path / "j", options=SMALL, mirror=mirror_of(store)) as tables:
+        assert len(tables.table("t")) == 13
+        assert damaged.read_bytes() == whole[damaged.name]

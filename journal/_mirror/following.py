@@ -24,8 +24,8 @@ from journal._mirror.entry import BYTES, CLAIM, RELEASE, MirrorEntry
 from journal._mirror.live_copy import LiveCopy
 from journal._mirror.marker import note_followed
 from journal._mirror.place_note import Known, write_note
-from journal._mirror.reading import read_entry, read_log
-from journal._mirror.store import AbsentError, RefusedError, Store, UnreachableError
+from journal._mirror.reading import has_lost, read_entry, read_log
+from journal._mirror.store import AbsentError, LostError, RefusedError, Store, UnreachableError
 from journal._mutex import Alarm
 from journal._waits import join
 
@@ -161,14 +161,21 @@ class Following:
             self._pass()
 
     def _read_log(self, asked_s: float) -> None:
-        """List, and read all that is new."""
-        with closing(read_log(self._store, self._copy.known.place)) as log:
+        """List, and read all that is new. Raises LostError if the mirror was emptied."""
+        known = self._copy.known
+        begin = known.place
+        with closing(read_log(self._store, begin)) as log:
             for entry in log:
                 if self._stops():
                     return
                 self._apply(entry)
                 self._list_pause_s = _LIST_S_MIN
                 self._pass()
+        if known.place == begin and has_lost(self._store, begin):
+            raise LostError(
+                f"{self._store.url}: entry {begin.number} is gone: the mirror was emptied or made "
+                "anew. Find out why; the follower's directory keeps what it has"
+            )
         self._current_s = asked_s
         self._list_at_s = asked_s + self._list_pause_s
 

@@ -59,6 +59,18 @@ class Place(NamedTuple):
 BEGINNING = Place()
 
 
+def has_lost(store: Store, place: Place) -> bool:
+    """Return whether a store has lost the last entry that was read, and all later ones. An entry is
+    trimmed only if others follow it."""
+    if place == BEGINNING:
+        return False
+    try:
+        store.entry(place.number)
+    except AbsentError:
+        return not store.numbers(place.number)
+    return False
+
+
 def read_entry(store: Store, number: int) -> MirrorEntry:
     """Return an entry. Raises AbsentError, MirrorDamageError and what the store raises."""
     entry = decode(store.entry(number), number)

@@ -18,7 +18,8 @@ from journal._mirror.entry import MirrorDamageError, Piece
 from journal._mirror.following import Following
 from journal._mirror.live_copy import LiveCopy
 from journal._mirror.place_note import Known, read_note
-from journal._mirror.store import AbsentError, UnreachableError
+from journal._mirror.reading import Place, has_lost
+from journal._mirror.store import AbsentError, LostError, UnreachableError
 from tests.mirror.conftest import Open
 from tests.mirror.shipping_support import TIMEOUT_S, Mirrored, segments_in
 from tests.mirror.test_checkpointing import count_in, counter_at
@@ -274,6 +275,50 @@ def test_damage_ends_the_follower(tmp_path: Path) -> None:
         store.entry(99)
     mirrored.shipper.stop(TIMEOUT_S)
     mirrored.journal.close()
+
+
+def empty(store: Counted) -> None:
+    store._entries.clear()
+    store._blobs.clear()
+
+
+def start_over(store: Counted) -> None:
+    empty(store)
+    claimer(store).claim()
+
+
+@pytest.mark.parametrize("lose", [empty, start_over])
+def test_an_emptied_mirror_ends_the_follower(
+    lose: Callable[[Counted], None], tmp_path: Path
+) -> None:
+    """A follower does not take a mirror that was emptied, or has begun anew, for one with nothing
+    new: its lag would stay small. A mirror that was always empty is followed."""
+    store, clock = Counted(), Clock()
+    with followed(store, tmp_path / "b", clock) as following:
+        clock.now_s += 61
+        following.poll()
+    mirrored = Mirrored(tmp_path / "a", store)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    with followed(store, tmp_path / "b", clock) as following:
+        mirrored.close()
+        following.poll()
+        lose(store)
+        clock.now_s += 61
+        with pytest.raises(LostError, match="emptied"):
+            following.poll()
+        assert records_in(tmp_path / "b") == [1]
+
+
+def test_a_trimmed_entry_is_not_lost() -> None:
+    """An entry that was trimmed between two requests has another one after it."""
+    store = Counted()
+    for number in (1, 2):
+        store.append(number, b"")
+    store.trim([1])
+    assert not has_lost(store, Place(1))
+    assert not has_lost(store, Place(2))
+    assert has_lost(store, Place(3))
+    assert not has_lost(store, Place())
 
 
 def test_a_takeover_is_followed(open_one: Open, tmp_path: Path) -> None:

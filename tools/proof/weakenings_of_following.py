@@ -194,6 +194,20 @@ OF_ASIDE = (
 )
 OF_FOLLOWING = (
     Weakening(
+        "emptied_mirror_is_followed",
+        "journal/_mirror/reading.py",
+        "        return not store.numbers(place.number)\n",
+        "        return False\n",
+        FOLLOWING,
+    ),
+    Weakening(
+        "trimmed_entry_is_lost",
+        "journal/_mirror/reading.py",
+        "        return not store.numbers(place.number)\n",
+        "        return True\n",
+        FOLLOWING,
+    ),
+    Weakening(
         "follower_leaves_its_mark",
         "journal/_mirror/live_copy.py",
         "            self._file.truncate(self.known.size(str(self._name)))\n",

@@ -213,10 +213,9 @@ class CowTable(MutableMapping[K, V]):
         added = [[key, value, at] for at, (key, value) in enumerate(pairs.items(), place)]
         try:
             cells.extend(added)
-            self._by_key.update(zip(pairs, added, strict=True))  # no interrupt strikes within
-        finally:
-            if len(self._by_key) == place:
-                del cells[place:]
+            self._by_key.update(zip(pairs, added, strict=True))
+        finally:  # an interrupt, an exception of a known key's `__eq__`, or no memory
+            del cells[len(self._by_key) :]
         return True
 
     def __delitem__(self, key: K) -> None:

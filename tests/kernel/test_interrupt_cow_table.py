@@ -228,3 +228,36 @@ def test_a_table_survives_an_update_with_a_key_that_raises(
             break
         finally:
             monkeypatch.setattr(RaisingKey, "nth", -1)
+
+
+class EqualHash(RaisingKey):
+    """A key whose hash is that of "b"."""
+
+    def __hash__(self) -> int:
+        return hash("b")
+
+
+def test_a_table_survives_plain_keys_that_meet_one_that_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P6: The same is true of plain keys if one has the hash of another key, whose `__eq__` raises.
+    Each key that counts is found."""
+    monkeypatch.setattr(cow_table, "_CELLS", 8)
+    key, new = EqualHash(0), {"a": 1, "b": 2, "c": 3}
+    for nth in range(MANY):
+        table: Table = CowTable()
+        table[key] = 0
+        monkeypatch.setattr(RaisingKey, "calls", count())
+        monkeypatch.setattr(RaisingKey, "nth", nth)
+        try:
+            table.update(new)
+        except ArithmeticError:
+            monkeypatch.setattr(RaisingKey, "nth", -1)
+            found: dict[object, int] = {
+                each: value for each in (key, *new) if (value := table.get(each)) is not None
+            }
+            assert len(table) == len(found)
+            check_usable(table, found, found)
+        else:
+            break
+    assert nth > 1  # it was compared with "b" in the search and in the insertion

@@ -22,8 +22,16 @@ ALL_OF = (
     Weakening(
         "interrupted_update_leaves_cells",
         TABLE,
-        "            if len(self._by_key) == place:\n                del cells[place:]\n",
-        "            pass\n",
+        "            del cells[len(self._by_key) :]\n        return True\n",
+        "            pass\n        return True\n",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
+        "failed_update_leaves_cells_that_no_search_finds",
+        TABLE,
+        "            del cells[len(self._by_key) :]\n        return True\n",
+        "            if len(self._by_key) == place:\n                del cells[place:]\n"
+        "        return True\n",
         ON_INTERRUPTS,
     ),
     Weakening(

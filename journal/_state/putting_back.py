@@ -31,7 +31,7 @@ from journal._offline.salvaged import (
     write_origin,
 )
 from journal._public import public
-from journal._state.replay import load_checkpoint
+from journal._state.loading import load_checkpoint
 from journal._state.state_machine import StateMachine
 from journal.errors import CompactedError, CorruptionError, JournalError
 

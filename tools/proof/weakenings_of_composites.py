@@ -17,7 +17,7 @@ ALL_OF = (
     ),
     Weakening(
         "application_of_a_composite_unchecked",
-        "journal/_state/replay.py",
+        "journal/_state/loading.py",
         "    _check_application(machine, checkpoint)\n",
         "",
         ON_COMPOSITES,

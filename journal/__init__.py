@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from journal._state.composite import Composite
     from journal._state.cow_table import CowTable, Snapshot
     from journal._state.durable_state import DurableState
+    from journal._state.loading import load_checkpoint
     from journal._state.putting_back import PutBackReport, put_back
     from journal._state.state_machine import StateMachine
     from journal._tables.durable_dict import DurableDict
@@ -189,6 +190,7 @@ __all__ = [
     "backup",
     "follow",
     "is_restored_mark",
+    "load_checkpoint",
     "mirror_info",
     "pack",
     "preview_recovery",
@@ -231,6 +233,7 @@ _MODULES = {
     ),
     "DurableState": "_state.durable_state",
     "StateMachine": "_state.state_machine",
+    "load_checkpoint": "_state.loading",
     "Composite": "_state.composite",
     **dict.fromkeys(("CowTable", "Snapshot"), "_state.cow_table"),
     "DurableDict": "_tables.durable_dict",

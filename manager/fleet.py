@@ -13,7 +13,7 @@ items.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,7 @@ class Fleet(Admission):
         # The latest session, or "" if it is unknown. In a checkpoint, the agents of the latest
         # session are marked.
         self.boot_id = ""
+        self.states_session = True  # whether the last item of an agent does
         # Receives each new row while somebody watches; otherwise None.
         self.feed: deque[Row] | None = None
         # None after replay: this process checks its own changes before it appends them, so its
@@ -91,8 +92,7 @@ class Fleet(Admission):
         assert self._replay is not None
         self._replay.check_item(row)
         self._put(None, row)
-        if item.get("from_prior_session") is False:
-            self.boot_id = get.boot_id(row)
+        self._note_session([row], [item.get(SESSION)])
 
     def load_items(self, items: list[Any]) -> None:
         """Do what `load` does for each of the items, one after the other, in half the time."""
@@ -129,7 +129,12 @@ class Fleet(Admission):
                 if not is_accepted:
                     replay.check_item(row, has_valid_fields=True)
                 self._put(None, row)
-        for row, is_prior in zip(agents.rows, agents.are_prior, strict=True):
+        self._note_session(agents.rows, agents.are_prior)
+
+    def _note_session(self, rows: list[Row], are_prior: Sequence[Any]) -> None:
+        """Note the latest session, as the items of these agents state it."""
+        self.states_session = are_prior[-1] is not None
+        for row, is_prior in zip(rows, are_prior, strict=True):
             if is_prior is False:
                 self.boot_id = row[BOOT_ID]
 
@@ -138,8 +143,9 @@ class Fleet(Admission):
         agents = [line for line in lines if not line.startswith(self.heads_of_part)]
         if lines[: len(agents)] != agents:  # no manager writes agents after rows
             return lines
-        tables: Any = self.begin_tables()
-        tables.load_lines(b"".join(lines[len(agents) :]))
+        if self._with_tables:
+            tables: Any = self.begin_tables()
+            tables.load_lines(b"".join(lines[len(agents) :]))
         return agents
 
     def freeze(self) -> Iterator[Any]:
@@ -251,10 +257,6 @@ class Fleet(Admission):
     def stop_feeding(self) -> None:
         """Stop appending rows to the feed."""
         self.feed = None
-
-    def begin_session(self, boot_id: str) -> None:
-        """Set the latest session to `boot_id`, because no record and no item states it."""
-        self.boot_id = boot_id
 
     def end_session(self) -> None:
         """Treat all agents as agents of a prior session, because the latest writer has ended."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from itertools import islice
 from typing import TypeVar
 
 from journal import (
@@ -14,10 +13,10 @@ from journal import (
     CorruptionError,
     DamageReason,
     Entry,
-    FormatReason,
     FormatVersionError,
     JournalReader,
     NotAJournalError,
+    load_checkpoint,
 )
 from manager import arguments, records
 from manager.agent import Row, get, is_cut_off
@@ -30,7 +29,6 @@ T = TypeVar("T")
 Progress = Callable[[int], object]
 _ATTEMPTS = 5
 _COUNTED = 1024  # records between two calls of a progress function
-_ITEMS_TOGETHER = 256
 
 
 def open_reader(path: StrPath) -> JournalReader:
@@ -105,40 +103,15 @@ def _fleet_at(base: Checkpoint | None) -> tuple[Fleet, int]:
     fleet = Fleet(with_tables=False)
     if base is None:
         return fleet, 0
-    if not _load(fleet, base):
-        fleet.begin_session(_guessed_boot(fleet))
-    return fleet, base.lsn
-
-
-def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
-    """Load a checkpoint into `fleet`. Return whether its items state the session."""
-    is_session_known = True
-    if checkpoint.application not in (fleet.application, *fleet.accepts):
-        raise FormatVersionError(
-            f"the journal was written for application {checkpoint.application!r}, not by a "
-            "manager; open it with the program that wrote it",
-            path=checkpoint.path,
-            reason=FormatReason.OTHER_APPLICATION,
-        )
     try:
-        items = checkpoint.items()
-        while some := [*islice(items, _ITEMS_TOGETHER)]:
-            fleet.load_items(some)
-            of_tables = [*filter(records.is_item_of_tables, some)]
-            if of_tables and checkpoint.application != fleet.application:  # of tables alone
-                raise FormatVersionError(
-                    f"the journal was written for application {checkpoint.application!r:.80}, not "
-                    f"for {fleet.application!r}; open it with the program that wrote it",
-                    reason=FormatReason.OTHER_APPLICATION,
-                )
-            agents = [item for item in some if "agent_id" in item]
-            if agents:
-                is_session_known = "from_prior_session" in agents[-1]
-        fleet.check_loaded(checkpoint.lsn)
+        load_checkpoint(fleet, base)
+        fleet.check_loaded(base.lsn)
     except FormatVersionError as error:
-        path, reason = checkpoint.path, error.reason
-        raise FormatVersionError(error.what, path=path, reason=reason) from error
-    return is_session_known
+        own = error.__cause__ if isinstance(error.__cause__, FormatVersionError) else error
+        raise FormatVersionError(own.what, path=base.path, reason=own.reason) from error
+    if not fleet.states_session:
+        fleet.boot_id = _guessed_boot(fleet)
+    return fleet, base.lsn
 
 
 def apply_entry(fleet: Fleet, entry: Entry) -> None:

@@ -67,7 +67,7 @@ def _decoder() -> Callable[[str], Agents | None]:
     whole = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # msgspec takes no larger limit
     types = {int: whole, int | None: whole | None}
     defaults: dict[str, Any] = dict.fromkeys(_COLUMNS, UNSET)
-    defaults["taken_by"] = defaults["taken_at_ms"] = None
+    defaults |= dict.fromkeys(("taken_by", "taken_at_ms", SESSION))
     defaults["extras"] = STARTED_ONCE  # no value in JSON is equal to this tuple
     fields: list[Any] = [(name, types.get(_HINTS[name], _HINTS[name])) for name in _COLUMNS]
     fields[len(FIRST) :] = [(*field, defaults[field[0]]) for field in fields[len(FIRST) :]]

@@ -20,7 +20,7 @@ from journal._format.record import PackedRecord, Record, pack_pair
 from journal._format.restored import mark_of
 from journal._public import public
 from journal._state.contract import check_items, check_machine
-from journal._state.state_machine import JudgesApplication, LoadsLines, StateMachine
+from journal._state.state_machine import JudgesApplication, LoadsLines, StateMachine, why_refused
 
 COMPOSITE_PREFIX = "journal.composite/1 "
 
@@ -97,7 +97,7 @@ class Composite(LoadsLines, JudgesApplication):
             return f"the journal was written for application {application!r}, not for a Composite"
         for name, older in written.items():
             # The data of a missing part is refused when it is read.
-            if name in self._parts and (problem := _why_refused(self._parts[name], older)):
+            if name in self._parts and (problem := why_refused(self._parts[name], older)):
                 return f"part {name!r}: {problem}"
         return ""
 
@@ -150,18 +150,6 @@ class Composite(LoadsLines, JudgesApplication):
 
     def __repr__(self) -> str:
         return f"<Composite of {', '.join(self._parts)}>"
-
-
-def _why_refused(machine: Any, application: str) -> str:
-    if isinstance(machine, JudgesApplication):
-        return machine.why_refused(application)
-    accepts = (machine.application, *getattr(machine, "accepts", ()))
-    if application in accepts:
-        return ""
-    return (
-        f"the journal was written for application {application!r}, not for "
-        f"{' or '.join(map(repr, accepts))}"
-    )
 
 
 def _head(name: str) -> bytes:

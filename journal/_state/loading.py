@@ -7,36 +7,33 @@ from typing import Any
 
 from journal._format.checkpoint import Checkpoint
 from journal._format.lines import count_lines, lines_of
-from journal._log import shown
+from journal._public import public
 from journal._state.state_machine import (
-    JudgesApplication,
     LoadsLines,
     LoadsTogether,
     StateMachine,
+    why_refused,
 )
 from journal.errors import FormatReason, FormatVersionError
 
 
+@public
 def load_checkpoint(machine: StateMachine, checkpoint: Checkpoint) -> None:
-    """Load all items of a checkpoint. Raises FormatVersionError if the machine refuses one."""
-    _check_application(machine, checkpoint)
-    _load(machine, checkpoint)
+    """Load the items of a checkpoint into a new state machine, as an open does.
 
-
-def _check_application(machine: StateMachine, checkpoint: Checkpoint) -> None:
-    """Raise FormatVersionError if the machine judges applications, and refuses this one."""
-    judge: object = machine
-    problem = isinstance(judge, JudgesApplication) and judge.why_refused(checkpoint.application)
-    if problem:
+    Raises FormatVersionError for a checkpoint of another application, or if `load` raises, and
+    CorruptionError for an item that can't be decoded. The machine is of no use after that.
+    """
+    if problem := why_refused(machine, checkpoint.application):
         raise FormatVersionError(
             f"{problem}; open it with the program that wrote it",
             path=checkpoint.path,
             reason=FormatReason.OTHER_APPLICATION,
         )
 
-
-def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
     def refusal(error: Exception) -> FormatVersionError:
+        from journal._log import shown  # imports logging, which a reader does not need
+
         return refusal_of(machine, checkpoint.path, f"load raised {shown(error)} for an item")
 
     def take(block: bytes) -> bytes:

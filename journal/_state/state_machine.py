@@ -63,6 +63,19 @@ class JudgesApplication(ABC):
         """Return why a checkpoint of `application` can't be loaded, or "" if it can."""
 
 
+def why_refused(machine: Any, application: str) -> str:
+    """Return why `machine` can't load a checkpoint of `application`, or "" if it can."""
+    if isinstance(machine, JudgesApplication):
+        return machine.why_refused(application)
+    accepts = (machine.application, *getattr(machine, "accepts", ()))
+    if application in accepts:
+        return ""
+    return (
+        f"the journal was written for application {application!r}, not for "
+        f"{' or '.join(map(repr, accepts))}"
+    )
+
+
 @runtime_checkable
 class LoadsTogether(Protocol):
     """A state machine that loads items together, of which one part loads lines of a checkpoint

@@ -281,7 +281,7 @@ def test_a_class_is_no_machine(tmp_path: Path) -> None:
     "members", [{"application": ""}, {"accepts": ()}, {"accepts": ("bank/0", "bank/1")}]
 )
 def test_any_string_is_an_application(members: dict[str, Any], disk: SimulatedDisk) -> None:
-    """Any string is accepted as the application, and an empty one accepts every journal."""
+    """Any string is accepted as the application, even an empty one."""
     with DurableState.open(PATH, machine_of(**members), disk=disk) as state:
         assert state.update(lambda _: ["a", 1]) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from journal import (
     DurableState,
     FailedError,
     FormatVersionError,
+    JournalReader,
     RecordError,
+    load_checkpoint,
 )
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
@@ -308,6 +311,26 @@ def test_a_rejected_item_or_record_is_named(disk: SimulatedDisk, refused: str) -
     assert {**disk.contents(PATH), "LOCK": b""} == before
     with state_on(disk) as state:
         assert state.machine.content() == {"a": 1, "b": 2}
+
+
+def test_a_reader_loads_a_checkpoint_as_an_open_does(disk: SimulatedDisk) -> None:
+    """P4: A new machine gets the items of a checkpoint, unless that is of another application, or
+    the machine rejects an item."""
+    with state_on(disk) as state:
+        put(state, "a", 1)
+        state.compact()
+    with JournalReader.open(PATH, disk=disk) as reader:
+        checkpoint = reader.base()
+        assert checkpoint is not None
+        with closing(checkpoint):
+            for machine in (Table(), Accepting()):
+                load_checkpoint(machine, checkpoint)
+                assert machine.content() == {"a": 1}
+            for machine, message in ((Newer(), "for 'table/2'"), (Refusing("load"), "of tomorrow")):
+                with pytest.raises(FormatVersionError, match=message) as caught:
+                    load_checkpoint(machine, checkpoint)
+                assert caught.value.path == checkpoint.path
+                assert machine.content() == {}
 
 
 def test_a_read_error_is_no_version_error(disk: SimulatedDisk) -> None:

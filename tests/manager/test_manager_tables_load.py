@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -10,11 +11,11 @@ import pytest
 
 from journal import FormatVersionError
 from journal._format import checkpoint, items
-from manager import SubAgentManager
+from manager import Agent, SubAgentManager, read_fleet
 from manager.columns import AGENT_ID
 from manager.fleet import Fleet
 from manager.typed_items import Agents
-from tests.crash.fleet_forge import forged, item
+from tests.crash.fleet_forge import BASE_LSN, forged, item
 
 ROWS = 500
 ROW = b'{"table":"t","key":%d,"value":{"n":%d}},\n'
@@ -50,6 +51,16 @@ def test_rows_beside_agents_are_loaded_without_decoding_their_values(
         assert manager.tables.table("u")["expires"] == 1
 
 
+def opened(workspace: Path) -> list[Agent]:
+    with SubAgentManager.open(workspace) as manager:
+        return manager.agents(include_archived=True)
+
+
+def read(workspace: Path) -> list[Agent]:
+    return read_fleet(workspace / ".subagents").agents(include_archived=True)
+
+
+@pytest.mark.parametrize("agents_of", [opened, read])
 @pytest.mark.parametrize(
     ("least_bytes", "metadata", "is_text_loaded"),
     [
@@ -61,11 +72,12 @@ def test_rows_beside_agents_are_loaded_without_decoding_their_values(
 def test_agents_are_decoded_by_msgspec_if_a_large_checkpoint_is_plain_json(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    agents_of: Callable[[Path], list[Agent]],
     least_bytes: int,
     metadata: dict[str, Any],
     is_text_loaded: bool,
 ) -> None:
-    """P6: An open gives the same agents. A small checkpoint does not import msgspec."""
+    """P6: An open and a reader give the same agents. A small checkpoint does not import msgspec."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("x", metadata=metadata)
         manager.compact()
@@ -75,11 +87,37 @@ def test_agents_are_decoded_by_msgspec_if_a_large_checkpoint_is_plain_json(
     monkeypatch.setattr(Fleet, "load_text", lambda *args: load_text(*args))
     monkeypatch.setattr(items, "_fast_decoder", asked)
     monkeypatch.setattr(checkpoint, "_FAST_FROM_BYTES", least_bytes)
-    with SubAgentManager.open(tmp_path) as manager:
-        agents = manager.agents(include_archived=True)
-    assert [agent.metadata for agent in agents] == [agent.metadata for agent in expected]
+    assert [agent.metadata for agent in agents_of(tmp_path)] == [
+        agent.metadata for agent in expected
+    ]
     assert load_text.called == is_text_loaded
     assert asked.called == (least_bytes == 0)
+
+
+@pytest.mark.parametrize("least_bytes", [0, 1 << 40])
+@pytest.mark.parametrize(
+    ("states", "are_prior"),
+    [(None, [False, True]), (True, [True, True]), (False, [True, False])],
+)
+def test_a_reader_guesses_the_session_if_an_older_checkpoint_does_not_state_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    least_bytes: int,
+    states: bool | None,
+    are_prior: list[bool],
+) -> None:
+    """P6: Without `from_prior_session`, the latest session is that of a running agent."""
+    monkeypatch.setattr(checkpoint, "_FAST_FROM_BYTES", least_bytes)
+    agents = [item("a"), item("b", boot_id="boot_2", status="completed", ended_at_ms=1)]
+    for agent in agents:
+        del agent["from_prior_session"]
+        if states is not None:
+            agent["from_prior_session"] = states
+    for name, data in forged(agents, []).items():
+        (tmp_path / name).write_bytes(data)
+    view = read_fleet(tmp_path, at=BASE_LSN)
+    found = view.agents(include_archived=True)
+    assert [agent.from_prior_session for agent in found] == are_prior
 
 
 @pytest.mark.parametrize(
@@ -98,6 +136,9 @@ def test_only_rows_after_all_agents_are_loaded_as_lines(lines: list[bytes], left
     assert fleet.load_lines_of_part(lines) == lines[:left]
     rows: Any = fleet.begin_tables()
     assert rows.count("t") == len(lines) - left
+    reader = Fleet(with_tables=False)
+    assert reader.load_lines_of_part(lines) == lines[:left]
+    assert reader.tables is None
 
 
 @pytest.mark.parametrize(

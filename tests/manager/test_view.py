@@ -186,7 +186,7 @@ def test_a_journal_of_another_application_is_refused(tmp_path: Path) -> None:
     path = tmp_path / ".subagents"
     Journal.open(path, options=Options(application="jobs/1")).close()
     for read in read_fleet, lambda path: next(follow_fleet(path)):
-        with pytest.raises(FormatVersionError, match="'jobs/1', not by a manager") as caught:
+        with pytest.raises(FormatVersionError, match="'jobs/1', not for 'subagents/1'") as caught:
             read(path)
         assert caught.value.reason is FormatReason.OTHER_APPLICATION
     with pytest.raises(FormatVersionError, match="'jobs/1', not for 'subagents/1'"):

@@ -10,16 +10,16 @@ ON_COMPOSITES = ("tests/engine/test_composite.py", "tests/crash/test_composite_c
 ALL_OF = (
     Weakening(
         "application_of_a_part_unchecked",
-        COMPOSITE,
+        "journal/_state/state_machine.py",
         "    if application in accepts:",
         "    if True:",
         ON_COMPOSITES,
     ),
     Weakening(
-        "application_of_a_composite_unchecked",
+        "application_of_a_checkpoint_unchecked",
         "journal/_state/loading.py",
-        "    _check_application(machine, checkpoint)\n",
-        "",
+        "if problem := why_refused(machine, checkpoint.application):",
+        'if problem := "":',
         ON_COMPOSITES,
     ),
     Weakening(

@@ -64,13 +64,6 @@ ALL_OF = (
         FLEETS,
     ),
     Weakening(
-        "application_of_a_fleet_unchecked",
-        "manager/fleet_reader.py",
-        "if checkpoint.application not in",
-        "if False and checkpoint.application not in",
-        ("tests/manager/test_view.py",),
-    ),
-    Weakening(
         "half_surrogate_pairs_taken",
         "manager/replay.py",
         "                check_texts(row)\n",

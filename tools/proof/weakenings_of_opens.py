@@ -122,6 +122,20 @@ ALL_OF = (
         DECODED,
     ),
     Weakening(
+        "session_is_never_guessed",
+        "manager/fleet.py",
+        "self.states_session = are_prior[-1] is not None",
+        "self.states_session = True",
+        DECODED,
+    ),
+    Weakening(
+        "reader_of_agents_loads_tables",
+        "manager/fleet.py",
+        "        if self._with_tables:\n            tables: Any",
+        "        if True:\n            tables: Any",
+        DECODED,
+    ),
+    Weakening(
         "an_open_leaves_its_thresholds",
         "journal/_state/collection_pause.py",
         "    finally:\n        gc.set_threshold(*thresholds)\n",

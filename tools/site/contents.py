@@ -86,6 +86,7 @@ MODULES = (
                 "Snapshot",
                 "Composite",
                 "Checkpoint",
+                "load_checkpoint",
             ),
             "In an event loop": ("AsyncHandle", "AsyncOpening"),
             "Reading from outside": (

@@ -75,6 +75,7 @@ from journal import (
     TransactionTooLargeError,
     UnsafePathError,
     backup,
+    load_checkpoint,
     pack,
     preview_recovery,
     repair,
@@ -134,6 +135,7 @@ async def use_state(path: StrPath, disk: Disk) -> None:
         assert_type(state.lock_stats(), LockStats)
         assert_type(state.lock_stats().hold, Histogram)
         assert_type(state.compact(), Checkpoint)
+        load_checkpoint(machine, state.compact())
         state.wait_durable(timeout_s=1.5)
         await state.durable(3)
         lsn, count = state.update_with_result(lambda m: (["queued", "b"], len(m.table)))

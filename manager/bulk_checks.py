@@ -46,10 +46,9 @@ def are_valid(
 ) -> bool:
     """Return whether `check_row`, `check_texts` and `check_progress` accept each of these rows.
 
-    False may also mean that only they can tell. `columns` are the values of the rows, by field.
-    `have_valid_types`: the types of all values but the extras are valid, and so are the ranges of
-    the numbers, and the texts can be encoded. Many rows together take half of the time of the
-    three.
+    False may also mean that only they can tell. Many rows together take half of their time.
+    `columns` are the values of the rows, by field. `have_valid_types`: the types of all values but
+    the extras are valid, and so are the ranges of the numbers, and the texts can be encoded.
     """
     try:
         are_typed = have_valid_types or (_are_typed(columns) and _are_in_range(columns))

@@ -202,7 +202,7 @@ class Opening:
         if isinstance(error, OSError) and is_disk_error(error):
             what = f"{self._directory.path}: can't be recovered: {error}"
             if error.errno == errno.EROFS:
-                what += "; JournalReader reads it there"
+                what += "; read it with JournalReader"
             raise FailedError(what) from error
 
 

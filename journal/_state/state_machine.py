@@ -96,5 +96,5 @@ class LoadsTogether(Protocol):
         """Do what `load` does for each of the items, one after the other, in less time."""
 
     def load_text(self, text: str, count: int) -> bool:
-        """Load the items of this JSON array, which should be `count`, with msgspec. Return False,
-        and load none, if they must be decoded for `load_items`."""
+        """Load the `count` items of this JSON array with msgspec. Return False, and load none, if
+        they must be decoded for `load_items`, for example because their number is another."""

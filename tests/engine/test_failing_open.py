@@ -34,7 +34,7 @@ def test_an_open_on_a_read_only_file_system_names_the_reader(disk: SimulatedDisk
     with open_on(disk) as journal:
         put_lines(journal, 15)
     disk.fail("sync", errno.EROFS, times=None)
-    assert str(refused(disk)).endswith("; JournalReader reads it there")
+    assert str(refused(disk)).endswith("; read it with JournalReader")
     with JournalReader.open(PATH, disk=disk) as reader:
         assert len(list(reader.entries())) == 15
 

@@ -57,6 +57,9 @@ class DamageReason(StrEnum):
     RECORD_UNREADABLE = "record_unreadable"
     """A frame verifies, but does not unpack to the number of records that its header states."""
 
+    MIRROR_DAMAGED = "mirror_damaged"
+    """The file MIRROR can't be read. An open refuses it with a MirrorError."""
+
     SEGMENT_DAMAGED = "segment_damaged"
     """A segment is damaged. Only `preview_recovery` reports this; `verify` finds the place."""
 
@@ -119,7 +122,7 @@ class CutReason(StrEnum):
 @public
 class Refusal(NamedTuple):
     """The reason why an open refuses a journal. Its fields are those of the CorruptionError that
-    the open raises."""
+    the open raises. For MIRROR_DAMAGED, the open raises a MirrorError instead."""
 
     reason: DamageReason
     """The rule that is broken."""

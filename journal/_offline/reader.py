@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -357,9 +358,14 @@ class JournalReader(OpenHandle):
     def preview_recovery(self) -> RecoveryPreview:
         """Return a forecast of the next open of a journal without a live writer: whether it
         refuses, and where the log ends, with or without a repair. Reads all that an open reads."""
+        from journal._offline.marker_check import check_marker
         from journal._offline.recovery_preview import RecoveryDryRun
 
-        return RecoveryDryRun(self._directory).preview_recovery()
+        preview = RecoveryDryRun(self._directory).preview_recovery()
+        if preview.problem is None and (finding := check_marker(self._directory)):
+            error = finding.as_error()
+            return replace(preview, problem=str(error), refusal=error.refusal)
+        return preview
 
     def verify(
         self,
@@ -368,8 +374,8 @@ class JournalReader(OpenHandle):
         progress: Callable[[int], object] | None = None,
         segments: list[SegmentInfo] | None = None,
     ) -> Iterator[Finding]:
-        """Check every segment, record and checkpoint, whether recovery needs it or not, and yield
-        the problems.
+        """Check every segment, record and checkpoint, whether recovery needs it or not, and the
+        file MIRROR, and yield the problems.
 
         `from_lsn`: leave out the segments that end before this LSN. `progress` is called with the
         number of bytes that were checked since its last call. `segments`: a list, to which the

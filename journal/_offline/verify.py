@@ -1,4 +1,5 @@
-"""Verify: a check of every segment and checkpoint, whether recovery needs it or not."""
+"""Verify: a check of every segment and checkpoint, whether recovery needs it or not, and of the
+file MIRROR."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from journal._format.segment import FrameState, Segment, SegmentName, segment_na
 from journal._format.segment_info import SegmentInfo
 from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo
+from journal._offline.marker_check import check_marker
 from journal._offline.salvage import SalvageSegment
 from journal._recovery.checkpoints import read_proofs
 from journal._recovery.plan import foreign_to, missing_before
@@ -46,7 +48,7 @@ def verify(
     directory: Directory, from_lsn: int, progress: Progress, segments_read: list[SegmentInfo]
 ) -> Iterator[Finding]:
     """Yield the problems of a journal: first the stray segments, which may cause others, then those
-    of the other segments. Append the report on each of them to `segments_read`.
+    of the other segments, and so on. Append the report on each segment to `segments_read`.
 
     This takes no lock, and the journal may be live.
     """
@@ -91,6 +93,8 @@ def verify(
         else:
             continue
         yield Finding("stray", file.path, 0, 0, 0, message, reason)
+    if finding := check_marker(directory):
+        yield finding
 
 
 def _next_lsn(segments: list[SegmentInfo]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import pytest
 from journal_inspect.commands.next_steps import next_steps
 from journal_inspect.diagnosis.advice import Action, Advice, advise
 
-from journal import DamageReason, Finding, JournalReader, RecoveryPreview
+from journal import DamageReason, Finding, JournalReader, RecoveryPreview, Refusal
 from tests.inspect.inspect_support import make
 
 A, B, C, D = (f"{lsn:020d}-{2:010d}.seg" for lsn in (7, 16, 22, 31))
@@ -18,6 +19,11 @@ HEALS = RecoveryPreview(None, 20, 45, False, (), 20)
 REFUSES = RecoveryPreview("damaged", 20, 21, False, (), 20)
 NO_START = RecoveryPreview("damaged", 0, 0, True, (), 0)
 FIXABLE = RecoveryPreview("damaged", 20, 45, False, (), 20, None, 2)
+UNMARKED = replace(
+    HEALS,
+    problem="damaged",
+    refusal=Refusal(DamageReason.MIRROR_DAMAGED, "/j/MIRROR", 0, 0, "damaged", None),
+)
 LIVE = None  # with a live writer there is no preview
 
 
@@ -35,6 +41,8 @@ def finding(
 def misnamed(name: str, header_of: str, lsn: int = 22) -> Finding:
     return finding(name, lsn, reason=DamageReason.MISNAMED, header_of=header_of)
 
+
+MARKER = finding("MIRROR", 0, reason=DamageReason.MIRROR_DAMAGED)
 
 # Each row holds the findings, the preview, the other arguments of `advise`, and the advice.
 ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], Advice]] = {
@@ -87,6 +95,13 @@ ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], A
         Advice(Action.FIX, whole_lsn=21, checkpoint_lsn=20)),
     "a wrong name beside a live writer": (
         [misnamed(D, C)], LIVE, {"taken": {A, B, D}}, Advice(Action.REPAIR, whole_lsn=21)),
+    "a damaged marker": ([MARKER], UNMARKED, {}, Advice(Action.REMOVE_MARKER)),
+    "a damaged marker beside a live writer": ([MARKER], LIVE, {}, Advice(Action.REMOVE_MARKER)),
+    "a damaged marker, and damage that a checkpoint covers": (
+        [finding(A, 9), MARKER], UNMARKED, {}, Advice(Action.REMOVE_MARKER)),
+    "a damaged marker, and damage that no checkpoint covers": (
+        [finding(lsn=25), MARKER], REFUSES, {},
+        Advice(Action.REPAIR, whole_lsn=24, checkpoint_lsn=20)),
     "a copy in place of another file": (
         [misnamed(D, C, 31)], REFUSES, {"taken": {C, D}, "is_salvageable": True},
         Advice(Action.SALVAGE, copies=((D, C),), whole_lsn=30, checkpoint_lsn=20)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proof.weakenings import Weakening
 
+MARKERS = ("tests/inspect/test_inspect_mirrors.py",)
 OPENING = ("tests/mirror/test_mirrored_opening.py", "tests/mirror/test_open_table.py")
 REMOTE = ("tests/mirror/test_remote_ack.py",)
 MIRRORED = ("tests/mirror/test_mirrored_journal.py",)
@@ -39,6 +40,27 @@ ALL_OF = (
         'if parts.scheme == "file" and is_inside(unquote(parts.path), path):',
         "if False:",
         OPENING,
+    ),
+    Weakening(
+        "damaged_marker_is_no_finding",
+        "journal/_offline/verify.py",
+        "    if finding := check_marker(directory):\n",
+        "    if finding := None:\n",
+        MARKERS,
+    ),
+    Weakening(
+        "damaged_marker_opens_in_a_forecast",
+        "journal/_offline/reader.py",
+        "if preview.problem is None and (finding :=",
+        "if False and (finding :=",
+        MARKERS,
+    ),
+    Weakening(
+        "damaged_marker_is_harmless_beside_a_writer",
+        "tools/journal_inspect/commands/verify.py",
+        "not (is_unmarked or is_refused(reader, preview))",
+        "not is_refused(reader, preview)",
+        MARKERS,
     ),
     Weakening(
         "directory_is_made_for_a_wrong_address",

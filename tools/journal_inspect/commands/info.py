@@ -11,7 +11,14 @@ from pathlib import Path
 from _journal_console.exits import CORRUPT, FINE, NEGATIVE
 from _journal_console.text import age, put_facts, put_lines, size, table
 
-from journal import Checkpoint, JournalReader, RecoveryPreview, SegmentInfo, preview_recovery
+from journal import (
+    Checkpoint,
+    DamageReason,
+    JournalReader,
+    RecoveryPreview,
+    SegmentInfo,
+    preview_recovery,
+)
 from journal_inspect.diagnosis.damage import (
     Range,
     as_json,
@@ -35,7 +42,8 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
     segments, checkpoints = list_files(reader)
     verified = {checkpoint.path for checkpoint in checkpoints}
     bad = [path for path in sizes if path not in verified and Path(path).exists()]
-    recovery = recovery_of(reader, segments, checkpoints, is_bad=bool(bad))
+    may_be_bad = bool(bad) or any(file.kind == "mirror" for file in reader.files())
+    recovery = recovery_of(reader, segments, checkpoints, may_be_bad=may_be_bad)
     facts = _facts(reader, segments, checkpoints, sum(sizes[path] for path in bad))
     unreadable = merged(_unreadable(segments, facts["durable_lsn"]))
     if renderer.form == "text":
@@ -81,6 +89,8 @@ def _checkpoint_sizes(reader: JournalReader) -> dict[str, int]:
 
 
 def _describe_repair(preview: RecoveryPreview) -> str:
+    if preview.refusal and preview.refusal.reason is DamageReason.MIRROR_DAMAGED:
+        return "would not help: only the file MIRROR keeps it from opening"
     if preview.has_no_start:
         return "impossible: neither a checkpoint nor the beginning of the log is left"
     return f"would keep everything up to LSN {preview.last_lsn}"

@@ -125,7 +125,8 @@ def _check(wanted: Wanted, frames: bool, renderer: Renderer) -> None:
 @click.option("--from-lsn", type=LSN, default=1, help="Skip segments that end before this LSN.")
 @verb()
 def verify(path: str, renderer: Renderer, from_lsn: int) -> int:
-    """Check every segment, record and checkpoint, even those that an open does not need.
+    """Check every segment, record and checkpoint, even those that an open does not need, and the
+    file MIRROR.
 
     Prints a line for each finding, then what is lost and what of it can be read, then the last good
     LSN: an open recovers everything up to it, or a repair keeps it. Findings and their exit codes:

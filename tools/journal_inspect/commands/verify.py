@@ -59,7 +59,8 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     if kinds["corruption"] or kinds["torn_tail"]:
         after_damage = read_after_damage(reader, last_good_lsn, preview)
     code = max((_EXITS[kind] for kind in kinds), default=FINE)
-    if code == CORRUPT and not is_refused(reader, preview):
+    is_unmarked = any(each.reason is DamageReason.MIRROR_DAMAGED for each in corruptions)
+    if code == CORRUPT and not (is_unmarked or is_refused(reader, preview)):
         code = NEGATIVE
     if renderer.form == "text":
         checked = ""

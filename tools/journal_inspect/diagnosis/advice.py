@@ -41,6 +41,10 @@ class Action(StrEnum):
     FIX = "fix"
     """A repair fixes wrong names of files or damaged headers of segments."""
 
+    REMOVE_MARKER = "remove_marker"
+    """The file MIRROR is damaged, and nothing else keeps the journal from opening. If the directory
+    is the one that was last written, an open with the mirror and `takeover` makes the file anew."""
+
     RESTORE_BACKUP = "restore_backup"
     """Neither a checkpoint nor the beginning of the log is left, so no repair helps."""
 
@@ -90,6 +94,10 @@ def advise(
         case "bad_checkpoint":
             is_newer = any(finding.reason is DamageReason.NEWER_VERSION for finding in findings)
             return Advice(Action.UPGRADE if is_newer else Action.SEE_INFO)
+    refusal = preview.refusal if preview else None
+    reasons = {refusal.reason} if refusal else {finding.reason for finding in findings}
+    if reasons == {DamageReason.MIRROR_DAMAGED}:
+        return Advice(Action.REMOVE_MARKER)
     checkpoint_lsn = preview.checkpoint_lsn if preview else 0
     if preview and not preview.problem:
         return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)

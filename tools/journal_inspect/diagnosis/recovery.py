@@ -42,17 +42,17 @@ def recovery_of(
     segments: list[SegmentInfo],
     checkpoints: list[Checkpoint],
     *,
-    is_bad: bool,
+    may_be_bad: bool,
 ) -> Recovery:
     """Return what an open would do with `segments` and the `checkpoints` that verify, newest first.
 
-    If a file is damaged (`is_bad`: a checkpoint other than these), repeat the steps of an open, so
-    that the same file is named.
+    If one of these is damaged, or another file may be (`may_be_bad`), repeat the steps of an open,
+    so that the same file is named.
     """
     preview = preview_recovery(segments, checkpoints, reader.journal_id)
     records = max(0, preview.last_lsn - preview.checkpoint_lsn)
     states = {segment.state for segment in segments}
-    is_whole = segments and not is_bad and not states & {"damaged", "stray"}
+    is_whole = segments and not may_be_bad and not states & {"damaged", "stray"}
     if not is_whole:
         preview = preview_of(reader) or preview
     return Recovery(checkpoints[0].lsn if checkpoints else None, records, describe_refusal(preview))

@@ -176,7 +176,7 @@ def observe(reader: JournalReader, progress: Callable[[int], object] | None = No
         findings=findings,
         segments=segments,
         checkpoints=checkpoints,
-        recovery=recovery_of(reader, segments, checkpoints, is_bad=is_bad),
+        recovery=recovery_of(reader, segments, checkpoints, may_be_bad=is_bad),
     )
 
 

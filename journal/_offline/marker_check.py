@@ -1,0 +1,25 @@
+"""Marker check: a check of the file MIRROR, which each open of a mirrored journal reads."""
+
+from __future__ import annotations
+
+from journal._disk.disk import Directory, file_size
+from journal._format.marker import MARKER_ERRORS, load_marker
+from journal._mutex import is_raised_by_call
+from journal._names import MIRROR
+from journal._offline.findings import Finding
+from journal.errors import DamageReason
+
+
+def check_marker(directory: Directory) -> Finding | None:
+    """Return the problem of the file MIRROR, for which an open refuses, or None if it has none."""
+    try:
+        load_marker(directory)
+    except MARKER_ERRORS as error:
+        if not is_raised_by_call(error, "journal", "json"):
+            raise
+        what = f"the marker of the mirror can't be read: {error!r:.200}"
+        path, size = f"{directory.path}/{MIRROR}", file_size(directory, MIRROR)
+        return Finding("corruption", path, 0, 0, size, what, DamageReason.MIRROR_DAMAGED)
+    except FileNotFoundError:  # it was removed meanwhile
+        pass
+    return None

@@ -295,7 +295,7 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
             path=path,
         )
     if mode & _OTHERS_WRITE:
-        # A directory of others, such as /tmp, must stay as it is.
+        # A directory that others use, such as root's /tmp, must stay as it is.
         is_ours = _is_ours(os.listdir(fd))
         fix = f"run: chmod 700 {path}" if is_ours else "give an empty or a new directory"
         raise UnsafePathError(f"mode {mode:04o} lets others write to it; {fix}", path=path)

@@ -14,16 +14,18 @@ copy is complete, the removal goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import NamedTuple
 
 from journal._disk.disk import Directory, Disk, discard_file, is_disk_error, remove_if_exists
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.record import Record
-from journal._format.segment import segment_names
+from journal._format.segment import FrameState, Segment, segment_names
 from journal._mirror.place_note import remove_note
 from journal._mutex import is_raised_by_call
 from journal._names import ASIDE, COPYING, LOCK, is_incomplete_copy
 from journal._offline.backup import copy_file
+from journal._offline.cursor import kept_segments
 from journal._offline.reader import readable
 from journal._offline.statement import read_statement, write_statement
 from journal.errors import JournalError
@@ -107,10 +109,11 @@ def own_frames(
     """Yield the first LSN and the records of each frame that is in no mirror, in order.
 
     `current`: the journal's directory now, None if it is gone. A frame that it has at the same
-    place is the mirror's. Raises CorruptionError after the frames before the damage.
+    place is the mirror's. Damage to what the mirror has is passed over. Raises CorruptionError
+    after the frames before other damage.
     """
     present = set(current.names()) if current else ()
-    for batch in readable(directory, None):
+    for batch in readable(directory, _last_common_lsn(directory, aside)):
         name = batch.path.rpartition("/")[2]
         frames = list(batch.frames())
         ends = [offset for offset, *_ in frames[1:]] + [batch.run.end]
@@ -123,6 +126,26 @@ def own_frames(
                 if _read(current, name, offset, end) == own:
                     continue
             yield first_lsn, list(records)
+
+
+def _last_common_lsn(directory: Directory, aside: Aside) -> int | None:
+    """Return the LSN before what the mirror lacks: before its first frame, or of the last frame
+    before its first damage. Return None if that is at the beginning."""
+    lsn = None
+    names = directory.names()
+    segments = kept_segments(segment_names(names), checkpoint_lsns(names))
+    for name, after in zip_longest(segments, segments[1:]):
+        size = aside.common.get(str(name), 0)
+        with Segment(directory, name) as segment:
+            for scanned in segment.scan():
+                is_whole, first_lsn = scanned.state is FrameState.RECORDS, scanned.header.first_lsn
+                if is_whole and after and first_lsn >= after.first_lsn:
+                    break  # the log was cut here
+                if scanned.end > size and scanned.state is not FrameState.MARK:
+                    return first_lsn - 1 if is_whole else lsn
+                if is_whole:
+                    lsn = first_lsn + scanned.header.record_count - 1
+    return lsn
 
 
 def _read(directory: Directory, name: str, begin: int, end: int) -> bytes:

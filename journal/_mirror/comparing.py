@@ -192,9 +192,8 @@ def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str
 def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: bool) -> Verdict:
     mirrored = segment_names(list(known.extents))
     needed = set(map(str, segments_after(mirrored, local.floor_lsn)))
-    if any(
-        name in needed for name in staging.lacking
-    ):  # then the log may need the checkpoints, too
+    if any(name in needed for name in staging.lacking):
+        # Then the log may need the checkpoints, too.
         needed |= {name for name in staging.names if is_checkpoint(name)}
     staging.drop({name for name in staging.names if name not in needed})
     is_ahead = any(local.reaches_past(name, known.size(name)) for name in local.names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -225,6 +226,38 @@ def test_a_fork_of_tables_is_appended_again(tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     with DurableDict.open(tmp_path / "j", mirror=mirror) as table:
         assert dict(table) == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("is_of_tables", [False, True])
+def test_records_behind_damage_are_appended_again(is_of_tables: bool, tmp_path: Path) -> None:
+    """If a record of a fork is damaged, none is appended. The command that the message names keeps
+    those that can be read, also behind the damage."""
+    opens = DurableDict.open if is_of_tables else Journal.open
+    opens(tmp_path / "j", mirror=mirror_at(tmp_path)).close()
+    with opens(tmp_path / "j", mirror=False) as own:
+        for key in ("one", "damaged", "two"):
+            if isinstance(own, DurableDict):
+                own[key] = key
+                own.sync()
+            else:
+                own.append_and_wait(key)
+    with opens(tmp_path / "other", mirror=mirror_at(tmp_path)) as other:
+        if isinstance(other, DurableDict):
+            other["other"] = "other"
+        else:
+            other.append("other")
+    opens(tmp_path / "j", mirror=mirror_at(tmp_path)).close()
+    (aside,) = tmp_path.glob("j.aside-*")
+    segment = max(aside.glob("*.seg"))
+    segment.write_bytes(segment.read_bytes().replace(b"damaged", b"DAMAGED"))
+    refused = ask("mirror", "reappend", aside, "--apply")
+    check_refused(refused, 3, f"{segment}: offset ")
+    (step,) = re.findall(r"journal-inspect (repair .*), and repeat", refused.err)
+    assert ask(*step.split()).code == 0
+    assert ask("mirror", "reappend", aside, "--apply").code == 0
+    with JournalReader.open(tmp_path / "j") as reader:
+        found = str([entry.record for entry in reader.entries(1)])
+    assert [key in found for key in ("one", "two")] == [True, True]
 
 
 @pytest.mark.parametrize("options", [("--takeover",), ()])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Journal, JournalError, JournalReader, Record
+from journal import CorruptionError, Journal, JournalError, JournalReader, Record
 from journal._disk.disk import Directory
 from journal._disk.posix import PosixDisk
 from journal._engine.reappending import reappend
@@ -284,3 +284,50 @@ def test_a_damaged_statement_is_reported(text: str, tmp_path: Path) -> None:
     directory = PosixDisk().open_directory(tmp_path, write=False)
     with pytest.raises(JournalError, match="ASIDE: "):
         read_aside(directory)
+
+
+@pytest.mark.parametrize("damaged", [{2}, {4}, {2, 4}])
+def test_damage_to_what_the_mirror_has_is_passed_over(damaged: set[int], tmp_path: Path) -> None:
+    """If a directory that was put aside has damaged records that the mirror has, the others are
+    appended again all the same, and nothing else."""
+    aside = forked_with(tmp_path, damaged)
+    assert reappend(aside).records == 3
+    with Journal.open(tmp_path / "j", mirror=False) as journal:
+        assert reappend(aside, journal).appended_last_lsn == 8
+    assert records_after(tmp_path / "j", 5) == ["own 5", "own 6", "own 7"]
+
+
+@pytest.mark.parametrize("damaged", [{5}, {6}, {7}, {2, 6}, {4, 5}])
+def test_damage_to_other_records_is_reported(damaged: set[int], tmp_path: Path) -> None:
+    """If a record is damaged that no mirror has, nothing is appended."""
+    aside = forked_with(tmp_path, damaged)
+    lost = max(damaged)
+    with pytest.raises(CorruptionError) as refused:
+        reappend(aside)
+    assert refused.value.lsn == lost - ({4, 5} == damaged)
+    with Journal.open(tmp_path / "j", mirror=False) as journal:
+        with pytest.raises(CorruptionError):
+            reappend(aside, journal)
+        assert journal.last_lsn == 5
+
+
+def forked_with(root: Path, damaged: set[int]) -> Path:
+    """Put a directory aside that has four records of the mirror and three others, of which the
+    LSNs `damaged` are damaged. Return its path."""
+    mirror = (root / "mirror").as_uri()
+    with Journal.open(root / "j", mirror=mirror) as journal:
+        for lsn in range(1, 5):
+            journal.append_and_wait(f"common {lsn}")
+    with Journal.open(root / "j", mirror=False) as journal:
+        for lsn in range(5, 8):
+            journal.append_and_wait(f"own {lsn}")
+    with Journal.open(root / "other", mirror=mirror) as journal:
+        journal.append_and_wait("other")
+    for segment in (root / "j").glob("*.seg"):
+        data = segment.read_bytes()
+        for lsn in damaged:
+            data = data.replace(b" %d" % lsn, b"?%d" % lsn)
+        segment.write_bytes(data)
+    Journal.open(root / "j", mirror=mirror).close()
+    (aside,) = root.glob("j.aside-*")
+    return aside

@@ -42,6 +42,10 @@ class RefusedError(Exception):
     """A journal or a file that the verb can't work with."""
 
 
+class DamagedError(Exception):
+    """Damage for which the verb knows a better next step."""
+
+
 class NothingFoundError(Exception):
     """A question to which the journal has no answer: no such entry, agent or moment."""
 
@@ -50,7 +54,12 @@ class TimedOutError(Exception):
     """The end of the time that the user allowed for a wait."""
 
 
-_VERB_CODES = {RefusedError: CANT_OPEN, NothingFoundError: NEGATIVE, TimedOutError: TIMED_OUT}
+_VERB_CODES = {
+    RefusedError: CANT_OPEN,
+    DamagedError: CORRUPT,
+    NothingFoundError: NEGATIVE,
+    TimedOutError: TIMED_OUT,
+}
 
 
 def explain(error: BaseException) -> tuple[int, str]:

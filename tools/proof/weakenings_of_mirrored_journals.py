@@ -11,7 +11,6 @@ MIRRORED = ("tests/mirror/test_mirrored_journal.py",)
 EXPLORED = ("tests/mirror/test_mirrored_explorer.py",)
 SHIPPING = ("tests/mirror/test_shipping.py",)
 TURN = ("tests/mirror/test_mirrored_turn.py",)
-MENDED = ("tests/mirror/test_mended.py",)
 ALL_OF = (
     Weakening(
         "mirrored_commits_wait_a_quarter_for_any_waiters",
@@ -250,54 +249,5 @@ ALL_OF = (
         "        if self._wake_mirror is not None:\n            self._deferred",
         "        if False:\n            self._deferred",
         REMOTE,
-    ),
-    Weakening(
-        "damage_is_a_fork",
-        "journal/_mirror/comparing.py",
-        "            if end <= begin:\n",
-        "            if True:\n",
-        MENDED,
-    ),
-    Weakening(
-        "only_the_first_damage_is_mended",
-        "journal/_mirror/comparing.py",
-        "        while begin < len(own):\n",
-        "        if begin < len(own):\n",
-        MENDED,
-    ),
-    Weakening(
-        "lost_end_of_a_segment_is_a_fork",
-        "journal/_mirror/comparing.py",
-        "return name in self.names[:-1]",
-        "return False",
-        MENDED,
-    ),
-    Weakening(
-        "damage_is_mended_below_other_records",
-        "journal/_mirror/comparing.py",
-        " or local.goes_on_amid(known, segment_names(list(staging.mended)))",
-        "",
-        MENDED,
-    ),
-    Weakening(
-        "mending_drops_what_follows",
-        "journal/_mirror/staging.py",
-        "copied_bytes=file_size(self.directory, piece.name)",
-        "copied_bytes=piece.offset",
-        MENDED,
-    ),
-    Weakening(
-        "damage_is_mended_silently",
-        "journal/_mirror/comparing.py",
-        "in sorted(mended.items())",
-        "in ()",
-        MENDED,
-    ),
-    Weakening(
-        "late_contact_mends",
-        "journal/_mirror/attaching.py",
-        "        comparison.staging.drop()\n        if comparison.verdict not in",
-        "        if comparison.verdict not in",
-        MENDED,
     ),
 )

@@ -13,13 +13,15 @@ from _journal_console.text import put_facts
 
 from journal import (
     TABLES_APPLICATION_PREFIX,
+    CorruptionError,
     Journal,
     JournalReader,
     Options,
     ReappendReport,
     reappend,
 )
-from journal_inspect.exits import RefusedError
+from journal_inspect.commands import putting_back
+from journal_inspect.exits import DamagedError, RefusedError
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
@@ -37,7 +39,14 @@ def show_reappend(
     application: str | None,
 ) -> int:
     """Show or append the records. Return 1 if there are none."""
-    report = reappend(path)
+    try:
+        report = reappend(path)
+    except CorruptionError as error:
+        raise DamagedError(
+            f"{error.path}: offset {error.offset}, LSN {error.lsn}: {error.what}; nothing was "
+            "appended; to keep the records that can be read, copy the directory, then: "
+            f"{_repair_command(path)}, and repeat this command"
+        ) from error
     if apply and report.records and report.appended_last_lsn is None:
         report = _append(report, url, takeover=takeover, application=application)
     if renderer.form == "text":
@@ -94,6 +103,16 @@ def _put(report: ReappendReport) -> None:
             ("appended again", again),
         ]
     )
+
+
+def _repair_command(path: str) -> str:
+    """Return the command that keeps the records behind damage, too."""
+    options = ["--apply", "--restore"]
+    try:
+        putting_back.owner_of(path, as_is=False)
+    except RefusedError:
+        options.append("--as-is")
+    return command("repair", path, *options)
 
 
 def _advise(report: ReappendReport) -> None:

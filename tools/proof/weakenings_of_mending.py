@@ -1,0 +1,74 @@
+"""Weakenings of the mending of a directory by its mirror, and of the forks that damage may hide."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+MENDED = ("tests/mirror/test_mended.py",)
+ASIDE = ("tests/mirror/test_aside.py",)
+
+ALL_OF = (
+    Weakening(
+        "damage_is_a_fork",
+        "journal/_mirror/comparing.py",
+        "            if end <= begin:\n",
+        "            if True:\n",
+        MENDED,
+    ),
+    Weakening(
+        "only_the_first_damage_is_mended",
+        "journal/_mirror/comparing.py",
+        "        while begin < len(own):\n",
+        "        if begin < len(own):\n",
+        MENDED,
+    ),
+    Weakening(
+        "lost_end_of_a_segment_is_a_fork",
+        "journal/_mirror/comparing.py",
+        "return name in self.names[:-1]",
+        "return False",
+        MENDED,
+    ),
+    Weakening(
+        "damage_is_mended_below_other_records",
+        "journal/_mirror/comparing.py",
+        " or local.goes_on_amid(known, segment_names(list(staging.mended)))",
+        "",
+        MENDED,
+    ),
+    Weakening(
+        "mending_drops_what_follows",
+        "journal/_mirror/staging.py",
+        "copied_bytes=file_size(self.directory, piece.name)",
+        "copied_bytes=piece.offset",
+        MENDED,
+    ),
+    Weakening(
+        "damage_is_mended_silently",
+        "journal/_mirror/comparing.py",
+        "in sorted(mended.items())",
+        "in ()",
+        MENDED,
+    ),
+    Weakening(
+        "late_contact_mends",
+        "journal/_mirror/attaching.py",
+        "        comparison.staging.drop()\n        if comparison.verdict not in",
+        "        if comparison.verdict not in",
+        MENDED,
+    ),
+    Weakening(
+        "damage_to_mirrored_records_hides_a_fork",
+        "journal/_mirror/aside.py",
+        "readable(directory, _last_common_lsn(directory, aside))",
+        "readable(directory, None)",
+        ASIDE,
+    ),
+    Weakening(
+        "damage_to_own_records_is_passed_over",
+        "journal/_mirror/aside.py",
+        "return first_lsn - 1 if is_whole else lsn",
+        "if is_whole:\n                        return first_lsn - 1",
+        ASIDE,
+    ),
+)

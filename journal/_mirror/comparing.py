@@ -19,6 +19,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Literal
 
@@ -201,6 +202,8 @@ def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: boo
         return "new"
     if is_differing or local.goes_on_amid(known, segment_names(list(staging.mended))):
         return "forked"
+    if local.cuts_covered(known):
+        return "forked"
     if (staging.lacking or local.has_missed(known.last_lsn)) and is_ahead:
         # A crash may have left a torn tail where another writer then went on.
         is_forked = local.has_cut(mirrored, segment_names(list(staging.lacking))) or any(
@@ -293,6 +296,16 @@ class _Local:
             name < each and each.first_lsn <= known.last_lsn and not known.size(str(each))
             for name in damaged
             for each in self._segments
+        )
+
+    def cuts_covered(self, known: Known) -> bool:
+        """Return whether a segment that two checkpoints cover has later records in the mirror. The
+        log was cut in the place of these, by a repair."""
+        mirrored = segment_names(list(known.extents))
+        return any(
+            (after.first_lsn - 1 if after else known.last_lsn) > self.floor_lsn
+            and self.is_covered(str(name))
+            for name, after in zip_longest(mirrored, mirrored[1:])
         )
 
     def reaches_past(self, name: str, size: int) -> bool:

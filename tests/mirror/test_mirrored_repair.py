@@ -79,6 +79,16 @@ def test_a_repair_of_damage_gets_the_records_from_the_mirror(
     assert records(tmp_path / "copy", (tmp_path / "new").as_uri()) == expected[:11]
 
 
+def test_a_repair_that_keeps_no_record_hides_none_of_the_mirror(url: str, tmp_path: Path) -> None:
+    """If a repair cuts the log before its first record, the next open gets all records from the
+    mirror: no checkpoint covers them."""
+    (segment,) = (tmp_path / "j").glob("*.seg")
+    change(segment, 64 + 45)
+    assert repair(tmp_path / "j", apply=True).last_lsn == 0
+    assert records(tmp_path / "j", url) == list(PARTS)
+    assert restore(url, tmp_path / "copy").lsn == 6
+
+
 ROWS = {str(number) for number in range(12)}
 
 

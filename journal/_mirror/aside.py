@@ -58,7 +58,7 @@ def put_aside(disk: Disk, directory: Directory, common: dict[str, int]) -> Aside
     differs; then everything is in the other directory. Raises the disk's errors.
     """
     names = directory.names()
-    epoch = max(name.epoch for name in segment_names(names))
+    epoch = max((name.epoch for name in segment_names(names)), default=0)
     number = 1
     while True:
         suffix = f".aside-{epoch}" + (f"-{number}" if number > 1 else "")
@@ -204,7 +204,7 @@ def _remove(directory: Directory) -> None:
     remove_note(directory)
     names = directory.names()
     segments = segment_names(names)
-    epoch = max(name.epoch for name in segments)
+    epoch = max((name.epoch for name in segments), default=0)
     older = [str(name) for name in segments if name.epoch < epoch]
     newest = [str(name) for name in segments if name.epoch == epoch]
     for group in (sorted(set(_files(names)) - set(map(str, segments))), older, newest):

@@ -50,6 +50,7 @@ from journal._mirror.reading import (
 from journal._mirror.staging import Staging
 from journal._mirror.store import AbsentError, Store
 from journal._mirror.unshipped import Cursor
+from journal._recovery.checkpoints import find_checkpoints
 from journal._recovery.walk import Walk
 from journal.errors import CorruptionError
 
@@ -204,6 +205,8 @@ def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: boo
         return "forked"
     if local.cuts_covered(known):
         return "forked"
+    if local.has_other_state(known.last_lsn, segment_names(list(staging.lacking))):
+        return "forked"
     if (staging.lacking or local.has_missed(known.last_lsn)) and is_ahead:
         # A crash may have left a torn tail where another writer then went on.
         is_forked = local.has_cut(mirrored, segment_names(list(staging.lacking))) or any(
@@ -262,6 +265,20 @@ class _Local:
         directory when that was first written to without a claim."""
         lsn = self._marker.unclaimed_lsn
         return lsn is not None and lsn < mirrored_lsn
+
+    def has_other_state(self, mirrored_lsn: int, lacking: list[SegmentName]) -> bool:
+        """Return whether a checkpoint holds records of the directory in the place of the mirror's,
+        although nothing of them may be left in its log. A checkpoint holds none of a later epoch
+        than its own. `lacking`: the segments that the directory lacks."""
+        if self.has_missed(min(mirrored_lsn, self.checkpoint_lsn)):
+            return True
+        lacking = [each for each in lacking if each.first_lsn <= self.checkpoint_lsn]
+        newest = find_checkpoints(self.directory, self.directory.names(), 1) if lacking else None
+        if newest is None or not newest.good:
+            return False
+        newest.close()
+        (taken,) = newest.good
+        return any(each.first_lsn <= taken.lsn and taken.epoch < each.epoch for each in lacking)
 
     def compared(self, piece: Piece) -> tuple[int, list[tuple[int, int]]] | None:
         """Return the number of bytes at the beginning of a piece that the segment has, and the

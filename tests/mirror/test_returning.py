@@ -105,6 +105,44 @@ def test_a_fork_is_noticed_after_its_log_was_compacted(
     assert len(list(tmp_path.glob("one.aside-*"))) == 1
 
 
+def overtaken_and_lost(path: Path, store: SilentStore) -> None:
+    """Take the mirror over from a writer whose checkpoint is all that is left of its own row."""
+    with suppress(FailedError), opened(path.with_name("running"), store) as first:
+        first.table("t")["common"] = 1
+        first.wait_mirrored(timeout_s=TIMEOUT_S)
+        shutil.copytree(path.with_name("running"), path)
+        store.fall_silent()
+        mirrored(path.with_name("other"), store.reached_by_others(), "acknowledged")
+        first.table("t")["own"] = 1
+        first.compact()
+        shutil.copy(max(path.with_name("running").glob("checkpoint-*")), path)
+        store.answer()
+
+
+def opened_without_and_lost(path: Path, store: SilentStore) -> None:
+    """Open a directory without its mirror, compact it, and lose its segments."""
+    mirrored(path, store, "common")
+    with Tables.open(path, options=SMALL, mirror=False) as alone:
+        alone.table("t")["own"] = 1
+        alone.compact()
+    mirrored(path.with_name("other"), store, "acknowledged")
+    for segment in path.glob("*.seg"):
+        segment.unlink()
+
+
+@pytest.mark.parametrize("diverge", [overtaken_and_lost, opened_without_and_lost])
+def test_a_checkpoint_of_a_fork_is_noticed_after_its_log_was_lost(
+    diverge: Callable[[Path, SilentStore], None], tmp_path: Path
+) -> None:
+    """A directory's checkpoint does not hide what another writer has put into the mirror, although
+    the directory has lost the records that the checkpoint holds in its place."""
+    store, path = SilentStore(), tmp_path / "one"
+    diverge(path, store)
+    with opened(path, store) as again:
+        assert set(again.table("t")) == {"common", "acknowledged"}
+    assert len(list(tmp_path.glob("one.aside-*"))) == 1
+
+
 def test_records_of_an_earlier_epoch_that_were_shipped_later_are_not_appended_again(
     tmp_path: Path,
 ) -> None:

@@ -16,17 +16,17 @@ and at the beginning otherwise. What the directory lacks goes to unfinished file
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Literal
 
 from journal._disk.disk import Directory, file_size
-from journal._format import frame
 from journal._format.checkpoint import checkpoint_lsns, floor_lsn
-from journal._format.layout import FRAME_HEADER_BYTES, MARK
 from journal._format.segment import (
     FrameState,
     Segment,
@@ -36,6 +36,7 @@ from journal._format.segment import (
 )
 from journal._log import report
 from journal._mirror.blobs import CheckpointName
+from journal._mirror.content import content_bytes, damage_in, first_difference
 from journal._mirror.entry import MirrorDamageError, MirrorEntry, Piece, is_checkpoint
 from journal._mirror.marker import Marker
 from journal._mirror.place_note import Known, read_note
@@ -51,7 +52,6 @@ from journal._mirror.staging import Staging
 from journal._mirror.store import AbsentError, Store
 from journal._mirror.unshipped import Cursor
 from journal._recovery.checkpoints import find_checkpoints
-from journal._recovery.walk import Walk
 from journal.errors import CorruptionError
 
 Verdict = Literal["new", "equal", "behind", "ahead", "forked"]
@@ -230,6 +230,7 @@ class _Local:
         self.checkpoint_lsn = max(lsns, default=0)
         self.floor_lsn = floor_lsn(lsns)  # after it, each writer keeps the log
         self._sizes: dict[str, int] = {}
+        self._damage: dict[str, list[tuple[int, int]]] = {}
 
     def start(self, store: Store) -> list[CheckpointName] | None:
         """Return the blobs from which to read a mirror, so that it can be compared with all local
@@ -293,13 +294,13 @@ class _Local:
         if own != piece.data:
             own = own[: max(self._size(piece.name) - piece.offset, 0)]
         damaged = list[tuple[int, int]]()
-        begin = _first_difference(own, piece.data, 0)
+        begin = first_difference(own, piece.data, 0)
         while begin < len(own):
             end = self._end_of_damage(piece.name, piece.offset + begin) - piece.offset
             if end <= begin:
                 return None
             damaged.append((begin, min(end, len(own))))
-            begin = _first_difference(own, piece.data, end)
+            begin = first_difference(own, piece.data, end)
         return len(own), damaged
 
     def has_ended(self, name: str) -> bool:
@@ -360,45 +361,25 @@ class _Local:
     def _end_of_damage(self, name: str, offset: int) -> int:
         """Return the end of the damaged bytes of a segment that include `offset`, or `offset` if
         that is in a whole frame."""
-        (segment_name,) = segment_names([name])
-        with Segment(self.directory, segment_name) as segment:
-            for scanned in segment.scan():
-                if scanned.offset <= offset < scanned.end:
-                    is_damaged = scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)
-                    return scanned.end if is_damaged else offset
-        return offset
+        damage = self._damage_in(name)
+        at = bisect_right(damage, offset, key=itemgetter(0))
+        return max(damage[at - 1][1], offset) if at else offset
+
+    def _damage_in(self, name: str) -> list[tuple[int, int]]:
+        """Return the places of a segment that are in no whole frame. A segment is compared in many
+        pieces, and scanned once."""
+        if name not in self._damage:
+            (segment,) = segment_names([name])
+            self._damage[name] = damage_in(self.directory, segment)
+        return self._damage[name]
 
     def _size(self, name: str) -> int:
         if name not in self._sizes:
             (segment,) = segment_names([name])
             try:
-                self._sizes[name] = _content_bytes(self.directory, segment)
+                self._sizes[name] = content_bytes(self.directory, segment)
             except CorruptionError:  # its header is damaged
                 if not self._is_before_floor(segment):
                     raise
                 self._sizes[name] = 0
         return self._sizes[name]
-
-
-def _first_difference(own: bytes, other: bytes, begin: int) -> int:
-    """Return the first place from `begin` on at which both differ, or the size of `own`."""
-    if own[begin:] == other[begin : len(own)]:
-        return len(own)
-    return next(at for at in range(begin, len(own)) if own[at] != other[at])
-
-
-def _content_bytes(directory: Directory, name: SegmentName) -> int:
-    """Return the size of a segment's content, with a torn tail.
-
-    Zeros after the log are not content: they were allocated ahead of it, or a power cut left them
-    in place of what was written. Nor is a mark: the next frame is written over it.
-    """
-    with Segment(directory, name) as segment:
-        walk = Walk.at(segment)
-        walk.enter(segment)
-        for _ in walk.skip_frames(segment):
-            pass
-        end, content_end = walk.end, segment.content_end()
-        header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
-    is_marked = header is not None and header.kind == MARK
-    return end if content_end <= end + is_marked * FRAME_HEADER_BYTES else content_end

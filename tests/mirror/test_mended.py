@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import Journal, JournalReader, Tables, follow
-from journal._format.layout import SEGMENT_HEADER_BYTES
+from journal._format.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from journal.testing import Outcome, SimulatedDisk, keep, lose, seeded
-from tests.mirror.shipping_support import SMALL, segments_in
+from tests.mirror.shipping_support import SMALL, Mirrored, segments_in
 from tests.mirror.stores import TIMEOUT_S, SilentStore, mirror_of
 from tests.mirror.test_aside import opened, segments_on
 from tests.mirror.test_attaching import attached
-from tests.mirror.test_comparing import COMMITS, Case, differ
+from tests.mirror.test_comparing import COMMITS, Case, Counted, differ
 
 OWN = [0, 1, 2]  # records that only the directory has
 
@@ -163,6 +163,29 @@ def test_a_follower_mends_its_directory(tmp_path: Path) -> None:
         with follow(mirror, tmp_path / "copy") as follower:
             follower.wait(10, timeout_s=TIMEOUT_S)
     assert records(tmp_path / "copy") == [*range(9), "later"]
+
+
+def test_the_end_of_a_damaged_segment_is_not_taken_for_missing(tmp_path: Path) -> None:
+    """The last record of a damaged segment ends with a zero, after which come zeros that were
+    allocated ahead. The directory lacks nothing."""
+    case = object.__new__(Case)
+    case.store, case.path = Counted(), tmp_path / "j"
+    with Journal.open(case.path) as journal:
+        for number in (3, 2, 1, 0):
+            journal.append_and_wait(number)
+    (segment,) = case.path.glob("*.seg")
+    size = len(segment.read_bytes()) - FRAME_HEADER_BYTES
+    truncate(segment, size, 0)  # the mark
+    mirrored = Mirrored(case.path, case.store)
+    assert mirrored.shipper.wait(4, TIMEOUT_S)
+    mirrored.close()
+    change(segment, SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES)
+    segment.write_bytes(segment.read_bytes() + bytes(100))
+    with case.comparison() as comparison:
+        assert comparison.verdict == "equal"
+        assert comparison.common == {segment.name: size}
+        comparison.fetch()
+    assert records(case.path) == [3, 2, 1, 0]
 
 
 def test_a_late_contact_goes_on_beside_damage(tmp_path: Path) -> None:

@@ -59,6 +59,13 @@ ALL_OF = (
         MENDED,
     ),
     Weakening(
+        "end_of_a_damaged_segment_is_missing",
+        "journal/_mirror/content.py",
+        "max([content_end, *(scanned.end for scanned in segment.scan(end) if scanned.data)])",
+        "content_end",
+        MENDED,
+    ),
+    Weakening(
         "cut_before_the_first_record_is_covered",
         "journal/_mirror/comparing.py",
         "    if local.cuts_covered(known):",

@@ -239,9 +239,9 @@ OF_ATTACHING = (
     ),
     Weakening(
         "differing_records_are_damage",
-        "journal/_mirror/comparing.py",
-        "return scanned.end if is_damaged else offset",
-        "return scanned.end",
+        "journal/_mirror/content.py",
+        "if scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)",
+        "if True",
         ATTACHING,
     ),
     Weakening(

@@ -1,0 +1,50 @@
+"""Content: how far the bytes of a segment reach, and which of its bytes are damaged."""
+
+from __future__ import annotations
+
+from journal._disk.disk import Directory
+from journal._format import frame
+from journal._format.layout import FRAME_HEADER_BYTES, MARK
+from journal._format.segment import FrameState, Segment, SegmentName
+from journal._recovery.walk import Walk
+
+_BLOCK_BYTES = 1 << 12
+
+
+def damage_in(directory: Directory, name: SegmentName) -> list[tuple[int, int]]:
+    """Return the places of a segment that are in no whole frame: where each begins and ends."""
+    with Segment(directory, name) as segment:
+        return [
+            (scanned.offset, scanned.end)
+            for scanned in segment.scan()
+            if scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)
+        ]
+
+
+def first_difference(own: bytes, other: bytes, begin: int) -> int:
+    """Return the first place from `begin` on at which both differ, or the size of `own`."""
+    for start in range(begin, len(own), _BLOCK_BYTES):
+        block = own[start : start + _BLOCK_BYTES]
+        if block != other[start : start + len(block)]:
+            return next(at for at, byte in enumerate(block, start) if byte != other[at])
+    return len(own)
+
+
+def content_bytes(directory: Directory, name: SegmentName) -> int:
+    """Return the size of a segment's content, with a torn tail.
+
+    Zeros after the log are not content: they were allocated ahead of it, or a power cut left them
+    in place of what was written. Nor is a mark: the next frame is written over it.
+    """
+    with Segment(directory, name) as segment:
+        walk = Walk.at(segment)
+        walk.enter(segment)
+        for _ in walk.skip_frames(segment):
+            pass
+        end, content_end = walk.end, segment.content_end()
+        header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
+        is_marked = header is not None and header.kind == MARK
+        if content_end <= end + is_marked * FRAME_HEADER_BYTES:
+            return end
+        # A frame after the damage may end with zeros.
+        return max([content_end, *(scanned.end for scanned in segment.scan(end) if scanned.data)])

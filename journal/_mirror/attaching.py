@@ -114,7 +114,7 @@ class Attachment:
         self._accepts = accepts
         self._takeover = takeover
         self._start_over = start_over
-        self._is_late = False
+        self._is_late, self._recovered_lsn = False, 0
         self._claimer: Claimer | None = None
         self._appender: Appender | None = None
 
@@ -189,6 +189,7 @@ class Attachment:
         self._directory = directory
         self.epoch_min = epoch
         self._is_late, self._takeover = True, False
+        self._recovered_lsn = recovered_lsn
 
     def give_up(self) -> None:
         """Release the mirror, if that is possible at once, and close the store."""
@@ -210,7 +211,8 @@ class Attachment:
         """Drop what was staged, because the directory is open already. Raise ForkedError if the
         mirror has what it lacks."""
         comparison.staging.drop()
-        if comparison.verdict not in ("behind", "forked"):
+        has_lost = comparison.mended_lsn > self._recovered_lsn  # the damage looked like a torn tail
+        if comparison.verdict not in ("behind", "forked") and not has_lost:
             return
         raise ForkedError(
             f"{self._directory.path} and its mirror {store.url} have diverged: the mirror has "

@@ -36,7 +36,7 @@ from journal._format.segment import (
 )
 from journal._log import report
 from journal._mirror.blobs import CheckpointName
-from journal._mirror.content import content_bytes, damage_in, first_difference
+from journal._mirror.content import content_bytes, damage_in, end_lsn, first_difference
 from journal._mirror.entry import MirrorDamageError, MirrorEntry, Piece, is_checkpoint
 from journal._mirror.marker import Marker
 from journal._mirror.place_note import Known, read_note
@@ -68,6 +68,7 @@ class Comparison:
     segments in which the mirror's bytes take the place of damaged ones, in unfinished files; empty
     if it is "forked". common: for each local segment, the number of its first bytes that the mirror
     has, or had.
+    mended_lsn: the last LSN of the segments in which bytes are replaced, once they are; or 0.
     shown_lsn: the LSN at which the first segment begins that the mirror's log shows; 0 if it shows
     none. An earlier segment is not in `common` if the mirror has removed its log.
     """
@@ -77,6 +78,7 @@ class Comparison:
     staging: Staging
     common: dict[str, int]
     shown_lsn: int
+    mended_lsn: int = 0
 
     @property
     def cursor(self) -> Cursor:
@@ -156,13 +158,13 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
                 is_differing = not _stage(entry, local, staging, common)
                 if is_differing:
                     break
-        verdict = _verdict(local, known, staging, is_differing=is_differing)
+        verdict, mended_lsn = _verdict(local, known, staging, is_differing=is_differing)
     except BaseException:
         staging.drop()
         raise
     if verdict == "forked":
         staging.drop()
-    return Comparison(verdict, known, staging, common, shown_lsn)
+    return Comparison(verdict, known, staging, common, shown_lsn, mended_lsn)
 
 
 def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str, int]) -> bool:
@@ -191,7 +193,11 @@ def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str
     return is_same
 
 
-def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: bool) -> Verdict:
+def _verdict(
+    local: _Local, known: Known, staging: Staging, *, is_differing: bool
+) -> tuple[Verdict, int]:
+    """Return the verdict, and the last LSN of the segments that are mended. Keep only those staged
+    files that the log needs."""
     mirrored = segment_names(list(known.extents))
     needed = set(map(str, segments_after(mirrored, local.floor_lsn)))
     if any(name in needed for name in staging.lacking):
@@ -199,21 +205,24 @@ def _verdict(local: _Local, known: Known, staging: Staging, *, is_differing: boo
         needed |= {name for name in staging.names if is_checkpoint(name)}
     staging.drop({name for name in staging.names if name not in needed})
     is_ahead = any(local.reaches_past(name, known.size(name)) for name in local.names)
+    mended = {
+        name: end_lsn(staging.as_put(), name, local.checkpoint_lsn) - 1
+        for name in segment_names(list(staging.mended))
+    }
+    mended_lsn = max(mended.values(), default=0)
     if not mirrored:
-        return "new"
-    if is_differing or local.goes_on_amid(known, segment_names(list(staging.mended))):
-        return "forked"
-    if local.cuts_covered(known):
-        return "forked"
+        return "new", 0
+    if is_differing or local.cuts_covered(known) or local.cuts_mended(known, mended):
+        return "forked", 0
     if local.has_other_state(known.last_lsn, segment_names(list(staging.lacking))):
-        return "forked"
+        return "forked", 0
     if (staging.lacking or local.has_missed(known.last_lsn)) and is_ahead:
         # A crash may have left a torn tail where another writer then went on.
         is_forked = local.has_cut(mirrored, segment_names(list(staging.lacking))) or any(
             local.has_records_past(name, known.size(name)) for name in local.names
         )
-        return "forked" if is_forked else "behind"
-    return "behind" if staging.lacking else "ahead" if is_ahead else "equal"
+        return ("forked", 0) if is_forked else ("behind", mended_lsn)
+    return "behind" if staging.lacking else "ahead" if is_ahead else "equal", mended_lsn
 
 
 class _Local:
@@ -307,18 +316,19 @@ class _Local:
         """Return whether another segment follows a segment, which had all its bytes then."""
         return name in self.names[:-1]
 
-    def goes_on_amid(self, known: Known, damaged: list[SegmentName]) -> bool:
-        """Return whether the directory goes on without its mirror in the place of records that are
-        damaged. A crash, a disk that lost what it had synced, or a repair had cut them off."""
+    def cuts_mended(self, known: Known, mended: Mapping[SegmentName, int]) -> bool:
+        """Return whether a segment that the mirror lacks begins before the last LSN of one that is
+        `mended`. The log was cut at the damage: by an open after a crash, to which it looked like
+        a torn tail, or by a repair."""
         return any(
-            name < each and each.first_lsn <= known.last_lsn and not known.size(str(each))
-            for name in damaged
+            name < each and each.first_lsn <= last_lsn and not known.size(str(each))
+            for name, last_lsn in mended.items()
             for each in self._segments
         )
 
     def cuts_covered(self, known: Known) -> bool:
         """Return whether a segment that two checkpoints cover has later records in the mirror. The
-        log was cut in the place of these, by a repair."""
+        log was cut in the place of these, for one of the same reasons."""
         mirrored = segment_names(list(known.extents))
         return any(
             (after.first_lsn - 1 if after else known.last_lsn) > self.floor_lsn

@@ -1,10 +1,10 @@
-"""Content: how far the bytes of a segment reach, and which of its bytes are damaged."""
+"""Content: how far the bytes and the log of a segment reach, and which of its bytes are damaged."""
 
 from __future__ import annotations
 
-from journal._disk.disk import Directory
+from journal._disk.disk import Directory, ReadableDirectory
 from journal._format import frame
-from journal._format.layout import FRAME_HEADER_BYTES, MARK
+from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, MARK
 from journal._format.segment import FrameState, Segment, SegmentName
 from journal._recovery.walk import Walk
 
@@ -28,6 +28,16 @@ def first_difference(own: bytes, other: bytes, begin: int) -> int:
         if block != other[start : start + len(block)]:
             return next(at for at, byte in enumerate(block, start) if byte != other[at])
     return len(own)
+
+
+def end_lsn(directory: ReadableDirectory, name: SegmentName, covered_lsn: int) -> int:
+    """Return the LSN at which the log of a segment ends. Damage up to `covered_lsn` is passed
+    over."""
+    with Segment(directory, name) as segment:
+        walk = Walk.at(segment, covered_lsn=covered_lsn)
+        walk.enter(segment)
+        walk.pass_over(segment, LSN_MAX)
+        return walk.next_lsn
 
 
 def content_bytes(directory: Directory, name: SegmentName) -> int:

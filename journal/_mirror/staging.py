@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from journal._disk.disk import TMP, Directory, File, discard_file, file_size, write_all
+from journal._disk.disk import (
+    TMP,
+    Directory,
+    File,
+    ReadableFile,
+    discard_file,
+    file_size,
+    write_all,
+)
 from journal._mirror.entry import Piece, is_checkpoint
 
 _COPY_BYTES = 1 << 20
@@ -76,6 +84,10 @@ class Staging:
         self.lacking = [name for name in self.lacking if name not in dropped]
         self.mended = {name: at for name, at in self.mended.items() if name not in dropped}
 
+    def as_put(self) -> StagedDirectory:
+        """Return the directory as `put` would leave it."""
+        return StagedDirectory(self)
+
     def _opened(self, name: str, copied_bytes: int) -> File:
         """Return the unfinished file, open. A new one begins with a copy of the first bytes of the
         directory's file."""
@@ -112,3 +124,24 @@ class Staging:
                 file.sync()
             finally:
                 file.close()
+
+
+class StagedDirectory:
+    """A ReadableDirectory that has the unfinished files under the names that they will get."""
+
+    def __init__(self, staging: Staging) -> None:
+        self._staging = staging
+
+    @property
+    def path(self) -> str:
+        """The directory."""
+        return self._staging.directory.path
+
+    def open(self, name: str, mode: Literal["read"]) -> ReadableFile:
+        """Open a file. Raises the disk's errors."""
+        unfinished = name + TMP if name in self._staging.names else name
+        return self._staging.directory.open(unfinished, mode)
+
+    def names(self) -> list[str]:
+        """Return the names of all files."""
+        return sorted({*self._staging.directory.names(), *self._staging.names})

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import Journal, JournalReader, Tables, follow
+from journal import FailedError, Journal, JournalReader, Tables, follow
+from journal._engine.reappending import reappend
 from journal._format.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from journal.testing import Outcome, SimulatedDisk, keep, lose, seeded
 from tests.mirror.shipping_support import SMALL, Mirrored, segments_in
-from tests.mirror.stores import TIMEOUT_S, SilentStore, mirror_of
+from tests.mirror.stores import TIMEOUT_S, SilentStore, mirror_of, write
+from tests.mirror.stores import opened as opened_with
 from tests.mirror.test_aside import opened, segments_on
 from tests.mirror.test_attaching import attached
 from tests.mirror.test_comparing import COMMITS, Case, Counted, differ
+from tests.support import until
 
 OWN = [0, 1, 2]  # records that only the directory has
 
@@ -109,6 +113,77 @@ def test_records_in_the_place_of_damaged_ones_are_a_fork(tmp_path: Path) -> None
     assert records(case.path) == ["x" * 100] * COMMITS
 
 
+class PartTaken(SilentStore):
+    """A store with small entries that falls silent after `left` more of them, if that is set."""
+
+    entry_bytes_max = 1400
+    left: int | None = None
+
+    def append(self, number: int, data: bytes) -> None:
+        super().append(number, data)
+        if self.left is not None:
+            self.left -= 1
+            if not self.left:
+                self.fall_silent()
+
+
+def killed(path: Path, store: SilentStore, *, unshipped: int = 0) -> Path:
+    """Write five records that the mirror has. Then write `unshipped` more, and leave the files as a
+    kill does. Return the segment."""
+    running = path.with_name("running")
+    with opened_with(running, store) as journal:
+        journal.wait_mirrored(write(journal, 5), timeout_s=TIMEOUT_S)
+        if unshipped:
+            store.fall_silent()
+            write(journal, unshipped)
+        shutil.copytree(running, path)
+        if isinstance(store, PartTaken):
+            store.left = 1
+            store.asked.clear()
+            store.answer()
+            assert store.asked.wait(TIMEOUT_S)
+        store.fall_silent()
+        journal.close(timeout_s=0.1)
+    store.answer()
+    (segment,) = path.glob("*.seg")
+    return segment
+
+
+def test_a_log_that_was_cut_amid_a_part_of_an_upload_is_a_fork(tmp_path: Path) -> None:
+    """An upload of several entries was interrupted, so no entry states the LSN of the first ones.
+    Records that were written in their place do not hide them."""
+    store, path = PartTaken(), tmp_path / "j"
+    segment = killed(path, store, unshipped=20)
+    data = segment.read_bytes()
+    segment.write_bytes(data[:800].ljust(len(data), b"\0"))  # the disk has lost the end
+    with Journal.open(path, options=SMALL, mirror=False) as alone:
+        assert alone.append_and_wait("own") == 6
+    with opened_with(path, store) as journal:
+        assert [entry.record for entry in journal.replay(0)] == ["x" * 100] * 7
+    (folder,) = tmp_path.glob("j.aside-*")
+    assert reappend(folder).records == 1
+
+
+def test_an_empty_segment_beside_damage_is_no_fork(tmp_path: Path) -> None:
+    """A crash has left a segment without records, and another writer went on. Damage before that is
+    mended, and nothing is put aside."""
+    store, path = SilentStore(), tmp_path / "j"
+    segment = killed(path, store)
+    with Journal.open(path, options=SMALL, mirror=False) as alone:
+        alone.append_and_wait("own")
+    empty = max(path.glob("*.seg"))
+    empty.write_bytes(empty.read_bytes()[:SEGMENT_HEADER_BYTES])
+    (path / "MIRROR").unlink()  # as if a writer with the mirror had crashed
+    for count in range(2):  # the second one has a newer epoch
+        with opened_with(tmp_path / "other", store, takeover=True) as other:
+            for _ in range(count):
+                other.wait_mirrored(write(other), timeout_s=TIMEOUT_S)
+    change(segment, SEGMENT_HEADER_BYTES + 60)
+    with opened_with(path, store, takeover=True) as journal:
+        assert journal.last_lsn == 6
+    assert not list(tmp_path.glob("j.aside-*"))
+
+
 def test_a_record_that_differs_beside_damage_is_a_fork(tmp_path: Path) -> None:
     """Damage in one place does not excuse another record in the next."""
     case = Case(tmp_path)
@@ -163,6 +238,25 @@ def test_a_follower_mends_its_directory(tmp_path: Path) -> None:
         with follow(mirror, tmp_path / "copy") as follower:
             follower.wait(10, timeout_s=TIMEOUT_S)
     assert records(tmp_path / "copy") == [*range(9), "later"]
+
+
+def test_a_late_contact_refuses_what_looked_like_a_torn_tail(tmp_path: Path) -> None:
+    """If the mirror is silent at the open, and the last record is damaged, the log goes on before
+    it. At the first contact, the mirror has it, so the journal stops, and the mirror keeps it."""
+    store, path = SilentStore(), tmp_path / "j"
+    segment = killed(path, store)
+    change(segment, len(segment.read_bytes().rstrip(b"\0")) - 10)
+    store.fall_silent()
+    journal = opened_with(path, store)
+    assert journal.last_lsn == 4
+    assert journal._core.mirroring is not None
+    shipper = journal._core.mirroring._shipper
+    store.answer()
+    until(lambda: shipper.failure or shipper._link, "the first contact")
+    with pytest.raises(FailedError, match="diverged"):
+        journal.close()
+    with opened_with(path, store) as journal:
+        assert journal.last_lsn == 5
 
 
 def test_the_end_of_a_damaged_segment_is_not_taken_for_missing(tmp_path: Path) -> None:

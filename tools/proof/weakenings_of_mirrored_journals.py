@@ -106,7 +106,7 @@ ALL_OF = (
     Weakening(
         "first_contact_forgets_records",
         "journal/_mirror/attaching.py",
-        'if comparison.verdict not in ("behind", "forked"):',
+        'if comparison.verdict not in ("behind", "forked") and not has_lost:',
         "if True:",
         OPENING,
     ),

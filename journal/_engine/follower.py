@@ -260,14 +260,17 @@ def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: 
     if comparison.verdict in ("ahead", "forked"):
         common = settled(store, directory, comparison, marker)
         if not marker.writer:  # a follower may have been killed before it noted what it got
+            comparison.staging.drop()
             comparison = compare(store, directory, marker, had=common)
     if comparison.verdict in ("ahead", "forked"):
         if aside_on is None:
+            comparison.staging.drop()
             raise ForkedError(
                 f"{directory.path}: it has records that the mirror lacks. Nothing was changed. "
                 "Open it with its mirror, which ships them or puts them aside; or follow it with "
                 "put_aside=True"
             )
+        comparison.fetch()  # what is put aside needs no damaged bytes
         aside = put_directory_aside(aside_on, directory, common)
         text = "%s: the mirror lacks records of the directory, which are in %s now"
         report(logging.WARNING, text, aside.origin, aside.path)

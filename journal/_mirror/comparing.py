@@ -99,7 +99,8 @@ class Comparison:
             path = f"{self.staging.directory.path}/{name}"
             report(
                 logging.WARNING,
-                "%s: offset %d: bytes were damaged, and were replaced by the mirror's",
+                "%s: from offset %d on, bytes were damaged or missing, and were replaced by the "
+                "mirror's. No record is lost. Read the kernel's log: the disk may be failing",
                 path,
                 offset,
             )

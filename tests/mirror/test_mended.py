@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import FailedError, Journal, JournalReader, Tables, follow
+from journal import FailedError, Journal, JournalReader, MirrorError, Tables, follow
 from journal._engine.reappending import reappend
 from journal._format.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from journal.testing import Outcome, SimulatedDisk, keep, lose, seeded
@@ -91,7 +91,7 @@ def test_the_damage_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING, "journal"):
         attached(case.store, case.path)
     (warning,) = [each.message for each in caplog.records if "damaged" in each.message]
-    assert warning.startswith(f"{first}: offset {SEGMENT_HEADER_BYTES + 60}: bytes were damaged")
+    assert warning.startswith(f"{first}: from offset {SEGMENT_HEADER_BYTES + 60} on, bytes were")
     assert segments_in(case.path) == before
     assert not list(tmp_path.glob("journal.aside-*"))
     caplog.clear()
@@ -238,6 +238,27 @@ def test_a_follower_mends_its_directory(tmp_path: Path) -> None:
         with follow(mirror, tmp_path / "copy") as follower:
             follower.wait(10, timeout_s=TIMEOUT_S)
     assert records(tmp_path / "copy") == [*range(9), "later"]
+
+
+@pytest.mark.parametrize("put_aside", [False, True])
+def test_a_follower_puts_aside_what_is_whole(put_aside: bool, tmp_path: Path) -> None:
+    """A directory that is damaged and has records of its own may not follow, and stays as it is. If
+    it is put aside, its own records can be read behind the damage."""
+    store, path = SilentStore(), tmp_path / "j"
+    segment = killed(path, store)
+    with Journal.open(path, options=SMALL, mirror=False) as alone:
+        alone.append_and_wait("own")
+    change(segment, SEGMENT_HEADER_BYTES + 60)
+    before = sorted(each.name for each in path.iterdir())
+    if not put_aside:
+        with pytest.raises(MirrorError, match=r"that the mirror lacks\. Nothing was changed"):
+            follow(mirror_of(store), path)
+        assert sorted(each.name for each in path.iterdir()) == before
+        return
+    with follow(mirror_of(store), path, put_aside=True):
+        pass
+    (folder,) = tmp_path.glob("j.aside-*")
+    assert reappend(folder).records == 1
 
 
 def test_a_late_contact_refuses_what_looked_like_a_torn_tail(tmp_path: Path) -> None:

@@ -80,6 +80,20 @@ ALL_OF = (
         MENDED,
     ),
     Weakening(
+        "refused_follower_leaves_unfinished_files",
+        "journal/_engine/follower.py",
+        "            comparison.staging.drop()\n            raise ForkedError(",
+        "            raise ForkedError(",
+        MENDED,
+    ),
+    Weakening(
+        "follower_puts_damage_aside",
+        "journal/_engine/follower.py",
+        "        comparison.fetch()  # what is put aside needs no damaged bytes\n",
+        "        comparison.staging.drop()\n",
+        MENDED,
+    ),
+    Weakening(
         "cut_before_the_first_record_is_covered",
         "journal/_mirror/comparing.py",
         "local.cuts_covered(known) or ",

@@ -96,7 +96,10 @@ class Checkpoints:
     def _put(self, lsn: int) -> bool:
         """Put a checkpoint, unless the mirror's log does not show where its segments begin, or it
         is gone or damaged."""
-        needed = segments_after(list(self._segments), lsn)  # the other thread adds to it
+        segments = list(self._segments)  # the other thread adds to it
+        needed = segments_after(segments, lsn)
+        # Readers take all segments from that LSN on, also one that was cut off before it.
+        needed = [name for name in segments if needed and name.first_lsn >= needed[0].first_lsn]
         place = self._begun.get(needed[0]) if needed else None
         if place is None or needed[0].first_lsn > lsn + 1:
             return False

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from journal import FailedError, Journal, JournalReader, MirrorError, Tables, follow
 from journal._engine.reappending import reappend
 from journal._format.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
+from journal._mirror.restoring import restore_into
 from journal.testing import Outcome, SimulatedDisk, keep, lose, seeded
 from tests.mirror.shipping_support import SMALL, Mirrored, segments_in
 from tests.mirror.stores import TIMEOUT_S, SilentStore, mirror_of, write
@@ -162,6 +163,28 @@ def test_a_log_that_was_cut_amid_a_part_of_an_upload_is_a_fork(tmp_path: Path) -
         assert [entry.record for entry in journal.replay(0)] == ["x" * 100] * 7
     (folder,) = tmp_path.glob("j.aside-*")
     assert reappend(folder).records == 1
+
+
+def test_a_checkpoint_before_a_part_of_an_upload_can_be_restored(tmp_path: Path) -> None:
+    """The first record of a segment was uploaded in part, and then damaged, so another segment
+    begins at its LSN. A restore from the checkpoint before that needs both from their beginning."""
+    store, path = PartTaken(), tmp_path / "j"
+    store.left = 2
+    with Tables.open(tmp_path / "running", options=SMALL, mirror=mirror_of(store)) as tables:
+        tables.table("t")["lost"] = "x" * 2000
+        tables.sync()
+        assert store.asked.wait(TIMEOUT_S)
+        shutil.copytree(tmp_path / "running", path)
+        tables.close(timeout_s=0.1)
+    store.left = None
+    store.answer()
+    (segment,) = path.glob("*.seg")
+    truncate(segment, 1000, 0)
+    with Tables.open(path, options=SMALL, mirror=mirror_of(store)) as tables:
+        tables.table("t")["new"] = 1
+        tables.wait_mirrored(timeout_s=TIMEOUT_S)
+    restore_into(store, tmp_path / "copy")
+    assert set(Tables.read(tmp_path / "copy").table("t")) == {"new"}
 
 
 def test_an_empty_segment_beside_damage_is_no_fork(tmp_path: Path) -> None:

@@ -128,4 +128,11 @@ ALL_OF = (
         "if is_whole:\n                        return first_lsn - 1",
         ASIDE,
     ),
+    Weakening(
+        "checkpoint_forgets_a_segment_that_was_cut_off",
+        "journal/_mirror/checkpointing.py",
+        "if needed and name.first_lsn >= needed[0].first_lsn",
+        "if name in needed",
+        MENDED,
+    ),
 )

@@ -219,6 +219,7 @@ class Mirroring:
             recovered_lsn=recovered_lsn,
             interval_s=link.mirror.interval_s,
             events=self,
+            permit=link.attachment.permit,
         )
 
         if not self._is_local:
@@ -295,7 +296,8 @@ class Mirroring:
         if self._is_local:
             self._shipper.give_up_within(limit_s)
             if not self._shipper.join(limit_s):
-                # It is inside a request, and ends after it. Its directory is its own.
+                # It is inside a request, and ends after it. Its handle of the directory is its own.
+                self._link.attachment.permit.revoke(limit_s)
                 self.gave_up(TimeoutError(f"a request has taken longer than {limit_s:.3g} s"))
             return True
         shipped_bytes = -1

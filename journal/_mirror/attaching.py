@@ -27,6 +27,7 @@ from journal._mirror.entry import Claim
 from journal._mirror.errors import MirrorReason
 from journal._mirror.marker import Marker, note_unclaimed, write_marker
 from journal._mirror.patient_reads import PatientReads
+from journal._mirror.permit import Permit
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.settling import settled
 from journal._mirror.store import LostError, Store, StoreError, UnreachableError
@@ -115,6 +116,7 @@ class Attachment:
         self._takeover = takeover
         self._start_over = start_over
         self._is_late, self._recovered_lsn = False, 0
+        self.permit = Permit()
         self._claimer: Claimer | None = None
         self._appender: Appender | None = None
 
@@ -165,7 +167,8 @@ class Attachment:
             comparison.staging.drop()
             raise UnreachableError(f"{store.url}: it does not list the claim that it accepted")
         comparison.fetch()
-        write_note(self._directory, comparison.known)
+        with self.permit.used():
+            write_note(self._directory, comparison.known)
         self._note_standing(appender)
         return Attached(store, appender, comparison.known)
 
@@ -265,7 +268,8 @@ class Attachment:
                 "has none now: it was emptied or made anew. Nothing was changed. Find out why, and "
                 "open it with Mirror(..., start_over=True) to begin it again"
             )
-        write_marker(self._directory, self._marker)
+        with self.permit.used():
+            write_marker(self._directory, self._marker)
 
     def _note_standing(self, appender: Appender) -> None:
         claim = appender.claimed.claim
@@ -274,4 +278,5 @@ class Attachment:
         self._marker = Marker(
             self._url, claim.journal_id, appender.epoch, claim.writer, mirrored_lsn=last_lsn
         )
-        write_marker(self._directory, self._marker)
+        with self.permit.used():
+            write_marker(self._directory, self._marker)

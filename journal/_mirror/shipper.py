@@ -23,6 +23,7 @@ from journal._log import post
 from journal._mirror.attaching import Attached
 from journal._mirror.claiming import Appender
 from journal._mirror.entry import MirrorDamageError, MirrorEntry, Piece, pack_pieces
+from journal._mirror.permit import Permit
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.store import RefusedError, Store, StoreError, UnreachableError
 from journal._mirror.unshipped import Unshipped
@@ -54,15 +55,17 @@ class Shipper:
         recovered_lsn: int,
         interval_s: float,
         events: ShipperEvents,
+        permit: Permit,
     ) -> None:
         """Prepare the thread. It closes `directory` and the store when it ends.
 
         `attach` returns the mirror; it is repeated until the store answers, and `make_upkeep` then
         makes the mirror's upkeep. `synced_end` returns the end of what is synced, None if nothing
         was since the open; then the log ends at `recovered_lsn`. `epoch`: the writer's.
-        `mirrored_lsn`: the LSN that the mirror is known to have.
+        `mirrored_lsn`: the LSN that the mirror is known to have. `permit`: to change the directory.
         """
         self._attach = attach
+        self._permit = permit
         self._make_upkeep = make_upkeep
         self._directory = directory
         self._synced_end = synced_end
@@ -286,7 +289,8 @@ class Shipper:
     def _note_place(self, pause_s: float) -> None:
         """Write the note of the last place, if the last one is older than `pause_s` seconds."""
         if self._known is not None and time.monotonic() >= self._noted_at + pause_s:
-            write_note(self._directory, self._known)
+            with suppress(UnreachableError), self._permit.used():
+                write_note(self._directory, self._known)
             self._noted_at = time.monotonic()
 
     def _until_answered(

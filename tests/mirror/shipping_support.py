@@ -14,6 +14,7 @@ from journal._mirror.attaching import Attached
 from journal._mirror.blobs import RollUpName, roll_up_names
 from journal._mirror.holding import Holding
 from journal._mirror.memory_store import MemoryStore
+from journal._mirror.permit import Permit
 from journal._mirror.place_note import Known
 from journal._mirror.reading import read_log
 from journal._mirror.shipper import Shipper
@@ -94,6 +95,7 @@ class Mirrored:
             recovered_lsn=self.journal.last_lsn,
             interval_s=interval_s,
             events=self,
+            permit=Permit(),
         )
         self.shipper.start()
 

@@ -282,6 +282,8 @@ def test_a_follower_puts_aside_what_is_whole(put_aside: bool, tmp_path: Path) ->
         pass
     (folder,) = tmp_path.glob("j.aside-*")
     assert reappend(folder).records == 1
+    with JournalReader.open(folder) as reader:
+        assert list(reader.verify()) == []
 
 
 def test_a_late_contact_refuses_what_looked_like_a_torn_tail(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from journal import (
 from journal._log import settle
 from journal._mirror.claiming import look
 from journal._mirror.memory_store import MemoryStore
+from journal._mirror.permit import Permit
 from journal._mirror.restoring import restore_into
+from journal._mirror.store import UnreachableError
 from tests.mirror.shipping_support import segments_in
 from tests.mirror.stores import (
     TIMEOUT_S,
@@ -203,6 +206,52 @@ def test_a_closed_journals_shipper_ends(tmp_path: Path) -> None:
     assert shipper.join(TIMEOUT_S)
     assert journal.mirrored_lsn < 50
     assert not look(store).is_released
+
+
+def test_a_closed_journals_shipper_changes_no_file(tmp_path: Path) -> None:
+    """A shipper that was attaching its mirror when its journal was closed leaves the directory,
+    which may have another writer by then, and the mirror as they are."""
+    store = SilentStore()
+    with opened(tmp_path / "a", store) as journal:
+        journal.wait_mirrored(write(journal), timeout_s=TIMEOUT_S)
+    store.fall_silent()
+    journal = opened(tmp_path / "a", store)
+    store.fall_silent(hangs=True)
+    assert store.asked.wait(TIMEOUT_S)
+    journal.close(timeout_s=0.05)
+    shipper = journal._core.mirroring and journal._core.mirroring._shipper
+    assert shipper
+    before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    entries = store.reached_by_others().numbers(0)
+    store.answer()
+    assert shipper.join(TIMEOUT_S)
+    assert {path: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+    assert store.numbers(0) == entries
+
+
+def test_a_revoked_permit_is_used_no_more() -> None:
+    """A revocation waits for the use under way, and each later one is refused."""
+    permit, used, ended = Permit(), threading.Event(), threading.Event()
+
+    def use() -> None:
+        with permit.used():
+            used.set()
+            assert ended.wait(TIMEOUT_S)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    assert used.wait(TIMEOUT_S)
+    permit.revoke(0.01)  # it does not wait for longer
+    revoking = threading.Thread(target=permit.revoke, args=(TIMEOUT_S,))
+    revoking.start()
+    revoking.join(0.05)
+    assert revoking.is_alive()
+    ended.set()
+    revoking.join(TIMEOUT_S)
+    assert not revoking.is_alive()
+    with pytest.raises(UnreachableError, match="closed"), permit.used():
+        raise AssertionError
+    thread.join()
 
 
 def test_unsynced_bytes_are_synced_for_the_mirror(tmp_path: Path) -> None:

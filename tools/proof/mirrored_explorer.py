@@ -29,6 +29,7 @@ from journal._mirror.entry import Claim
 from journal._mirror.holding import Holding
 from journal._mirror.marker import read_marker
 from journal._mirror.memory_store import MemoryStore
+from journal._mirror.permit import Permit
 from journal._mirror.restoring import restore_into
 from journal._mirror.shipper import Shipper
 from journal._mirror.store import StoreError
@@ -147,6 +148,7 @@ class MirroredOwner(MomentRecorder[M]):
             recovered_lsn=journal.last_lsn,
             interval_s=_FOREVER_S,
             events=events(),
+            permit=Permit(),
         )
         self._shipper._connect()
 

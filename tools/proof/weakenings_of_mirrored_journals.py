@@ -85,8 +85,8 @@ ALL_OF = (
     Weakening(
         "claim_before_its_marker",
         "journal/_mirror/attaching.py",
-        "            )\n        write_marker(self._directory, self._marker)\n",
-        "            )\n",
+        'to begin it again"\n            )\n',
+        'to begin it again"\n            )\n        return\n',
         OPENING,
     ),
     Weakening(
@@ -249,5 +249,19 @@ ALL_OF = (
         "        if self._wake_mirror is not None:\n            self._deferred",
         "        if False:\n            self._deferred",
         REMOTE,
+    ),
+    Weakening(
+        "closed_journals_shipper_writes",
+        "journal/_engine/mirroring.py",
+        "                self._link.attachment.permit.revoke(limit_s)\n",
+        "",
+        MIRRORED,
+    ),
+    Weakening(
+        "revocation_waits_for_nothing",
+        "journal/_mirror/permit.py",
+        "            self._end_of_use.wait(timeout_s)\n",
+        "            pass\n",
+        MIRRORED,
     ),
 )

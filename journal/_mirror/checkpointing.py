@@ -98,10 +98,12 @@ class Checkpoints:
         is gone or damaged."""
         segments = list(self._segments)  # the other thread adds to it
         needed = segments_after(segments, lsn)
-        # Readers take all segments from that LSN on, also one that was cut off before it.
-        needed = [name for name in segments if needed and name.first_lsn >= needed[0].first_lsn]
-        place = self._begun.get(needed[0]) if needed else None
-        if place is None or needed[0].first_lsn > lsn + 1:
+        if not needed:
+            return False
+        # Readers take all segments from that LSN on, also one that was shipped before and cut off.
+        first = next(name for name in segments if name.first_lsn >= needed[0].first_lsn)
+        place = self._begun.get(first)
+        if place is None or first.first_lsn > lsn + 1:
             return False
         opened = open_checkpoint(self._directory, lsn)
         if opened is None:
@@ -110,7 +112,7 @@ class Checkpoints:
             name = CheckpointName(place.number, lsn, opened.created_at_ms)
             pieces = checkpoint_pieces(self._directory, opened)
             try:
-                from_lsn = needed[0].first_lsn
+                from_lsn = first.first_lsn
                 self._appender.put_checkpoint(name, place.nonce, from_lsn, pieces)
             except FileNotFoundError:  # a later one covers it
                 return False

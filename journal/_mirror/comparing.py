@@ -68,7 +68,7 @@ class Comparison:
     segments in which the mirror's bytes take the place of damaged ones, in unfinished files; empty
     if it is "forked". common: for each local segment, the number of its first bytes that the mirror
     has, or had.
-    mended_lsn: the last LSN of the segments in which bytes are replaced, once they are; or 0.
+    mended_lsn: the last LSN that the segments have with the replaced bytes; 0 if there are none.
     shown_lsn: the LSN at which the first segment begins that the mirror's log shows; 0 if it shows
     none. An earlier segment is not in `common` if the mirror has removed its log.
     """
@@ -100,7 +100,8 @@ class Comparison:
             report(
                 logging.WARNING,
                 "%s: from offset %d on, bytes were damaged or missing, and were replaced by the "
-                "mirror's. No record is lost. Read the kernel's log: the disk may be failing",
+                "mirror's, so none of these records is lost. Look for errors of the disk in the "
+                "system's log",
                 path,
                 offset,
             )
@@ -328,8 +329,8 @@ class _Local:
         )
 
     def cuts_covered(self, known: Known) -> bool:
-        """Return whether a segment that two checkpoints cover has later records in the mirror. The
-        log was cut in the place of these, for one of the same reasons."""
+        """Return whether a segment that two checkpoints cover has records in the mirror that these
+        do not cover. The directory's log was cut before them, as in `cuts_mended`."""
         mirrored = segment_names(list(known.extents))
         return any(
             (after.first_lsn - 1 if after else known.last_lsn) > self.floor_lsn

@@ -2,8 +2,8 @@
 
 What a mirror has and the directory lacks is written to unfinished files, as it arrives, so memory
 holds one entry at a time. A segment with damaged bytes is copied, and the mirror's take their place
-in the copy. No open reads these files. They get their names only once it is known that
-nothing is to be put aside.
+in the copy. No open reads these files. They get their names only once it is known that nothing is
+to be put aside.
 """
 
 from __future__ import annotations

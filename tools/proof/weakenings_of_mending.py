@@ -131,8 +131,8 @@ ALL_OF = (
     Weakening(
         "checkpoint_forgets_a_segment_that_was_cut_off",
         "journal/_mirror/checkpointing.py",
-        "if needed and name.first_lsn >= needed[0].first_lsn",
-        "if name in needed",
+        "for name in segments if name.first_lsn >= needed[0].first_lsn",
+        "for name in needed",
         MENDED,
     ),
 )

@@ -136,42 +136,6 @@ def test_a_mirror_that_does_not_answer_is_explained() -> None:
     assert explain(error) == (4, f"nats://h/S: connect: no answer; {step}")
 
 
-MARKERS = {
-    "empty": b"",
-    "no JSON": b"{",
-    "no object": b"[]",
-    "a key is missing": b'{"url": "file:///m"}',
-    "too deep": b"[" * 60_000,
-}
-
-
-@pytest.mark.parametrize("marker", MARKERS)
-def test_a_damaged_marker_is_reported(marker: str, tmp_path: Path) -> None:
-    """P4: An open refuses the directory, so `verify` and `info` say that, and what to do."""
-    path = write(tmp_path)
-    (path / "MIRROR").write_bytes(MARKERS[marker])
-    for mirror in (None, False, mirror_at(tmp_path)):
-        with pytest.raises(MirrorError, match="the marker of the mirror can't be read"):
-            Journal.open(path, mirror=mirror)
-    found = ask("verify", path, "-o", "json")
-    (finding,) = found.json["findings"]
-    assert (found.code, finding["path"]) == (3, str(path / "MIRROR"))
-    told = ask("verify", path)
-    assert "The next open will refuse" in told.out
-    assert "only the file MIRROR keeps it from opening" in told.err
-    told = ask("info", path)
-    assert (told.code, f"refuses: {path}/MIRROR is damaged" in told.out) == (3, True)
-    assert "would not help" in told.out
-
-
-def test_a_damaged_marker_of_a_live_journal_is_reported(tmp_path: Path) -> None:
-    """P4: The next open refuses it, whatever its present writer does."""
-    with Journal.open(tmp_path / "j", mirror=mirror_at(tmp_path)) as journal:
-        journal.append_and_wait(1)
-        (tmp_path / "j" / "MIRROR").write_bytes(b"")
-        assert ask("verify", tmp_path / "j").code == 3
-
-
 # --- mirror reappend ---
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proof.weakenings import Weakening
 
-MARKERS = ("tests/inspect/test_inspect_mirrors.py",)
+MARKERS = ("tests/inspect/test_inspect_markers.py",)
 OPENING = ("tests/mirror/test_mirrored_opening.py", "tests/mirror/test_open_table.py")
 REMOTE = ("tests/mirror/test_remote_ack.py",)
 MIRRORED = ("tests/mirror/test_mirrored_journal.py",)

@@ -17,7 +17,7 @@ from journal_inspect.diagnosis.damage import AfterDamage
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import command
 
-_WITHOUT_STEPS = {
+WITHOUT_STEPS = {
     Action.UPGRADE: "a newer version of the format wrote a checkpoint; open the journal with a "
     "newer journal-engine",
     Action.REMOVE_MARKER: "only the file MIRROR keeps it from opening; if the directory is the one "
@@ -78,7 +78,7 @@ def next_steps(reader: JournalReader, advice: Advice, count: int = 1) -> NextSte
                 (Step(command("info", path), "what an open would do"),),
             )
         case Action.UPGRADE | Action.REMOVE_MARKER:
-            return NextSteps(_WITHOUT_STEPS[advice.action])
+            return NextSteps(WITHOUT_STEPS[advice.action])
         case Action.RESUME_WRITING:
             return NextSteps(
                 "it opens as it is, and no state is lost: the checkpoint at LSN "

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import click
 from _journal_console.exits import CORRUPT, FINE, NEGATIVE
@@ -15,17 +16,20 @@ from journal import (
     CompactedError,
     CutError,
     CutReason,
+    DamageReason,
     JournalError,
     JournalReader,
     PutBackReport,
     RecoveryPreview,
+    Refusal,
     RepairReport,
     repair,
 )
 from journal_inspect.commands import putting_back
-from journal_inspect.commands.next_steps import advice_on, describe_copies
+from journal_inspect.commands.next_steps import WITHOUT_STEPS, advice_on, describe_copies
 from journal_inspect.commands.reading import open_reader
 from journal_inspect.diagnosis import damage
+from journal_inspect.diagnosis.advice import Action
 from journal_inspect.diagnosis.damage import AfterDamage, Loss, joined, read_after_damage
 from journal_inspect.diagnosis.retention import describe_kept
 from journal_inspect.exits import NothingFoundError
@@ -69,6 +73,7 @@ def show_repair(
         of_agents = is_managers(reader)
         is_lost = report.problem and (after_damage.lost or after_damage.is_open_ended)
         findings = reader.verify() if is_lost and not apply else ()
+        marker = _damaged_marker(reader) if report.problem is None else None
         advice = None
         if corruptions := [finding for finding in findings if finding.kind == "corruption"]:
             advice = advice_on(reader, corruptions, preview, after_damage)
@@ -82,21 +87,20 @@ def show_repair(
     restored = putting_back.pending(path, save_to) if owner else []
     if apply and owner:
         restored = putting_back.restore_all(path, restored, owner, as_is=as_is)
+    shown = replace(report, problem=marker.what, refusal=marker) if marker else report
     if renderer.form == "text":
-        _put(report, after_damage, is_cut, preview, restored)
+        _put(shown, after_damage, is_cut, preview, restored)
         if is_cut and after_damage.unreadable:
             unreadable = damage.describe_unreadable(after_damage, of_agents=of_agents)
             print(f"unreadable: {unreadable}")
     else:
-        if report.applied and report.problem:
-            report = replace(
-                report, problem=_problem(report)
-            )  # the engine's text says that nothing was changed
-        put_one(_object(report, after_damage, is_cut, renderer, restored))
+        if shown.applied and shown.problem:  # the engine's text says that nothing was changed
+            shown = replace(shown, problem=_problem(shown))
+        put_one(_object(shown, after_damage, is_cut, renderer, restored))
     if advice and advice.copies:
         say(f"{report.path}: {describe_copies(report.path, advice)}")
-    _advise(report, cut_at, salvage, restored if owner else None)
-    if report.problem and not report.applied:
+    _advise(report, cut_at, salvage, restored if owner else None, marker)
+    if marker or (report.problem and not report.applied):
         return CORRUPT
     return NEGATIVE if any(each.refused for each in restored) else FINE
 
@@ -138,6 +142,14 @@ def _describe_cut(error: CutError) -> str:
         f"--cut-at {error.cut_at} is not between two batches up to the last good LSN, "
         f"{error.good_lsn}; the {nearest}"
     )
+
+
+def _damaged_marker(reader: JournalReader) -> Refusal | None:
+    """Return the damage of the file MIRROR, which no repair mends; or None."""
+    if not Path(reader.path, "MIRROR").exists():
+        return None  # a preview reads the whole journal
+    refusal = reader.preview_recovery().refusal
+    return refusal if refusal and refusal.reason is DamageReason.MIRROR_DAMAGED else None
 
 
 def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
@@ -262,8 +274,10 @@ def _advise(
     cut_at: int | None,
     salvage: bool,
     restored: list[PutBackReport] | None,
+    marker: Refusal | None,
 ) -> None:
-    for line in _advice(report, cut_at, salvage, restored):
+    lines = [WITHOUT_STEPS[Action.REMOVE_MARKER]]
+    for line in lines if marker else _advice(report, cut_at, salvage, restored):
         say(f"{report.path}: {line}")
 
 

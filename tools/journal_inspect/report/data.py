@@ -15,6 +15,7 @@ from journal import (
     Checkpoint,
     CompactedError,
     CorruptionError,
+    DamageReason,
     Entry,
     Finding,
     JournalReader,
@@ -146,6 +147,12 @@ class Observed:
     @property
     def is_damaged(self) -> bool:
         return bool(self.findings.counts["corruption"] or self.log.damage)
+
+    @property
+    def is_only_marker_damaged(self) -> bool:
+        """True if the file MIRROR is damaged, and nothing else is."""
+        reasons = {each.reason for each in self.findings.first}
+        return self.findings.counts.total() == 1 and reasons == {DamageReason.MIRROR_DAMAGED}
 
 
 def observe(reader: JournalReader, progress: Callable[[int], object] | None = None) -> Observed:

@@ -48,11 +48,12 @@ _VERDICTS = {
     "stray": ("Whole", "Every segment and checkpoint verifies. Stray files are in the directory."),
     "": ("Whole", "Every segment and checkpoint verifies."),
 }
+_MARKER_DAMAGED = "Damaged", "The file MIRROR is damaged. Every segment and checkpoint verifies."
 
 
 def page(observed: Observed, *, redact: Collection[str], utc: bool) -> dict[str, object]:
     """Return the values of all names in the template."""
-    log = observed.log
+    log, is_only_marker_damaged = observed.log, observed.is_only_marker_damaged
     lives = list(log.fleet.by_family()) if log.fleet else []
     times = [log.commits.first_ms, log.commits.last_ms] if log.commits.total.commits else []
     times += [ms for life in lives for _, begin, end in life.spans for ms in (begin, end)]
@@ -69,7 +70,7 @@ def page(observed: Observed, *, redact: Collection[str], utc: bool) -> dict[str,
         "made_at": axis.stamp(observed.observed_at_ms),
         "zone": axis.zone,
         "verdict": verdict or "whole",
-        "verdict_words": _VERDICTS[verdict],
+        "verdict_words": _MARKER_DAMAGED if is_only_marker_damaged else _VERDICTS[verdict],
         "next_open": _next_open(observed, lives),
         "command": _command("verify", observed),
         "facts": _facts(observed, axis),
@@ -78,7 +79,7 @@ def page(observed: Observed, *, redact: Collection[str], utc: bool) -> dict[str,
         "damage": [escaped(each) for each in dict.fromkeys(log.damage)],
         "ticks": axis.ticks(),
         "fleet": log.fleet and _fleet(log.fleet, lives, rows_shown, axis),
-        "fleet_lsn": log.last_lsn if observed.is_damaged else 0,
+        "fleet_lsn": log.last_lsn if observed.is_damaged and not is_only_marker_damaged else 0,
         "errors": _errors(lives, rows_shown, axis),
         "charts": _charts(observed, axis),
         "kinds": [] if log.fleet else _kinds(observed, axis),
@@ -250,10 +251,11 @@ def _next_open(observed: Observed, lives: list[Life]) -> list[str]:
             f"{writer} has the journal open. If it ended now, the next open would do this:"
         )
     if plan.refused:
+        told = "what to do" if observed.is_only_marker_damaged else "what a repair would keep"
         return [
             *sentences,
             f"It refuses the journal and changes nothing: {escaped(plan.refused)}.",
-            f"This command shows what a repair would keep: {_command('repair', observed)}",
+            f"This command shows {told}: {_command('repair', observed)}",
         ]
     begin = (
         f"It loads the checkpoint at LSN {plan.checkpoint_lsn}"

@@ -11,7 +11,9 @@ from collections import deque
 
 _CROWD_A_LANE = 48  # a smaller crowd comes back too quickly to gain anything
 SLOW_SYNC_NS = 1_000_000
-_RETURN_PART = 4  # the crowd must take at least a quarter of a sync to come back
+# A crowd that comes back in less than a quarter of a sync gains nothing. Nor does one that takes
+# over four syncs: they are then a small part of the time, and lanes make the commits smaller.
+_RETURN_PART = 4
 _SAMPLES = 9
 _PAUSE_MIN, _PAUSE_MAX = 1024, 65536  # commits until syncs side by side are tried again
 
@@ -38,7 +40,8 @@ class LanePolicy:
         if self._pause:
             self._pause -= 1
         elif len(self._alone_ns) == _SAMPLES:
-            if _median(self._return_ns) * _RETURN_PART < _median(self._alone_ns):
+            return_ns, alone_ns = _median(self._return_ns), _median(self._alone_ns)
+            if not alone_ns / _RETURN_PART <= return_ns <= alone_ns * _RETURN_PART:
                 return
             self._beside_ns.clear()
             self.lanes = min(crowd // _CROWD_A_LANE, self._lanes_max)

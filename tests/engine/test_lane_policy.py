@@ -32,6 +32,8 @@ def note_beside(policy: LanePolicy, *sync_ms: float, crowd: int = CROWD) -> int:
         (5, 3, 256, 8, 1),  # too few measured
         (5, 1.25, 256, 9, 3),  # the crowd needs a quarter of a sync to come back
         (5, 1.24, 256, 9, 1),
+        (5, 20, 256, 9, 3),  # or up to four syncs
+        (5, 20.1, 256, 9, 1),
         (5, 3, 100, 9, 2),  # fewer lanes for a smaller crowd
         (5, 3, 95, 9, 1),  # it comes back too quickly
     ],

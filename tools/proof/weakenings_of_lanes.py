@@ -155,9 +155,15 @@ ALL_OF = (
     Weakening(
         "crowds_that_come_back_at_once_get_lanes",
         "journal/_commit/lane_policy.py",
-        "            if _median(self._return_ns) * _RETURN_PART < _median(self._alone_ns):\n"
-        "                return\n",
-        "",
+        "if not alone_ns / _RETURN_PART <= return_ns <= alone_ns * _RETURN_PART:",
+        "if return_ns > alone_ns * _RETURN_PART:",
+        POLICY,
+    ),
+    Weakening(
+        "crowds_that_come_back_late_get_lanes",
+        "journal/_commit/lane_policy.py",
+        "if not alone_ns / _RETURN_PART <= return_ns <= alone_ns * _RETURN_PART:",
+        "if return_ns < alone_ns / _RETURN_PART:",
         POLICY,
     ),
     Weakening(

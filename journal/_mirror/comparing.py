@@ -268,9 +268,7 @@ class _Local:
         checkpoints cover its own records in their place.
         """
         (lacking,) = segment_names([name])
-        if 0 < self._marker.epoch < lacking.epoch:
-            return False
-        return self._is_before_floor(lacking)
+        return self._is_before_floor(lacking) and not self._never_had(lacking)
 
     def has_missed(self, mirrored_lsn: int) -> bool:
         """Return whether the mirror, which has every record up to `mirrored_lsn`, had more than the
@@ -281,10 +279,14 @@ class _Local:
     def has_other_state(self, mirrored_lsn: int, lacking: list[SegmentName]) -> bool:
         """Return whether a checkpoint holds records of the directory in the place of the mirror's,
         although nothing of them may be left in its log. A checkpoint holds none of a later epoch
-        than its own. `lacking`: the segments that the directory lacks."""
+        than its own; without a claim, that may be the epoch of another writer. `lacking`: the
+        segments that the directory lacks."""
         if self.has_missed(min(mirrored_lsn, self.checkpoint_lsn)):
             return True
         lacking = [each for each in lacking if each.first_lsn <= self.checkpoint_lsn]
+        unclaimed_lsn = self._marker.unclaimed_lsn or 0
+        if any(each.first_lsn <= unclaimed_lsn and self._never_had(each) for each in lacking):
+            return True
         newest = find_checkpoints(self.directory, self.directory.names(), 1) if lacking else None
         if newest is None or not newest.good:
             return False
@@ -366,6 +368,10 @@ class _Local:
                 scanned.state is FrameState.RECORDS and scanned.end > size
                 for scanned in segment.scan()
             )
+
+    def _never_had(self, name: SegmentName) -> bool:
+        """Return whether a segment has a later epoch than that of the directory's last claim."""
+        return 0 < self._marker.epoch < name.epoch
 
     def _is_before_floor(self, name: SegmentName) -> bool:
         return any(name < each and each.first_lsn - 1 <= self.floor_lsn for each in self._segments)

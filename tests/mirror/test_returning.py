@@ -130,7 +130,29 @@ def opened_without_and_lost(path: Path, store: SilentStore) -> None:
         segment.unlink()
 
 
-@pytest.mark.parametrize("diverge", [overtaken_and_lost, opened_without_and_lost])
+def overtaken_opened_without_and_lost(path: Path, store: SilentStore) -> None:
+    """Take the mirror over from a writer that has more rows of its own. Open its directory without
+    the mirror, compact it, and lose its segments."""
+    with suppress(FailedError), opened(path.with_name("running"), store) as first:
+        first.table("t")["common"] = 1
+        first.wait_mirrored(timeout_s=TIMEOUT_S)
+        store.fall_silent()
+        mirrored(path.with_name("other"), store.reached_by_others(), "acknowledged")
+        for number in range(5):
+            first.table("t")[f"own {number}"] = 1
+        first.sync()
+        shutil.copytree(path.with_name("running"), path)
+        store.answer()
+    with Tables.open(path, options=SMALL, mirror=False) as alone:
+        alone.compact()
+    for segment in path.glob("*.seg"):
+        segment.unlink()
+
+
+@pytest.mark.parametrize(
+    "diverge",
+    [overtaken_and_lost, opened_without_and_lost, overtaken_opened_without_and_lost],
+)
 def test_a_checkpoint_of_a_fork_is_noticed_after_its_log_was_lost(
     diverge: Callable[[Path, SilentStore], None], tmp_path: Path
 ) -> None:

@@ -71,8 +71,8 @@ OF_RETURNING = (
     Weakening(
         "checkpoint_covers_later_epochs",
         "journal/_mirror/comparing.py",
-        "if 0 < self._marker.epoch < lacking.epoch:",
-        "if False:",
+        "return self._is_before_floor(lacking) and not self._never_had(lacking)",
+        "return self._is_before_floor(lacking)",
         RETURNING,
     ),
     Weakening(

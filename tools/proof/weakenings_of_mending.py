@@ -108,6 +108,13 @@ ALL_OF = (
         RETURNING,
     ),
     Weakening(
+        "checkpoint_of_an_equal_epoch_hides_records",
+        "journal/_mirror/comparing.py",
+        "each.first_lsn <= unclaimed_lsn and self._never_had(each)",
+        "False",
+        RETURNING,
+    ),
+    Weakening(
         "checkpoint_of_an_earlier_epoch_hides_records",
         "journal/_mirror/comparing.py",
         "each.first_lsn <= taken.lsn and taken.epoch < each.epoch",

@@ -1,13 +1,9 @@
-"""The interface of the peers, and the bare disk.
-
-A Peer's `update` may be called by any thread, and returns when one record is on stable storage.
-`update_async` does the same for an event loop: natively if the peer can, else in a thread pool. A
-peer for event loops only has no `update`.
-"""
+"""The interface of the peers, their records, and the bare disk."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 from collections import deque
@@ -15,23 +11,48 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgpack
 
 T = TypeVar("T")
 
-RECORD = ["step", "agent_0123456789ab", 12, "x" * 200, 1_700_000_000_000]
-PACKED = msgpack.packb(RECORD)
+FIRST = 1 << 16  # the number of the first record; msgpack packs each number in 5 bytes
+TEXT_CHARS = 200
 POOL_THREADS = 64
 FRAME_HEADER_BYTES = 44
 ALLOCATED_BYTES = 64 << 20
 
 
+def record_of(number: int) -> list[Any]:
+    """Return a new record, with a text of its own."""
+    return ["step", "agent_0123456789ab", number, "x" * TEXT_CHARS, 1_700_000_000_000]
+
+
+RECORD = record_of(FIRST)
+PACKED = msgpack.packb(RECORD)
+
+
+def records() -> Iterator[list[Any]]:
+    """Return an endless sequence of different records of one size. Threads may share it."""
+    return map(record_of, itertools.count(FIRST))
+
+
 class Peer:
+    """An engine, or a bare loop, that makes records durable.
+
+    An update takes the next of `records`, and returns when it is on stable storage. An engine that
+    stores bytes takes the next of `packed`, which packs the record in the calling thread.
+
+    Any thread may call `update`. `update_async` does the same for an event loop: natively if the
+    peer can, else in a thread pool. A peer for event loops only has no `update`.
+    """
+
     has_threads = True  # whether threads may call `update`
 
     def __init__(self, directory: Path) -> None:
+        self.records = records()
+        self.packed: Iterator[bytes] = map(msgpack.Packer().pack, self.records)
         self._pool = ThreadPoolExecutor(POOL_THREADS)
 
     def update(self) -> None:
@@ -71,9 +92,10 @@ class Reused(Generic[T]):
 
 
 class BareDisk(Peer):
-    """A write and an fdatasync per record, by one thread, into a preallocated file.
+    """A write and an fdatasync per update, by one thread, into a preallocated file.
 
-    It writes the same number of bytes as a journal with one record per frame.
+    Each update writes the same bytes, which are packed in advance. A journal with one record per
+    frame writes as many.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -84,10 +106,10 @@ class BareDisk(Peer):
         self._offset = 0
 
     def update(self) -> None:
-        self.commit(1)
+        self.write(PACKED)
 
-    def commit(self, records: int) -> None:
-        data = bytes(FRAME_HEADER_BYTES) + PACKED * records
+    def write(self, packed: bytes) -> None:
+        data = bytes(FRAME_HEADER_BYTES) + packed
         if self._offset + len(data) > ALLOCATED_BYTES:
             self._offset = 0
         os.pwrite(self._fd, data, self._offset)
@@ -95,13 +117,8 @@ class BareDisk(Peer):
         self._offset += len(data)
 
 
-class BareGroup(BareDisk):
-    """A bare group commit: one thread writes for all waiters, and wakes them one after the other.
-
-    It packs no records, has no order, checksums, bounds or errors, and no wait can be cancelled.
-    With many waiters and a fast disk, an engine will hardly be faster. An engine can be faster if
-    it commits in the thread of a lone waiter, or gathers waiters on a slow disk.
-    """
+class GroupCommit(Peer):
+    """One thread commits the records of all waiters, and wakes them one after the other."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -112,31 +129,52 @@ class BareGroup(BareDisk):
         self._thread.start()
 
     def update(self) -> None:
+        packed = next(self.packed)
         with self._lock:
-            gate = self._gate
-            self._waiting += 1
-            if self._waiting == 1:
+            gate, batch = self._gate, self._batch
+            batch.append(packed)
+            if len(batch) == 1:
                 self._alarm.release()
         with gate:
             pass
 
+    def commit(self, batch: list[bytes]) -> None:
+        """Make packed records durable."""
+        raise NotImplementedError
+
     def close(self) -> None:
         super().close()
-        self._waiting = -1
-        self._alarm.release()
+        self._alarm.release()  # without a record
         self._thread.join()
 
     def _begin(self) -> None:
-        self._waiting, self._gate = 0, threading.Lock()
+        self._batch: list[bytes] = []
+        self._gate = threading.Lock()
         self._gate.acquire()
 
     def _run(self) -> None:
         while True:
             self._alarm.acquire()
             with self._lock:
-                waiting, gate = self._waiting, self._gate
+                batch, gate = self._batch, self._gate
                 self._begin()
-            if waiting < 0:
+            if not batch:
                 return
-            self.commit(waiting)
+            self.commit(batch)
             gate.release()
+
+
+class BareGroup(GroupCommit, BareDisk):
+    """A bare group commit. Each update writes the same bytes, which are packed in advance.
+
+    It has no order, checksums, bounds or errors, and no wait can be cancelled. With many waiters
+    and a fast disk, an engine will hardly be faster. An engine can be faster if it commits in the
+    thread of a lone waiter, or gathers waiters on a slow disk.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.packed = itertools.repeat(PACKED)
+
+    def commit(self, batch: list[bytes]) -> None:
+        self.write(b"".join(batch))

@@ -6,12 +6,11 @@ import itertools
 import sys
 import threading
 from collections.abc import Awaitable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.load import at_full_speed
-from bench.peer import PACKED, RECORD, Peer, Reused
+from bench.peer import Peer, Reused
 from bench.sqlite_peers import AiosqliteBatched, Sqlite, SqliteBatched, SqliteGated, SqliteUpserts
 from journal import Journal
 
@@ -24,10 +23,10 @@ class OurJournal(Peer):
         self._journal = Journal.open(directory / "journal")
 
     def update(self) -> None:
-        self._journal.append_and_wait(RECORD)
+        self._journal.append_and_wait(next(self.records))
 
     def update_async(self) -> Awaitable[object]:
-        return self._journal.append_durable(RECORD)
+        return self._journal.append_durable(next(self.records))
 
     def close(self) -> None:
         super().close()
@@ -43,8 +42,9 @@ class Lmdb(Peer):
         self._keys = itertools.count()
 
     def update(self) -> None:
+        packed = next(self.packed)
         with self._environment.begin(write=True) as transaction:
-            transaction.put(next(self._keys).to_bytes(8, "big"), PACKED, append=True)
+            transaction.put(next(self._keys).to_bytes(8, "big"), packed, append=True)
 
     def close(self) -> None:
         super().close()
@@ -62,7 +62,7 @@ class RocksDict(Peer):
         self._keys = itertools.count()
 
     def update(self) -> None:
-        self._db.put(next(self._keys).to_bytes(8, "big"), PACKED, self._options)
+        self._db.put(next(self._keys).to_bytes(8, "big"), next(self.packed), self._options)
 
     def close(self) -> None:
         super().close()
@@ -95,7 +95,7 @@ class Zodb(Peer):
 
     def update(self) -> None:
         with self._trees.one() as (manager, tree):
-            tree[next(self._keys)] = PACKED
+            tree[next(self._keys)] = next(self.records)
             manager.commit()
 
     def close(self) -> None:
@@ -129,14 +129,15 @@ class Coopy(Peer):
                 group_commit_delay=delay_s,
                 validation="off",
             )
-            speed = at_full_speed([partial(system.step, RECORD)] * 16, 0.2)
+            self._system = system
+            speed = at_full_speed([self.update] * 16, 0.2)
             loser, best = (best[1], (speed, system)) if speed > best[0] else (system, best)
             if loser is not None:
                 loser.close()
         self._system = best[1]
 
     def update(self) -> None:
-        self._system.step(RECORD)
+        self._system.step(next(self.records))
 
     def close(self) -> None:
         super().close()

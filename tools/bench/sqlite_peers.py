@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import queue
 import sqlite3
 import threading
@@ -10,7 +11,7 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
-from bench.peer import PACKED, BareGroup, Peer, Reused
+from bench.peer import GroupCommit, Peer, Reused
 
 
 def _sqlite(directory: Path) -> sqlite3.Connection:
@@ -28,7 +29,7 @@ _SETTINGS = (
     "CREATE TABLE IF NOT EXISTS log (lsn INTEGER PRIMARY KEY, record BLOB)",
 )
 _INSERT = "INSERT INTO log (record) VALUES (?)"
-_UPSERT = "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET v = excluded.v"
+_UPSERT = "INSERT INTO state (v, key) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET v = excluded.v"
 _KEYS = 10_000
 
 
@@ -40,8 +41,9 @@ class Sqlite(Peer):
         self._connections = Reused(partial(_sqlite, directory))
 
     def update(self) -> None:
+        packed = next(self.packed)
         with self._connections.one() as connection:
-            connection.execute(_INSERT, (PACKED,))
+            connection.execute(_INSERT, (packed,))
 
     def close(self) -> None:
         super().close()
@@ -54,7 +56,7 @@ class SqliteBatched(Peer):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self._queue: queue.SimpleQueue[Future[None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Future[None], bytes] | None] = queue.SimpleQueue()
         self._connection = _sqlite(directory)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -67,7 +69,7 @@ class SqliteBatched(Peer):
 
     def _submit(self) -> Future[None]:
         future: Future[None] = Future()
-        self._queue.put(future)
+        self._queue.put((future, next(self.packed)))
         return future
 
     def _run(self) -> None:
@@ -77,8 +79,8 @@ class SqliteBatched(Peer):
                 batch.append(another)
             with self._connection:
                 self._connection.execute("BEGIN")
-                self._connection.executemany(_INSERT, [(PACKED,)] * len(batch))
-            for future in batch:
+                self._connection.executemany(_INSERT, [(packed,) for _, packed in batch])
+            for future, _ in batch:
                 future.set_result(None)
 
     def close(self) -> None:
@@ -88,7 +90,7 @@ class SqliteBatched(Peer):
         self._connection.close()
 
 
-class SqliteGated(BareGroup):
+class SqliteGated(GroupCommit):
     """sqlite behind one thread that commits for all waiters, and wakes them one after the other.
 
     It is the fastest of the ways that were tried.
@@ -98,9 +100,9 @@ class SqliteGated(BareGroup):
         self._connection = _sqlite(directory)
         super().__init__(directory)
 
-    def commit(self, records: int) -> None:
+    def commit(self, batch: list[bytes]) -> None:
         self._connection.execute("BEGIN")
-        self._connection.executemany(_INSERT, [(PACKED,)] * records)
+        self._connection.executemany(_INSERT, zip(batch, strict=True))
         self._connection.execute("COMMIT")
 
     def close(self) -> None:
@@ -109,20 +111,19 @@ class SqliteGated(BareGroup):
 
 
 class SqliteUpserts(SqliteGated):
-    """The same, but with a table that has the last value of each key. Each value is a new one,
-    because SQLite skips the write and the sync of an update that changes nothing."""
+    """The same, but with a table that has the last record of each key.
+
+    SQLite would skip the write and the sync of an update that changes nothing.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._number = 0
+        self._keys = itertools.cycle(range(_KEYS))
         super().__init__(directory)
         self._connection.execute("CREATE TABLE IF NOT EXISTS state (key INTEGER PRIMARY KEY, v)")
 
-    def commit(self, records: int) -> None:
-        begin, self._number = self._number, self._number + records
-        numbers = range(begin, self._number)
-        rows = [(number % _KEYS, PACKED + number.to_bytes(8, "big")) for number in numbers]
+    def commit(self, batch: list[bytes]) -> None:
         self._connection.execute("BEGIN")
-        self._connection.executemany(_UPSERT, rows)
+        self._connection.executemany(_UPSERT, zip(batch, self._keys, strict=False))
         self._connection.execute("COMMIT")
 
 
@@ -148,10 +149,10 @@ class AiosqliteBatched(Peer):
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # a round has a loop of its own
             self._loop, self._wake = loop, asyncio.Event()
-            self._waiting: list[asyncio.Future[None]] = []
+            self._waiting: list[tuple[asyncio.Future[None], bytes]] = []
             self._task = loop.create_task(self._run())
         future: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(future)
+        self._waiting.append((future, next(self.packed)))
         self._wake.set()
         await future
 
@@ -161,9 +162,9 @@ class AiosqliteBatched(Peer):
             self._wake.clear()
             batch, self._waiting = self._waiting, []
             await self._connection.execute("BEGIN")
-            await self._connection.executemany(_INSERT, [(PACKED,)] * len(batch))
+            await self._connection.executemany(_INSERT, [(packed,) for _, packed in batch])
             await self._connection.execute("COMMIT")
-            for future in batch:
+            for future, _ in batch:
                 if not future.done():
                     future.set_result(None)
 

@@ -27,7 +27,7 @@ from bench.figures import Bar, at_least, at_most
 from bench.load import run_threads
 from bench.machine import about
 from bench.output import parsed, show
-from bench.peer import RECORD
+from bench.peer import records
 from journal import Journal, Mirror
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import Store, TakenError
@@ -100,21 +100,21 @@ class Row:
 
 
 def measured(path: Path, mirror: Mirror | None, threads: int, seconds: float) -> Round:
-    counts = [0] * threads
+    counts, each = [0] * threads, records()
     with Journal.open(path, mirror=mirror) as journal:
-        journal.wait_durable(journal.append(RECORD))
+        journal.wait_durable(journal.append(next(each)))
         before = journal.stats().mirror_requests or 0
         began, cpu, until = time.perf_counter(), time.process_time(), time.monotonic() + seconds
 
         def run(index: int) -> None:
             while not counts[index] or time.monotonic() < until:
-                journal.wait_durable(journal.append(RECORD))
+                journal.wait_durable(journal.append(next(each)))
                 counts[index] += 1
 
         run_threads(threads, run)
-        took_s, cpu_s, records = time.perf_counter() - began, time.process_time() - cpu, sum(counts)
+        took_s, cpu_s, count = time.perf_counter() - began, time.process_time() - cpu, sum(counts)
         requests = (journal.stats().mirror_requests or 0) - before
-    return Round(records / took_s, cpu_s / records * 1e6, requests / took_s)
+    return Round(count / took_s, cpu_s / count * 1e6, requests / took_s)
 
 
 def uploads_s(url: str, delay_s: float, size: int) -> list[float]:

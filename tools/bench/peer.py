@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgpack
+
+from bench.group import GroupCommit
 
 T = TypeVar("T")
 
@@ -117,54 +118,7 @@ class BareDisk(Peer):
         self._offset += len(data)
 
 
-class GroupCommit(Peer):
-    """One thread commits the records of all waiters, and wakes them one after the other."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._lock, self._alarm = threading.Lock(), threading.Lock()
-        self._alarm.acquire()
-        self._begin()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def update(self) -> None:
-        packed = next(self.packed)
-        with self._lock:
-            gate, batch = self._gate, self._batch
-            batch.append(packed)
-            if len(batch) == 1:
-                self._alarm.release()
-        with gate:
-            pass
-
-    def commit(self, batch: list[bytes]) -> None:
-        """Make packed records durable."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        super().close()
-        self._alarm.release()  # without a record
-        self._thread.join()
-
-    def _begin(self) -> None:
-        self._batch: list[bytes] = []
-        self._gate = threading.Lock()
-        self._gate.acquire()
-
-    def _run(self) -> None:
-        while True:
-            self._alarm.acquire()
-            with self._lock:
-                batch, gate = self._batch, self._gate
-                self._begin()
-            if not batch:
-                return
-            self.commit(batch)
-            gate.release()
-
-
-class BareGroup(GroupCommit, BareDisk):
+class BareGroup(BareDisk):
     """A bare group commit. Each update writes the same bytes, which are packed in advance.
 
     It has no order, checksums, bounds or errors, and no wait can be cancelled. With many waiters
@@ -174,7 +128,11 @@ class BareGroup(GroupCommit, BareDisk):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.packed = itertools.repeat(PACKED)
+        self._group = GroupCommit[bytes](lambda batch: self.write(b"".join(batch)))
 
-    def commit(self, batch: list[bytes]) -> None:
-        self.write(b"".join(batch))
+    def update(self) -> None:
+        self._group.add(PACKED)
+
+    def close(self) -> None:
+        super().close()
+        self._group.close()

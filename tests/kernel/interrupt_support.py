@@ -91,12 +91,14 @@ class Tracer:
         self.kind: type[BaseException] = KeyboardInterrupt
         self.interrupt: Interrupt | None = None
         self._points: dict[int, tuple[CodeType, set[int]]] = {}
+        self._traces: dict[int, TraceFunction | None] = {}
         self._before: TraceFunction | None = None
 
-    def is_point(self, code: CodeType, offset: int) -> bool:
+    def offsets(self, code: CodeType) -> set[int]:
+        """Return the offsets of the points in `code`. Code that is not the engine's has none."""
         if id(code) not in self._points:
             self._points[id(code)] = code, set(points(code)) if is_ours(code) else set()
-        return offset in self._points[id(code)][1]
+        return self._points[id(code)][1]
 
     # These are plain methods, because the code of a context manager from contextlib has points
     # itself.
@@ -113,12 +115,27 @@ class Tracer:
             sys.settrace(self._before)
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        if not is_ours(frame.f_code):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode" and self.interrupt and self.is_point(frame.f_code, frame.f_lasti):
-            self.interrupt.at(frame.f_code)
-        return self._trace
+        code = frame.f_code
+        if id(code) not in self._traces:
+            self._traces[id(code)] = self._trace_of(code)
+        trace = self._traces[id(code)]
+        if trace:
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return trace
+
+    def _trace_of(self, code: CodeType) -> TraceFunction | None:
+        """Return the trace function of `code`, or None if it has no points.
+
+        It runs at each instruction, so it has the points of this code at hand.
+        """
+        offsets = self.offsets(code)
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            if frame.f_lasti in offsets and event == "opcode" and self.interrupt:
+                self.interrupt.at(code)
+            return trace
+
+        return trace if offsets else None
 
     # Python 3.13.0 traces no opcodes in a frame that asks for them when it begins.
 
@@ -139,7 +156,7 @@ class Tracer:
             yield
 
     def _instruction(self, code: CodeType, offset: int) -> Any:
-        if not self.is_point(code, offset):
+        if offset not in self.offsets(code):
             if sys.version_info >= (3, 12):
                 return sys.monitoring.DISABLE
             return None

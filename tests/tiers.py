@@ -20,6 +20,11 @@ def examples(count: int) -> int:
     return max(1, count * settings().max_examples // EXAMPLES)
 
 
+def is_quick_part() -> bool:
+    """Return whether only the quick part runs, in which properties have fewer examples."""
+    return settings().max_examples < EXAMPLES
+
+
 def slow_but_every(step: int, cases: Iterable[Any]) -> list[Any]:
     """Return the cases as parameters of a test, marked slow except for every `step`th.
 

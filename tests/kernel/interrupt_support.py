@@ -22,7 +22,7 @@ import pytest
 
 import journal.testing
 import manager
-from tests.tiers import slow_unless
+from tests.tiers import is_quick_part, slow_unless
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -175,10 +175,9 @@ class NoFilesError(OSError):
         super().__init__(errno.EMFILE, text)
 
 
-KINDS = (KeyboardInterrupt, Exception, RuntimeError, TimeoutError, ValueError, NoFilesError)
-
-
-_PARAMS = slow_unless(lambda kind: kind is KeyboardInterrupt, KINDS)
+EACH = (KeyboardInterrupt, NoFilesError)
+IN_TURN = (Exception, RuntimeError, TimeoutError, ValueError)
+_PARAMS = slow_unless(lambda kind: kind is KeyboardInterrupt, EACH + IN_TURN)
 
 
 @pytest.fixture(params=_PARAMS)
@@ -190,24 +189,26 @@ def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=[STEP, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "each"])
-def point_numbers(request: pytest.FixtureRequest) -> range:
+@pytest.fixture
+def point_numbers(request: pytest.FixtureRequest, monitored: None) -> range:
     """Return the numbers of the points to strike, up to `MANY`.
 
-    The quick part strikes every `STEP`th point (or the step of `SPARSE`), and each test begins with
-    another one. The slow part strikes them all.
+    KeyboardInterrupt strikes at each point, and so does NoFilesError, which is the one most easily
+    mistaken for the disk's. The other kinds take turns: each point is struck by one of them.
+
+    The quick part has only KeyboardInterrupt. It strikes every `STEP`th point (or the step of
+    `SPARSE`), and each test begins with another one.
     """
-    step: int = request.param
-    return range(crc32(request.node.nodeid.encode()) % step, MANY, step)
+    if is_quick_part():
+        step: int = getattr(request, "param", STEP)
+        return range(crc32(request.node.nodeid.encode()) % step, MANY, step)
+    if _tracer.kind in IN_TURN:
+        return range(IN_TURN.index(_tracer.kind), MANY, len(IN_TURN))
+    return range(MANY)
 
 
 # In the quick part, a long call, or each of many combinations of calls, takes fewer points.
-SPARSE = pytest.mark.parametrize(
-    "point_numbers",
-    [4 * STEP, pytest.param(1, marks=pytest.mark.slow)],
-    ids=["some", "each"],
-    indirect=True,
-)
+SPARSE = pytest.mark.parametrize("point_numbers", [4 * STEP], ids=["long"], indirect=True)
 
 
 def is_ours(code: CodeType) -> bool:

@@ -87,14 +87,15 @@ def show_repair(
     restored = putting_back.pending(path, save_to) if owner else []
     if apply and owner:
         restored = putting_back.restore_all(path, restored, owner, as_is=as_is)
-    shown = replace(report, problem=marker.what, refusal=marker) if marker else report
+    shown = replace(report, refusal=marker) if marker else report
     if renderer.form == "text":
         _put(shown, after_damage, is_cut, preview, restored)
         if is_cut and after_damage.unreadable:
             unreadable = damage.describe_unreadable(after_damage, of_agents=of_agents)
             print(f"unreadable: {unreadable}")
     else:
-        if shown.applied and shown.problem:  # the engine's text says that nothing was changed
+        if marker or (shown.applied and shown.problem):
+            # The engine has no text for the marker, and its others say that nothing was changed.
             shown = replace(shown, problem=_problem(shown))
         put_one(_object(shown, after_damage, is_cut, renderer, restored))
     if advice and advice.copies:

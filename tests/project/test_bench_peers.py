@@ -14,6 +14,7 @@ import pytest
 from bench.load import run_threads
 from bench.peer import FIRST, FRAME_HEADER_BYTES, PACKED, BareDisk, BareGroup, record_of
 from bench.peers import PEERS, OurJournal
+from bench.sqlite_peers import inserts
 
 from journal import JournalReader
 from tests.installed import import_package
@@ -84,6 +85,17 @@ def test_each_update_stores_the_next_record(name: str, tmp_path: Path) -> None:
     peer.close()
     count = 40 if peer.has_threads else 20
     assert sorted(read(tmp_path)) == [record_of(FIRST + number) for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 32_766, 32_767])
+def test_a_batch_of_any_size_is_inserted(count: int) -> None:
+    """SQLite limits the values of a statement. A peer whose thread failed would wait forever."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE log (record BLOB)")
+    for statement in inserts([b"x"] * count):
+        connection.execute(*statement)
+    assert connection.execute("SELECT count(*) FROM log").fetchone() == (count,)
+    connection.close()
 
 
 @pytest.mark.parametrize("floor", [BareDisk, BareGroup])

@@ -100,15 +100,15 @@ class Row:
 
 
 def measured(path: Path, mirror: Mirror | None, threads: int, seconds: float) -> Round:
-    counts, each = [0] * threads, records()
+    counts, new_records = [0] * threads, records()
     with Journal.open(path, mirror=mirror) as journal:
-        journal.wait_durable(journal.append(next(each)))
+        journal.wait_durable(journal.append(next(new_records)))
         before = journal.stats().mirror_requests or 0
         began, cpu, until = time.perf_counter(), time.process_time(), time.monotonic() + seconds
 
         def run(index: int) -> None:
             while not counts[index] or time.monotonic() < until:
-                journal.wait_durable(journal.append(next(each)))
+                journal.wait_durable(journal.append(next(new_records)))
                 counts[index] += 1
 
         run_threads(threads, run)

@@ -1,8 +1,7 @@
 """The peers on SQLite: alone, and behind threads and tasks that commit for all waiters.
 
 A batch is one statement, which is a transaction of its own. That is up to 1.6 times as fast as
-BEGIN, executemany and COMMIT, which release the interpreter's lock for each record. SQLite limits
-the values of a statement to 32,766, and so the number of callers.
+BEGIN, executemany and COMMIT, which release the interpreter's lock for each record.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import itertools
 import queue
 import sqlite3
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -35,12 +35,15 @@ _SETTINGS = (
     "CREATE TABLE IF NOT EXISTS log (lsn INTEGER PRIMARY KEY, record BLOB)",
 )
 _INSERT = "INSERT INTO log (record) VALUES (?)"
+_VALUES_MAX = 32_766  # of a statement in SQLite
 _KEYS = 10_000
 
 
-def _insert(batch: list[bytes]) -> tuple[str, list[bytes]]:
-    """Return the statement that inserts a batch, and its values."""
-    return _INSERT + ", (?)" * (len(batch) - 1), batch
+def inserts(batch: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the statement that inserts a batch, and its values; several if there are too many."""
+    for begin in range(0, len(batch), _VALUES_MAX):
+        values = batch[begin : begin + _VALUES_MAX]
+        yield _INSERT + ", (?)" * (len(values) - 1), values
 
 
 class Sqlite(Peer):
@@ -87,7 +90,8 @@ class SqliteBatched(Peer):
             batch = [first]
             while not self._queue.empty() and (another := self._queue.get()) is not None:
                 batch.append(another)
-            self._connection.execute(*_insert([packed for _, packed in batch]))
+            for statement in inserts([packed for _, packed in batch]):
+                self._connection.execute(*statement)
             for future, _ in batch:
                 future.set_result(None)
 
@@ -113,7 +117,8 @@ class SqliteGated(Peer):
         self._group.add(next(self.packed))
 
     def commit_all(self, batch: list[bytes]) -> None:
-        self._connection.execute(*_insert(batch))
+        for statement in inserts(batch):
+            self._connection.execute(*statement)
 
     def close(self) -> None:
         super().close()
@@ -176,7 +181,8 @@ class AiosqliteBatched(Peer):
             await self._wake.wait()
             self._wake.clear()
             batch, self._waiting = self._waiting, []
-            await self._connection.execute(*_insert([packed for _, packed in batch]))
+            for statement in inserts([packed for _, packed in batch]):
+                await self._connection.execute(*statement)
             for future, _ in batch:
                 if not future.done():
                     future.set_result(None)

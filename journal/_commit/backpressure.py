@@ -87,8 +87,10 @@ class Backpressure:
         # Uses the latest of both numbers, because the callers that wait for room commit nothing,
         # so no later commit would correct a stale limit.
         self._log_bytes, self._hold_bytes = log_bytes, hold_bytes
-        if hold_bytes <= log_bytes and self.limit_bytes > 0:
+        growth_bytes = hold_bytes - log_bytes
+        if growth_bytes <= 0 < self.limit_bytes:
             self.stalls += 1
-        self.limit_bytes = min(self.bound_bytes / 2, hold_bytes - log_bytes)
-        used_bytes = filling_bytes + self.committing_bytes
-        return self._gate if used_bytes < self.limit_bytes else None
+        self.limit_bytes = min(self.bound_bytes / 2, growth_bytes)
+        if self._gate is None or filling_bytes + self.committing_bytes >= self.limit_bytes:
+            return None
+        return self._gate

@@ -17,7 +17,6 @@ from journal._commit.batch import EVENTS_ONLY, CommitBatch
 from journal._commit.buffer import LogBuffer
 from journal._commit.gate import Gate, open_gates
 from journal._commit.lifecycle import Lifecycle
-from journal._commit.pipes import Pipes
 from journal._commit.wake_policy import WakePolicy
 from journal._format.record import Record
 from journal._mutex import Alarm, HandlerSafeLock, section_of
@@ -75,9 +74,7 @@ class CommitTurn:
         self._waiter: LoneWaiter | None = None
         # The filling batch at the moment when the log last went idle.
         self._idle_batch: CommitBatch | None = None
-        self._pipes = Pipes()
-        self._opening: list[Gate | None] = []  # of the flusher's last commit
-        self._wakes_at_first_waiter = True
+        self._wakes_at = 1  # the number of waiters of the filling batch that wakes the flusher
         self.durable_lsn = buffer.last_lsn
         self.own_ids: set[int] = set()  # of the threads that commit and sync, while they run
 
@@ -119,9 +116,7 @@ class CommitTurn:
             lsn = self._append_locked(record, urgent)
             filling = self._buffer.filling
             waiters = filling.waiters + 1  # `_add_waiter`, inlined
-            if waiters == self.wake_policy.enough_waiters or (
-                waiters == 1 and self._wakes_at_first_waiter
-            ):
+            if waiters == self._wakes_at:
                 self._alarm.wake()
             filling.waiters = waiters
             return lsn, filling.gate or self._gate_of(filling)
@@ -185,20 +180,8 @@ class CommitTurn:
         """Replace the lock, in a forked child: a thread of the parent may hold the old one."""
         self._lock, self._section, self._is_locked_here = lock, section_of(lock), lock._is_owned
         self._waiter, self.own_ids = None, set()  # threads of the child may get the same ids
-        self._pipes.abandon()
 
     # --- the turn ---
-
-    def release_waiters(self) -> None:
-        """Open the gates of the flusher's last commit. Only the flusher calls this."""
-        while self._opening:
-            open_gates(self._opening[-1])  # first: a failure opens what is left
-            self._opening.pop()
-
-    def prepare_gate(self) -> None:
-        """Make a pipe ready for the next gate, if it needs one. Only the flusher calls this."""
-        if self.wake_policy.wakes_by_pipe:
-            self._pipes.prepare()
 
     def take(self, events: Sized = ()) -> CommitBatch | None:
         """Block until there is a batch to commit, and take the turn. Only the flusher calls this,
@@ -207,19 +190,12 @@ class CommitTurn:
         Return an empty batch when the log has gone idle, and EVENTS_ONLY when there are `events` to
         report. Return None when the log has failed, or is closed and everything is committed.
         """
-        try:
-            return self._take(events)
-        finally:
-            self.release_waiters()
-
-    def _take(self, events: Sized) -> CommitBatch | None:
-        with self._lock.checked():
-            if self._waiter is None:
-                self._end()
         while True:
-            with self._lock.checked():
+            with self._section:
                 # First: a wake-up after this may be for something that is not seen below.
                 self._alarm.clear()
+                if self._committing is not None and self._waiter is None:
+                    self._end()
                 filling, timeout_s = self._buffer.filling, self._idle_s
                 if self._lifecycle.failure is not None:
                     return None
@@ -230,7 +206,7 @@ class CommitTurn:
                 if self._committing is None:
                     if len(self._syncing) >= self.lanes:
                         timeout_s = -1  # the end of a sync wakes it
-                    elif filling.has_work:
+                    elif filling.records or filling.sync:
                         timeout_s = self._due_s(filling)
                         if timeout_s <= 0:
                             return self._begin(filling)
@@ -241,13 +217,13 @@ class CommitTurn:
                         timeout_s = -1
                 # Until then, the next commit would not begin with the first waiter.
                 gather_s = 0.0 if filling.waiters else self.wake_policy.due_s(0)
-                self._wakes_at_first_waiter = gather_s <= 0
+                is_first_enough = gather_s <= 0 and not filling.waiters
+                self._wakes_at = 1 if is_first_enough else self.wake_policy.enough_waiters
                 if gather_s > 0 and not 0 < timeout_s < gather_s:
                     timeout_s = gather_s
                 # The flusher may sleep longer than an unawaited record may stay in memory.
                 oversleeps = timeout_s < 0 or self._options.flush_interval_s < self._idle_s
                 self._buffer.wake_at_first_record(not filling.has_work and oversleeps)
-            self.release_waiters()
             is_woken = self._alarm.sleep(timeout_s)
             if not is_woken and gather_s <= 0 and (idle := self._take_idle(filling)):
                 return idle
@@ -296,18 +272,19 @@ class CommitTurn:
             else:
                 waiter.has_left = True
 
-    def committed(self, batch: CommitBatch, sync_s: float, log_bytes: int) -> None:
-        """Note that `batch` is durable and that the log has `log_bytes`. Release the batch's
-        waiters, and the waiters for room if there is room now. May be repeated."""
+    def committed(
+        self, batch: CommitBatch, sync_s: float, log_bytes: int
+    ) -> tuple[Gate | None, ...]:
+        """Note that `batch` is durable and that the log has `log_bytes`. Return the gates to open:
+        of the batch's waiters, and of the waiters for room if there is room now. May be repeated.
+        """
         with self._lock.checked():
             self.wake_policy.note_sync(sync_s)
             self.durable_lsn = batch.last_lsn
             room_gate = self._backpressure.end_commit(log_bytes, self._buffer.filling_bytes)
-        if batch.gate or room_gate:  # a lone waiter's commit has neither
-            if get_ident() in self.own_ids:
-                self._opening += batch.gate, room_gate
-            else:
-                open_gates(batch.gate, room_gate)
+            if batch.records:
+                self.wake_policy.note_release(batch.waiters, self._buffer.filling.waiters)
+            return batch.gate, room_gate
 
     def hand_over(self, batch: CommitBatch) -> None:
         """Give up the turn: `batch` is written, and its sync is in flight. Only the flusher calls
@@ -346,7 +323,6 @@ class CommitTurn:
             self._lifecycle.end()
             self._buffer.end_fast_path()
         self._open_all()
-        self._pipes.clear()
 
     # --- internal ---
 
@@ -369,9 +345,6 @@ class CommitTurn:
         return filling
 
     def _end(self) -> None:
-        if self._committing is not None and self._committing.records:
-            waiting = self._buffer.filling.waiters
-            self.wake_policy.note_release(self._committing.waiters, waiting)
         self._committing = self._waiter = None
 
     def _due_s(self, filling: CommitBatch) -> float:
@@ -394,26 +367,20 @@ class CommitTurn:
 
     def _add_waiter(self, filling: CommitBatch) -> None:
         waiters = filling.waiters + 1
-        if waiters == self.wake_policy.enough_waiters or (
-            waiters == 1 and self._wakes_at_first_waiter
-        ):
+        if waiters == self._wakes_at:
             self._alarm.wake()  # first, because an interrupt may strike
         filling.waiters = waiters
 
     def _gate_of(self, batch: CommitBatch) -> Gate:
         """Return the gate of the batch's waiters. The first waiter decides how it wakes them."""
         if batch.gate is None:
-            policy = self.wake_policy
-            pipe = self._pipes.take() if policy.wakes_by_pipe else None
-            batch.gate = Gate(wakes_all_at_once=policy.wakes_all_at_once, pipe=pipe)
-            if pipe is not None:
-                self._pipes.used_by(batch.gate, pipe)
+            batch.gate = Gate(wakes_all_at_once=self.wake_policy.wakes_all_at_once)
         return batch.gate
 
     def _open_all(self) -> None:
         with self._lock.checked():
             batches = *self._syncing, self._committing, self._buffer.filling
-            gates = [batch.gate for batch in batches if batch] + self._opening
+            gates = [batch.gate for batch in batches if batch]
         open_gates(*gates, self._backpressure.last_gate())
 
     def refuse_within_commit(self) -> None:

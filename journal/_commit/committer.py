@@ -23,6 +23,7 @@ from journal._commit.batch import EVENTS_ONLY, CommitBatch
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_figures import CommitFigures
 from journal._commit.commit_turn import CommitTurn, LoneWaiter
+from journal._commit.gate import Gate, open_gates
 from journal._commit.lane_policy import SLOW_SYNC_NS, LanePolicy
 from journal._commit.lifecycle import Lifecycle
 from journal._commit.observers import Event, Observers
@@ -227,7 +228,6 @@ class Committer:
                 if batch.has_work:
                     self._commit_with_retries(batch)
                     self._turn.lanes = self._policy.lanes
-                    self._turn.prepare_gate()
                 elif batch is not EVENTS_ONLY:
                     self.mark()
             self._lanes.drain()
@@ -331,27 +331,28 @@ class Committer:
 
     def _commit(self, batch: CommitBatch) -> None:
         """Write the batch, sync it, and release its waiters. May be repeated in the same turn."""
-        sync_ns = 0
+        sync_ns, writer = 0, self._writer
         if batch.last_lsn > self._turn.durable_lsn or batch.sync:
             if batch.records:
                 if batch.commit is None:
-                    self._writer.prepare(batch)
-                self._writer.write(batch)
+                    writer.prepare(batch)
+                writer.write(batch)
             if self._sync_each or batch.sync:
                 began_ns = time.perf_counter_ns()
-                self._writer.sync()
+                writer.sync()
                 sync_ns = time.perf_counter_ns() - began_ns
                 if sync_ns >= SLOW_SYNC_NS:
                     wakes = self._turn.wake_policy
                     return_ns = began_ns - wakes.released_ns
                     self._policy.note_alone(sync_ns, return_ns, wakes.expected_waiters)
-        self._turn.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
-        self._report(batch, sync_ns)
+        gates = self._turn.committed(batch, sync_ns / 1e9, writer.log_bytes)
+        self._report(batch, sync_ns, *gates)
 
-    def _report(self, batch: CommitBatch, sync_ns: int) -> None:
-        """Count a commit, and tell everybody who is to know of it."""
+    def _report(self, batch: CommitBatch, sync_ns: int, *gates: Gate | None) -> None:
+        """Count a commit, open `gates`, and tell everybody who is to know of it."""
         records, size = len(batch.records), len(batch.commit.data) if batch.commit else 0
-        self.figures.add(records, size, sync_ns)
+        self.figures.add(records, size, sync_ns)  # a released caller may ask for it
+        open_gates(*gates)
         if self._observers.all and records:
             self._notify_committed(batch.last_lsn, records, size, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
@@ -377,12 +378,11 @@ class Committer:
         if self._wake_mirror is not None:
             self._deferred.append((last_lsn, event))
             return
-        is_flusher = threading.current_thread() is self._thread
-        if is_flusher:
-            self._turn.release_waiters()
+        if threading.current_thread() is self._thread:
             self._observers.notify_queued()  # of commits that lanes have synced before
-        notify = self.notify if is_flusher else self.queue
-        notify(event)
+            self.notify(event)
+        else:
+            self.queue(event)
 
 
 def _do_nothing() -> None:

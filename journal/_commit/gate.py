@@ -1,11 +1,11 @@
 """Gate: where threads and event loops wait for one event, mostly for the commit of a batch.
 
 A gate opens once, and wakes only its own waiters. Threads without a time limit pass through a
-turnstile: one lock or pipe, which each thread takes and releases. That is one wake-up a thread, one
-after the other, and the next batch has a turnstile of its own. With a Condition, all waiters would
-take the same lock again, which costs a third of the throughput. Waiters that have a time limit, or
-wait in an event loop, leave nothing behind when they stop waiting. A gate can also wake all threads
-at once: see WakePolicy.
+turnstile: a lock, which each thread takes and releases. That is one wake-up a thread, one after the
+other, and the next batch has a turnstile of its own. With a Condition, all waiters would take the
+same lock again, which costs a third of the throughput. Waiters that have a time limit, or wait in
+an event loop, leave nothing behind when they stop waiting. A gate can also wake all threads at
+once: see WakePolicy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from journal._disk.pipe import Pipe
 from journal._mutex import is_raised_by_call, release
 
 if TYPE_CHECKING:
@@ -86,20 +85,16 @@ class _Appended(list[Any]):
 
 class Gate:
     __slots__ = (
-        "__weakref__",
         "_appends",
         "_loops",
-        "_pipe",
         "_turnstile",
         "_wakers",
         "_wakes_all_at_once",
         "opened",
     )
 
-    def __init__(self, *, wakes_all_at_once: bool = False, pipe: Pipe | None = None) -> None:
-        """Take the pipe, if the gate has one, instead of a lock, as its turnstile."""
+    def __init__(self, *, wakes_all_at_once: bool = False) -> None:
         self._wakes_all_at_once = wakes_all_at_once
-        self._pipe = pipe
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
         # No lock guards these: a signal handler that interrupted the lock's holder might wait for
@@ -114,9 +109,12 @@ class Gate:
     def open(self) -> None:
         """Open the gate, and wake its waiters. After an interrupt, another call finishes that."""
         self.opened = True
-        if self._pipe is not None:
-            self._pipe.open()
-        for lock in (self._turnstile, *self._wakers):
+        release(self._turnstile)
+        if self._wakers or self._loops or self._appends:
+            self._wake_others()
+
+    def _wake_others(self) -> None:
+        for lock in tuple(self._wakers):
             release(lock)
         lists: list[tuple[AbstractEventLoop, _Waiting | _Appended]]
         lists = [*self._loops.items(), *self._appends.items()]
@@ -130,16 +128,14 @@ class Gate:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until the gate is open, for at most `timeout_s` seconds. Return whether it is."""
         if timeout_s is None and not self._wakes_all_at_once:
-            if self._pipe is None:
-                return self._pass_turnstile()
+            # In a `with` of a plain lock, no interrupt can prevent the release after the acquire.
             try:
-                self._pipe.wait()
-            except OSError as error:
-                if not is_raised_by_call(error, "journal"):
+                with self._turnstile:
+                    return True
+            except RuntimeError as error:
+                if not is_raised_by_call(error):
                     raise
-            if self.opened:
-                return True
-            # The program has closed the pipe with all its file handles. Below, a lock does.
+                return True  # the gate was opened again while this thread passed
         waker = threading.Lock()
         waker.acquire()
         self._wakers.append(waker)
@@ -150,16 +146,6 @@ class Gate:
             return waker.acquire(timeout=limit_s)
         finally:
             self._wakers.remove(waker)
-
-    def _pass_turnstile(self) -> bool:
-        # In a `with` of a plain lock, no interrupt can prevent the release after the acquire.
-        try:
-            with self._turnstile:
-                return True
-        except RuntimeError as error:
-            if not is_raised_by_call(error):
-                raise
-            return True  # the gate was opened again while this thread passed
 
     async def passed(self) -> None:
         """Wait in the running event loop until the gate is open."""

@@ -107,10 +107,12 @@ class MirroredTurn(CommitTurn):
             self._alarm.wake()
             return gate
 
-    def committed(self, batch: CommitBatch, sync_s: float, log_bytes: int) -> None:
+    def committed(
+        self, batch: CommitBatch, sync_s: float, log_bytes: int
+    ) -> tuple[Gate | None, ...]:
         """Note that `batch` is on this disk, and hold its waiters until the mirror has it.
 
-        An interrupt may end this anywhere, and another call then finishes it. So nothing is
+        An interrupt may end this anywhere, and another call then finishes it. So no waiter is
         released here: the mirror's thread does that, in which no signal handler runs.
         """
         with self._lock.checked():
@@ -128,9 +130,10 @@ class MirroredTurn(CommitTurn):
             self._backpressure.hold(self._bytes - self._released_bytes)
             room_gate = self._backpressure.end_commit(log_bytes, self._buffer.filling_bytes)
             synced = [gate for of, gate in self._sync_gates if of is batch]
-        open_gates(*synced, room_gate)
+        open_gates(*synced)
         with self._lock.checked():
             self._sync_gates = [each for each in self._sync_gates if not each[1].opened]
+        return (room_gate,)
 
     def acknowledge(self, lsn: int, upload_s: float) -> None:
         """Note that the mirror has every record up to `lsn`, and release their waiters. `upload_s`:
@@ -149,6 +152,7 @@ class MirroredTurn(CommitTurn):
             # upload also takes the commits that it finds here.
             waiters = sum(held.waiters for held in done)
             self.wake_policy.note_release(waiters, self._buffer.filling.waiters)
+            self._alarm.wake()  # the flusher may wait for more waiters than are expected now
             self._expected_waiters = self.wake_policy.expected_waiters + self.waiting
         open_gates(*(held.gate for held in done), room_gate)
 
@@ -186,9 +190,6 @@ class MirroredTurn(CommitTurn):
         with self._lock.checked():
             gates = [held.gate for held in self._held]
         open_gates(*gates)
-
-    def _end(self) -> None:
-        self._committing = self._waiter = None  # nobody is released here
 
 
 def _last_lsn(held: Held) -> int:

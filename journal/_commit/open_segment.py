@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 from journal._disk.disk import File, write_all
@@ -23,32 +23,14 @@ class OpenSegment:
         self._handles = [file]
 
     def encode(
-        self,
-        payloads: Iterable[tuple[int, int, bytes]],
-        *,
-        first_lsn: int,
-        durable_lsn: int,
-        now_ns: int,
-        has_filler: bool = False,
+        self, payload: bytes, count: int, *, lsn: int, durable_lsn: int, now_ns: int
     ) -> bytes:
-        """Return the frames for `payloads`, each of which is the index of its first record, the
-        number of records, and their bytes. `has_filler`: the first one is a filler."""
-        self.recorded_lsn = durable_lsn
-        frames: list[bytes] = []
-        for index, count, payload in payloads:
-            lsn = first_lsn + index
-            encoded = frame.encode(
-                RECORDS,
-                payload,
-                count,
-                lsn=lsn,
-                # A filler states no durable LSN, which is how a reader tells it from a record.
-                durable_lsn=0 if has_filler and not index else durable_lsn,
-                now_ns=now_ns,
-                seed=self.seed,
-            )
-            frames.append(encoded)
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+        """Return the frame of a payload with `count` records, the first of which has `lsn`."""
+        if durable_lsn:  # not of a filler
+            self.recorded_lsn = durable_lsn
+        return frame.encode(
+            RECORDS, payload, count, lsn=lsn, durable_lsn=durable_lsn, now_ns=now_ns, seed=self.seed
+        )
 
     def write(self, data: bytes, offset: int) -> None:
         """Write frames at `offset`, over a mark if there is one. May be repeated."""

@@ -1,8 +1,8 @@
 """WakePolicy: how long a commit waits for more waiters, and how it wakes the ones it has.
 
-If syncs are slow, or the waiters are many, a commit waits for those that the last commit released,
-so that they share its sync. If not all of them can come back during a sync, it does not wait for
-those that can: they share the next one.
+If syncs are slow, a commit waits for the waiters that the last one released, so that they share its
+sync. If not all of them can come back during a sync, it does not wait for those that can: they
+share the next one.
 
 Next to threads that compute, a thread may need 5 ms to get the interpreter's lock. There, waiters
 that are woken in turn (see Gate) would pay that one after the other, so all are woken at once and
@@ -17,14 +17,8 @@ import time
 # many waiters then share the next sync.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
 _GATHERS_MAX = 3  # while they come back, a commit waits for up to this many times as long
-# A crowd comes back one after the other, each waiter when it gets the interpreter's lock. A commit
-# that begins earlier competes with them for that lock, and serves only the first ones. Waiting for
-# them saves a fifth of the CPU time of 64 threads. Waiters that take longer to come back than
-# this form no crowds: their batches stay small, so no commit waits for them.
-_CROWD, _RETURN_S = 16, 10e-6
-_LATE_PART = 4  # of a crowd, at most a quarter comes late: the time of a fast sync varies a lot
+_RETURN_S = 10e-6  # waiters come back one after the other, and each one takes this long
 _LANE_PART = 0.9  # of the waiters a lane expects; those that come too late take the next one
-_PIPE = 3  # the least number of waiting threads for which a pipe pays
 # Waking a waiter in turn takes 10 to 60 us; next to a thread that computes, at least 1 ms.
 _SLOW_PASS_NS, _SLOW_NS_MIN = 500_000, 2_000_000
 _BATCHES_AT_ONCE = 16  # after these, waking in turn is tried again
@@ -33,23 +27,21 @@ _BATCHES_AT_ONCE = 16  # after these, waking in turn is tried again
 class WakePolicy:
     """Predicts the waiters of each commit from those of the last. It never waits itself.
 
-    The log buffer's lock guards it, except in `note_passed`; `last_waiters` may be read without the
-    lock.
+    The log buffer's lock guards it; `last_waiters` may be read, and `note_passed` called, without
+    the lock.
     """
 
     def __init__(self) -> None:
         self.last_waiters = 0  # the number of waiters of the last batch
         self.expected_waiters = 0  # the number of waiters expected for the next one
         self.enough_waiters = 0  # the number with which it begins
-        self.wakes_by_pipe = False  # whether the next gate gets a pipe (see Pipe)
         self._gather_s = 0.0  # for a slow sync
-        self._return_s = 0.0  # for a crowd
         self._late = 0  # the number of waiters that come back during a sync
         self._came_back = 0  # the number that waited when a commit was last put off
         self._batches_at_once = 0  # how many batches are still woken all at once
-        # When the last waiters were released, how many have run since, and when the latest did. Two
-        # that run in the same moment may be counted as one, so these are estimates.
-        self.released_ns = self._passed = self._passed_ns = 0
+        self.released_ns = 0  # when the last waiters were released
+        self._passed_ns: list[int] = []  # when each of them ran that has run since
+        self.note_passed = self._passed_ns.append  # one step
 
     @property
     def wakes_all_at_once(self) -> bool:
@@ -61,7 +53,7 @@ class WakePolicy:
         if waiting >= self.enough_waiters:
             return 0
         since_s = self.since_release_s()
-        left_s = max(self._gather_s, self._return_s) - since_s
+        left_s = self._gather_s - since_s
         if left_s > 0 or waiting <= self._came_back or since_s > _GATHERS_MAX * self._gather_s:
             return left_s
         self._came_back = waiting
@@ -73,39 +65,32 @@ class WakePolicy:
 
     def note_sync(self, sync_s: float) -> None:
         """Note how long a sync took."""
-        self._late = int(sync_s / _RETURN_S)
-        self._gather_s = min(sync_s / 3, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0
+        self._gather_s = 0.0
+        if sync_s > _SLOW_SYNC_S:
+            self._late = int(sync_s / _RETURN_S)
+            self._gather_s = min(sync_s / 3, _GATHER_S_MAX)
 
     def note_release(self, waiters: int, waiting: int, *, lanes: int = 1) -> None:
         """Note that a commit released `waiters` threads while `waiting` others await the next, or a
         sync in flight. `lanes`: the number of syncs that may be."""
-        self.last_waiters = waiters
         expected = waiters + waiting
         if lanes > 1:  # those that are on their way back are not counted
             expected = max(expected, self.expected_waiters * 7 // 8)
-        self.expected_waiters = expected
-        if lanes > 1:
-            expected = int(expected / lanes * _LANE_PART)
-        late = self._late if self._gather_s else min(self._late, expected // _LATE_PART)
-        self.enough_waiters = expected - late if late < expected else expected
-        self._came_back = 0
-        self._return_s = min(waiters * _RETURN_S, _GATHER_S_MAX) if waiters >= _CROWD else 0.0
-        are_threads = self._passed > 0  # coroutines do not count as passed
-        self.wakes_by_pipe = are_threads and waiters >= _PIPE and not self._batches_at_once
-        self.released_ns, self._passed = time.perf_counter_ns(), 0
-
-    def note_passed(self, now_ns: int) -> None:
-        """Note that a released waiter runs. Takes no lock, which would cost too much."""
-        self._passed += 1
-        self._passed_ns = now_ns
+        self.last_waiters, self.expected_waiters = waiters, expected
+        self.enough_waiters = self._came_back = 0
+        if self._gather_s:
+            if lanes > 1:
+                expected = int(expected / lanes * _LANE_PART)
+            self.enough_waiters = expected - self._late if self._late < expected else expected
+        self.released_ns = time.perf_counter_ns()
+        self._passed_ns.clear()
 
     def note_begin(self) -> None:
         """Note that a commit begins. If the waiters of the last one were slow to run, wake those of
         the next batches all at once."""
         if self._batches_at_once:
             self._batches_at_once -= 1
-        elif self.last_waiters > 1:
-            took_ns = self._passed_ns - self.released_ns
-            if took_ns > max(_SLOW_NS_MIN, self._passed * _SLOW_PASS_NS):
+        elif self._passed_ns and self.last_waiters > 1:
+            took_ns = self._passed_ns[-1] - self.released_ns
+            if took_ns > max(_SLOW_NS_MIN, len(self._passed_ns) * _SLOW_PASS_NS):
                 self._batches_at_once = _BATCHES_AT_ONCE
-                self.wakes_by_pipe = False

@@ -88,23 +88,39 @@ class Writer:
 
     def has_segment_for(self, batch: CommitBatch) -> bool:
         """Return whether the batch fits in the open segment, so that `prepare` does no I/O."""
-        segment = self._segment
-        if segment is None or batch.bytes > self._options.frame_bytes_max:
+        segment, options, size = self._segment, self._options, batch.bytes
+        if segment is None or segment is self._ended or type(batch.records[0]) is Filler:
             return False
-        if segment is self._ended or type(batch.records[0]) is Filler:
-            return False
-        return segment.offset + FRAME_HEADER_BYTES + batch.bytes <= self._options.segment_bytes
+        is_full = segment.offset + FRAME_HEADER_BYTES + size > options.segment_bytes
+        return not is_full and size <= options.frame_bytes_max
 
     def prepare(self, batch: CommitBatch) -> None:
         """Encode the batch's frames, all for one segment, and set their offset in it."""
+        segment, records = self._segment, batch.records
+        if segment is None or not self.has_segment_for(batch):
+            segment, data = self._prepare_in_frames(batch)
+        else:  # nearly always
+            payload = frame.joined(records, batch.bytes)
+            self._prepared_ns = now_ns = clock_ns(self._clock)
+            data = segment.encode(
+                payload,
+                len(records),
+                lsn=batch.first_lsn,
+                durable_lsn=self._synced_lsn,
+                now_ns=now_ns,
+            )
+        last_lsn, log_bytes = batch.first_lsn + len(records) - 1, self.log_bytes + len(data)
+        batch.place(Commit(data, segment.offset, last_lsn, log_bytes))
+
+    def _prepare_in_frames(self, batch: CommitBatch) -> tuple[OpenSegment, bytes]:
+        """Encode the batch in as many frames as it needs, and begin a segment if it needs one."""
         has_filler = type(batch.records[0]) is Filler  # a segment begins with it
         payloads = [(0, len(batch.records), frame.joined(batch.records, batch.bytes))]
         if has_filler or batch.bytes > self._options.frame_bytes_max:
             payloads = list(_split(batch, self._options.frame_bytes_max, skip=int(has_filler)))
         size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)
         segment = self._segment
-        has_frames = segment is not None and segment.offset > SEGMENT_HEADER_BYTES
-        if segment and has_frames:
+        if segment and segment.offset > SEGMENT_HEADER_BYTES:  # it has frames
             is_full = segment.offset + size > self._options.segment_bytes
             if is_full or has_filler or segment is self._ended:
                 self._seal(segment)
@@ -112,15 +128,18 @@ class Writer:
         if segment is None:
             segment = self.begin_segment(size)
         self._prepared_ns = clock_ns(self._clock)
-        data = segment.encode(
-            payloads,
-            first_lsn=batch.first_lsn,
-            durable_lsn=self._synced_lsn,
-            now_ns=self._prepared_ns,
-            has_filler=has_filler,
-        )
-        last_lsn, log_bytes = batch.first_lsn + len(batch.records) - 1, self.log_bytes + len(data)
-        batch.place(Commit(data, segment.offset, last_lsn, log_bytes))
+        frames = [
+            segment.encode(
+                payload,
+                count,
+                lsn=batch.first_lsn + index,
+                # A filler states no durable LSN, which is how a reader tells it from a record.
+                durable_lsn=0 if has_filler and not index else self._synced_lsn,
+                now_ns=self._prepared_ns,
+            )
+            for index, count, payload in payloads
+        ]
+        return segment, b"".join(frames)
 
     def end_segment(self) -> None:
         """Let no commit after the current one write to this segment. Any thread may call this."""

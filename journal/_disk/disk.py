@@ -214,11 +214,9 @@ def clock_ns(clock: Clock) -> int:
 
 def write_all(file: File, data: bytes, offset: int) -> None:
     """Write all of `data` at `offset`, in more than one write if the disk takes only a part."""
-    rest = memoryview(data)
-    while rest:
-        written = file.write(rest, offset)
-        rest = rest[written:]
-        offset += written
+    written = file.write(data, offset) if data else 0
+    while written < len(data):
+        written += file.write(memoryview(data)[written:], offset + written)
 
 
 def is_disk_error(error: Exception, disk: object = None) -> bool:

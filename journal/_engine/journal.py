@@ -45,7 +45,7 @@ class Journal(AsyncHandle):
         self._committer = core.committer
         self._buffer = core.buffer
         self._turn = core.turn
-        self._wake_policy = core.turn.wake_policy
+        self._note_passed = core.turn.wake_policy.note_passed
         self._add_wait_ns = core.committer.figures.wait_ns.add
         self._lifecycle = core.lifecycle
         self._options = options
@@ -158,8 +158,8 @@ class Journal(AsyncHandle):
         `wait_durable`, which also takes a time limit. Raises what both raise. After FailedError,
         the record may or may not survive. In an event loop, use `append_durable`.
         """
-        policy, turn = self._wake_policy, self._turn
-        if policy.last_waiters <= 1:  # nobody to share a commit with
+        turn = self._turn
+        if turn.wake_policy.last_waiters <= 1:  # nobody to share a commit with
             turn.refuse_within_commit()
             lsn = self._buffer.append(record, urgent)
             self.wait_durable(lsn)
@@ -169,7 +169,7 @@ class Journal(AsyncHandle):
         if gate is not None:
             gate.wait()
             passed_ns = perf_counter_ns()
-            policy.note_passed(passed_ns)
+            self._note_passed(passed_ns)
             self._add_wait_ns(passed_ns - began_ns)
         if lsn > turn.durable_lsn:
             raise self._lifecycle.error()
@@ -218,7 +218,7 @@ class Journal(AsyncHandle):
         warn_in_event_loop("wait_durable", "durable(...)", timeout_s)
         committer = self._committer
         began_ns = time.perf_counter_ns()
-        is_alone = timeout_s is None and self._wake_policy.last_waiters <= 1
+        is_alone = timeout_s is None and turn.wake_policy.last_waiters <= 1
         if is_alone and committer.commit_alone(lsn) and lsn <= turn.durable_lsn:
             passed_ns = time.perf_counter_ns()
         else:
@@ -228,7 +228,7 @@ class Journal(AsyncHandle):
             if not gate.wait(timeout_s):
                 raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
             passed_ns = time.perf_counter_ns()
-            self._wake_policy.note_passed(passed_ns)
+            self._note_passed(passed_ns)
         committer.figures.wait_ns.add(passed_ns - began_ns)
         if lsn > turn.durable_lsn:
             raise self._lifecycle.error()

@@ -43,7 +43,7 @@ COMPANY = pytest.mark.parametrize("alone", [True, False], ids=["alone", "in a cr
 
 def in_company(journal: Journal, alone: bool) -> None:
     """Let the journal expect several waiters, unless the next one is alone."""
-    journal._wake_policy.last_waiters = 1 if alone else 8
+    journal._turn.wake_policy.last_waiters = 1 if alone else 8
 
 
 @WAYS

@@ -14,6 +14,7 @@ from journal import Journal
 from journal._commit.backpressure import Backpressure
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_turn import CommitTurn, LoneWaiter
+from journal._commit.gate import Gate
 from journal._commit.wake_policy import WakePolicy
 from journal.testing import ManualOptions, SimulatedDisk
 from tests.engine.waiting_support import Log, log_of
@@ -89,7 +90,7 @@ def test_the_flusher_repeats_a_commit_whose_waiter_could_not_leave(
     assert batch is not None
     log.turn.committed(batch, 0, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(WakePolicy, "note_release", interrupted)
+        patch.setattr(CommitTurn, "_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             log.turn.leave(waiter, is_done=True)
     is_committing = [log.turn.is_committing_here]
@@ -136,10 +137,10 @@ def test_repeated_interrupts_do_not_block_the_commit_turn(
     progress. The flusher commits, and all threads can wait as before."""
     committed = CommitTurn.committed
 
-    def interrupted_here(turn: CommitTurn, *args: Any) -> None:
+    def interrupted_here(turn: CommitTurn, *args: Any) -> tuple[Gate | None, ...]:
         if turn.is_committing_here:
             raise KeyboardInterrupt
-        committed(turn, *args)
+        return committed(turn, *args)
 
     with Journal.open(PATH, options=ManualOptions(), disk=disk) as journal:
         put(journal, 1)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from journal._commit.commit_turn import CommitTurn
+from journal._commit.gate import Gate
 from journal._log import settle
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import FailsOnce, checkpoint_lsns, compact
@@ -203,9 +204,9 @@ def test_room_granted_at_the_end_of_a_commit_is_not_lost(
     with open_on(disk) as journal:
         committer, committed = journal._core.committer, CommitTurn.committed
 
-        def granted_first(turn: CommitTurn, *commit: Any) -> None:
+        def granted_first(turn: CommitTurn, *commit: Any) -> tuple[Gate | None, ...]:
             committer.hold_from(float("inf"))
-            committed(turn, *commit)
+            return committed(turn, *commit)
 
         committer.hold_from(1)
         monkeypatch.setattr(CommitTurn, "committed", granted_first)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from journal import Histogram, Journal, Observer
 from journal._commit import commit_figures
+from journal._commit.gate import Gate
 from journal._log import settle
 from journal._recorder import Recorder
 from journal.testing import SimulatedDisk
@@ -267,6 +268,24 @@ class RecordingObserver:
 @pytest.fixture
 def observers() -> list[RecordingObserver]:
     return [RecordingObserver(raises=True), RecordingObserver()]
+
+
+def test_the_figures_of_a_commit_are_there_when_its_waiters_are_released(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller that has waited for its record may ask for the figures at once."""
+    counted: list[int] = []
+
+    class RecordedGate(Gate):
+        def open(self) -> None:
+            counted.append(journal.stats().commits)
+            super().open()
+
+    monkeypatch.setattr("journal._commit.commit_turn.Gate", RecordedGate)
+    with open_on(disk) as journal:
+        for _ in range(2):
+            put(journal, "waited for")
+    assert counted[:2] == [1, 2]
 
 
 def test_observers_are_called_for_each_commit(

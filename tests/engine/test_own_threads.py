@@ -5,11 +5,15 @@ A garbage collection runs finalizers in whatever thread makes it due.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from journal import InterruptedCallError, Journal
+from journal import ClosedError, InterruptedCallError, Journal
 from journal.testing import SimulatedDisk
 from tests.support import frozen, open_on, put, until
 
@@ -79,3 +83,21 @@ def test_a_call_that_would_wait_for_the_compactor_is_refused_in_its_thread(
         until(lambda: observer.errors, "the call")
         put(journal, 2)
     assert type(observer.errors[0]) is InterruptedCallError
+
+
+def test_a_thread_of_a_forked_child_is_not_taken_for_the_flusher(tmp_path: Path) -> None:
+    """The system may give the id of a thread of the parent to one of the child."""
+    with Journal.open(tmp_path / "j") as journal:
+        journal.append_and_wait(1)
+        child = os.fork()
+        if not child:
+            if journal._turn.own_ids:
+                journal._turn.own_ids.add(threading.get_ident())
+            code = 1
+            with suppress(BaseException):
+                try:
+                    journal.append_and_wait(2)
+                except ClosedError:
+                    code = 0
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

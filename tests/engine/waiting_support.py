@@ -62,7 +62,7 @@ class Log(NamedTuple):
         return self.turn.take_alone(self.buffer.append(record), waiter or LoneWaiter())
 
 
-def log_of(options: Options) -> Log:
+def log_of(options: Options, turn_kind: type[CommitTurn] = CommitTurn) -> Log:
     """Return the log of a new journal."""
     lock, alarm, lifecycle, backpressure = (
         HandlerSafeLock(),
@@ -73,7 +73,7 @@ def log_of(options: Options) -> Log:
     buffer = LogBuffer(
         0, options, lock=lock, alarm=alarm, lifecycle=lifecycle, backpressure=backpressure
     )
-    turn = CommitTurn(
+    turn = turn_kind(
         buffer, options, lock=lock, alarm=alarm, lifecycle=lifecycle, backpressure=backpressure
     )
     return Log(buffer, turn, alarm)

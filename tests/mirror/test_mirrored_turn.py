@@ -11,6 +11,8 @@ import pytest
 from journal import FailedError
 from journal._commit.mirrored_turn import MirroredTurn
 from journal._mirror.memory_store import MemoryStore
+from journal.testing import ManualOptions
+from tests.engine.waiting_support import log_of
 from tests.mirror.stores import TIMEOUT_S, SilentStore, opened, write
 from tests.support import until
 
@@ -98,3 +100,17 @@ def test_an_upload_that_ends_as_the_wait_for_it_does_is_no_error(
         lsn = journal.append("in time")
         journal.wait_mirrored(lsn, timeout_s=TIMEOUT_S)
         assert journal.mirrored_lsn >= lsn
+
+
+def test_an_acknowledgement_wakes_the_flusher() -> None:
+    """P7: The flusher may wait for the waiters that an earlier acknowledgement released, which are
+    more than the new one lets it expect."""
+    log = log_of(ManualOptions(), MirroredTurn)
+    log.append_and_wait("waited for")
+    batch = log.turn.take()
+    assert batch is not None
+    log.turn.committed(batch, 0, 0)
+    log.is_woken()
+    assert isinstance(log.turn, MirroredTurn)
+    log.turn.acknowledge(1, 0)
+    assert log.is_woken()

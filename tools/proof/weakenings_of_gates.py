@@ -7,7 +7,7 @@ from proof.weakenings import Weakening
 
 GATE = ("tests/engine/test_waiting.py", "tests/engine/test_gate.py")
 LOCK = ("tests/engine/test_lock.py",)
-PIPE = ("tests/engine/test_pipe.py",)
+TURNSTILE = ("tests/engine/test_turnstile.py",)
 POLICY = ("tests/engine/test_wake_policy.py",)
 
 ALL_OF = (
@@ -54,59 +54,26 @@ ALL_OF = (
         ("tests/engine/test_append_and_wait.py",),
     ),
     Weakening(
-        "pipe_of_an_open_gate_is_used_again",
-        "journal/_disk/pipe.py",
-        "            return bool(read(self._read_end, _TOKENS_MAX))\n",
-        "            return True\n",
-        PIPE,
-    ),
-    Weakening(
-        "pipe_is_used_again_while_its_gate_is_used",
-        "journal/_commit/pipes.py",
-        "            if gate() is None:\n",
-        "            if True:\n",
-        PIPE,
-    ),
-    Weakening(
-        "pipe_without_a_token_is_used_again",
-        "journal/_disk/pipe.py",
-        "            return False\n        self._is_open = False\n",
-        "            return True\n        self._is_open = False\n",
-        PIPE,
-    ),
-    Weakening(
-        "pipes_are_not_bounded",
-        "journal/_commit/pipes.py",
-        "if len(self._ready) < _READY and len(self._used) < _USED_MAX and",
-        "if len(self._ready) < _READY and",
-        PIPE,
-    ),
-    Weakening(
-        "pipes_outlive_the_journal",
-        "journal/_commit/commit_turn.py",
-        "        self._pipes.clear()\n",
-        "",
-        PIPE,
-    ),
-    Weakening(
-        "interrupted_waiter_keeps_the_token",
-        "journal/_disk/pipe.py",
-        "        self._pass()\n",
-        "        write(self._write_end, read(self._read_end, 1))\n",
-        PIPE,
+        "interrupted_waiter_keeps_the_turnstile",
+        "journal/_commit/gate.py",
+        "                with self._turnstile:\n                    return True\n",
+        "                self._turnstile.acquire()\n"
+        "                self._turnstile.release()\n"
+        "                return True\n",
+        TURNSTILE,
     ),
     Weakening(
         "commit_waits_for_late_waiters",
         "journal/_commit/wake_policy.py",
-        "expected - late if late < expected else expected",
+        "expected - self._late if self._late < expected else expected",
         "expected",
         POLICY,
     ),
     Weakening(
         "commit_waits_for_no_late_waiters_of_a_slow_disk",
         "journal/_commit/wake_policy.py",
-        "expected - late if late < expected else expected",
-        "expected - min(late, expected)",
+        "expected - self._late if self._late < expected else expected",
+        "expected - min(self._late, expected)",
         POLICY,
     ),
     Weakening(

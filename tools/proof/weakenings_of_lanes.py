@@ -190,8 +190,8 @@ ALL_OF = (
     Weakening(
         "events_of_commits_change_places",
         "journal/_commit/committer.py",
-        "            self._observers.notify_queued()  # of",
-        "            # of",
+        "            self._observers.notify_queued()  # of commits that lanes have synced before\n",
+        "",
         LANES,
     ),
     Weakening(

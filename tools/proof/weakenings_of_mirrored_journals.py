@@ -20,6 +20,13 @@ ALL_OF = (
         TURN,
     ),
     Weakening(
+        "acknowledgement_leaves_the_flusher_asleep",
+        "journal/_commit/mirrored_turn.py",
+        "            self._alarm.wake()  # the flusher may wait",
+        "            # the flusher may wait",
+        TURN,
+    ),
+    Weakening(
         "mirror_is_compared_anew_after_each_failed_read",
         "journal/_mirror/attaching.py",
         "reads = cast(Store, PatientReads(store, until_s))",

@@ -188,15 +188,14 @@ GATE = (
     Weakening(
         "acknowledged_before_written",
         "journal/_commit/committer.py",
-        "                self._writer.write(batch)\n",
-        "                self._turn.committed(batch, 0, 0)\n"
-        "                self._writer.write(batch)\n",
+        "                writer.write(batch)\n",
+        "                self._turn.committed(batch, 0, 0)\n                writer.write(batch)\n",
         KILLS,
     ),
     Weakening(
         "gate_always_open",
         "journal/_commit/gate.py",
-        "            with self._turnstile:\n                return True\n",
+        "                with self._turnstile:\n                    return True\n",
         "                return True\n",
         KILLS,
     ),

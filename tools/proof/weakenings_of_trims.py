@@ -11,9 +11,9 @@ RETENTION = ("tests/engine/test_retention.py",)
 ALL_OF = (
     Weakening(
         "filler_looks_like_a_record",
-        "journal/_commit/open_segment.py",
-        "durable_lsn=0 if has_filler and not index else durable_lsn,",
-        "durable_lsn=durable_lsn,",
+        "journal/_commit/writer.py",
+        "durable_lsn=0 if has_filler and not index else self._synced_lsn,",
+        "durable_lsn=self._synced_lsn,",
         FILLERS,
     ),
     Weakening(

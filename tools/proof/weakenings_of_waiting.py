@@ -82,25 +82,9 @@ WAKE_UPS = (
     Weakening(
         "last_expected_waiter_wakes_nobody",
         "journal/_commit/commit_turn.py",
-        "        if waiters == self.wake_policy.enough_waiters or (\n"
-        "            waiters == 1 and self._wakes_at_first_waiter\n"
-        "        ):\n",
-        "        if waiters == 1 and self._wakes_at_first_waiter:\n",
+        "self._wakes_at = 1 if is_first_enough else self.wake_policy.enough_waiters",
+        "self._wakes_at = 1",
         HAND_OVER,
-    ),
-    Weakening(
-        "crowd_is_not_gathered",
-        "journal/_commit/wake_policy.py",
-        "if waiters >= _CROWD else 0.0",
-        "if False else 0.0",
-        ("tests/engine/test_wake_policy.py",),
-    ),
-    Weakening(
-        "crowd_is_gathered_without_a_bound",
-        "journal/_commit/wake_policy.py",
-        "min(waiters * _RETURN_S, _GATHER_S_MAX)",
-        "waiters * _RETURN_S",
-        ("tests/engine/test_wake_policy.py",),
     ),
     Weakening(
         "unawaited_records_are_not_gathered",

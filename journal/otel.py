@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
-
 from journal._exporting import (
     DISTRIBUTIONS,
     FIGURES,
@@ -26,7 +24,11 @@ from journal._exporting import (
     MirrorFigure,
     Watched,
 )
+from journal._extra import needing_extra
 from journal.metrics import StatsSource
+
+with needing_extra("otel"):
+    from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 
 __all__ = ["JournalInstruments"]
 

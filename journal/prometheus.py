@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import REGISTRY
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    Metric,
-    SummaryMetricFamily,
-)
-from prometheus_client.registry import Collector, CollectorRegistry
-
 from journal._exporting import DISTRIBUTIONS, FIGURES, MIRROR_FIGURES, QUANTILES, Watched
+from journal._extra import needing_extra
 from journal.metrics import StatsSource
+
+with needing_extra("prometheus"):
+    from prometheus_client import REGISTRY
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        Metric,
+        SummaryMetricFamily,
+    )
+    from prometheus_client.registry import Collector, CollectorRegistry
 
 __all__ = ["JournalCollector"]
 

@@ -22,7 +22,7 @@ PACKAGES = {
 # A module may import from lower layers, and from its own package. "" is the package itself, with
 # all its public names. A word that is not a folder is a module beside the package's `__init__`.
 JOURNAL_LAYERS = (
-    ("_public",),
+    ("_extra", "_public"),
     ("_names",),
     ("errors",),
     ("_callbacks", "_handle", "_log", "_mutex", "_waits"),
@@ -221,7 +221,8 @@ def test_adapters_use_public_names_only_and_nothing_imports_them() -> None:
         own = ".".join(name.split(".")[:3]) if name.startswith("journal.adapters.") else ""
         for module, imported in imports(tree):
             if own and top(module) == "journal":
-                is_own = f"{module}.".startswith((f"{own}.", "journal.adapters._"))
+                shared = "journal.adapters._", "journal._extra."
+                is_own = f"{module}.".startswith((f"{own}.", *shared))
                 assert is_own or (module == "journal" and imported in public), (name, module)
             else:
                 assert not f"{module}.".startswith("journal.adapters."), (name, module)

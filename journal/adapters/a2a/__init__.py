@@ -8,7 +8,7 @@ journal/adapters/docs/A2A.md describes what survives a crash.
 
 from __future__ import annotations
 
-from journal.adapters._extra import needing_extra
+from journal._extra import needing_extra
 
 with needing_extra("a2a"):
     from journal.adapters.a2a._store import JournalTaskStore, JournalVersionedTaskStore

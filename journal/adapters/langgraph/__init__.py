@@ -8,7 +8,7 @@ journal/adapters/docs/LANGGRAPH.md describes what survives a crash, and what is 
 
 from __future__ import annotations
 
-from journal.adapters._extra import needing_extra
+from journal._extra import needing_extra
 
 with needing_extra("langgraph"):
     from journal.adapters.langgraph._cache import JournalCache

@@ -9,7 +9,7 @@ journal/adapters/docs/OPENAI_AGENTS.md describes what survives a crash.
 
 from __future__ import annotations
 
-from journal.adapters._extra import needing_extra
+from journal._extra import needing_extra
 
 with needing_extra("openai-agents"):
     from journal.adapters.openai_agents._session import JournalSession

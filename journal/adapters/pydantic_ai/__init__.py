@@ -8,7 +8,7 @@ journal/adapters/docs/PYDANTIC_AI.md describes what survives a crash.
 
 from __future__ import annotations
 
-from journal.adapters._extra import needing_extra
+from journal._extra import needing_extra
 
 with needing_extra("pydantic-ai"):
     from journal.adapters.pydantic_ai._store import JournalConversationStore

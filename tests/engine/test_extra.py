@@ -1,4 +1,4 @@
-"""Tests of the imports of adapters whose extra is not installed."""
+"""Tests of the imports of modules whose extra is not installed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import sys
 
 import pytest
 
-from journal.adapters._extra import needing_extra
+from journal._extra import needing_extra
 
-ADAPTERS = {
-    "langgraph": ("langgraph", "langgraph"),
-    "openai_agents": ("agents", "openai-agents"),
-    "pydantic_ai": ("pydantic", "pydantic-ai"),
-    "a2a": ("a2a", "a2a"),
+MODULES = {
+    "adapters.langgraph": ("langgraph", "langgraph"),
+    "adapters.openai_agents": ("agents", "openai-agents"),
+    "adapters.pydantic_ai": ("pydantic", "pydantic-ai"),
+    "adapters.a2a": ("a2a", "a2a"),
+    "otel": ("opentelemetry", "otel"),
+    "prometheus": ("prometheus_client", "prometheus"),
 }
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
-def test_an_import_without_the_extra_says_what_to_install(adapter: str) -> None:
-    """The error of the import ends with the command that installs the adapter's own extra, and has
+@pytest.mark.parametrize("module", MODULES)
+def test_an_import_without_the_extra_says_what_to_install(module: str) -> None:
+    """The error of the import ends with the command that installs the module's own extra, and has
     the name of the missing package."""
-    package, extra = ADAPTERS[adapter]
+    package, extra = MODULES[module]
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
-        f"try: import journal.adapters.{adapter}\n"
+        f"try: import journal.{module}\n"
         "except ModuleNotFoundError as error: print(error.name, error, sep='\\n')\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The error of an adapter's import without the packages of its extra."""
+"""The error of a module's import without the packages of its extra."""
 
 from __future__ import annotations
 

@@ -38,9 +38,12 @@ class CommitBatch:
         "first_lsn",
         "gate",
         "groups",
+        "is_counted",
+        "is_reported",
         "records",
         "since",
         "sync",
+        "sync_ns",
         "waiters",
     )
 
@@ -54,6 +57,9 @@ class CommitBatch:
         self.sync = False  # whether the commit must sync, whatever the durability
         self.gate: Gate | None = None
         self.commit: Commit | None = None  # set when the batch has its place on disk
+        self.sync_ns = 0  # how long the sync took; 0 if there was none
+        self.is_counted = False  # in the figures
+        self.is_reported = False  # to the observers, or about to be
 
     @classmethod
     def of(cls, first_lsn: int, records: list[bytes]) -> CommitBatch:
@@ -65,6 +71,11 @@ class CommitBatch:
     @property
     def last_lsn(self) -> int:
         return self.first_lsn + len(self.records) - 1
+
+    @property
+    def size_bytes(self) -> int:
+        """The number of bytes that the commit writes."""
+        return len(self.commit.data) if self.commit else 0
 
     @property
     def has_work(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from journal._commit.batch import CommitBatch
 from journal._recorder import Recorder
 
 _FOLD_EVERY = 1024  # commits
@@ -26,18 +27,23 @@ class CommitFigures:
         """Count a commit that found no space on the disk."""
         self.stalls += 1
 
-    def add(self, records: int, size_bytes: int, sync_ns: int) -> None:
-        """Count a commit and its sync. Without `records`, only the sync counts; a `sync_ns` of 0
-        means that there was none."""
+    def add(self, batch: CommitBatch) -> None:
+        """Count the commit of `batch` and its sync, unless they are counted. Of a batch without
+        records, only the sync counts."""
+        records, size_bytes, sync_ns = len(batch.records), batch.size_bytes, batch.sync_ns
+        if batch.is_counted:
+            return
+        # No interrupt can strike between these lines, because they call nothing.
+        batch.is_counted = True
         if sync_ns:
             self.syncs += 1
-            self.sync_ns.add(sync_ns)
+            self.sync_ns.pending += (sync_ns,)
         if not records:
             return
         self.commits += 1
         self.records += records
-        self.commit_records.add(records)
-        self.commit_bytes.add(size_bytes)
+        self.commit_records.pending += (records,)
+        self.commit_bytes.pending += (size_bytes,)
         if not self.commits % _FOLD_EVERY:
             for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
                 recorder.fold_if_free()

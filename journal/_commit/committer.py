@@ -69,6 +69,7 @@ class Committer:
         self._ended: Callable[[], None] = _do_nothing
         self._failure_trace: TracebackType | None = None  # of an unexpected failure, to be logged
         self.figures = CommitFigures()
+        self._alarm = alarm  # wakes the flusher
         self._observers = Observers(alarm)
         self.due_bytes = float("inf")
         self._notify_due: Callable[[], None] = _do_nothing
@@ -299,7 +300,8 @@ class Committer:
         crowd = self._turn.wake_policy.expected_waiters
         self._policy.note_beside(sync_ns, crowd, has_company=pending.has_company)
         self._turn.lanes = self._policy.lanes
-        self._report(batch, sync_ns)  # first: after the release, a lone waiter may commit
+        batch.sync_ns = sync_ns
+        self._report(batch)  # first: after the release, a lone waiter may commit
         self._turn.committed_beside(batch, sync_ns / 1e9, pending.end[3])
 
     def _commit_with_retries(self, batch: CommitBatch) -> None:
@@ -331,7 +333,7 @@ class Committer:
 
     def _commit(self, batch: CommitBatch) -> None:
         """Write the batch, sync it, and release its waiters. May be repeated in the same turn."""
-        sync_ns, writer = 0, self._writer
+        writer = self._writer
         if batch.last_lsn > self._turn.durable_lsn or batch.sync:
             if batch.records:
                 if batch.commit is None:
@@ -340,21 +342,25 @@ class Committer:
             if self._sync_each or batch.sync:
                 began_ns = time.perf_counter_ns()
                 writer.sync()
-                sync_ns = time.perf_counter_ns() - began_ns
+                sync_ns = batch.sync_ns = time.perf_counter_ns() - began_ns
                 if sync_ns >= SLOW_SYNC_NS:
                     wakes = self._turn.wake_policy
                     return_ns = began_ns - wakes.released_ns
                     self._policy.note_alone(sync_ns, return_ns, wakes.expected_waiters)
-        gates = self._turn.committed(batch, sync_ns / 1e9, writer.log_bytes)
-        self._report(batch, sync_ns, *gates)
+        gates = self._turn.committed(batch, batch.sync_ns / 1e9, writer.log_bytes)
+        self._report(batch, *gates)
 
-    def _report(self, batch: CommitBatch, sync_ns: int, *gates: Gate | None) -> None:
-        """Count a commit, open `gates`, and tell everybody who is to know of it."""
-        records, size = len(batch.records), len(batch.commit.data) if batch.commit else 0
-        self.figures.add(records, size, sync_ns)  # a released caller may ask for it
+    def _report(self, batch: CommitBatch, *gates: Gate | None) -> None:
+        """Count a commit, open `gates`, and tell everybody who is to know. May be repeated."""
+        self.figures.add(batch)  # a released caller may ask for it
+        if self._observers.all and batch.records and not batch.is_reported:
+            self._queue_committed(batch)
         open_gates(*gates)
-        if self._observers.all and records:
-            self._notify_committed(batch.last_lsn, records, size, sync_ns)
+        if self._observers.queued:
+            if threading.current_thread() is self._thread:
+                self._observers.notify_queued()
+            else:
+                self._alarm.wake()
         if self._writer.log_bytes >= self.due_bytes:
             self._notify_due()
         if self._wake_mirror is not None:
@@ -371,18 +377,20 @@ class Committer:
         )
         self.notify(lambda observer: observer.stalled(error))
 
-    def _notify_committed(self, last_lsn: int, records: int, size: int, sync_ns: int) -> None:
+    def _queue_committed(self, batch: CommitBatch) -> None:
+        """Queue the event that `batch` is committed, once."""
+        records, size, last_lsn = len(batch.records), batch.size_bytes, batch.last_lsn
+        sync_ns = batch.sync_ns
+
         def event(observer: Observer) -> None:
             observer.committed(records, size, sync_ns)
 
+        # No interrupt can strike between these lines, because they call nothing.
         if self._wake_mirror is not None:
-            self._deferred.append((last_lsn, event))
-            return
-        if threading.current_thread() is self._thread:
-            self._observers.notify_queued()  # of commits that lanes have synced before
-            self.notify(event)
+            self._deferred += ((last_lsn, event),)
         else:
-            self.queue(event)
+            self._observers.queued += ((event, self._observers.all),)
+        batch.is_reported = True
 
 
 def _do_nothing() -> None:

@@ -190,8 +190,8 @@ ALL_OF = (
     Weakening(
         "events_of_commits_change_places",
         "journal/_commit/committer.py",
-        "            self._observers.notify_queued()  # of commits that lanes have synced before\n",
-        "",
+        "            self._observers.queued += ((event, self._observers.all),)\n",
+        "            self._observers.queued.appendleft((event, self._observers.all))\n",
         LANES,
     ),
     Weakening(

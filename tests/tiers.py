@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count as count_up
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 EXAMPLES = 50  # of a property, in the whole suite
+_SEED = 3  # with it, every pair of durability and segment size is in `test_explorer`
 
 
 def examples(count: int) -> int:
@@ -23,6 +25,23 @@ def examples(count: int) -> int:
 def is_quick_part() -> bool:
     """Return whether only the quick part runs, in which properties have fewer examples."""
     return settings().max_examples < EXAMPLES
+
+
+def is_thorough() -> bool:
+    """Return whether the profile `thorough` runs, which leaves out no case and no point."""
+    return settings().max_examples > EXAMPLES
+
+
+def sample(step: int, cases: Iterable[Any]) -> list[Any]:
+    """Return one of `step` cases, always the same ones, or all in the profile `thorough`.
+
+    They are chosen at random: of a product, every `step`th case could leave out some combinations.
+    """
+    all_cases = [*cases]
+    if is_thorough():
+        return all_cases
+    chosen = Random(_SEED).sample(range(len(all_cases)), -(-len(all_cases) // step))
+    return [all_cases[index] for index in sorted(chosen)]
 
 
 def slow_but_every(step: int, cases: Iterable[Any]) -> list[Any]:

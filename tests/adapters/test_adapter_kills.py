@@ -8,7 +8,7 @@ import pytest
 
 from tests.installed import import_package
 
-KILLS = 4
+KILLS = 2
 
 
 @pytest.mark.slow

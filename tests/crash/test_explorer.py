@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 import pytest
@@ -32,7 +32,7 @@ from journal.testing import (
 )
 from journal.testing.ledger import Ledger
 from tests.support import Table
-from tests.tiers import slow_unless
+from tests.tiers import is_thorough, sample, slow_unless
 
 LONG = "f" * 700  # more than a sector
 Work = Callable[[Owner[Ledger]], None]
@@ -153,15 +153,16 @@ def options_of(work: Work, durability: Any, segment_bytes: int) -> ManualOptions
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("segment_bytes", [1, 400, 4096])
-@pytest.mark.parametrize("durability", ["disk", "os"])
-@pytest.mark.parametrize("work", [commits, frames, compactions, restarts])
+@pytest.mark.parametrize(
+    ("work", "durability", "segment_bytes"),
+    sample(2, product([commits, frames, compactions, restarts], ["disk", "os"], [1, 400, 4096])),
+)
 def test_every_crash_is_recovered(work: Work, durability: str, segment_bytes: int) -> None:
     """P1 to P6: Every crash at every moment is recovered, with every outcome, in recoveries too."""
     options = options_of(work, durability, segment_bytes)
     # A second run of a journal with this many segments has too many crashes to explore here.
     sequels = 0 if segment_bytes == 1 else 150
-    bounds = Bounds(outcomes_max=64, sequels=sequels, rot=10)
+    bounds = Bounds(outcomes_max=64 if is_thorough() else 24, sequels=sequels, rot=10)
     report = explore(Ledger, work, options=options, bounds=bounds)
     assert report.moments > 15
     assert report.states > 500

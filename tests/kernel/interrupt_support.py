@@ -22,7 +22,7 @@ import pytest
 
 import journal.testing
 import manager
-from tests.tiers import is_quick_part, slow_unless
+from tests.tiers import is_quick_part, is_thorough, slow_unless
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -175,9 +175,8 @@ class NoFilesError(OSError):
         super().__init__(errno.EMFILE, text)
 
 
-EACH = (KeyboardInterrupt, NoFilesError)
-IN_TURN = (Exception, RuntimeError, TimeoutError, ValueError)
-_PARAMS = slow_unless(lambda kind: kind is KeyboardInterrupt, EACH + IN_TURN)
+IN_TURN = (NoFilesError, Exception, RuntimeError, TimeoutError, ValueError)
+_PARAMS = slow_unless(lambda kind: kind is KeyboardInterrupt, (KeyboardInterrupt, *IN_TURN))
 
 
 @pytest.fixture(params=_PARAMS)
@@ -193,22 +192,25 @@ def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
 def point_numbers(request: pytest.FixtureRequest, monitored: None) -> range:
     """Return the numbers of the points to strike, up to `MANY`.
 
-    KeyboardInterrupt strikes at each point, and so does NoFilesError, which is the one most easily
-    mistaken for the disk's. The other kinds take turns: each point is struck by one of them.
-
-    The quick part has only KeyboardInterrupt. It strikes every `STEP`th point (or the step of
-    `SPARSE`), and each test begins with another one.
+    In the profile `thorough`, each kind of exception strikes each point. In the whole suite,
+    KeyboardInterrupt does, and the other kinds take turns. The quick part has only
+    KeyboardInterrupt, at every `STEP`th point. With `SPARSE`, there are fewer points in both, and
+    each test begins with another one.
     """
-    if is_quick_part():
-        step: int = getattr(request, "param", STEP)
-        return range(crc32(request.node.nodeid.encode()) % step, MANY, step)
+    if is_thorough():
+        return range(MANY)
+    step: int = getattr(request, "param", 1)
+    begin = crc32(request.node.nodeid.encode()) % step
     if _tracer.kind in IN_TURN:
-        return range(IN_TURN.index(_tracer.kind), MANY, len(IN_TURN))
-    return range(MANY)
+        return range(begin + IN_TURN.index(_tracer.kind) * step, MANY, len(IN_TURN) * step)
+    if is_quick_part():
+        step *= STEP
+        begin = crc32(request.node.nodeid.encode()) % step
+    return range(begin, MANY, step)
 
 
-# In the quick part, a long call, or each of many combinations of calls, takes fewer points.
-SPARSE = pytest.mark.parametrize("point_numbers", [4 * STEP], ids=["long"], indirect=True)
+# A long call, or each of many combinations of calls, takes every fourth of the points.
+SPARSE = pytest.mark.parametrize("point_numbers", [4], ids=["long"], indirect=True)
 
 
 def is_ours(code: CodeType) -> bool:

@@ -22,6 +22,7 @@ from tests.kernel.interrupt_support import (
 )
 from tests.mirror.stores import mirror_of
 from tests.support import PATH, frozen, options, put
+from tests.tiers import is_quick_part
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored")
@@ -93,7 +94,7 @@ def test_an_interrupt_of_the_clean_up_leaves_an_incomplete_copy(
     in_other_thread(partial(source, disk, store))
     medium = disk.snapshot()
     for nth in range(0, MANY, 150):
-        for gap in range(1, 60, 2):
+        for gap in range(1, 60, 8 if is_quick_part() else 2):
             disk = SimulatedDisk(medium)
             action = partial(copying, disk, store)
             has_struck = struck(action, nth, gap)

@@ -49,7 +49,10 @@ WRITES = [
 
 
 @pytest.mark.parametrize(
-    "large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "large"]
+    ("large", "point_numbers"),
+    [(False, 1), pytest.param(True, 4, marks=pytest.mark.slow)],
+    ids=["small", "large"],
+    indirect=["point_numbers"],
 )
 @pytest.mark.parametrize("action", WRITES)
 def test_an_interrupted_transaction_is_whole_or_absent(

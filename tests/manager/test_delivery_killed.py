@@ -11,6 +11,7 @@ import pytest
 
 from manager import read_fleet
 from tests.support import bounded
+from tests.tiers import sample
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("delivery_child.py")
@@ -34,7 +35,7 @@ def killed(folder: Path, lines: int, parts: int) -> tuple[bool, set[str]]:
         return process.wait() == 0, durable
 
 
-SLOW = [pytest.param(25, seed, marks=pytest.mark.slow) for seed in range(4)]
+SLOW = [pytest.param(25, seed, marks=pytest.mark.slow) for seed in sample(2, range(4))]
 
 
 @pytest.mark.parametrize(("kills", "seed"), [(3, 0), *SLOW])

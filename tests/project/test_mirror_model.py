@@ -1,7 +1,8 @@
 """`python tools/proof mirror`: checks that the mirror's protocol keeps its promises in the model.
 
 The protocol keeps them in every state that the model reaches, and breaks one if any of its clauses
-is dropped. The bounds are small, so that this takes seconds. Longer searches are run by hand.
+is dropped. The bounds are small, so that this takes seconds. Longer searches are run by hand, two
+of them with the profile `thorough`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from proof import mirror
 from proof.fork_states import Forgetting, ForkModel
 from proof.mirror_states import Kind, Model, Weakening
 
+from tests.tiers import is_thorough
+
+THOROUGH = pytest.mark.skipif(not is_thorough(), reason="the profile `thorough` searches it")
 SMALL = Model(writers=2, numbers=3, blobs=1)
 # Elsewhere, one blob at a time is enough for a counter-example.
 WITH_TWO_BLOBS = {Weakening.OTHER_AFTER_SILENCE, Weakening.TRIM_TAKES_BASES}
@@ -44,7 +48,7 @@ def test_every_clause_is_needed(weakening: Weakening) -> None:
     assert result.trace[0] == "an empty store"
 
 
-@pytest.mark.slow
+@THOROUGH
 def test_no_directory_that_comes_back_loses_records() -> None:
     """No fork replaces records of the mirror, and each record of a fork is known to have been in
     the mirror or not, in any state of the model."""
@@ -62,7 +66,7 @@ def test_damage_that_the_mirror_can_mend_changes_nothing_else() -> None:
 
 
 OF_DAMAGE = (Forgetting.DAMAGE_DIFFERS, Forgetting.CUT_MENDED)
-SLOW_FORKS = dict.fromkeys((Forgetting.UNCLAIMED_UNNOTED, Forgetting.PART_STATED), pytest.mark.slow)
+SLOW_FORKS = {Forgetting.UNCLAIMED_UNNOTED: pytest.mark.slow, Forgetting.PART_STATED: THOROUGH}
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,12 @@ class History(Generic[M]):
         data = b"".join(packed)
         return unpack_spans(data, [(0, len(data), len(packed))])
 
+    def changes(self, after: int, to: int) -> list[Record]:
+        """Return the records after LSN `after`, up to LSN `to`, without fillers."""
+        lsns = range(after + 1, to + 1)
+        records = zip(lsns, self.records(after, to), strict=False)
+        return [record for lsn, record in records if lsn not in self._fillers]
+
     def add(self, records: list[Record]) -> None:
         """Note that `records` are about to be appended, as one batch."""
         # Pack them now: the caller may change a record later.

@@ -63,7 +63,9 @@ STORED: dict[str, tuple[str, Callable[[Path], Iterator[Any]]]] = {  # package, h
     "sqlite-upserts": ("sqlite3", partial(in_sqlite, file="sqlite", column="v FROM state")),
     "aiosqlite-batched": ("aiosqlite", partial(in_log, file="aiosqlite")),
     "lmdb": ("lmdb", in_lmdb),
+    "lmdb-gated": ("lmdb", in_lmdb),
     "rocksdict": ("rocksdict", in_rocksdict),
+    "rocksdict-gated": ("rocksdict", in_rocksdict),
     "zodb": ("ZODB", in_zodb),
 }
 

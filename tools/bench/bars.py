@@ -17,7 +17,7 @@ from typing import Any
 from bench.figures import Bar, bars_table
 from bench.machine import about
 
-ALL = "sqlite sqlite-batched sqlite-gated lmdb rocksdict zodb coopy"
+ALL = "sqlite sqlite-batched sqlite-gated lmdb lmdb-gated rocksdict rocksdict-gated zodb coopy"
 RUNS: dict[str, str] = {
     "imports": "imports --rounds 9",
     "inspector": "inspector --mib 256 --rounds 2 --seconds 2",

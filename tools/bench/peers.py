@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.group import GroupCommit
 from bench.load import at_full_speed
 from bench.peer import Peer, Reused
 from bench.sqlite_peers import AiosqliteBatched, Sqlite, SqliteBatched, SqliteGated, SqliteUpserts
@@ -51,6 +52,26 @@ class Lmdb(Peer):
         self._environment.close()
 
 
+class LmdbGated(Lmdb):
+    """LMDB behind one thread that commits for all waiters, like `SqliteGated`."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._group = GroupCommit(self._commit_all)
+
+    def update(self) -> None:
+        self._group.add(next(self.packed))
+
+    def _commit_all(self, batch: list[bytes]) -> None:
+        items = [(next(self._keys).to_bytes(8, "big"), packed) for packed in batch]
+        with self._environment.begin(write=True) as transaction:
+            transaction.cursor().putmulti(items, append=True)
+
+    def close(self) -> None:
+        self._group.close()
+        super().close()
+
+
 class RocksDict(Peer):
     def __init__(self, directory: Path) -> None:
         from rocksdict import Options, Rdict, WriteOptions
@@ -67,6 +88,29 @@ class RocksDict(Peer):
     def close(self) -> None:
         super().close()
         self._db.close()
+
+
+class RocksDictGated(RocksDict):
+    """RocksDB behind one thread that commits for all waiters, like `SqliteGated`."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._group = GroupCommit(self._commit_all)
+
+    def update(self) -> None:
+        self._group.add(next(self.packed))
+
+    def _commit_all(self, batch: list[bytes]) -> None:
+        from rocksdict import WriteBatch
+
+        writes = WriteBatch(raw_mode=True)
+        for packed in batch:
+            writes.put(next(self._keys).to_bytes(8, "big"), packed)
+        self._db.write(writes, self._options)
+
+    def close(self) -> None:
+        self._group.close()
+        super().close()
 
 
 class Zodb(Peer):
@@ -151,7 +195,9 @@ PEERS: dict[str, type[Peer]] = {
     "sqlite-upserts": SqliteUpserts,
     "aiosqlite-batched": AiosqliteBatched,
     "lmdb": Lmdb,
+    "lmdb-gated": LmdbGated,
     "rocksdict": RocksDict,
+    "rocksdict-gated": RocksDictGated,
     "zodb": Zodb,
     "coopy": Coopy,
 }

@@ -212,7 +212,7 @@ class _Explorer(Generic[M]):
 
     def _sequel(self, history: History[M], image: Image, lsn: int) -> None:
         """Continue from an image with the next records of the history, and explore that too."""
-        records = history.changes(lsn, lsn + _SEQUEL_RECORDS)
+        records = history._changes(lsn, lsn + _SEQUEL_RECORDS)
 
         def work(owner: Owner[M]) -> None:
             for record in records:

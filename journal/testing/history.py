@@ -79,7 +79,7 @@ class History(Generic[M]):
         data = b"".join(packed)
         return unpack_spans(data, [(0, len(data), len(packed))])
 
-    def changes(self, after: int, to: int) -> list[Record]:
+    def _changes(self, after: int, to: int) -> list[Record]:
         """Return the records after LSN `after`, up to LSN `to`, without fillers."""
         lsns = range(after + 1, to + 1)
         records = zip(lsns, self.records(after, to), strict=False)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.installed import import_package
 
-KILLS = 2
+KILLS = 4
 
 
 @pytest.mark.slow

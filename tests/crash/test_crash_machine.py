@@ -80,7 +80,7 @@ class CrashLedger(CrashMachine[Ledger]):
 @pytest.mark.slow
 def test_any_crash_is_recovered() -> None:
     """P1, P2, P3, P5, P6: Every crash and every fault is recovered, wherever it strikes."""
-    examples = 2 * settings().max_examples
+    examples = 4 * settings().max_examples
     run_state_machine_as_test(
         CrashLedger, settings=settings(max_examples=examples, stateful_step_count=30)
     )

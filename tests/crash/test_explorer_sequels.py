@@ -19,8 +19,8 @@ def test_a_sequel_leaves_out_fillers() -> None:
     history.add([["a", 0, ""]])
     history.add_filler()
     history.add([["a", 1, ""], ["a", 2, ""]])
-    assert history.changes(0, 3) == [["a", 0, ""], ["a", 1, ""]]
-    assert history.changes(1, 4) == [["a", 1, ""], ["a", 2, ""]]
+    assert history._changes(0, 3) == [["a", 0, ""], ["a", 1, ""]]
+    assert history._changes(1, 4) == [["a", 1, ""], ["a", 2, ""]]
     disk = SimulatedDisk()
     with DurableState.open(PATH, Ledger(), disk=disk) as state:
         state.update(lambda _: ["a", 0, ""])

@@ -38,7 +38,7 @@ from journal._mirror.urls import open_store
 from tests.installed import import_package
 from tests.mirror.servers import make_stream
 from tests.support import Interrupted, interrupt_after, until
-from tests.tiers import sample, slow_unless
+from tests.tiers import slow_unless
 
 PACKAGE = Path(journal.__file__).parent
 SWEPT = ("_mirror/", "_disk/mounts.py", "_engine/follower.py", "_engine/reappending.py")
@@ -201,7 +201,7 @@ def test_a_call_raises_the_error_of_a_signal_handler(
     _lines(fresh_call())  # imports what it needs
     lines = _lines(fresh_call())
     assert len(lines) > 30
-    outcomes = {line: _interrupted(fresh_call(), line) for line in sample(2, lines)}
+    outcomes = {line: _interrupted(fresh_call(), line) for line in lines}
     others = {line: outcome for line, outcome in outcomes.items() if outcome != "raised"}
     # Other threads decide whether some lines are reached.
     assert set(others.values()) <= {"not reached"}, others

@@ -1,7 +1,11 @@
-"""Support for tests of tables: tables on a simulated disk."""
+"""Support for tests of tables: tables on a simulated disk, and the files that they have open."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import stat
+from contextlib import suppress
 from typing import Any
 
 from journal import Table, Tables
@@ -17,3 +21,14 @@ def open_tables(disk: SimulatedDisk, **others: Any) -> Tables:
 def rows(table: Table) -> dict[Any, Any]:
     """Return all rows of a table."""
     return dict(table.items())
+
+
+def files_open_for_reading() -> int:
+    """Count the files of this process that are open only for reading. Threads of a journal open
+    directories, and files to write, at any time."""
+    count = 0
+    for fd in map(int, os.listdir("/dev/fd")):
+        with suppress(OSError):  # the handle of the list itself
+            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+            count += is_file and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    return count

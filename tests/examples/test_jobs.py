@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import random
 import re
+import resource
 import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 import pytest
 
 from journal import FailedError, JournalReader
-from journal.docs.examples.jobs import JobQueue, Jobs, work
+from journal.docs.examples.jobs import JobQueue, Jobs, main, work
 from journal.testing import Owner, SimulatedDisk, explore, lose
 from tests.examples.examples_support import started
 from tests.support import TIMEOUT_S
@@ -97,6 +100,57 @@ def test_a_signal_stops_the_queue(tmp_path: Path, number: signal.Signals) -> Non
         assert (process.returncode, err) == (0, "")
     assert out.endswith("0 dead\n")
     assert {*ends(path).values()} == {"done"}
+
+
+def test_a_signal_inside_apply_stops_only_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that strikes while a record is applied is no error of the state, and a second one
+    while the queue closes is none either."""
+    struck: list[str] = []
+
+    def strike(where: str) -> None:
+        struck.append(where)
+        signal.raise_signal(signal.SIGTERM)
+
+    def apply(jobs: Jobs, lsn: int, record: Any) -> None:
+        if threading.current_thread() is threading.main_thread() and record[0] == "put":
+            strike("apply")
+        applied(jobs, lsn, record)
+
+    def close(queue: JobQueue) -> None:
+        strike("close")
+        closed(queue)
+
+    applied, closed = Jobs.apply, JobQueue.close
+    monkeypatch.setattr(Jobs, "apply", apply)
+    monkeypatch.setattr(JobQueue, "close", close)
+    monkeypatch.setattr("sys.stdin", io.StringIO("good\n" * 3))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        main(str(tmp_path / "jobs.d"))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert struck == ["apply", "close"]
+    assert [record[:2] for _, record in records(tmp_path / "jobs.d")] == [["put", "good"]]
+
+
+def test_a_full_disk_ends_the_program_without_a_traceback(tmp_path: Path) -> None:
+    """The main thread and the workers meet the error, and the program reports it once, after the
+    journal's own logger."""
+    with started("jobs.py", tmp_path, tmp_path / "jobs.d") as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("good\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+        _, err = process.communicate("good\n" * 1000, timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    logged, reported = err.splitlines()
+    assert logged.startswith(f"{tmp_path / 'jobs.d'}: the journal stopped: ")
+    assert re.fullmatch("stopped: .*File too large.*", reported)
 
 
 def test_a_failing_disk_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

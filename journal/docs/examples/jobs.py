@@ -76,7 +76,7 @@ class JobQueue:
         self.state = DurableState.open(path, Jobs(), disk=disk)
         self._attempts, self._retry_ms = attempts, int(retry_s * 1000)
         self._wake: SimpleQueue[None] = SimpleQueue()
-        self._stopping = False
+        self.stopping = False
         self.failure: JournalError | None = None
         # These jobs were running when the last process died.
         for number in [*self.state.machine.running]:
@@ -94,7 +94,7 @@ class JobQueue:
 
     def take(self) -> Job | None:
         """Return the next job as soon as one is due, or None once the queue stops."""
-        while not self._stopping:
+        while not self.stopping:
             if job := self._take_due():
                 return job
             with suppress(Empty):
@@ -138,7 +138,7 @@ class JobQueue:
 
     def stop(self) -> None:
         """Let every `take` return None soon."""
-        self._stopping = True
+        self.stopping = True
 
     def close(self) -> None:
         self.state.close()
@@ -180,9 +180,14 @@ def handle(payload: str) -> None:
 
 def main(path: str) -> None:
     queue = JobQueue(path, retry_s=0.1)
+    is_reading = False
 
     def terminate(*_: object) -> None:
-        sys.exit(f"stopped: {queue.failure}" if queue.failure else 0)  # runs the `finally` below
+        nonlocal is_reading
+        queue.stop()
+        if is_reading:  # anywhere else, the exception might strike in `apply`, and stop the state
+            is_reading = False
+            raise EOFError
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, terminate)
@@ -190,19 +195,30 @@ def main(path: str) -> None:
     try:
         for worker in workers:
             worker.start()
-        for line in sys.stdin:
-            say("queued", queue.put(line.strip()))
-        while not queue.is_idle():
+        with suppress(EOFError):
+            while True:
+                is_reading = True
+                line = "" if queue.stopping else sys.stdin.readline()
+                is_reading = False
+                if not line:
+                    break
+                say("queued", queue.put(line.strip()))
+        while not (queue.stopping or queue.is_idle()):
             time.sleep(0.05)
     finally:
         queue.stop()
         for worker in workers:
             worker.join()
         queue.close()
+    if queue.failure:
+        raise queue.failure
     print(len(queue.dead()), "dead")
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except JournalError as error:
+        sys.exit(f"stopped: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from enum import StrEnum
 from pathlib import Path
@@ -331,8 +332,14 @@ def test_a_cache_is_as_langgraphs(tmp_path: Path) -> None:
         assert cache.get(keys) == {}
 
 
-def test_an_entry_of_a_cache_that_cannot_be_read_is_missing(tmp_path: Path) -> None:
-    """An entry that can't be deserialized any more fails no node, and hides no other entry."""
+def test_an_entry_of_a_cache_that_cannot_be_read_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry that can't be deserialized any more fails no node, and hides no other entry. It is
+    logged, with the error, even by a log handler that raises."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        raise OSError(record)
 
     class Failing(JsonPlusSerializer):
         def loads_typed(self, data: tuple[str, bytes]) -> Any:
@@ -345,7 +352,12 @@ def test_an_entry_of_a_cache_that_cannot_be_read_is_missing(tmp_path: Path) -> N
         cache = JournalCache(tables, serde=Failing())
         keys: Any = [(("a",), "k"), (("a",), "l")]
         cache.set({keys[0]: ("gone", None), keys[1]: (1, None)})
-        assert cache.get(keys) == asyncio.run(cache.aget(keys)) == {keys[1]: 1}
+        assert cache.get(keys) == {keys[1]: 1}
+        (logged,) = caplog.records
+        assert logged.getMessage().startswith("the cached value of 'k' in ('a',) can't be")
+        assert "AttributeError: gone" in caplog.text
+        monkeypatch.setattr(logging.getLogger("journal"), "filters", [refuse])
+        assert asyncio.run(cache.aget(keys)) == {keys[1]: 1}
 
 
 def test_a_saver_a_store_and_a_cache_share_a_journal() -> None:

@@ -179,6 +179,20 @@ ALL_OF = (
     Weakening(
         "an_unreadable_entry_of_a_cache_raises",
         f"{_FOLDER}/_cache.py",
+        "except Exception:",
+        "except ZeroDivisionError:",
+        _STORE,
+    ),
+    Weakening(
+        "an_unreadable_entry_of_a_cache_is_not_logged",
+        f"{_FOLDER}/_cache.py",
+        "_log.warning(_UNREADABLE, key, namespace, exc_info=True)",
+        "pass",
+        _STORE,
+    ),
+    Weakening(
+        "a_log_handler_fails_a_cache",
+        f"{_FOLDER}/_cache.py",
         "with suppress(Exception):",
         "with suppress(ZeroDivisionError):",
         _STORE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,9 @@ from journal import Tables
 from journal.adapters._strings import plain
 from journal.adapters.langgraph._rows import KEYS_A_SLICE
 
+_log = logging.getLogger("journal")
 _ROWS = "langgraph.cache"
+_UNREADABLE = "the cached value of %r in %r can't be deserialized, so it is computed again"
 
 
 class JournalCache(BaseCache[Any]):
@@ -40,8 +43,11 @@ class JournalCache(BaseCache[Any]):
         for namespace, key in keys:
             typed = self._rows.get((_encoded(namespace), plain(key)))
             if typed is not None:
-                with suppress(Exception):  # its class may be gone: then it is computed again
+                try:
                     found[tuple(namespace), key] = self.serde.loads_typed(tuple(typed))
+                except Exception:  # its class may be gone, for example
+                    with suppress(Exception):  # of a log handler
+                        _log.warning(_UNREADABLE, key, namespace, exc_info=True)
         return found
 
     async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:

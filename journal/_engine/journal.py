@@ -154,7 +154,7 @@ class Journal(AsyncHandle):
     def append_and_wait(self, record: Record, *, urgent: bool = False) -> int:
         """Append a record, and block until it is durable. Return its LSN.
 
-        Many threads that call this commit a tenth more records than with `append` and
+        Many threads that call this commit a seventh more records than with `append` and
         `wait_durable`, which also takes a time limit. Raises what both raise. After FailedError,
         the record may or may not survive. In an event loop, use `append_durable`.
         """
@@ -178,7 +178,7 @@ class Journal(AsyncHandle):
     def append_durable(self, record: Record, *, urgent: bool = False) -> Future[int]:
         """Append a record now. Return a future of the running event loop, to be awaited.
 
-        Its result is the LSN, once that is durable. Many tasks commit a third more records than
+        Its result is the LSN, once that is durable. Many tasks commit a fifth more records than
         with `append` and `durable`. Cancelling the wait does not affect the commit. Raises what
         `append` raises; the future raises what `durable` raises.
         """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from journal import Journal, JournalReader, Options
 from journal.docs.examples.events import OPTIONS, write
 from tests.examples.examples_support import started
-from tests.support import until
+from tests.support import TIMEOUT_S, until
 
 KILLS = 4
 EVENTS = 200
@@ -77,3 +79,40 @@ def test_old_events_are_removed(
     assert len(capsys.readouterr().out.splitlines()) == 1000
     with Journal.open(path, options=options) as journal:
         until(lambda: journal.first_lsn > 800, "the oldest events are removed")
+
+
+def test_a_reader_begins_anew_with_a_new_log(tmp_path: Path) -> None:
+    """A position is one in its own log. A log that replaced it is read from its first event."""
+    path = tmp_path / "events.d"
+    for events in (["a", "b"], ["  c "]):
+        with Journal.open(path, options=OPTIONS) as journal:
+            journal.append_batch(events)
+        with started("events.py", tmp_path, "read", path, "mail") as reader:
+            assert lines_of(reader, len(events)) == [
+                f"{lsn} {event}\n" for lsn, event in enumerate(events, 1)
+            ]
+            reader.send_signal(signal.SIGINT)  # saves the position
+            reader.communicate(timeout=TIMEOUT_S)
+        shutil.rmtree(path)
+
+
+def test_an_event_is_its_whole_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """White space at either end of a line is a part of the event."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("  indented \n"))
+    write(str(tmp_path / "events.d"))
+    with JournalReader.open(tmp_path / "events.d") as log:
+        assert [entry.record for entry in log.entries(after=0)] == ["  indented "]
+    assert capsys.readouterr().out == "1\n"
+
+
+def test_no_other_example_writes_to_the_log(tmp_path: Path) -> None:
+    """The queue refuses a log of events, and leaves it as it is."""
+    with Journal.open(tmp_path / "events.d", options=OPTIONS) as journal:
+        journal.append_and_wait("an event")
+    with started("jobs.py", tmp_path, "events.d") as queue:
+        out, err = queue.communicate("good\n", timeout=TIMEOUT_S)
+    assert (queue.returncode, out) == (1, "")
+    assert err.startswith("stopped: ")
+    assert OPTIONS.application in err

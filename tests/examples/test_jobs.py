@@ -8,6 +8,7 @@ import random
 import re
 import resource
 import signal
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from journal import FailedError, JournalReader
 from journal.docs.examples.jobs import JobQueue, Jobs, main, work
 from journal.testing import Owner, SimulatedDisk, explore, lose
 from tests.examples.examples_support import started
-from tests.support import TIMEOUT_S
+from tests.support import TIMEOUT_S, until
 
 KILLS = 6
 LINES = [f"{'bad' if number % 10 == 0 else 'good'} {number}" for number in range(60)]
@@ -222,6 +223,34 @@ def test_a_job_is_retried_and_then_dead() -> None:
     queue.close()
 
 
+def test_a_job_may_raise_anything() -> None:
+    """A job that calls `sys.exit`, or whose error is too large for a record, fails like others."""
+
+    def handle(payload: str) -> None:
+        if payload == "exit":
+            sys.exit()
+        raise ValueError(payload * 5_000_000)
+
+    disk = SimulatedDisk()
+    queue = JobQueue("/jobs", attempts=1, disk=disk)
+    queue.put("exit")
+    queue.put("x")
+    worker = threading.Thread(target=work, args=(queue, handle))
+    worker.start()
+    until(lambda: len(queue.dead()) == 2, "both jobs are dead")
+    queue.stop()
+    worker.join(TIMEOUT_S)
+    assert queue.failure is None
+    assert [job["error"][:20] for job in queue.dead()] == ["SystemExit()", "ValueError('xxxxxxxx"]
+    queue.close()
+
+
+def test_a_record_of_another_program_is_refused() -> None:
+    """The machine never passes over a record that it does not know."""
+    with pytest.raises(ValueError, match="no record of a job queue: 'an event'"):
+        Jobs().apply(1, "an event")
+
+
 def test_an_attempt_that_killed_the_process_counts() -> None:
     """P2: A power cut while a job runs counts as a failed attempt of that job."""
     disk = SimulatedDisk()
@@ -238,4 +267,5 @@ def test_an_attempt_that_killed_the_process_counts() -> None:
     queue = JobQueue("/jobs", retry_s=0, disk=disk)
     assert queue.is_idle()
     assert [job["error"] for job in queue.dead()] == ["the process died"]
+    assert queue.died == [1]
     queue.close()

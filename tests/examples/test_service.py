@@ -114,7 +114,7 @@ def in_loop(test: Callable[[Service, TestClient[Any, Any]], Awaitable[None]]) ->
                     try:
                         await asyncio.to_thread(service.state.close)
                     except FailedError:
-                        assert service.failure
+                        assert service.stopping.is_set()
 
     asyncio.run(run())
 
@@ -166,6 +166,39 @@ def test_a_bad_payment_is_refused(body: bytes) -> None:
     in_loop(run_requests)
 
 
+def test_an_id_belongs_to_one_payment() -> None:
+    """A repeated payment is not made again, and another one with its id is refused."""
+    disk = SimulatedDisk()
+
+    async def run_requests(service: Service, client: TestClient[Any, Any]) -> None:
+        service.state = await asyncio.to_thread(opened, disk)
+        for cents, status in ((1, 200), (1, 200), (2, 409)):
+            body = {"account": "a", "cents": cents}
+            assert (await client.put("/payments/1", json=body)).status == status
+        assert service.state.machine.cents == {"a": 1}
+
+    in_loop(run_requests)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Type": "application/json; charset=none"}, b"{}"),
+        ({"Content-Encoding": "gzip"}, b"no gzip"),
+        ({}, b"[" * 100_000),
+    ],
+)
+def test_a_body_that_cannot_be_decoded_is_refused(headers: dict[str, str], body: bytes) -> None:
+    """An unknown charset, a broken compression and a deep nesting are the client's fault."""
+    disk = SimulatedDisk()
+
+    async def run_requests(service: Service, client: TestClient[Any, Any]) -> None:
+        service.state = await asyncio.to_thread(opened, disk)
+        assert (await client.put("/payments/1", data=body, headers=headers)).status == 400
+
+    in_loop(run_requests)
+
+
 def test_the_service_stops_when_the_disk_fails() -> None:
     """After a failed sync, every request gets 503, and the service stops with the error."""
     disk = SimulatedDisk()
@@ -177,7 +210,6 @@ def test_the_service_stops_when_the_disk_fails() -> None:
         disk.fail("sync", errno.EIO)
         assert (await client.put("/payments/2", json=body)).status == 503
         assert service.stopping.is_set()
-        assert isinstance(service.failure, FailedError)
         for path in ("/ready", "/accounts/a"):
             assert (await client.get(path)).status == 503
 

@@ -12,36 +12,39 @@ own.
 
 from __future__ import annotations
 
+import signal
 import sys
 
-from journal import CompactedError, DurableDict, Journal, JournalReader, Options
+from journal import CompactedError, DurableDict, Journal, JournalError, JournalReader, Options
 
-OPTIONS = Options(segment_bytes=1 << 20, retain_s=24 * 3600)
+OPTIONS = Options(segment_bytes=1 << 20, retain_s=24 * 3600, application="example-events/1")
 
 
 def write(path: str, options: Options = OPTIONS) -> None:
     with Journal.open(path, options=options) as journal:
-        for line in sys.stdin:
-            lsn = journal.append(line.strip())
+        for line in sys.stdin or ():
+            lsn = journal.append(line.rstrip("\n"))
             journal.wait_durable(lsn)
             print(lsn, flush=True)
 
 
 def read(path: str, name: str) -> None:
     with JournalReader.open(path) as reader, DurableDict.open(f"{path}.{name}") as saved:
+        log = str(reader.journal_id)  # a new log at this path begins at its own first event
         while True:
             try:
                 # The engine commits the position within 10 ms, so after a crash, the last events
                 # are read again.
-                for entry in reader.entries(saved.get("lsn", 0), follow=True):
+                for entry in reader.entries(saved.get(log, 0), follow=True):
                     print(entry.lsn, entry.record, flush=True)  # do the work here
-                    saved["lsn"] = entry.lsn
+                    saved[log] = entry.lsn
             except CompactedError as error:  # this reader was away for too long
                 print(f"events before {error.first_lsn} are gone", file=sys.stderr, flush=True)
-                saved["lsn"] = error.first_lsn - 1
+                saved[log] = error.first_lsn - 1
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end if nobody reads the output
     try:
         match sys.argv[1:]:
             case ["write", path]:
@@ -52,3 +55,5 @@ if __name__ == "__main__":
                 sys.exit(__doc__)
     except KeyboardInterrupt:
         sys.exit(130)
+    except (JournalError, OSError, UnicodeError) as error:
+        sys.exit(f"stopped: {error}")

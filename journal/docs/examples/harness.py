@@ -10,8 +10,11 @@ it, also while the program runs. To begin anew, remove that directory.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from contextlib import suppress
 
+from journal import JournalError
 from manager import Limits, SubAgentManager, WorkContext, run_workers
 
 PARTS = [f"part {number}" for number in range(20)]
@@ -25,7 +28,8 @@ async def part(context: WorkContext) -> str:
     for step in range(agent.steps_taken, STEPS):
         await asyncio.sleep(0.01)  # a real agent would think and act here
         agent = await context.checkpoint({"done": step})
-        print(f"{agent.name}: step {step} is done", flush=True)
+        with suppress(OSError):  # any exception would end the agent, even one about the output
+            print(f"{agent.name}: step {step} is done", flush=True)
     return f"{agent.name} has {agent.checkpoint}"
 
 
@@ -45,13 +49,19 @@ async def main() -> None:
     async with SubAgentManager.aopen(".", limits=limits) as manager:
         manager.find_or_spawn("survey all parts", name="lead", agent_type="lead", queued=True)
         await run_workers(manager, {"lead": lead, "part": part})
+        agent = manager.get("lead")
+        if agent.status != "completed":
+            sys.exit(f"the lead is {agent.status}: {agent.reason}")
         print((await manager.ended("lead")).result)
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         sys.exit(__doc__)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end if nobody reads the output
     try:
         asyncio.run(main())
     except KeyboardInterrupt:
         sys.exit(130)
+    except (JournalError, OSError) as error:
+        sys.exit(f"stopped: {error}")

@@ -18,12 +18,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from heapq import heappop, heappush
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import Any
 
 from journal import CowTable, DurableState, JournalError
 
 WORKERS = 4
+WAIT_S = 5.0  # the longest time that a stop waits for a full disk
+ERROR_CHARS = 1000  # what is kept of a job's error
 Job = dict[str, Any]  # id, payload, attempts, state (waiting, running or dead), due_ms, error
 
 
@@ -52,6 +54,8 @@ class Jobs:
             case ["failed", number, state, due_ms, error]:
                 self.running.remove(number)
                 self._set({**self.table[number], "state": state, "due_ms": due_ms, "error": error})
+            case _:
+                raise ValueError(f"no record of a job queue: {record!r:.200}")
 
     def freeze(self) -> Iterable[Job]:
         return self.table.freeze()
@@ -75,18 +79,18 @@ class JobQueue:
     ) -> None:
         self.state = DurableState.open(path, Jobs(), disk=disk)
         self._attempts, self._retry_ms = attempts, int(retry_s * 1000)
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._wake: Queue[None] = Queue()
         self.stopping = False
-        self.failure: JournalError | None = None
-        # These jobs were running when the last process died.
-        for number in [*self.state.machine.running]:
-            self.failed(self.state.machine.table[number], "the process died")
+        self.failure: BaseException | None = None
+        table, running = self.state.machine.table, [*self.state.machine.running]
+        # Of the jobs that were running when the last process died, the ones that are dead now.
+        self.died = [number for number in running if self.failed(table[number], "the process died")]
 
     def put(self, payload: Any) -> int:
         """Add a job, and return its number. From then on, no crash loses the job."""
         record = ["put", payload, now_ms()]
         number = self.state.update(lambda jobs: record)
-        self.state.wait_durable(number)
+        self._wait(number)
         if self._wake.empty():  # one token is enough: the other workers look again soon
             self._wake.put(None)
         assert number is not None
@@ -113,20 +117,29 @@ class JobQueue:
         lsn, number = self.state.update_with_result(decide)
         if lsn is None:
             return None
-        self.state.wait_durable(lsn)  # the attempt must count even if the job kills the process
+        self._wait(lsn)  # the attempt must count even if the job kills the process
         return self.state.machine.table[number]
 
     def done(self, job: Job) -> None:
         """Remove a job that `take` returned. From then on, it never runs again."""
-        self.state.wait_durable(self.state.update(lambda jobs: ["done", job["id"]]))
+        self._wait(self.state.update(lambda jobs: ["done", job["id"]]))
 
     def failed(self, job: Job, error: str) -> bool:
         """Run a job that `take` returned again later. Return True if it is dead instead."""
         is_dead: bool = job["attempts"] >= self._attempts
         due_ms = now_ms() + self._retry_ms * job["attempts"]
         record = ["failed", job["id"], "dead" if is_dead else "waiting", due_ms, error]
-        self.state.wait_durable(self.state.update(lambda jobs: record))
+        self._wait(self.state.update(lambda jobs: record))
         return is_dead
+
+    def _wait(self, lsn: int | None) -> None:
+        """Wait until the record is durable: on a full disk, until there is space or `stop`."""
+        while True:
+            try:
+                return self.state.wait_durable(lsn, timeout_s=WAIT_S)
+            except TimeoutError:
+                if self.stopping:
+                    raise
 
     def dead(self) -> list[Job]:
         """Return the jobs that failed too often."""
@@ -141,7 +154,7 @@ class JobQueue:
         self.stopping = True
 
     def close(self) -> None:
-        self.state.close()
+        self.state.close(timeout_s=WAIT_S)
 
 
 def now_ms() -> int:
@@ -154,15 +167,15 @@ def work(queue: JobQueue, handle: Callable[[Any], object]) -> None:
         while job := queue.take():
             try:
                 handle(job["payload"])
-            except Exception as error:
-                is_dead = queue.failed(job, repr(error))
+            except (Exception, SystemExit) as error:
+                is_dead = queue.failed(job, repr(error)[:ERROR_CHARS])
                 say("dead" if is_dead else "failed", job["id"])
             else:
                 queue.done(job)
                 say("done", job["id"])
-    except JournalError as error:
-        # The disk failed. Nothing more can be acknowledged, so end the process, whatever its main
-        # thread waits for. The next start recovers what was durable.
+    except BaseException as error:
+        # Mostly, the disk failed. Nothing more can be acknowledged, so end the process, whatever
+        # its main thread waits for. The next start recovers what was durable.
         queue.failure = error
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -193,19 +206,22 @@ def main(path: str) -> None:
         signal.signal(number, terminate)
     workers = [threading.Thread(target=work, args=(queue, handle)) for _ in range(WORKERS)]
     try:
+        for dead in queue.died:
+            say("dead", dead)
         for worker in workers:
             worker.start()
         with suppress(EOFError):
             while True:
                 is_reading = True
-                line = "" if queue.stopping else sys.stdin.readline()
+                line = "" if queue.stopping or not sys.stdin else sys.stdin.readline()
                 is_reading = False
                 if not line:
                     break
-                say("queued", queue.put(line.strip()))
+                say("queued", queue.put(line.rstrip("\n")))
         while not (queue.stopping or queue.is_idle()):
             time.sleep(0.05)
     finally:
+        is_reading = False  # after an error of the read
         queue.stop()
         for worker in workers:
             worker.join()
@@ -218,7 +234,10 @@ def main(path: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end if nobody reads the output
     try:
         main(sys.argv[1])
-    except JournalError as error:
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (JournalError, OSError, UnicodeError) as error:
         sys.exit(f"stopped: {error}")

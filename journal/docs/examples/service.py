@@ -8,7 +8,7 @@
 
 A reply with status 200 means that the payment survives a power cut. A client that gets no reply, or
 a 503, sends the same request again, to this process or to the next one: a payment with a known id
-is not made twice.
+is not made twice. Another payment with that id gets 409.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class Service:
     def __init__(self) -> None:
         self.state: State | None = None
         self.stopping = asyncio.Event()
-        self.failure: JournalError | None = None
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -78,9 +77,8 @@ class Service:
                 return refused(400, str(error))
             except (BufferFullError, TimeoutError):  # the payment may still become durable
                 return refused(503, "the disk is full or slow")
-            except FailedError as error:
+            except FailedError:
                 # Nothing more can be acknowledged. A new process recovers what was durable.
-                self.failure = error
                 self.stopping.set()
                 return refused(503, "the disk failed")
 
@@ -97,15 +95,18 @@ class Service:
         try:
             body = await request.json()
             account, cents = body["account"], body["cents"]
-        except (KeyError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, RecursionError, web.RequestPayloadError):
             account, cents = None, None
         if not isinstance(account, str) or type(cents) is not int:
             return refused(400, "send an account and a whole number of cents")
-        payment = {"id": request.match_info["id"], "account": account, "cents": cents}
+        number = request.match_info["id"]
+        payment = {"id": number, "account": account, "cents": cents}
         await state.room()  # in an event loop, `update` does not wait for room
-        lsn = state.update(lambda m: None if payment["id"] in m.payments else payment)
+        lsn = state.update(lambda m: None if number in m.payments else payment)
         # If the payment is known already, `lsn` is None. This then waits for all payments so far.
         await state.durable(lsn)
+        if state.machine.payments[number] != payment:
+            return refused(409, "another payment has this id")
         return web.json_response({"is_new": lsn is not None})
 
     async def account(self, state: State, request: web.Request) -> web.Response:
@@ -124,21 +125,28 @@ async def main(path: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stopping.set)
     runner = web.AppRunner(service.app(), shutdown_timeout=WAIT_S)
-    await runner.setup()
-    # This comes first: while a large state is recovered, `/ready` replies with 503.
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    # The old process of a restart may still be closing the journal.
-    async with DurableState.aopen(path, Payments(), lock_timeout_s=WAIT_S) as state:
-        service.state = state
-        print("ready at port", runner.addresses[0][1], flush=True)
-        await service.stopping.wait()
-        service.state = None  # `/ready` replies with 503, so that no new requests are sent here
-        await runner.cleanup()  # finishes the requests that have begun
-    if service.failure:
-        raise SystemExit(f"stopped: {service.failure}")
+    try:
+        await runner.setup()
+        # This comes first: while a large state is recovered, `/ready` replies with 503.
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        # The old process of a restart may still be closing the journal.
+        state = await DurableState.aopen(path, Payments(), lock_timeout_s=WAIT_S)
+        try:
+            service.state = state
+            print("ready at port", runner.addresses[0][1], flush=True)
+            await service.stopping.wait()
+            service.state = None  # `/ready` replies with 503, so that no new requests are sent here
+            await runner.cleanup()  # finishes the requests that have begun
+        finally:
+            await state.aclose(timeout_s=WAIT_S)  # without a limit, it waits for a full disk
+    finally:
+        await runner.cleanup()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or not sys.argv[2].isdecimal():
+    if len(sys.argv) != 3 or not sys.argv[2].isdecimal() or int(sys.argv[2]) > 65535:
         sys.exit(__doc__)
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    try:
+        asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    except (JournalError, OSError) as error:
+        sys.exit(f"stopped: {error}")

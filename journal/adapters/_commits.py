@@ -32,8 +32,10 @@ def commit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | 
 async def acommit(tables: Tables, write: Callable[[Transaction], T]) -> tuple[T, int | None]:
     """Do what `commit` does, in an event loop: waiting for room in the buffer is awaited."""
     for _ in range(_ATTEMPTS):
+        await tables.room()
         with suppress(ConflictError):
             return await tables._transact_once_in_loop(write)
+    await tables.room()
     return tables.update(write), tables.journal.last_lsn
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import Options, Tables
+from journal import ConflictError, Options, Tables
 from journal.testing import SimulatedDisk, lose
 from tests.installed import import_package
 from tests.support import Held
@@ -154,6 +154,30 @@ def test_a_deletion_of_a_deleted_task_waits_for_the_disk() -> None:
         await asyncio.gather(*deletions)
 
     on_disk(main, disk)
+
+
+def test_a_change_during_a_save_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that is repeated after a conflict stores and lists the task as it was at the call."""
+
+    async def main(tables: Tables) -> None:
+        store, task = JournalTaskStore(tables), task_of(state=2)
+        transact = tables._transact_once_in_loop
+
+        async def change_and_refuse(*_: Any) -> Any:
+            task.status.state, task.context_id = 3, "d"
+            monkeypatch.setattr(tables, "_transact_once_in_loop", transact)
+            raise ConflictError("t", None, "is made up")
+
+        monkeypatch.setattr(tables, "_transact_once_in_loop", change_and_refuse)
+        await store.save(task, called_by())
+        for request, count in (
+            (ListTasksRequest(status=TaskState.TASK_STATE_WORKING), 1),
+            (ListTasksRequest(status=TaskState.TASK_STATE_COMPLETED), 0),
+            (ListTasksRequest(context_id="d"), 0),
+        ):
+            assert len((await store.list(request, called_by())).tasks) == count
+
+    on_disk(main)
 
 
 def test_a_page_token_stays_valid() -> None:

@@ -50,15 +50,14 @@ class TaskTables:
         found = rows.get((owner, task_id))
         return None if found is None else TaskRow(*found)
 
-    def write(self, t: Transaction, owner: str, task: Task, data: bytes) -> int:
-        """Write a task, serialized as `data`. Return its version, which no task of its id had."""
-        old = self.row(owner, task.id, t)
+    def write(self, t: Transaction, owner: str, task_id: str, row: TaskRow) -> int:
+        """Write a task. Return its version, which no task of its id had."""
+        old = self.row(owner, task_id, t)
         version = max(self._tables.journal.last_lsn, old.version if old else 0) + 1
-        row = TaskRow(version, _time_of(task), task.context_id, task.status.state, data)
-        t[self._tasks][owner, task.id] = [version, list(row.time), *row[2:]]
-        keys = _keys(owner, task.id, row)
+        t[self._tasks][owner, task_id] = [version, list(row.time), *row[2:]]
+        keys = _keys(owner, task_id, row)
         for table, key, old_key in zip(
-            self._lists, keys, _keys(owner, task.id, old) if old else keys, strict=True
+            self._lists, keys, _keys(owner, task_id, old) if old else keys, strict=True
         ):
             if old and old_key != key:
                 t[table].delete(old_key)
@@ -103,9 +102,11 @@ def ns_of_time(time: tuple[int, ...]) -> int | None:
     return time[1] * _NS_A_SECOND + time[2] if time[0] else None
 
 
-def _time_of(task: Task) -> Time:
+def row_of(task: Task) -> TaskRow:
+    """Return the row of a task that has no version yet. The caller may change the task later."""
     has_time = task.HasField("status") and task.status.HasField("timestamp")
-    return time_of_ns(task.status.timestamp.ToNanoseconds() if has_time else None)
+    time = time_of_ns(task.status.timestamp.ToNanoseconds() if has_time else None)
+    return TaskRow(0, time, task.context_id, task.status.state, task.SerializeToString())
 
 
 def _keys(owner: str, task_id: str, row: TaskRow) -> tuple[Any, Any]:

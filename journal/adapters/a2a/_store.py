@@ -27,7 +27,14 @@ from a2a.utils.task import (
 from journal import JournalError, Tables, Transaction
 from journal.adapters._commits import acommit, durable
 from journal.adapters._strings import plain
-from journal.adapters.a2a._rows import Position, TaskTables, ns_of_time, time_of_ns
+from journal.adapters.a2a._rows import (
+    Position,
+    TaskRow,
+    TaskTables,
+    ns_of_time,
+    row_of,
+    time_of_ns,
+)
 
 _TERMINAL = {
     TaskState.TASK_STATE_COMPLETED,
@@ -59,8 +66,10 @@ class _Tasks:
 
         With a `prev_version`, raise ConcurrentTaskModificationError if it is not the stored one.
         """
-        owner, data = self.owner_of(context), task.SerializeToString()
-        write = partial(self._write, owner=owner, task=task, data=data, prev_version=prev_version)
+        owner, task_id, row = self.owner_of(context), task.id, row_of(task)
+        write = partial(
+            self._write, owner=owner, task_id=task_id, row=row, prev_version=prev_version
+        )
         version, lsn = await acommit(self.tables, write)
         await durable(self.tables, lsn)
         return TaskVersion(version)
@@ -91,18 +100,23 @@ class _Tasks:
         await durable(self.tables, lsn)
 
     def _write(
-        self, t: Transaction, owner: str, task: Task, data: bytes, prev_version: TaskVersion | None
+        self,
+        t: Transaction,
+        owner: str,
+        task_id: str,
+        row: TaskRow,
+        prev_version: TaskVersion | None,
     ) -> int:
         if prev_version is not None:
-            row = self.rows.row(owner, task.id, t)
-            if task.status.state == TaskState.TASK_STATE_CANCELED:
-                is_allowed = row is not None and row.state not in _TERMINAL
+            old = self.rows.row(owner, task_id, t)
+            if row.state == TaskState.TASK_STATE_CANCELED:
+                is_allowed = old is not None and old.state not in _TERMINAL
             else:
-                stored = TaskVersion.MISSING if row is None else TaskVersion(row.version)
+                stored = TaskVersion.MISSING if old is None else TaskVersion(old.version)
                 is_allowed = stored == prev_version
             if not is_allowed:
-                raise ConcurrentTaskModificationError(task.id)
-        return self.rows.write(t, owner, task, data)
+                raise ConcurrentTaskModificationError(task_id)
+        return self.rows.write(t, owner, task_id, row)
 
     def _page(self, params: ListTasksRequest, owner: str) -> ListTasksResponse | None:
         """Return a page, or None if another thread has changed one of its tasks meanwhile."""

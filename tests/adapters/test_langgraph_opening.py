@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,17 @@ def test_an_interrupted_removal_is_finished_off_the_event_loop(
     monkeypatch.undo()
     with JournalSaver.open(tmp_path / "journal") as saver:
         assert steps(saver) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"keep": keep} for keep in (0, -1, True, 1.5, "1")),
+        *({"ttl_s": ttl_s} for ttl_s in (0, -1, math.nan, math.inf, 1e300, True, "5")),
+    ],
+)
+def test_a_wrong_retention_is_refused_at_once(tmp_path: Path, wrong: Any) -> None:
+    """`open` names the wrong argument before it makes a directory."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        JournalSaver.open(tmp_path / "journal", **wrong)
+    assert [*tmp_path.iterdir()] == []

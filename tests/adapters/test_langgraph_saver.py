@@ -16,6 +16,7 @@ from tests.installed import import_package
 
 import_package("langgraph.checkpoint.base")
 
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer  # noqa: E402
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer  # noqa: E402
 
 from journal.adapters.langgraph import JournalSaver, _parts  # noqa: E402
@@ -258,6 +259,25 @@ def test_a_type_off_the_list_is_not_rebuilt(disk: SimulatedDisk) -> None:
         assert not isinstance(steps(saver)[0], Payload)
         allowing = saver.with_allowlist([(Payload.__module__, "Payload")])
         assert steps(allowing) == [Payload("a")]
+
+
+def test_encryption_keeps_the_restriction(disk: SimulatedDisk) -> None:
+    """An encrypting serializer around one that allows no types rebuilds none, encrypted or not."""
+
+    class Cipher:
+        def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
+            return "turned", plaintext[::-1]
+
+        def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
+            return ciphertext[::-1]
+
+    state = checkpoint({"n": Payload("a")}, {"n": "1"})
+    serde = EncryptedSerializer(Cipher(), JsonPlusSerializer(allowed_msgpack_modules=None))
+    for first in (None, serde):
+        with saver_on(disk, serde=first) as saver:
+            saver.put(place(), state, {"source": "loop"}, {"n": "1"})
+        with saver_on(disk, serde=serde) as saver:
+            assert steps(saver) == [{"text": "a"}]
 
 
 def test_loop_puts_may_skip_their_wait(disk: SimulatedDisk) -> None:

@@ -1,9 +1,8 @@
-"""JournalStore and JournalCache beside LangGraph's own, and in one journal with a saver."""
+"""JournalStore beside LangGraph's own, and in one journal with a saver and a cache."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +20,6 @@ from tests.support import TIMEOUT_S
 
 import_package("langgraph.checkpoint.base")
 
-from langgraph.cache.memory import InMemoryCache  # noqa: E402
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer  # noqa: E402
 from langgraph.store.base import PutOp  # noqa: E402
 from langgraph.store.memory import InMemoryStore  # noqa: E402
@@ -313,51 +311,33 @@ def test_only_a_put_changes_an_item(tmp_path: Path) -> None:
         assert store.search(("a",)) == JournalStore(tables).search(("a",))
 
 
-def test_a_cache_is_as_langgraphs(tmp_path: Path) -> None:
-    """A cache returns what LangGraph's own returns, after a restart, too."""
-    oracle: Any = InMemoryCache()
-    entries: Any = {(("a",), "k"): (1, None), (("a", "b"), "k"): ({"x": [1]}, None)}
-    keys = [*entries, (("a",), "absent")]
+def test_values_and_vectors_of_other_libraries_types_are_stored(tmp_path: Path) -> None:
+    """Vectors may be of any sequence of numbers, and bytes of a subclass, as in NumPy."""
+
+    class Number(float):
+        pass
+
+    class Data(bytes):
+        pass
+
+    class Whole(JsonPlusSerializer):
+        def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+            kind, data = super().dumps_typed(obj)
+            return kind, Data(data)
+
+    def embed(texts: list[str]) -> Any:
+        return [(Number(len(text)), Number(1)) for text in texts]
+
+    index: Any = {"dims": 2, "embed": embed, "fields": ["text"]}
     with Tables.open(tmp_path / "journal") as tables:
-        for cache in (oracle, JournalCache(tables)):
-            cache.set(entries)
-            asyncio.run(cache.aset({(("b",), "brief"): (2, -1)}))
+        store = JournalStore(tables, index=index, serde=Whole())
+        store.put(("a",), "k", {"text": "abc"})
+        cache = JournalCache(tables, serde=Whole())
+        cache.set({(("a",), "k"): (1, None)})
+        assert cache.get([(("a",), "k")]) == {(("a",), "k"): 1}
     with Tables.open(tmp_path / "journal") as tables:
-        cache = JournalCache(tables)
-        assert cache.get([*keys, (("b",), "brief")]) == oracle.get(keys)
-        for each in (cache, oracle):
-            each.clear([("a",)])
-        assert asyncio.run(cache.aget(keys)) == oracle.get(keys) == {(("a", "b"), "k"): {"x": [1]}}
-        asyncio.run(cache.aclear())
-        assert cache.get(keys) == {}
-
-
-def test_an_entry_of_a_cache_that_cannot_be_read_is_missing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An entry that can't be deserialized any more fails no node, and hides no other entry. It is
-    logged, with the error, even by a log handler that raises."""
-
-    def refuse(record: logging.LogRecord) -> bool:
-        raise OSError(record)
-
-    class Failing(JsonPlusSerializer):
-        def loads_typed(self, data: tuple[str, bytes]) -> Any:
-            value = super().loads_typed(data)
-            if value == "gone":
-                raise AttributeError(value)
-            return value
-
-    with Tables.open(tmp_path / "journal") as tables:
-        cache = JournalCache(tables, serde=Failing())
-        keys: Any = [(("a",), "k"), (("a",), "l")]
-        cache.set({keys[0]: ("gone", None), keys[1]: (1, None)})
-        assert cache.get(keys) == {keys[1]: 1}
-        (logged,) = caplog.records
-        assert logged.getMessage().startswith("the cached value of 'k' in ('a',) can't be")
-        assert "AttributeError: gone" in caplog.text
-        monkeypatch.setattr(logging.getLogger("journal"), "filters", [refuse])
-        assert asyncio.run(cache.aget(keys)) == {keys[1]: 1}
+        (found,) = JournalStore(tables, index=index).search(("a",), query="abc")
+        assert (found.key, found.score) == ("k", pytest.approx(1))
 
 
 def test_a_saver_a_store_and_a_cache_share_a_journal() -> None:

@@ -312,6 +312,60 @@ def test_a_thread_that_is_put_again_does_not_expire(
         assert steps(saver) == [7]
 
 
+def test_a_put_that_waits_shortens_no_life(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A put counts from when it was stored: one that was overtaken ends no thread early."""
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+
+    def overtake() -> None:
+        nonlocal now
+        now += 50
+        put_one(saver)
+
+    with saver_on(disk, ttl_s=100) as saver:
+        put_steps(saver, 1)
+        assert before_commit(monkeypatch, 1, overtake) == []
+        put_one(saver)
+        now += 99
+        assert saver.get_tuple(place()) is not None
+
+
+def test_the_last_put_decides_when_a_thread_expires(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another `ttl_s` moves the deadline at the next put, to a later or an earlier time, and a put
+    without one removes it."""
+    now = 1e9
+    monkeypatch.setattr("time.time", lambda: now)
+
+    def put(ttl_s: float | None) -> None:
+        with saver_on(disk, ttl_s=ttl_s) as saver:
+            put_steps(saver, 1)
+
+    def is_there_after(seconds: float) -> bool:
+        nonlocal now
+        now += seconds
+        with saver_on(disk, ttl_s=1) as saver:
+            return saver.get_tuple(place()) is not None
+
+    put(100)
+    put(10_000)
+    assert is_there_after(200)
+    put(100)
+    assert is_there_after(99)
+    assert not is_there_after(2)
+    put(100)
+    put(None)
+    assert is_there_after(1e8)
+    put(100)
+    assert not is_there_after(101)
+    with saver_on(disk) as saver:
+        assert saver.remove_expired() == 1
+        assert rows_left(saver) == {}
+
+
 @pytest.mark.parametrize(("before", "after"), [(1000, 10), (None, 10), (10, 4), (4, 10)])
 def test_another_keep_applies_from_the_next_put(
     disk: SimulatedDisk, before: int | None, after: int

@@ -15,7 +15,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from journal import Tables
 from journal.adapters._strings import plain
-from journal.adapters.langgraph._rows import KEYS_A_SLICE
+from journal.adapters.langgraph._rows import KEYS_A_SLICE, typed_of
 
 _log = logging.getLogger("journal")
 _ROWS = "langgraph.cache"
@@ -59,7 +59,7 @@ class JournalCache(BaseCache[Any]):
         now = time.time()
         for (namespace, key), (value, ttl_s) in pairs.items():
             expires_at = None if ttl_s is None else now + ttl_s
-            typed = list(self.serde.dumps_typed(value))
+            typed = list(typed_of(self.serde, value))
             self._rows.set((_encoded(namespace), plain(key)), typed, expires_at=expires_at)
 
     async def aset(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:

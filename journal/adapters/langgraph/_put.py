@@ -10,6 +10,7 @@ from journal.adapters._strings import plain
 from journal.adapters.langgraph._parts import owner_of_value, value, write_parts
 from journal.adapters.langgraph._reads import Stored
 from journal.adapters.langgraph._retention import (
+    forget_deadline,
     has_expired,
     kept_rows,
     ordered,
@@ -127,6 +128,8 @@ class Put:
             t[saved.children][(self.place[0], self.root, self.place[1])] = None
         if ttl_s:
             touch(t, saved, self.place[0], now, ttl_s)
+        elif len(saved.deadlines):  # of an earlier `ttl_s`
+            forget_deadline(t, saved, self.place[0], t[saved.deadlines].get(self.place[0]))
 
     def _check_not_late(
         self, saved: SaverTables, rootless: list[str], replaced: CheckpointRow | None

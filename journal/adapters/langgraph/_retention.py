@@ -25,6 +25,7 @@ from journal.adapters.langgraph._rows import (
     pairs,
 )
 
+_TTL_S_MAX = 10**11  # some 3,000 years
 _Rows = dict[str, CheckpointRow]
 
 
@@ -233,23 +234,42 @@ def doom_thread(t: Transaction, saved: SaverTables, thread: str, now: float | No
     if now is not None and not has_expired(deadline, now):
         return
     doom(t, saved, (thread,))
-    if deadline is not None:
-        t[saved.deadlines].delete(thread)
-        t[saved.expiring].discard((ms(deadline), thread))
+    forget_deadline(t, saved, thread, deadline)
+
+
+def check_retention(keep: object, ttl_s: object) -> None:
+    """Raise ValueError for a wrong `keep` or `ttl_s` of a saver."""
+    if keep is not None and (type(keep) is not int or keep < 1):
+        raise ValueError(f"keep is {keep!r:.80}; give a number of checkpoints, or None for all")
+    if ttl_s is not None and (
+        not isinstance(ttl_s, int | float) or type(ttl_s) is bool or not 0 < ttl_s <= _TTL_S_MAX
+    ):
+        raise ValueError(
+            f"ttl_s is {ttl_s!r:.80}; give a number of seconds up to {_TTL_S_MAX}, or None"
+        )
 
 
 def touch(t: Transaction, saved: SaverTables, thread: str, now: float, ttl_s: float) -> None:
     """Let a thread live until `now + ttl_s`, in Unix seconds.
 
-    The deadline moves at most a hundred times within `ttl_s`: most puts don't write it.
+    With one `ttl_s`, the deadline moves at most a hundred times within that: most puts don't write
+    it.
     """
     deadline = t[saved.deadlines].get(thread)
-    if deadline is not None and now + ttl_s - deadline < ttl_s / 100:
+    if deadline is not None and abs(now + ttl_s - deadline) < ttl_s / 100:
         return
-    if deadline is not None:
-        t[saved.expiring].discard((ms(deadline), thread))
+    forget_deadline(t, saved, thread, deadline)
     t[saved.deadlines][thread] = now + ttl_s
     t[saved.expiring][(ms(now + ttl_s), thread)] = None
+
+
+def forget_deadline(
+    t: Transaction, saved: SaverTables, thread: str, deadline: float | None
+) -> None:
+    """Let a thread live for ever. `deadline`: when it was to expire, if it was."""
+    if deadline is not None:
+        t[saved.deadlines].delete(thread)
+        t[saved.expiring].discard((ms(deadline), thread))
 
 
 def has_expired(deadline: float | None, now: float) -> bool:

@@ -25,6 +25,8 @@ from operator import methodcaller
 from typing import Any, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
 from journal import InterruptedCallError, JournalError, Key, Tables, Transaction
 from journal.adapters._commits import acommit, commit, durable
 from journal.adapters._strings import plain
@@ -111,6 +113,12 @@ class SaverTables:
     async def durable(self, lsn: int | None) -> None:
         """Wait as `wait` does, in an event loop."""
         await durable(self.tables, lsn)
+
+
+def typed_of(serde: SerializerProtocol, value: object) -> Typed:
+    """Serialize a value. What a serializer returns may be of subclasses, which tables refuse."""
+    kind, data = serde.dumps_typed(value)
+    return plain(kind), data if type(data) is bytes else bytes(memoryview(data))
 
 
 def place_of(config: Mapping[str, Any]) -> Place:

@@ -33,8 +33,8 @@ from journal.adapters.langgraph._opening import SaverOpening
 from journal.adapters.langgraph._parts import owner_of_write, write_parts
 from journal.adapters.langgraph._put import NeededError, Put, check_stays
 from journal.adapters.langgraph._reads import as_tuple, config_of, delta_history, find, load
-from journal.adapters.langgraph._retention import drop, drop_all_doomed, touch
-from journal.adapters.langgraph._rows import SaverTables, Typed, checkpoint_of, place_of
+from journal.adapters.langgraph._retention import check_retention, drop, drop_all_doomed, touch
+from journal.adapters.langgraph._rows import SaverTables, Typed, checkpoint_of, place_of, typed_of
 from journal.adapters.langgraph._threads import Threads
 
 KEEP = 10
@@ -67,10 +67,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
 
         Finishes the removals that a crash interrupted.
         """
-        if keep is not None and (type(keep) is not int or keep < 1):
-            raise ValueError(f"keep is {keep!r:.80}; give a number of checkpoints, or None for all")
-        if ttl_s is not None and not ttl_s > 0:
-            raise ValueError(f"ttl_s is {ttl_s!r:.80}; give a number of seconds, or None")
+        check_retention(keep, ttl_s)
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
         self.tables = tables
         self._keep = keep
@@ -106,6 +103,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
 
         Raises ValueError at once, and when entered what `Tables.open` raises.
         """
+        check_retention(keep, ttl_s)
         make = partial(cls, keep=keep, ttl_s=ttl_s, wait_loop_puts=wait_loop_puts, serde=serde)
         return SaverOpening(
             make,
@@ -262,6 +260,8 @@ class JournalSaver(BaseCheckpointSaver[str]):
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints of runs, and wait until their removal survives a crash.
 
+        The run of a checkpoint is the str `run_id` of its metadata. LangGraph takes that from the
+        `metadata` or the `configurable` of the config, and not from the config's own `run_id`.
         Looks at all checkpoints. A delta channel that was built from one of them loses its history.
         """
         self._threads.delete_for_runs(set(map(str, run_ids)))
@@ -354,8 +354,8 @@ class JournalSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Serialize a checkpoint, its metadata, and the values that have a new version."""
         rest = {name: part for name, part in checkpoint.items() if name != "channel_values"}
-        put.checkpoint = self.serde.dumps_typed(rest)
-        put.metadata = self.serde.dumps_typed(metadata)
+        put.checkpoint = typed_of(self.serde, rest)
+        put.metadata = typed_of(self.serde, metadata)
         put.changed = set(new_versions)
         values = checkpoint["channel_values"]
         put.without_version = [plain(name) for name in values if name not in put.versions]
@@ -364,13 +364,14 @@ class JournalSaver(BaseCheckpointSaver[str]):
 
     def _serialize_values(self, put: Put, checkpoint: Checkpoint, channels: Sequence[str]) -> None:
         for channel in channels:
-            put.values[plain(channel)] = self.serde.dumps_typed(
-                checkpoint["channel_values"][channel]
-            )
+            value = checkpoint["channel_values"][channel]
+            put.values[plain(channel)] = typed_of(self.serde, value)
 
     def _writer(self, put: Put) -> Callable[[Transaction], None]:
-        deadline = (time.time(), self._ttl_s)
-        return partial(put.write, saved=self._saved, keep=self._keep, deadline=deadline)
+        def write(t: Transaction) -> None:  # the time is that of the write, after all waits
+            put.write(t, self._saved, self._keep, (time.time(), self._ttl_s))
+
+        return write
 
     def _tidy(self, put: Put) -> None:
         """Remove the subgraphs of checkpoints that were removed, and some expired threads."""
@@ -385,7 +386,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
     def _serialize_writes(
         self, writes: Sequence[tuple[str, Any]]
     ) -> builtins.list[tuple[str, Typed]]:
-        return [(plain(channel), self.serde.dumps_typed(value)) for channel, value in writes]
+        return [(plain(channel), typed_of(self.serde, value)) for channel, value in writes]
 
     def _write_writes(
         self,

@@ -17,7 +17,7 @@ from langgraph.store.memory import InMemoryStore
 
 from journal import HandlerSafeLock, JournalError, Tables
 from journal.adapters._strings import plain
-from journal.adapters.langgraph._rows import pairs
+from journal.adapters.langgraph._rows import pairs, typed_of
 
 Place: TypeAlias = tuple[tuple[str, ...], str]
 """The namespace and the key of an item."""
@@ -62,6 +62,9 @@ class JournalStore(InMemoryStore):
         deserialize raises JournalError when it is read.
         """
         super().__init__(index=index)
+        base: Any = self  # whose attributes have no types
+        if base.embeddings is not None:
+            base.embeddings = _ThenRoom(base.embeddings, tables)
         self._lock = HandlerSafeLock()  # guards the items and vectors; nothing waits under it
         self._embedded = _Embedded()
         self._unapplied: dict[Place, _Written] = {}  # of a put, until its items are in memory
@@ -107,7 +110,7 @@ class JournalStore(InMemoryStore):
         places = chain.from_iterable(to_embed.values())
         vectors: dict[Any, dict[str, Any]] = defaultdict(dict)
         for vector, (namespace, key, path) in zip(embeddings, places, strict=True):
-            vectors[namespace, key][path] = vector
+            vectors[namespace, key][path] = list(map(float, vector))  # an array, for example
         self._embedded.vectors = vectors
 
     def _apply_put_ops(self, put_ops: Mapping[Place, PutOp]) -> None:
@@ -145,7 +148,7 @@ class JournalStore(InMemoryStore):
         """Return what a put stores."""
         if op.value is None:
             return _Written(None, None)
-        typed = self._serde.dumps_typed(dict(op.value))
+        typed = typed_of(self._serde, dict(op.value))
         return _Written(typed, self._serde.loads_typed(typed))
 
     def _catch_up(self) -> None:
@@ -228,6 +231,26 @@ class _UnreadableItem(Item):
     @value.setter
     def value(self, error: Exception) -> None:
         self._error = error
+
+
+class _ThenRoom:
+    """Embeddings that wait for room in the log buffer before they return the vectors of a put."""
+
+    def __init__(self, embeddings: Any, tables: Tables) -> None:
+        self._embeddings, self._tables = embeddings, tables
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._embeddings, name)
+
+    def embed_documents(self, texts: list[str]) -> Any:
+        vectors = self._embeddings.embed_documents(texts)
+        self._tables.journal.wait_room()
+        return vectors
+
+    async def aembed_documents(self, texts: list[str]) -> Any:
+        vectors = await self._embeddings.aembed_documents(texts)
+        await self._tables.room()
+        return vectors
 
 
 class _Embedded(threading.local):

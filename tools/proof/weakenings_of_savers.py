@@ -10,11 +10,48 @@ _DELTAS = ("tests/adapters/test_langgraph_deltas.py",)
 _THREADS = ("tests/adapters/test_langgraph_threads.py",)
 _STRAYS = ("tests/adapters/test_langgraph_strays.py",)
 _GRAPHS = ("tests/adapters/test_langgraph_graphs.py",)
-_STORE = ("tests/adapters/test_langgraph_store.py",)
+_CACHE = ("tests/adapters/test_langgraph_cache.py",)
 _CALLERS = ("tests/adapters/test_langgraph_callers.py",)
+_OPENING = ("tests/adapters/test_langgraph_opening.py",)
+_COMMITS = ("tests/adapters/test_commits.py",)
 _FOLDER = "journal/adapters/langgraph"
 
 ALL_OF = (
+    Weakening(
+        "adapters_do_not_wait_for_room",
+        "journal/adapters/_commits.py",
+        "        await tables.room()\n        with",
+        "        with",
+        _COMMITS,
+    ),
+    Weakening(
+        "adapters_do_not_wait_for_room_after_conflicts",
+        "journal/adapters/_commits.py",
+        "    await tables.room()\n    return",
+        "    return",
+        _COMMITS,
+    ),
+    Weakening(
+        "a_shorter_ttl_never_applies",
+        f"{_FOLDER}/_retention.py",
+        "abs(now + ttl_s - deadline)",
+        "(now + ttl_s - deadline)",
+        _THREADS,
+    ),
+    Weakening(
+        "a_put_without_ttl_keeps_the_deadline",
+        f"{_FOLDER}/_put.py",
+        "elif len(saved.deadlines):",
+        "elif False:",
+        _THREADS,
+    ),
+    Weakening(
+        "a_wrong_retention_is_refused_late",
+        f"{_FOLDER}/_saver.py",
+        "check_retention(keep, ttl_s)\n        make",
+        "make",
+        _OPENING,
+    ),
     Weakening(
         "delta_ancestors_are_removed",
         f"{_FOLDER}/_retention.py",
@@ -181,21 +218,21 @@ ALL_OF = (
         f"{_FOLDER}/_cache.py",
         "except Exception:",
         "except ZeroDivisionError:",
-        _STORE,
+        _CACHE,
     ),
     Weakening(
         "an_unreadable_entry_of_a_cache_is_not_logged",
         f"{_FOLDER}/_cache.py",
         "_log.warning(_UNREADABLE, key, namespace, exc_info=True)",
         "pass",
-        _STORE,
+        _CACHE,
     ),
     Weakening(
         "a_log_handler_fails_a_cache",
         f"{_FOLDER}/_cache.py",
         "with suppress(Exception):",
         "with suppress(ZeroDivisionError):",
-        _STORE,
+        _CACHE,
     ),
     Weakening(
         "writes_are_not_in_the_order_of_their_tasks",

@@ -130,10 +130,17 @@ ALL_OF = (
         _A2A,
     ),
     Weakening(
+        "a_save_reads_its_task_later",
+        f"{_A2A_FOLDER}/_store.py",
+        "self._write, owner=owner, task_id=task_id, row=row, prev_version=prev_version",
+        "lambda t: self._write(t, owner, task_id, row_of(task), prev_version)",
+        _A2A,
+    ),
+    Weakening(
         "ended_task_is_canceled",
         f"{_A2A_FOLDER}/_store.py",
-        "is_allowed = row is not None and row.state not in _TERMINAL",
-        "is_allowed = row is not None",
+        "is_allowed = old is not None and old.state not in _TERMINAL",
+        "is_allowed = old is not None",
         _A2A,
     ),
     Weakening(

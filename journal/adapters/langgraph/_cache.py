@@ -64,8 +64,9 @@ class JournalCache(BaseCache[Any]):
 
     async def aset(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
         """Cache values, as `set` does, after waiting for room in the log buffer."""
-        await self._tables.room()
-        self.set(pairs)
+        for pair in pairs.items():
+            await self._tables.room()
+            self.set(dict((pair,)))
 
     def clear(self, namespaces: Sequence[Namespace] | None = None) -> None:
         """Remove the entries of namespaces, or all entries."""

@@ -137,7 +137,7 @@ def test_a_signal_inside_apply_stops_only_the_queue(
     assert [record[:2] for _, record in records(tmp_path / "jobs.d")] == [["put", "good"]]
 
 
-def test_a_full_disk_ends_the_program_without_a_traceback(tmp_path: Path) -> None:
+def test_a_disk_that_fails_ends_the_program_without_a_traceback(tmp_path: Path) -> None:
     """The main thread and the workers meet the error, and the program reports it once, after the
     journal's own logger."""
     with started("jobs.py", tmp_path, tmp_path / "jobs.d") as process:

@@ -18,14 +18,18 @@ import sys
 from journal import CompactedError, DurableDict, Journal, JournalError, JournalReader, Options
 
 OPTIONS = Options(segment_bytes=1 << 20, retain_s=24 * 3600, application="example-events/1")
+WAIT_S = 10  # the longest time that the end waits for a full disk
 
 
 def write(path: str, options: Options = OPTIONS) -> None:
-    with Journal.open(path, options=options) as journal:
+    journal = Journal.open(path, options=options)
+    try:
         for line in sys.stdin or ():
             lsn = journal.append(line.rstrip("\n"))
             journal.wait_durable(lsn)
             print(lsn, flush=True)
+    finally:
+        journal.close(timeout_s=WAIT_S)  # without a limit, it waits for a full disk
 
 
 def read(path: str, name: str) -> None:

@@ -206,10 +206,10 @@ def main(path: str) -> None:
         signal.signal(number, terminate)
     workers = [threading.Thread(target=work, args=(queue, handle)) for _ in range(WORKERS)]
     try:
-        for dead in queue.died:
-            say("dead", dead)
         for worker in workers:
             worker.start()
+        for dead in queue.died:
+            say("dead", dead)
         with suppress(EOFError):
             while True:
                 is_reading = True
@@ -224,7 +224,8 @@ def main(path: str) -> None:
         is_reading = False  # after an error of the read
         queue.stop()
         for worker in workers:
-            worker.join()
+            if worker.ident:  # it was started
+                worker.join()
         queue.close()
     if queue.failure:
         raise queue.failure

@@ -144,7 +144,7 @@ async def main(path: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or not sys.argv[2].isdecimal() or int(sys.argv[2]) > 65535:
+    if len(sys.argv) != 3 or not sys.argv[2].isdecimal() or int(sys.argv[2][:6]) > 65535:
         sys.exit(__doc__)
     try:
         asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""What all adapters do in an event loop: they wait for room in the log buffer."""
+"""All adapters wait for room in the log buffer, in an event loop."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_an_entry_of_a_cache_that_cannot_be_read_is_missing(
 
 
 def test_a_cache_rebuilds_the_types_of_a_savers_serializer(tmp_path: Path) -> None:
-    """With the serializer of a saver that allows a class, a hit is an instance of it."""
+    """A hit is an instance of its class, if the serializer is that of a saver that allows it."""
     keys: Any = [(("a",), "k")]
     with JournalSaver.open(tmp_path / "journal") as saver:
         allowing = saver.with_allowlist([(__name__, "Order")])

@@ -1,5 +1,5 @@
-"""The examples, as an operator meets them: a second process, a wrong path, output that nobody reads,
-a disk that fails, and one without space."""
+"""The examples, as an operator meets them: a second process, a wrong path, output that nobody
+reads, a disk that fails, and one without space."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_closed_input_is_empty(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["jobs.py", "events.py", "harness.py"])
 def test_a_reader_that_leaves_ends_the_program(tmp_path: Path, name: str) -> None:
-    """With `| head -1`, the program ends as other commands do. Nothing is lost by that."""
+    """The program ends as other commands do with `| head -1`, and loses nothing."""
     with started(name, tmp_path, *COMMANDS[name]) as process:
         assert process.stdin
         assert process.stdout

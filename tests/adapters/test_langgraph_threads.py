@@ -312,10 +312,11 @@ def test_a_thread_that_is_put_again_does_not_expire(
         assert steps(saver) == [7]
 
 
-def test_a_put_that_waits_shortens_no_life(
+def test_a_call_that_waits_shortens_no_life(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A put counts from when it was stored: one that was overtaken ends no thread early."""
+    """A put, and the first write of a thread, count from when they are stored, not from the call.
+    One that was overtaken ends no thread early."""
     now = 1e9
     monkeypatch.setattr("time.time", lambda: now)
 
@@ -330,6 +331,9 @@ def test_a_put_that_waits_shortens_no_life(
         put_one(saver)
         now += 99
         assert saver.get_tuple(place()) is not None
+        assert before_commit(monkeypatch, 1, overtake) == []
+        saver.put_writes(place("new", "", "1"), [("n", 1)], "task")
+        assert saver.tables.table("langgraph.deadlines")["new"] == now + 100
 
 
 def test_the_last_put_decides_when_a_thread_expires(

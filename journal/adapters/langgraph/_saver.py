@@ -231,7 +231,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         """
         typed = self._serialize_writes(writes)
         names = (plain(task_id), plain(task_path))
-        write = partial(self._write_writes, config, typed, *names, time.time())
+        write = partial(self._write_writes, config, typed, *names)
         self._saved.wait(self._threads.commit(write))
 
     async def aput_writes(
@@ -246,7 +246,7 @@ class JournalSaver(BaseCheckpointSaver[str]):
         large = is_large([value for _, value in writes])
         typed = await _in_thread_if(large, partial(self._serialize_writes, writes))
         names = (plain(task_id), plain(task_path))
-        write = partial(self._write_writes, config, typed, *names, time.time())
+        write = partial(self._write_writes, config, typed, *names)
         await self._saved.durable(await self._threads.acommit(write))
 
     def delete_thread(self, thread_id: str) -> None:
@@ -368,8 +368,9 @@ class JournalSaver(BaseCheckpointSaver[str]):
             put.values[plain(channel)] = typed_of(self.serde, value)
 
     def _writer(self, put: Put) -> Callable[[Transaction], None]:
-        def write(t: Transaction) -> None:  # the time is that of the write, after all waits
-            put.write(t, self._saved, self._keep, (time.time(), self._ttl_s))
+        def write(t: Transaction) -> None:
+            now = time.time()  # here, after all waits
+            put.write(t, self._saved, self._keep, (now, self._ttl_s))
 
         return write
 
@@ -394,10 +395,10 @@ class JournalSaver(BaseCheckpointSaver[str]):
         typed: Sequence[tuple[str, Typed]],
         task_id: str,
         task_path: str,
-        now: float,
         t: Transaction,
     ) -> None:
         place, checkpoint_id = place_of(config), plain(config["configurable"]["checkpoint_id"])
+        now = time.time()  # here, after all waits
         check_stays(t, self._saved, place, now, has_ttl=self._ttl_s > 0)
         if self._ttl_s and place[0] not in t[self._saved.deadlines]:
             touch(t, self._saved, place[0], now, self._ttl_s)  # its checkpoint may never come

@@ -222,7 +222,7 @@ class LockedError(JournalError, BlockingIOError):
         fix = "stop it first, or read with JournalReader"
         if is_this_process:
             holder = "this process has it open already"
-            fix = "use or close what has it open, or read with JournalReader"
+            fix = "use the object that has it open, close it first, or read with JournalReader"
         if host is not None:
             at = utc_text(since or 0.0)
             holder = f"process {pid} on {host} holds its mirror, with epoch {epoch}, since {at}"

@@ -35,7 +35,7 @@ class Histogram:
 @public
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """Figures of an owner's lock. Every hold counts, also those of reads."""
+    """Figures of an owner's lock. Every hold counts, including those of reads."""
 
     hold: Histogram
     """The times for which the lock was held, in nanoseconds."""

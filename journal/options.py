@@ -42,12 +42,12 @@ class Options:
     """The largest payload of a frame, in bytes."""
 
     checkpoint_min_bytes: int = 4 * MIB
-    """The growth of the log, in bytes, below which no compaction is due."""
+    """The smallest growth of the log, in bytes, at which compaction is due. A log that grows while
+    a checkpoint is written is compacted up to a quarter earlier."""
 
     checkpoint_growth: float = 3.0
     """The growth of the log at which compaction is due, as a multiple of the last checkpoint's
-    size. The log must also have grown by more than `checkpoint_min_bytes`. If it grows while a
-    checkpoint is written, the next compaction is due up to a quarter earlier."""
+    size. The log must also have grown by `checkpoint_min_bytes`."""
 
     checkpoints_kept: int = 2
     """The number of checkpoints that are retained, with all segments after the oldest of them."""

@@ -84,7 +84,7 @@ class Lease(TypedDict):
     """
 
     worker: str
-    """The id of the worker: the name of its credential or machine, a dot, and a part of its own."""
+    """The id of the worker: its name (by default, its machine's), a dot, and a random suffix."""
 
     epoch: int
     """The epoch of the journal in which the lease began."""

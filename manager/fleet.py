@@ -5,7 +5,7 @@ are a machine of their own, to which the fleet passes the records and items of t
 Everything here except `load` and the iterator that `freeze` returns runs under the manager's lock,
 so the time that it takes does not depend on the number of agents: a change does look-ups, updates
 counters and makes one new row, or one for each ancestor too if it counts tokens. A list of one
-status copies some thousand rows at most. Each checkpoint item is one agent, a JSON object with the
+status copies a few thousand rows at most. Each checkpoint item is one agent, a JSON object with the
 fields of Agent. The counters, the index of names, the family and the session are rebuilt from the
 items.
 """
@@ -99,7 +99,7 @@ class Fleet(Admission):
         try:
             rows = [*map(row_of, items)]
         except (KeyError, TypeError):
-            rows = []  # an item is no agent, or wrong
+            rows = []  # an item is not an agent, or is wrong
         columns = [*zip(*rows, strict=True)]
         if rows and are_valid(rows, columns):
             self._load_agents(Agents(rows, columns, [item.get(SESSION) for item in items]))

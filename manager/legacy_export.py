@@ -3,7 +3,7 @@
 An import of the result gives the same agents, except for what the format can't express. A queued or
 running agent becomes interrupted. Names and takings of results are those of the import. The sources
 of usage and the events of progress are left out. So are metadata whose names have another meaning
-in that format, such as "status", or "assignment" if its value is no object.
+in that format, such as "status", or "assignment" if its value is not an object.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Part(NamedTuple):
 
 
 def owner_of(agent_id: str) -> str:
-    """Return the agent's part of a file name: its id, or a hash of an id that is no plain name.
+    """Return the agent's part of a file name: its id, or a hash of an id that is not a plain name.
 
     The id of an imported agent may be any text, even a path.
     """

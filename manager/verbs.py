@@ -141,7 +141,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         """Add to the `tokens_used` of an agent and of all its ancestors, whatever their status.
 
         With a `source_id`, such as the id of a model's response, the usage is counted once for this
-        agent, however often it is recorded, also after a restart. It has 1 to 256 bytes, and is
+        agent, however often it is recorded, even after a restart. It has 1 to 256 bytes, and is
         kept as long as the agent.
 
         This never ends an agent, even if it exceeds its budget; only `spawn`, `start` and `resume`

@@ -279,7 +279,7 @@ class Committer:
     def _hand_over(self, batch: CommitBatch) -> bool:
         """Write the batch, and let a lane sync it. Return False, and do nothing, if none can.
 
-        `_commit` repeats a commit that was begun, also one that has found no space here.
+        `_commit` repeats a commit that was begun, even one that has found no space here.
         """
         if self._turn.lanes == 1 or batch.commit is not None or not batch.records or batch.sync:
             return False

@@ -1,6 +1,6 @@
 """SyncLanes: threads that sync commits side by side.
 
-While one sync is in flight, the flusher may write the next commit behind it, and a second sync may
+While one sync is in flight, the flusher may write the next commit after it, and a second sync may
 begin. Each lane syncs on an open file description of its own, because the system reports a failed
 write to each of them once. A commit is acknowledged when its own sync and all earlier ones have
 succeeded, and none after a failure.

@@ -1,8 +1,8 @@
 """WakePolicy: how long a commit waits for more waiters, and how it wakes the ones it has.
 
 If syncs are slow, a commit waits for the waiters that the last one released, so that they share its
-sync. If not all of them can come back during a sync, it does not wait for those that can: they
-share the next one.
+sync. It does not wait for those that can return during its own sync, because they share the next
+one. So it waits only for the rest of a crowd that is larger than that.
 
 Next to threads that compute, a thread may need 5 ms to get the interpreter's lock. There, waiters
 that are woken in turn (see Gate) would pay that one after the other, so all are woken at once and

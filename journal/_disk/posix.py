@@ -221,7 +221,7 @@ class PosixDirectory:
 
 def path_of(path: StrPath, name: str = "path") -> str:
     """Return a path as a string. Raises TypeError or ValueError, with the `name` of the argument,
-    if it is no path."""
+    if it is not a path."""
     text: object = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         refuse(TypeError, f"{name} must be a str or a path object", path)

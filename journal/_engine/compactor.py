@@ -148,7 +148,7 @@ class Compactor:
 
     def trim(self, before_lsn: int) -> None:
         """Forget records before `before_lsn`, and remove the segments that hold no others."""
-        self.check_stateless()  # here, too: a refusal is no failure of a compaction
+        self.check_stateless()  # here, too: a refusal is not a failure of a compaction
         self._run_now(partial(self._trim, before_lsn))
 
     def _run_now(self, job: Job) -> Checkpoint | None:

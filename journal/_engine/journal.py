@@ -441,7 +441,7 @@ class Journal(AsyncHandle):
         self._committer.observe(observer)
 
     def stats(self) -> Stats:
-        """Return the figures since open, also those of a failed or closed journal.
+        """Return the figures since open, including those of a failed or closed journal.
 
         Reads the directory, and holds no lock that a writer needs. Raises OSError if that fails,
         and ClosedError in a forked child.

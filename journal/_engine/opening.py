@@ -196,7 +196,7 @@ class Opening:
                 undo.callback(self._link.give_up)
         if core:
             return
-        # A disk that can't be read proves nothing about its data, so this is no corruption.
+        # A disk that can't be read proves nothing about its data, so this is not corruption.
         if not self._is_recovering or isinstance(error, JournalError):
             return
         if isinstance(error, OSError) and is_disk_error(error):

@@ -154,7 +154,7 @@ class Checkpoint(OpenHandle):
                 yield block
             else:
                 end += block
-        if lines := lines_of(end)[:-2]:  # the last two lines are no items
+        if lines := lines_of(end)[:-2]:  # the last two lines are not items
             yield b"".join(lines)
 
     def _encoded_items(self) -> Iterator[EncodedItems]:

@@ -135,7 +135,7 @@ def joined(records: list[bytes], size: int) -> bytes:
     """Return the payload of `records`, which have `size` bytes.
 
     From 1 MiB on, bytes.join lets other threads run, and it may take 5 ms to get the interpreter's
-    lock back. It does not do that if a part is no `bytes`. Up to 4 MiB, the copy takes less.
+    lock back. It does not do that if a part is not `bytes`. Up to 4 MiB, the copy takes less.
     """
     if size <= _JOINED_AT_ONCE:
         return b"".join((*records, memoryview(b"")))

@@ -84,7 +84,7 @@ def encode_item(item: JSON, index: int) -> bytes:
 
 def encode_large(item: JSON, index: int) -> bytes:
     """Return what `encode_item` returns, in half the time if the item has large bytes."""
-    # No other object gives the text of bytes: a map with the one key `$bytes` is no plain JSON.
+    # No other object gives the text of bytes: a map with the one key `$bytes` is not plain JSON.
     if _is_plain_json(item, NESTING_MAX):
         aside = _BytesAside(LARGE_BYTES)
         try:

@@ -125,7 +125,7 @@ _NO_BATCHES = (
 
 
 def check_batch(records: object) -> None:
-    """Raise TypeError for an object that is no batch's list of records."""
+    """Raise TypeError for an object that is not a batch's list of records."""
     kind = type(records)  # nearly always a list or a tuple
     if kind is not list and kind is not tuple and isinstance(records, _NO_BATCHES):
         close_coroutine(records)

@@ -214,7 +214,7 @@ class Attachment:
         """Drop what was staged, because the directory is open already. Raise ForkedError if the
         mirror has what it lacks."""
         comparison.staging.drop()
-        has_lost = comparison.mended_lsn > self._recovered_lsn  # the damage looked like a torn tail
+        has_lost = comparison.fixed_lsn > self._recovered_lsn  # the damage looked like a torn tail
         if comparison.verdict not in ("behind", "forked") and not has_lost:
             return
         raise ForkedError(

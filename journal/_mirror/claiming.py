@@ -396,7 +396,7 @@ class Appender:
         self._trim([n for n in numbers if name.first <= n <= name.last and n != last])
 
     def trim_covered(self, floor: int, others: Collection[int]) -> None:
-        """Trim this writer's entries with bytes up to `floor`, and `others`, which are no claims:
+        """Trim this writer's entries with bytes up to `floor`, and `others`, which are not claims:
         checkpoints cover them. Raises what the store raises; then it may be repeated."""
         last = self._last.number
         self._trim([*others, *(n for n in list(self._untrimmed) if n <= floor and n != last)])

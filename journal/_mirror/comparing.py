@@ -68,7 +68,7 @@ class Comparison:
     segments in which the mirror's bytes take the place of damaged ones, in unfinished files; empty
     if it is "forked". common: for each local segment, the number of its first bytes that the mirror
     has, or had.
-    mended_lsn: the last LSN that the segments have with the replaced bytes; 0 if there are none.
+    fixed_lsn: the last LSN that the segments have with the replaced bytes; 0 if there are none.
     shown_lsn: the LSN at which the first segment begins that the mirror's log shows; 0 if it shows
     none. An earlier segment is not in `common` if the mirror has removed its log.
     """
@@ -78,7 +78,7 @@ class Comparison:
     staging: Staging
     common: dict[str, int]
     shown_lsn: int
-    mended_lsn: int = 0
+    fixed_lsn: int = 0
 
     @property
     def cursor(self) -> Cursor:
@@ -92,10 +92,10 @@ class Comparison:
 
     def fetch(self) -> None:
         """Add the missing files and bytes to the directory, durably, and report the damage that
-        this has mended. After a crash, compare again."""
-        mended = self.staging.mended
+        this has fixed. After a crash, compare again."""
+        fixed = self.staging.fixed
         self.staging.put()
-        for name, offset in sorted(mended.items()):
+        for name, offset in sorted(fixed.items()):
             path = f"{self.staging.directory.path}/{name}"
             report(
                 logging.WARNING,
@@ -160,13 +160,13 @@ def _compare(store: Store, local: _Local, known: Known) -> Comparison:
                 is_differing = not _stage(entry, local, staging, common)
                 if is_differing:
                     break
-        verdict, mended_lsn = _verdict(local, known, staging, is_differing=is_differing)
+        verdict, fixed_lsn = _verdict(local, known, staging, is_differing=is_differing)
     except BaseException:
         staging.drop()
         raise
     if verdict == "forked":
         staging.drop()
-    return Comparison(verdict, known, staging, common, shown_lsn, mended_lsn)
+    return Comparison(verdict, known, staging, common, shown_lsn, fixed_lsn)
 
 
 def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str, int]) -> bool:
@@ -188,9 +188,9 @@ def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str
         if local.is_covered(piece.name):
             continue
         for begin, end in damaged:
-            staging.mend(Piece(piece.name, piece.offset + begin, piece.data[begin:end]))
+            staging.fix(Piece(piece.name, piece.offset + begin, piece.data[begin:end]))
         if same < len(piece.data):
-            add = staging.mend if local.has_ended(piece.name) else staging.write
+            add = staging.fix if local.has_ended(piece.name) else staging.write
             add(Piece(piece.name, piece.offset + same, piece.data[same:]))
     return is_same
 
@@ -198,7 +198,7 @@ def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str
 def _verdict(
     local: _Local, known: Known, staging: Staging, *, is_differing: bool
 ) -> tuple[Verdict, int]:
-    """Return the verdict, and the last LSN of the segments that are mended. Keep only those staged
+    """Return the verdict, and the last LSN of the segments that are fixed. Keep only those staged
     files that the log needs."""
     mirrored = segment_names(list(known.extents))
     needed = set(map(str, segments_after(mirrored, local.floor_lsn)))
@@ -207,14 +207,14 @@ def _verdict(
         needed |= {name for name in staging.names if is_checkpoint(name)}
     staging.drop({name for name in staging.names if name not in needed})
     is_ahead = any(local.reaches_past(name, known.size(name)) for name in local.names)
-    mended = {
+    fixed = {
         name: end_lsn(staging.as_put(), name, local.checkpoint_lsn) - 1
-        for name in segment_names(list(staging.mended))
+        for name in segment_names(list(staging.fixed))
     }
-    mended_lsn = max(mended.values(), default=0)
+    fixed_lsn = max(fixed.values(), default=0)
     if not mirrored:
         return "new", 0
-    if is_differing or local.cuts_covered(known) or local.cuts_mended(known, mended):
+    if is_differing or local.cuts_covered(known) or local.cuts_fixed(known, fixed):
         return "forked", 0
     if local.has_other_state(known.last_lsn, segment_names(list(staging.lacking))):
         return "forked", 0
@@ -223,8 +223,8 @@ def _verdict(
         is_forked = local.has_cut(mirrored, segment_names(list(staging.lacking))) or any(
             local.has_records_past(name, known.size(name)) for name in local.names
         )
-        return ("forked", 0) if is_forked else ("behind", mended_lsn)
-    return "behind" if staging.lacking else "ahead" if is_ahead else "equal", mended_lsn
+        return ("forked", 0) if is_forked else ("behind", fixed_lsn)
+    return "behind" if staging.lacking else "ahead" if is_ahead else "equal", fixed_lsn
 
 
 class _Local:
@@ -271,16 +271,16 @@ class _Local:
         return self._is_before_floor(lacking) and not self._never_had(lacking)
 
     def has_missed(self, mirrored_lsn: int) -> bool:
-        """Return whether the mirror, which has every record up to `mirrored_lsn`, had more than the
-        directory when that was first written to without a claim."""
+        """Return whether the mirror, which has every record up to `mirrored_lsn`, already had
+        records that the directory lacked when the directory was first written without a claim."""
         lsn = self._marker.unclaimed_lsn
         return lsn is not None and lsn < mirrored_lsn
 
     def has_other_state(self, mirrored_lsn: int, lacking: list[SegmentName]) -> bool:
-        """Return whether a checkpoint holds records of the directory in the place of the mirror's,
-        although nothing of them may be left in its log. A checkpoint holds none of a later epoch
-        than its own; without a claim, that may be the epoch of another writer. `lacking`: the
-        segments that the directory lacks."""
+        """Return whether a checkpoint was made from records that the directory had in place of the
+        mirror's. Its log may no longer have them. A checkpoint holds none of a later epoch than its
+        own; without a claim, that may be the epoch of another writer. `lacking`: the segments that
+        the directory lacks."""
         if self.has_missed(min(mirrored_lsn, self.checkpoint_lsn)):
             return True
         lacking = [each for each in lacking if each.first_lsn <= self.checkpoint_lsn]
@@ -320,19 +320,19 @@ class _Local:
         """Return whether another segment follows a segment, which had all its bytes then."""
         return name in self.names[:-1]
 
-    def cuts_mended(self, known: Known, mended: Mapping[SegmentName, int]) -> bool:
+    def cuts_fixed(self, known: Known, fixed: Mapping[SegmentName, int]) -> bool:
         """Return whether a segment that the mirror lacks begins before the last LSN of one that is
-        `mended`. The log was cut at the damage: by an open after a crash, to which it looked like
+        `fixed`. The log was cut at the damage: by an open after a crash, to which it looked like
         a torn tail, or by a repair."""
         return any(
             name < each and each.first_lsn <= last_lsn and not known.size(str(each))
-            for name, last_lsn in mended.items()
+            for name, last_lsn in fixed.items()
             for each in self._segments
         )
 
     def cuts_covered(self, known: Known) -> bool:
         """Return whether a segment that two checkpoints cover has records in the mirror that these
-        do not cover. The directory's log was cut before them, as in `cuts_mended`."""
+        do not cover. The directory's log was cut before them, as in `cuts_fixed`."""
         mirrored = segment_names(list(known.extents))
         return any(
             (after.first_lsn - 1 if after else known.last_lsn) > self.floor_lsn

@@ -254,7 +254,7 @@ def _piece(values: Any, *, has_checkpoints: bool) -> Piece:
     name = piece.name if isinstance(piece.name, str) else ""
     is_checkpoint = has_checkpoints and bool(CHECKPOINT_NAME.fullmatch(name))
     named = is_checkpoint or bool(SEGMENT_NAME.fullmatch(name))
-    _need(named, f"the file {piece.name!r:.80}, which is no segment")
+    _need(named, f"the file {piece.name!r:.80}, which is not a segment")
     _need(isinstance(piece.data, bytes) and len(piece.data) > 0, "a piece without bytes")
     offset_max = _CHECKPOINT_BYTES_MAX if is_checkpoint else _OFFSET_MAX
     _need_whole(0, offset_max - len(piece.data), piece.offset)

@@ -32,7 +32,7 @@ class MirrorReason(StrEnum):
     """A newer version of the engine wrote the mirror."""
 
     FORKED = "forked"
-    """The directory and the mirror both have records that the other lacks."""
+    """The directory and the mirror have diverged: one has records that the other lacks."""
 
     EMPTIED = "emptied"
     """The mirror had entries of this directory, and has lost them: it was emptied or made anew."""
@@ -87,12 +87,13 @@ class FencedError(FailedError):
     ) -> None:
         who = "another writer"
         if host is not None:
-            who = f"process {pid} on {host}, with epoch {epoch}, since {utc_text(since or 0.0)}"
+            at = utc_text(since or 0.0)
+            who = f"process {pid} on {host} (epoch {epoch}, claimed {at})"
         lacking = "it has every record of this writer"
         if last_lsn > mirrored_lsn:
             lacking = f"it lacks this writer's records from LSN {mirrored_lsn + 1} to {last_lsn}"
         super().__init__(
-            f"{who}, has taken over the mirror {url}; {lacking}; stop one of the two writers"
+            f"{who} has taken over the mirror {url}; {lacking}; stop one of the two writers"
         )
         self.url = url
         self.host = host

@@ -3,7 +3,7 @@
 It asks for the next number every `poll_s` seconds, or more often where that costs less. While there
 is no such entry, nothing is new: a request for what is absent costs a tenth of a list. But an entry
 that was rolled up and trimmed is absent, too. So it also lists, and goes on from a roll-up if there
-is one: after it was away for some seconds, when a burst of entries ends, and from time to time
+is one: after it was away for a few seconds, when a burst of entries ends, and from time to time
 while nothing comes.
 """
 

@@ -260,7 +260,7 @@ def roll_up_chain(names: Sequence[RollUpName], place: Place) -> list[RollUpName]
     go on.
 
     The first one holds the first number after `place.sure` that any roll-up holds. The claims
-    before that are no strays, because only a number that was rolled up is ever trimmed.
+    before that are not strays, because only a number that was rolled up is ever trimmed.
     """
     chain: list[RollUpName] = []
     numbers: Iterable[int] = range(place.sure + 1, place.number + 2)

@@ -67,7 +67,7 @@ def _claims(store: Store) -> list[MirrorEntry] | None:
         def read() -> MirrorEntry | None:
             try:
                 return read_entry(store, number)
-            except AbsentError:  # it was trimmed meanwhile, and so is no claim
+            except AbsentError:  # it was trimmed meanwhile, and so is not a claim
                 return None
 
         return read

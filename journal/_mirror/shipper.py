@@ -100,7 +100,7 @@ class Shipper:
 
     @property
     def is_here(self) -> bool:
-        """True in the shipper's thread, for what a finalizer calls there."""
+        """True if the calling thread is the shipper's, as for a finalizer that runs there."""
         return threading.current_thread() is self._thread
 
     def lag_s(self, synced_lsn: int) -> float:

@@ -27,7 +27,7 @@ _COPY_BYTES = 1 << 20
 class Staging:
     """The unfinished segments and checkpoints of a directory. One thread uses it.
 
-    lacking: the names of those to which bytes are added. mended: for each segment in which damaged
+    lacking: the names of those to which bytes are added. fixed: for each segment in which damaged
     bytes are replaced, the offset of the first one. A segment may be in both.
     """
 
@@ -37,12 +37,12 @@ class Staging:
         self._open_name = ""
         self._begun = set[str]()
         self.lacking: list[str] = []
-        self.mended: dict[str, int] = {}
+        self.fixed: dict[str, int] = {}
 
     @property
     def names(self) -> set[str]:
         """The names of all of them."""
-        return {*self.lacking, *self.mended}
+        return {*self.lacking, *self.fixed}
 
     def write(self, piece: Piece) -> None:
         """Write bytes of a file that the directory lacks. All bytes before them are in the
@@ -52,10 +52,10 @@ class Staging:
         file = self._opened(piece.name, copied_bytes=piece.offset)
         write_all(file, piece.data, piece.offset)
 
-    def mend(self, piece: Piece) -> None:
+    def fix(self, piece: Piece) -> None:
         """Replace damaged bytes of a segment, or add lost ones, and keep those after them. Raises
         the disk's errors."""
-        self.mended.setdefault(piece.name, piece.offset)
+        self.fixed.setdefault(piece.name, piece.offset)
         file = self._opened(piece.name, copied_bytes=file_size(self.directory, piece.name))
         write_all(file, piece.data, piece.offset)
 
@@ -71,7 +71,7 @@ class Staging:
             else:
                 self.directory.rename_new(name + TMP, name)
             self.directory.sync()
-        self._begun, self.lacking, self.mended = set(), [], {}
+        self._begun, self.lacking, self.fixed = set(), [], {}
 
     def drop(self, names: set[str] | None = None) -> None:
         """Remove the unfinished files `names` (None: all)."""
@@ -82,7 +82,7 @@ class Staging:
             discard_file(self.directory, name + TMP)
         self._begun -= dropped
         self.lacking = [name for name in self.lacking if name not in dropped]
-        self.mended = {name: at for name, at in self.mended.items() if name not in dropped}
+        self.fixed = {name: at for name, at in self.fixed.items() if name not in dropped}
 
     def as_put(self) -> StagedDirectory:
         """Return the directory as `put` would leave it."""

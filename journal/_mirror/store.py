@@ -90,7 +90,7 @@ class Store(Protocol):
     def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
         """Store a blob, and return once it is durable. Replaces a blob of that name.
 
-        Nobody ever sees a part of it, also if `pieces` raises, which is passed on. Raises
+        Nobody ever sees a part of it, even if `pieces` raises, which is passed on. Raises
         UnreachableError and RefusedError.
         """
 

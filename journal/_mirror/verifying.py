@@ -38,8 +38,8 @@ class MirrorFinding:
 
     kind: Literal["damage", "gap", "stray", "store"]
     """The kind of problem: "damage" for an entry or a blob that is missing or not whole, "gap" for
-    records that were never mirrored, "stray" for a blob that no mirror has, and "store" for a
-    guarantee that the store does not give."""
+    records that were never mirrored, "stray" for a blob whose name no mirror uses, and "store" for
+    a guarantee that the store does not give."""
 
     number: int
     """The number of the entry, or of the last one that the blob holds; 0 if there is none."""
@@ -104,7 +104,8 @@ def _strays(names: list[str]) -> Iterator[MirrorFinding]:
     known = {str(name) for name in (*roll_up_names(names), *checkpoint_names(names))}
     for name in names:
         if name not in known and not name.startswith(_PROBE):
-            yield MirrorFinding("stray", 0, name, 0, f"blob {name}: no mirror has such a blob")
+            problem = f"blob {name}: no mirror uses such a name, so something else wrote it"
+            yield MirrorFinding("stray", 0, name, 0, problem)
 
 
 def _damaged_blobs(

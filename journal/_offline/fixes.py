@@ -88,7 +88,7 @@ def _fixed_header(
         if error.reason is DamageReason.HEADER_DAMAGED:
             return fixed_header(file, name, journal_id)
     except JournalError:
-        pass  # a newer version of the format: that is no damage
+        pass  # a newer version of the format: that is not damage
     finally:
         file.close()
     return None

@@ -28,7 +28,7 @@ def fill_directory(disk: Disk, path: StrPath, fill: Callable[[NewDirectory], T])
     directory has other files, LockedError, what `Disk.open_directory` raises, and the disk's
     errors.
     """
-    # This is no context manager, because an interrupt at its end would remove nothing.
+    # This is not a context manager, because an interrupt at its end would remove nothing.
     directory = disk.open_directory(path, write=True)
     is_own = False  # True once no other copy can be under way there
     try:
@@ -134,7 +134,7 @@ class NewDirectory:
         """Do nothing: the lock is held."""
 
     def lock_holder(self) -> int | None:
-        """Return None: the holder of the lock is no writer."""
+        """Return None: the holder of the lock is not a writer."""
         return None
 
     def close(self, *, unlock: bool) -> None:

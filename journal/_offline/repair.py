@@ -348,7 +348,7 @@ class _Repair:
     def _new_directory(self, purpose: str) -> Directory:
         """Make a directory beside the journal, or in `save_to`, with the first number that is free.
 
-        A name is taken if anything else has it, also if that belongs to somebody else.
+        A name is taken if anything else has it, even if that belongs to somebody else.
         """
         for number in count(1):
             try:

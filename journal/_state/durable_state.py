@@ -243,11 +243,11 @@ class DurableState(AsyncHandle, Generic[M]):
         await self._journal.mirrored(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
-        """See Journal.wait_room."""
+        """Block until there is room for updates; see Journal.wait_room."""
         self._journal.wait_room(timeout_s=timeout_s)
 
     async def room(self) -> None:
-        """See Journal.room."""
+        """Wait in the running event loop until there is room; see Journal.room."""
         await self._journal.room()
 
     def compact(self) -> Checkpoint:
@@ -260,7 +260,7 @@ class DurableState(AsyncHandle, Generic[M]):
         return self._journal.compact()
 
     def stats(self) -> Stats:
-        """See Journal.stats."""
+        """Return the figures since open; see Journal.stats."""
         return self._journal.stats()
 
     def lock_stats(self) -> LockStats:
@@ -269,7 +269,7 @@ class DurableState(AsyncHandle, Generic[M]):
         return self._lock.stats()
 
     def close(self, *, timeout_s: float | None = None) -> None:
-        """See Journal.close."""
+        """Commit everything that was appended, and release the directory; see Journal.close."""
         self._journal.close(timeout_s=timeout_s)
 
     def _condition(self) -> str:

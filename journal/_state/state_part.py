@@ -73,7 +73,7 @@ class StatePart(Generic[M]):
         return self.parts.own_item(self.name, item)
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
-        """See DurableState.update."""
+        """Apply a record of this part; see DurableState.update."""
         return self.whole.update(lambda _: decide(self.machine), urgent=urgent)
 
     def update_with(
@@ -103,7 +103,7 @@ class StatePart(Generic[M]):
         self.whole._before_freeze(lambda state: prepare(kind(state, name, machine)), name)
 
     def read(self, query: Callable[[M], T]) -> T:
-        """See DurableState.read."""
+        """Call `query` with this part's machine; see DurableState.read."""
         return self.whole.read(lambda _: query(self.machine))
 
 

@@ -216,11 +216,11 @@ class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
         await self._tables.mirrored()
 
     def stats(self) -> Stats:
-        """See Journal.stats."""
+        """Return the figures since open; see Journal.stats."""
         return self._tables.stats()
 
     def lock_stats(self) -> LockStats:
-        """See DurableState.lock_stats."""
+        """Return how long the lock was held and waited for; see DurableState.lock_stats."""
         return self._tables.lock_stats()
 
     def close(self, *, timeout_s: float | None = None) -> None:
@@ -229,7 +229,7 @@ class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
 
     @property
     def closed(self) -> bool:
-        """See Journal.closed."""
+        """True once `close` has finished; see Journal.closed."""
         return self._tables.closed
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:

@@ -327,16 +327,16 @@ class Tables(AsyncHandle):
         return self._whole.journal
 
     def stats(self) -> Stats:
-        """See Journal.stats."""
+        """Return the figures since open; see Journal.stats."""
         return self._whole.stats()
 
     def lock_stats(self) -> LockStats:
-        """See DurableState.lock_stats."""
+        """Return how long the lock was held and waited for; see DurableState.lock_stats."""
         return self._whole.lock_stats()
 
     @property
     def closed(self) -> bool:
-        """See Journal.closed."""
+        """True once `close` has finished; see Journal.closed."""
         return self._whole.closed
 
     def _condition(self) -> str:

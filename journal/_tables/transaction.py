@@ -232,7 +232,7 @@ class Transaction:
         TransactionTooLargeError, and ValueError if there is no such part, or if it has tables.
         """
         if self._parts is None:
-            raise ValueError("these tables are no part of a Composite; see Tables.in_state")
+            raise ValueError("these tables are not part of a Composite; see Tables.in_state")
         if part not in self._parts.names:
             names = ", ".join(self._parts.names)
             raise ValueError(f"no part {part!r:.200}; the parts are {names}")
@@ -358,7 +358,7 @@ class TransactionTable:
 
 def result_of(function: Callable[[Transaction], T], transaction: Transaction) -> T:
     """Return `function(transaction)`. Raise TypeError for a coroutine or generator function, which
-    would run after the transaction, and for what is no function."""
+    would run after the transaction, and for an object that is not a function."""
     check_callable(function, "function")
     result = function(transaction)
     if type(result) in RUN_LATER and (fault := late_fault(function, result)):

@@ -220,7 +220,7 @@ def _text(items: Iterable[JSON]) -> str:
 
 
 def _single(items: Iterable[JSON]) -> Iterator[JSON]:
-    """Yield each item of `items`, also those that a machine has encoded itself."""
+    """Yield each item of `items`, including those that a machine has encoded itself."""
     for item in items:
         if type(item) is EncodedItems:
             yield from item.decoded()

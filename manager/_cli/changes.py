@@ -71,8 +71,9 @@ def cancel(
 def retry(ref: str, workspace: str, state_dir: str, output: str) -> int:
     """Queue another sub-agent like REF, which has ended without completing, with its name.
 
-    A run that has the state open runs it, and so does a program with a worker for its type. If no
-    process has the state open, the next run does.
+    If a run with this task, or a program with a worker for its type, has the state open, it runs
+    the new sub-agent. If another process has the state open, the request is refused. If none has,
+    the next run runs it.
     """
     return _print(_changed(workspace, state_dir, "retry", ref=ref), output)
 

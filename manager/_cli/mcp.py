@@ -16,7 +16,7 @@ def mcp(workspace: str, state_dir: str, read_only: bool) -> int:
     """Serve the tools list, show, history and wait to an MCP client, and those that change agents:
     spawn, cancel, retry, pause, resume, answer and prune.
 
-    They do what the commands of these names do, also while another process has the state open. A
+    They do what the commands of these names do, even while another process has the state open. A
     client starts this command by itself, so give it the command line. It needs the extra `mcp`.
     """
     from manager._cli.mcp_tools import serve

@@ -17,7 +17,7 @@ from manager.outputs import Stream
 def printing(*, is_tagged: bool) -> Iterator[Printer]:
     """Yield a printer to stdout and stderr. At the end, wait until it has printed everything."""
     fds: dict[Stream, int] = {}
-    with suppress(OSError, ValueError):  # a stream that is no file
+    with suppress(OSError, ValueError):  # a stream that is not a file
         fds["out"] = sys.stdout.fileno()
         fds["err"] = sys.stderr.fileno()
     with Printer(fds, tag=escaped if is_tagged else None) as printer:

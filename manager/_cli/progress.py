@@ -30,7 +30,7 @@ def progress(*, is_bar: bool) -> Iterator[Callable[[RunReport], None]]:
     """Yield a function that shows a run's report: in a live bar if stderr is a terminal and
     `is_bar` is true, otherwise in a line every five seconds.
 
-    A terminal that goes away, as when a connection is lost, is no error.
+    A terminal that goes away, as when a connection is lost, is not an error.
     """
     if not is_bar or not sys.stderr.isatty():
         yield _Notices(_Lines())
@@ -165,7 +165,7 @@ def show_outcome(report: RunReport, took_s: float, doubt: str) -> None:
     parts = ""
     if report.ended_before:
         parts = f" ({report.ended_now} run now, {report.ended_before} had ended before)"
-    again = f"; --retry-failed runs the {len(failed)} again" if failed else ""
+    again = "; to run failed tasks again, add --retry-failed" if failed else ""
     say(f"{_summary(report)}{parts}; {took_s:.1f} s{again}")
 
 

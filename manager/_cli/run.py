@@ -118,7 +118,7 @@ def run(
     begin with # are skipped.
 
     Commands run in the workspace, without input. What they print is kept as it is, and
-    `subagents output` prints it, also while they run. If a stream is longer than --output-bytes, at
+    `subagents output` prints it, even while they run. If a stream is longer than --output-bytes, at
     least the last half of that size is kept. Output is not synced: a crash of the machine may lose
     it. The end of stdout is the result. A task is completed if its command exits with 0, and failed
     otherwise. When a command exits, the processes that it leaves running in its process group are
@@ -130,9 +130,9 @@ def run(
     equal lines are numbered from the top. So you may add and move lines, and edit those that have
     a name. An edited line of a failed task is run; one of a completed task is only reported.
 
-    Without TASKS, all unfinished tasks in the state are run: a state is code. If others can access
-    the state, or can write to the workspace, it may not be yours. Then the command shows what it
-    would run, and asks first; --yes says yes.
+    Without TASKS, all unfinished tasks in the state are run. The state contains commands, so treat
+    it like code. If others can access the state, or can write to the workspace, it may not be
+    yours. Then the command shows what it would run, and asks first; --yes says yes.
 
     In the state, a command completes exactly once. It runs at least once: if it was cut off, or if
     its end was not yet durable when this process was killed, it is run again from its beginning.

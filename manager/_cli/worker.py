@@ -33,7 +33,12 @@ from _journal_console.options import finite
     type=click.Path(exists=True, file_okay=False),
     help="Directory in which commands run.",
 )
-@click.option("--name", metavar="NAME", help="Name of the credential.  [default: the machine's]")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Name of this worker, and its user in the servers' configuration.  "
+    "[default: the machine's]",
+)
 @click.option(
     "--orphan-s",
     type=click.FloatRange(0, min_open=True),

@@ -53,7 +53,7 @@ def request(
         refusal = (answer["error"], answer["message"]) if "error" in answer else None
         done = {} if refusal else dict(answer["done"])
     except (ValueError, TypeError, LookupError) as error:
-        what = "a program that is no manager answers there; stop it"
+        what = "a program that is not a manager answers there; stop it"
         raise RequestError(f"{os.path.join(state_path, DIRECTORY)}: {what}") from error
     if refusal:
         raise RefusedError(*refusal)

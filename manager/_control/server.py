@@ -165,7 +165,7 @@ class ControlServer:
 
 
 async def _received(connection: socket.socket) -> dict[str, Any] | bytes | None:
-    """Return the request of a client, the reply to a line that is no request, or None if no line
+    """Return the request of a client, the reply to a line that is not a request, or None if no line
     came."""
     loop = asyncio.get_running_loop()
     line = bytearray()

@@ -1,5 +1,5 @@
-"""Courier: sends a worker's requests to its manager, and trusts no manager that is older than one
-whose message it has got."""
+"""Courier: sends a worker's requests to its manager, and ignores managers that are older than the
+newest one it has heard from."""
 
 from __future__ import annotations
 

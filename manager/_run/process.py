@@ -269,7 +269,7 @@ class Command:
 
     @property
     def has_exited(self) -> bool:
-        """True if the command has exited, also if `exited` does not say so yet."""
+        """True if the command has exited, even if `exited` does not say so yet."""
         self._exit_watch.look()
         return self.exited.done()
 

@@ -52,6 +52,6 @@ def test_a_reply_of_something_else_is_refused(tmp_path: Path, reply: bytes) -> N
         listener.socket.setblocking(True)
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(RequestError, match="control: a program that is no manager answers"):
+        with pytest.raises(RequestError, match="control: a program that is not a manager answers"):
             request(str(tmp_path), "wait", ref="a")
         thread.join(TIMEOUT_S)

@@ -141,7 +141,7 @@ def test_a_retried_task_runs_in_the_run(tmp_path: Path) -> None:
         pids(tmp_path / "pids", 1)
         assert ask(tmp_path, "wait", ref="flaky")["status"] == "failed"
         ask(tmp_path, "cancel", ref="late")
-        (tmp_path / "mended").touch()
+        (tmp_path / "fixed").touch()
         replies = [ask(tmp_path, "retry", ref=ref) for ref in ("flaky", "late")]
         assert [reply["status"] for reply in replies] == ["queued", "queued"]
         with pytest.raises(RefusedError, match="only one that has ended"):
@@ -151,7 +151,7 @@ def test_a_retried_task_runs_in_the_run(tmp_path: Path) -> None:
 
     lines = (
         task("long", SLEEPER),
-        task("flaky", "[ -e mended ]"),
+        task("flaky", "[ -e fixed ]"),
         task("next", "echo next >>order", after=["flaky"]),
         task("late", "echo late >>order", after=["long"]),
     )
@@ -230,7 +230,7 @@ def test_the_commands_without_a_run(
     `pause`, `resume` and `spawn` say that nothing runs, and change nothing."""
     monkeypatch.setattr("manager._cli.reach._LOCKED_FOR_S", 0)
     where = ("--workspace", str(tmp_path))
-    assert run(tmp_path, task("a", "[ -e mended ]")).exit_code == 1
+    assert run(tmp_path, task("a", "[ -e fixed ]")).exit_code == 1
     before = read_fleet(tmp_path / STATE).lsn
     for line in ("pause a", "pause", "resume a", "resume", "spawn p"):
         assert run_cli([*line.split(), *where]) == 1
@@ -239,5 +239,5 @@ def test_the_commands_without_a_run(
     assert run_cli(["retry", "a", *where, "-o", "json"]) == 0
     reply = json.loads(capsys.readouterr().out)
     assert (reply["name"], reply["status"], reply["reason"]) == ("a", "queued", None)
-    (tmp_path / "mended").touch()
+    (tmp_path / "fixed").touch()
     assert run(tmp_path).exit_code == 0

@@ -273,7 +273,7 @@ def test_the_summary_says_what_ran_now(tmp_path: Path) -> None:
     _, _, messages = subagents("run", "-", cwd=tmp_path, stdin="true\nfalse\necho new")
     last = messages.splitlines()[-1]
     assert "3 tasks: 2 completed, 1 failed (1 run now, 2 had ended before); " in last
-    assert last.endswith("; --retry-failed runs the 1 again")
+    assert last.endswith("; to run failed tasks again, add --retry-failed")
 
 
 def test_the_summary_names_what_was_not_run(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.soak.soak_mended import soak
+from tests.soak.soak_fixed import soak
 from tests.tiers import sample, slow_but_every
 
 

@@ -57,7 +57,7 @@ def test_no_directory_that_comes_back_loses_records() -> None:
     assert result.states > 100_000
 
 
-def test_damage_that_the_mirror_can_mend_changes_nothing_else() -> None:
+def test_damage_that_the_mirror_can_fix_changes_nothing_else() -> None:
     """A directory with a damaged record that the mirror has keeps its other records in the state,
     and hides none of the mirror's, in any state of a smaller model."""
     result = mirror.explore_forks(ForkModel(changes=4))
@@ -65,7 +65,7 @@ def test_damage_that_the_mirror_can_mend_changes_nothing_else() -> None:
     assert result.states > 50_000
 
 
-OF_DAMAGE = (Forgetting.DAMAGE_DIFFERS, Forgetting.CUT_MENDED)
+OF_DAMAGE = (Forgetting.DAMAGE_DIFFERS, Forgetting.CUT_FIXED)
 SLOW_FORKS = {Forgetting.UNCLAIMED_UNNOTED: pytest.mark.slow, Forgetting.PART_STATED: THOROUGH}
 
 

@@ -126,13 +126,13 @@ class _Turn:
         for noted in notes(home, world):
             compared = compare(home, world, noted, self._weakening)
             attached = home
-            check_mended(home, world, noted, self._weakening)
+            check_fixed(home, world, noted, self._weakening)
             if compared.verdict == "forked":
                 common = compared.common | settled(home, world, self._weakening)
                 check_common(home, world, common)
                 attached = home._replace(log=(), begin=0, damaged=NOTHING)
             else:
-                attached = _mended(home, world)
+                attached = _fixed(home, world)
                 if attached.is_damaged:
                     continue  # it is refused
                 check_accepted(attached, world)
@@ -185,11 +185,11 @@ class _Turn:
                 check_common(home, world, common)
                 if len(common) < len(home.log) - home.begin:
                     continue  # it is refused, or put aside
-            mended = _mended(home, world)
-            if mended.is_damaged:
+            fixed = _fixed(home, world)
+            if fixed.is_damaged:
                 continue  # it is refused
-            check_accepted(mended, world)
-            following = _fetched(mended, world)._replace(
+            check_accepted(fixed, world)
+            following = _fetched(fixed, world)._replace(
                 epoch=max(home.epoch, _claimed(world)), unclaimed=-1, mode="follower"
             )
             yield self._become("follows", following)
@@ -250,7 +250,7 @@ def _fetched(home: Home, world: World) -> Home:
     return home._replace(log=world.log, begin=begin)
 
 
-def _mended(home: Home, world: World) -> Home:
+def _fixed(home: Home, world: World) -> Home:
     """Return the directory with the mirror's copy in the place of the damaged segment."""
     lsn, epoch = home.damaged
     shown = world.log[lsn - 1 : lsn] if lsn > world.trimmed else ()
@@ -287,8 +287,8 @@ def compare(home: Home, world: World, noted: int, weakening: Forgetting | None) 
             is_covered = not home.epoch or record.epoch <= home.epoch
             is_lacking |= not is_covered and weakening is not Forgetting.COVERS_LATER_EPOCHS
         elif home.damaged == (lsn, record.epoch):
-            is_mended = home.is_damaged or weakening is Forgetting.CUT_MENDED
-            is_differing |= not is_mended or weakening is Forgetting.DAMAGE_DIFFERS
+            is_fixed = home.is_damaged or weakening is Forgetting.CUT_FIXED
+            is_differing |= not is_fixed or weakening is Forgetting.DAMAGE_DIFFERS
             common |= {lsn} if home.is_damaged else set()
         elif lsn > len(home.log) or home.log[lsn - 1].epoch != record.epoch:
             is_lacking = True
@@ -339,7 +339,7 @@ def _lsn_after(world: World, epoch: int, weakening: Forgetting | None) -> int:
 # --- the promises ---
 
 
-def check_mended(home: Home, world: World, noted: int, weakening: Forgetting | None) -> None:
+def check_fixed(home: Home, world: World, noted: int, weakening: Forgetting | None) -> None:
     """Raise BrokenPromiseError if damage to a record that the mirror has changes what becomes of
     the directory: its other records would no longer be in the state."""
     lsn = home.damaged.lsn

@@ -21,7 +21,7 @@ class Forgetting(Enum):
     SHOWN_ONLY = "only what the mirror's log still shows counts as mirrored"
     DIFFERING_ACCEPTED = "a directory that is ahead may differ from the mirror"
     DAMAGE_DIFFERS = "damaged bytes count as other records than the mirror's"
-    CUT_MENDED = "damage is mended although the directory goes on there with other records"
+    CUT_FIXED = "damage is fixed although the directory goes on there with other records"
 
 
 @dataclass(frozen=True)

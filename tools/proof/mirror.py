@@ -12,7 +12,7 @@ only bytes of the log, and each after those before it.
 
 The promises of directories that come back to their mirror: none replaces records that the mirror
 has. Of a directory that is put aside, only records that the mirror had count as mirrored, and all
-that it had acknowledged to the directory do. Damage that the mirror can mend changes nothing else.
+that it had acknowledged to the directory do. Damage that the mirror can fix changes nothing else.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ models:
 - Writers that list, claim, list again, append, and pause forever or go on. A writer has one append
   in flight. Each answer may be lost, and each request may be delivered long after its sender gave
   it up.
-- Roll-ups, also those of a writer that was fenced long ago: a blob holds the bytes of a run of
+- Roll-ups, including those of a writer that was fenced long ago: a blob holds the bytes of a run of
   entries. Then the entries are trimmed, one by one.
 - Checkpoints: a blob stands for everything up to an entry. What two of them cover is deleted, and
   so is an older checkpoint. One checkpoint may turn out to be damaged.

@@ -17,7 +17,7 @@ rule has to survive. It models:
 - Any number of crashes, between any two steps, including those of an open. A kill keeps the page
   cache. A power cut leaves any subset of the unsynced names. At each unsynced place it leaves the
   whole frame, its header only, bytes that do not parse, or the old content.
-- A failed sync, also during an open. The pages are marked clean, and any subset of them is on disk.
+- A failed sync, even during an open. The pages are marked clean, and any subset of them is on disk.
   Each sync in flight whose pages these are fails, too. A later one may succeed before the writer
   learns of the failure. The journal may be reopened before the machine restarts.
 - Damage to a checkpoint, or to up to three neighboring frames and marks that are durable. If an

@@ -219,7 +219,7 @@ ALL_OF = (
     Weakening(
         "report_written_over_the_old_one",
         "tools/journal_inspect/rendering/output_file.py",
-        '        problem = "is no regular file, so it is not replaced"',
+        '        problem = "is not a regular file, so it is not replaced"',
         "        return",
         ("tests/inspect/test_inspect_output_files.py",),
     ),

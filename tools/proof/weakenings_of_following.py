@@ -48,7 +48,7 @@ OF_NOTES = (
     Weakening(
         "torn_tail_makes_a_fork",
         "journal/_mirror/comparing.py",
-        'return ("forked", 0) if is_forked else ("behind", mended_lsn)',
+        'return ("forked", 0) if is_forked else ("behind", fixed_lsn)',
         'return "forked", 0',
         NOTES,
     ),

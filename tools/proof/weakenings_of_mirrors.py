@@ -231,7 +231,7 @@ OF_ATTACHING = (
         ATTACHING,
     ),
     Weakening(
-        "covered_damage_is_mended",
+        "covered_damage_is_fixed",
         "journal/_mirror/comparing.py",
         "        if local.is_covered(piece.name):\n            continue\n",
         "",

@@ -131,7 +131,7 @@ class JournalConversationStore(ConversationStore):
         await self._rows.tables.durable()
 
     async def delete(self, conversation_id: str, *, scope: str | None = None) -> None:
-        """Do what Pydantic AI's `delete` does, also for a conversation that can't be read."""
+        """Do what Pydantic AI's `delete` does, even for a conversation that can't be read."""
         while (row := self._rows.record(conversation_id)) is not None:
             if scope not in (None, row.scope):
                 return

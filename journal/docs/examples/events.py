@@ -4,7 +4,7 @@
     python events.py read events.d mail
 
 `write` appends each line of standard input as an event, and prints its LSN once no crash can lose
-it. Events that are older than a day are removed. `read` runs in another process, also while `write`
+it. Events that are older than a day are removed. `read` runs in another process, even while `write`
 runs. It prints each event and waits for more. Kill it at any moment and start it again: it
 continues after the last event whose position it saved. Each reader has a name and a position of its
 own.

@@ -4,7 +4,7 @@
 
 Kill it at any moment and start it again. It continues where it was, and repeats no step that it has
 printed. Its state is in `.subagents`; `subagents list` and `journal-inspect report .subagents` show
-it, also while the program runs. To begin anew, remove that directory.
+it, even while the program runs. To begin anew, remove that directory.
 """
 
 from __future__ import annotations

@@ -40,7 +40,11 @@ _EXIT_CODES = (
         "can't open: missing, not a journal, no permission, a newer version; or the extra `cli` is "
         "not installed",
     ),
-    ("5", "locked by a live writer (only `repair`, `follow` and `mirror reappend` need the lock)"),
+    (
+        "5",
+        "locked by another process: the journal (for `repair`, `follow` and `mirror reappend "
+        "--apply`), or the destination (for `backup` and `restore`)",
+    ),
     ("124", "timed out"),
     ("130, 143", "stopped by SIGINT, SIGTERM"),
     ("141", "the reader of the output has gone"),

@@ -56,7 +56,7 @@ def _element(value: Any, text: str) -> Element:
                 raise ValueError(
                     f"{text!r} has bytes that are not base64; a key is {_FORMS}"
                 ) from None
-    raise ValueError(f"{text!r} is no key: a key is {_FORMS}, and true, 1.5 and null are quoted")
+    raise ValueError(f"{text!r} is not a key: a key is {_FORMS}, and true, 1.5 and null are quoted")
 
 
 def _checked(value: str, text: str) -> str:

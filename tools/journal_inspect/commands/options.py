@@ -84,7 +84,7 @@ def _part(text: str) -> str:
 def _memory(text: str) -> int:
     match = re.fullmatch(r"([0-9]+)([KMGT]?)(i?B)?", text, re.IGNORECASE)
     if not match:
-        raise ValueError(f"{text!r} is no size; give one such as 512M or 2G")
+        raise ValueError(f"{text!r} is not a size; give one such as 512M or 2G")
     size_bytes = int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
     if size_bytes < MEMORY_MAX_MIN:
         raise ValueError(f"{text} is too little; give 32M at least")

@@ -146,7 +146,7 @@ def _describe_cut(error: CutError) -> str:
 
 
 def _damaged_marker(reader: JournalReader) -> Refusal | None:
-    """Return the damage of the file MIRROR, which no repair mends; or None."""
+    """Return the damage of the file MIRROR, which no repair fixes; or None."""
     if not Path(reader.path, "MIRROR").exists():
         return None  # a preview reads the whole journal
     refusal = reader.preview_recovery().refusal

@@ -43,7 +43,7 @@ def open_tables(
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         # Another program has given its journal the application of Tables.
-        raise _refused(path, "the items of its checkpoint are no rows") from error
+        raise _refused(path, "the items of its checkpoint are not rows") from error
     if lsn is not None and view.lsn < lsn:
         raise NothingFoundError(
             f"{path}: the log ends at LSN {view.lsn}, before LSN {lsn}; "

@@ -149,7 +149,7 @@ def _lines(by_kind: dict[str, list[Finding]]) -> Iterator[str]:
         for each in findings
         if each.reason is DamageReason.FOREIGN and each.file.kind == "segment"
     }
-    # A segment of another journal leaves a gap, which is no damage of the segment beside it. But a
+    # A segment of another journal leaves a gap, which is not damage to the segment beside it. But a
     # gap in a segment that begins at the same LSN is.
     gaps = {
         each.lsn: each

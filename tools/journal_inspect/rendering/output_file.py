@@ -64,7 +64,7 @@ def check_replaceable(path: str, *, replace: bool) -> None:
     if not replace:
         problem = os.strerror(errno.EEXIST)
     elif not stat.S_ISREG(info.st_mode):
-        problem = "is no regular file, so it is not replaced"
+        problem = "is not a regular file, so it is not replaced"
     elif info.st_uid != os.geteuid():
         problem = f"belongs to uid {info.st_uid}, so it is not replaced"
     else:

@@ -260,7 +260,7 @@ class _Pass:
                 self._log.damage.append(str(error))
 
     def _take(self, entries: Iterator[Entry]) -> None:
-        """Take the entries, and count them by commit: also those of the last one before damage."""
+        """Take the entries and count them by commit, even those of the last one before damage."""
         log, at_ms, kinds = self._log, 0, dict[str, int]()
         path, offset, lsn = None, None, log.last_lsn
         try:

@@ -1,10 +1,10 @@
-"""Weakenings of the mending of a directory by its mirror, and of the forks that damage may hide."""
+"""Weakenings of how a mirror fixes a damaged directory, and of the forks that damage may hide."""
 
 from __future__ import annotations
 
 from proof.weakenings import Weakening
 
-MENDED = ("tests/mirror/test_mended.py",)
+FIXED = ("tests/mirror/test_fixed_damage.py",)
 RETURNING = ("tests/mirror/test_returning.py",)
 ASIDE = ("tests/mirror/test_aside.py",)
 
@@ -14,84 +14,84 @@ ALL_OF = (
         "journal/_mirror/comparing.py",
         "            if end <= begin:\n",
         "            if True:\n",
-        MENDED,
+        FIXED,
     ),
     Weakening(
-        "only_the_first_damage_is_mended",
+        "only_the_first_damage_is_fixed",
         "journal/_mirror/comparing.py",
         "        while begin < len(own):\n",
         "        if begin < len(own):\n",
-        MENDED,
+        FIXED,
     ),
     Weakening(
         "lost_end_of_a_segment_is_a_fork",
         "journal/_mirror/comparing.py",
         "return name in self.names[:-1]",
         "return False",
-        MENDED,
+        FIXED,
     ),
     Weakening(
-        "damage_is_mended_below_other_records",
+        "damage_is_fixed_below_other_records",
         "journal/_mirror/comparing.py",
-        " or local.cuts_mended(known, mended)",
+        " or local.cuts_fixed(known, fixed)",
         "",
-        MENDED,
+        FIXED,
     ),
     Weakening(
         "cut_is_compared_with_the_stated_lsn",
         "journal/_mirror/comparing.py",
         "name < each and each.first_lsn <= last_lsn and",
         "name < each and each.first_lsn <= known.last_lsn and",
-        MENDED,
+        FIXED,
     ),
     Weakening(
         "end_of_a_damaged_segment_is_missing",
         "journal/_mirror/content.py",
         "max([content_end, *(scanned.end for scanned in segment.scan(end) if scanned.data)])",
         "content_end",
-        MENDED,
+        FIXED,
     ),
     Weakening(
-        "mending_drops_what_follows",
+        "fixing_drops_what_follows",
         "journal/_mirror/staging.py",
         "copied_bytes=file_size(self.directory, piece.name)",
         "copied_bytes=piece.offset",
-        MENDED,
+        FIXED,
     ),
     Weakening(
-        "damage_is_mended_silently",
+        "damage_is_fixed_silently",
         "journal/_mirror/comparing.py",
-        "in sorted(mended.items())",
+        "in sorted(fixed.items())",
         "in ()",
-        MENDED,
+        FIXED,
     ),
     Weakening(
-        "late_contact_mends",
+        "late_contact_fixes",
         "journal/_mirror/attaching.py",
         "        comparison.staging.drop()\n        has_lost",
         "        has_lost",
-        MENDED,
+        FIXED,
     ),
     Weakening(
         "late_contact_takes_a_lost_record_for_a_torn_tail",
         "journal/_mirror/attaching.py",
-        "comparison.mended_lsn > self._recovered_lsn",
+        "comparison.fixed_lsn > self._recovered_lsn",
         "False",
-        MENDED,
+        FIXED,
     ),
     Weakening(
         "refused_follower_leaves_unfinished_files",
         "journal/_engine/follower.py",
         "            comparison.staging.drop()\n            raise ForkedError(",
         "            raise ForkedError(",
-        MENDED,
+        FIXED,
     ),
     Weakening(
         "follower_puts_damage_aside",
         "journal/_engine/follower.py",
         "        comparison.fetch()  # what is put aside needs no damaged bytes\n",
         "        comparison.staging.drop()\n",
-        MENDED,
+        FIXED,
     ),
     Weakening(
         "cut_before_the_first_record_is_covered",
@@ -140,6 +140,6 @@ ALL_OF = (
         "journal/_mirror/checkpointing.py",
         "for name in segments if name.first_lsn >= needed[0].first_lsn",
         "for name in needed",
-        MENDED,
+        FIXED,
     ),
 )

@@ -102,7 +102,7 @@ def test_the_damage_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 def test_records_in_the_place_of_damaged_ones_are_a_fork(tmp_path: Path) -> None:
     """If the log was cut at the damage, and goes on there with other records, these are put aside.
-    To mend the damage would hide them behind the mirror's records."""
+    Fixing the damage would hide them behind the mirror's records."""
     case = Case(tmp_path)
     last = case.path / max(segments_in(case.path))
     last.write_bytes(last.read_bytes().rstrip(b"\0")[:-60] + b"?" * 12)  # as after a crash
@@ -189,7 +189,7 @@ def test_a_checkpoint_before_a_part_of_an_upload_can_be_restored(tmp_path: Path)
 
 def test_an_empty_segment_beside_damage_is_no_fork(tmp_path: Path) -> None:
     """A crash has left a segment without records, and another writer went on. Damage before that is
-    mended, and nothing is put aside."""
+    fixed, and nothing is put aside."""
     store, path = SilentStore(), tmp_path / "j"
     segment = killed(path, store)
     with Journal.open(path, options=SMALL, mirror=False) as alone:
@@ -221,8 +221,8 @@ def test_a_record_that_differs_beside_damage_is_a_fork(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("outcome", [keep, lose, seeded(1)])
-def test_a_power_cut_amid_the_mending_loses_nothing(outcome: Outcome, tmp_path: Path) -> None:
-    """After a power cut at any step, the next open mends the rest."""
+def test_a_power_cut_while_damage_is_fixed_loses_nothing(outcome: Outcome, tmp_path: Path) -> None:
+    """After a power cut at any step, the next open fixes the rest."""
     case = Case(tmp_path)
     case.write(len(OWN))
     whole = segments_in(case.path)
@@ -245,7 +245,7 @@ def test_a_power_cut_amid_the_mending_loses_nothing(outcome: Outcome, tmp_path: 
     assert after > 20
 
 
-def test_a_follower_mends_its_directory(tmp_path: Path) -> None:
+def test_a_follower_fixes_its_directory(tmp_path: Path) -> None:
     """A follower whose directory is damaged goes on with the mirror's bytes."""
     mirror = (tmp_path / "mirror").as_uri()
     with Journal.open(tmp_path / "j", mirror=mirror) as journal:
@@ -330,7 +330,7 @@ def test_the_end_of_a_damaged_segment_is_not_taken_for_missing(tmp_path: Path) -
 
 def test_a_late_contact_goes_on_beside_damage(tmp_path: Path) -> None:
     """If the mirror is silent at the open, and the newest checkpoint covers the damage, the journal
-    goes on. At the first contact, it leaves the directory as it is, and the next open mends it."""
+    goes on. At the first contact, it leaves the directory as it is, and the next open fixes it."""
     store = SilentStore()
     with Tables.open(tmp_path / "j", options=SMALL, mirror=mirror_of(store)) as tables:
         for number in range(12):

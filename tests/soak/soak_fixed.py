@@ -1,6 +1,6 @@
 """A soak of directories that share a mirror: they are damaged, killed, rolled back and forked.
 
-    python -m tests.soak.soak_mended --seeds 1000 --seed 7
+    python -m tests.soak.soak_fixed --seeds 1000 --seed 7
 
 Each seed runs some actions on two directories. After each open, every row that a reader found in
 the directory before is in its state, or in a directory that was put aside. Every row that a restore

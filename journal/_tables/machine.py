@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import lt
+from threading import get_ident
 from typing import Any
 
 from journal._format.checkpoint import decode_item
@@ -95,8 +96,9 @@ class TablesMachine(LoadsLines):
         # writer frees them after it has released the owner's lock.
         self.replaced: deque[Sequence[bytes]] = deque(maxlen=_REPLACED_MAX)
         self.is_open = False  # until then records come from the disk, and are checked
-        # In a shared state, a record is checked unless tables have just made it; see TablesPart.
-        self.is_shared = self.trusts_next = False
+        # In a shared state, a record is checked unless tables have just made it, in this thread (0:
+        # in none); see TablesPart.
+        self.is_shared, self.trusted_thread = False, 0
 
     def finish_open(self) -> list[bytes]:
         """Stop checking records, since the replay is over. Called under the owner's lock.
@@ -130,9 +132,9 @@ class TablesMachine(LoadsLines):
 
     def apply(self, lsn: int, record: Any) -> None:
         """Apply the writes of a transaction, or add or drop pieces of values."""
-        if not self.is_open or (self.is_shared and not self.trusts_next):
+        if not self.is_open or (self.is_shared and self.trusted_thread != get_ident()):
             self._check_record(record)
-        self.trusts_next = False
+        self.trusted_thread = 0
         if record[0] != ROWS:
             if record[0] == PIECE:
                 self.uploads.add(record[1], record[3])

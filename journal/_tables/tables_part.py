@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from journal._format.record import Record
@@ -45,8 +46,8 @@ class TablesPart(StatePart[TablesMachine]):
         try:
             # The frame of `StatePart.update` would add a tenth to the time of a write.
             return self.whole.update(lambda _: _trusted(machine, decide(machine)), urgent=urgent)
-        except BaseException:  # `apply` may not have been called
-            machine.trusts_next = False
+        except BaseException:  # `apply` may not have been called; other threads go on meanwhile
+            machine.trusted_thread = 0
             raise
 
     def update_with(self, decide: Decide, companions: list[Companion]) -> int | None:
@@ -56,11 +57,11 @@ class TablesPart(StatePart[TablesMachine]):
                 lambda machine: _trusted(machine, decide(machine)), companions
             )
         except BaseException:
-            self.machine.trusts_next = False
+            self.machine.trusted_thread = 0
             raise
 
 
 def _trusted(machine: TablesMachine, record: Record | None) -> Record | None:
-    """Return `record`, which the machine then applies unchecked."""
-    machine.trusts_next = record is not None
+    """Return `record`, which the machine then applies unchecked, if it does so in this thread."""
+    machine.trusted_thread = 0 if record is None else get_ident()
     return record

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -291,6 +292,9 @@ def test_a_record_that_tables_did_not_make_is_checked(
         )
 
 
+WRONG_KEY = ["rows", ["t", b"?", None]]
+
+
 def test_a_record_after_a_refused_write_is_checked(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +310,42 @@ def test_a_record_after_a_refused_write_is_checked(
             with pytest.raises(BufferFullError):
                 table["k"] = 1
         with pytest.raises(ValueError, match="key"):
-            state.update(lambda c: c.part("tables", ["rows", ["t", b"?", None]]))
+            state.update(lambda c: c.part("tables", WRONG_KEY))
     with open_state(disk) as state:
         assert rows(Tables.in_state(state, "tables").table("t")) == {}
+
+
+def test_a_record_of_another_thread_is_checked_before_a_refused_write_returns(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: Another thread may get the lock when a refused write has only just released it. Its wrong
+    record is checked."""
+    with suppress(FailedError), open_state(disk) as state, ThreadPoolExecutor(1) as pool:
+        table, update = Tables.in_state(state, "tables").table("t"), state.update
+
+        def update_before_another_thread(*arguments: Any, **options: Any) -> int | None:
+            try:
+                return update(*arguments, **options)
+            finally:
+                other = pool.submit(update, lambda c: c.part("tables", WRONG_KEY))
+                with pytest.raises(ValueError, match="key"):
+                    other.result(TIMEOUT_S)
+
+        monkeypatch.setattr(state, "update", update_before_another_thread)
+        monkeypatch.setattr(state._buffer, "admit", refused_once(state._buffer.admit))
+        with pytest.raises(BufferFullError):
+            table["k"] = 1
+    with open_state(disk) as state:
+        assert rows(Tables.in_state(state, "tables").table("t")) == {}
+
+
+def refused_once(admit: Callable[..., int]) -> Callable[..., int]:
+    """Return `admit`, which refuses its first call."""
+    calls = iter((True,))
+
+    def refuse(*arguments: Any) -> int:
+        if next(calls, False):
+            raise BufferFullError("no room")
+        return admit(*arguments)
+
+    return refuse

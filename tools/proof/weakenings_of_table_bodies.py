@@ -142,8 +142,8 @@ ALL_OF = (
     Weakening(
         "records_are_not_checked",
         MACHINE,
-        "            self._check_record(record)\n        self.trusts_next",
-        "            pass\n        self.trusts_next",
+        "            self._check_record(record)\n        self.trusted",
+        "            pass\n        self.trusted",
         LARGE,
     ),
     Weakening(

@@ -79,20 +79,24 @@ class _Reporter:
     """Logs the posted messages in a thread of its own, which runs only while there are any."""
 
     def __init__(self) -> None:
-        # Guards the fields below. Only the engine's threads take it, where no signal handler runs,
-        # and none holds it while a message is logged.
+        # Guards the fields below. Only the engine's threads take it, where no signal handler runs.
+        # None holds it while a message is logged, or is freed: what an error keeps alive may have
+        # finalizers.
         self._lock = threading.Lock()
-        self._messages: deque[_Message] = deque(maxlen=_POSTED_MAX)
+        self._messages: deque[_Message] = deque()
         self.is_busy = False
 
     def post(self, message: _Message) -> None:
+        dropped, shortened = None, message._replace(error=None)
         with self._lock:
-            if len(self._messages) >= _TRACEBACKS_MAX:
-                message = message._replace(error=None)
-            self._messages.append(message)
-            if self.is_busy:
-                return
-            self.is_busy = True
+            waiting = len(self._messages)
+            if waiting == _POSTED_MAX:
+                dropped = self._messages.popleft()
+            self._messages.append(message if waiting < _TRACEBACKS_MAX else shortened)
+            was_busy, self.is_busy = self.is_busy, True
+        del dropped
+        if was_busy:
+            return
         try:
             threading.Thread(target=self._run, name="journal-reporter", daemon=True).start()
         except BaseException:  # too many threads, or the interpreter is exiting
@@ -106,6 +110,7 @@ class _Reporter:
                     return
                 message = self._messages.popleft()
             report(message.level, message.text, *message.arguments, error=message.error)
+            del message
 
 
 _reporter = _Reporter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from journal._mutex import HandlerSafeLock
-from journal.errors import ClosedError, InterruptedCallError
+from journal.errors import ClosedError
 
 
 class CompactionStats:
@@ -32,8 +32,7 @@ class CompactionStats:
         # first ClosedError is not counted. If the next compaction is refused as well, the journal
         # is open, and compaction does not work.
         gave_up_before, self._gave_up = self._gave_up, isinstance(error, ClosedError)
-        is_given_up = self._gave_up and (is_stopping or not gave_up_before)
-        if is_given_up or isinstance(error, InterruptedCallError):  # the latter attempts nothing
+        if self._gave_up and (is_stopping or not gave_up_before):
             return ""
         text = _text_of(error)
         with self._failure_lock:

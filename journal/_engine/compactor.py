@@ -153,6 +153,7 @@ class Compactor:
 
     def _run_now(self, job: Job) -> Checkpoint | None:
         """Run a job in the caller's thread, after one that is under way."""
+        self._lock.checked()  # a call that is refused here is no failed compaction
         try:
             done = self._run_job(job)
         except BaseException as error:

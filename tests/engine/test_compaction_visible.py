@@ -12,11 +12,22 @@ from typing import Any
 
 import pytest
 
-from journal import ClosedError, CowTable, DurableState, Journal
+from journal import ClosedError, CowTable, DurableState, InterruptedCallError, Journal
 from journal._log import settle
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import FailsOnce, RecordingObserver, open_small, raising, small
-from tests.support import PATH, TIMEOUT_S, frozen, open_on, put, put_lines, until
+from tests.engine.state_support import len_of_rows, state_on
+from tests.engine.state_support import put as put_row
+from tests.support import (
+    PATH,
+    TIMEOUT_S,
+    Table,
+    frozen,
+    open_on,
+    put,
+    put_lines,
+    until,
+)
 
 # --- statistics and observers ---
 
@@ -126,6 +137,40 @@ def test_a_freeze_that_stays_closed_is_a_failure(disk: SimulatedDisk, impatient:
         put_lines(journal, 8, size=700)
         until(lambda: journal.stats().compaction_failures, "the second attempt")
         assert journal.stats().last_compaction_error == "ClosedError: the state was dropped"
+
+
+def test_a_freeze_that_calls_its_own_state_is_a_failure(
+    disk: SimulatedDisk, impatient: None, engine_log: list[logging.LogRecord]
+) -> None:
+    """A freeze that is refused, because it calls its own state, is counted, reported and logged."""
+    observer = RecordingObserver()
+
+    class CallsItself(Table):
+        def freeze(self) -> list[Any]:
+            return [state.read(len_of_rows)]
+
+    with state_on(disk, CallsItself(), checkpoint_min_bytes=4000) as state:
+        state.journal.observe(observer)
+        for number in range(20):
+            put_row(state, f"{number}", "x" * 700)
+        until(lambda: observer.failures, "a failure")
+        assert state.stats().last_compaction_error.startswith("InterruptedCallError")
+    assert settle(TIMEOUT_S)
+    assert "a compaction failed: InterruptedCallError" in engine_log[0].getMessage()
+
+
+def test_a_refused_compaction_is_no_failure(disk: SimulatedDisk) -> None:
+    """A compaction within another one of the same thread is refused, and counts as none."""
+    with open_on(disk) as journal:
+
+        def freeze() -> tuple[int, list[Any]]:
+            with pytest.raises(InterruptedCallError):
+                journal.compact(freeze)
+            return journal.last_lsn, []
+
+        put(journal, 1)
+        journal.compact(freeze).close()
+        assert (journal.stats().compactions, journal.stats().compaction_failures) == (1, 0)
 
 
 def test_a_successful_compaction_reports_no_failure(disk: SimulatedDisk) -> None:

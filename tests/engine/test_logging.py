@@ -11,7 +11,7 @@ import pytest
 from journal._log import post, settle
 from journal.testing import Owner
 from journal.testing.owner import quiet
-from tests.support import TIMEOUT_S, Table, run
+from tests.support import TIMEOUT_S, Table, run, until
 
 FAILING = """
 import logging, sys, time
@@ -129,6 +129,44 @@ def test_waiting_messages_keep_few_tracebacks(
     assert settle(TIMEOUT_S)
     with_traceback = [bool(record.exc_info) for record in engine_log[1:]]
     assert with_traceback == [True] * 10 + [False] * 10
+
+
+class PostingError(Exception):
+    """An error that another thread logs something for when it is freed."""
+
+    def __init__(self, ends: list[bool]) -> None:
+        self.ends = ends
+
+    def __del__(self) -> None:
+        poster = threading.Thread(target=post, args=(logging.WARNING, "freed"))
+        poster.start()
+        poster.join(TIMEOUT_S)
+        self.ends.append(not poster.is_alive())
+
+
+@pytest.mark.parametrize("waiting", [0, 10, 1000], ids=["logged", "without_trace", "dropped"])
+def test_an_error_is_freed_without_a_lock(
+    stuck: Stuck, monkeypatch: pytest.MonkeyPatch, waiting: int
+) -> None:
+    """The finalizers of what an error keeps alive may wait for a thread that logs something. This
+    holds for errors that are logged, and for those that are dropped from the waiting messages."""
+    ends: list[bool] = []
+    # No handler of the tests may keep the error.
+    monkeypatch.setattr(logging.getLogger("journal"), "filters", [lambda each: not each.exc_info])
+    stuck.hang()
+    if waiting < 1000:
+        for number in range(waiting):
+            post(logging.WARNING, "%d", number)
+        post(logging.WARNING, "with an error", error=PostingError(ends))
+    else:
+        post(logging.WARNING, "with an error", error=PostingError(ends))
+        for number in range(waiting):
+            post(logging.WARNING, "%d", number)
+    post(logging.WARNING, "the last one")
+    stuck.release()
+    assert settle(TIMEOUT_S)
+    until(lambda: ends, "the end of the error")
+    assert ends == [True]
 
 
 def test_messages_are_reported_before_the_exit() -> None:

@@ -60,15 +60,21 @@ def _may_start_threads() -> bool:
     return True
 
 
-_owned: weakref.WeakSet[Owned] = weakref.WeakSet()
+_owned: weakref.WeakValueDictionary[int, Owned] = weakref.WeakValueDictionary()
 
 
 def own(owned: Owned) -> None:
-    _owned.add(owned)
+    _owned[id(owned)] = owned
 
 
 def disown(owned: Owned) -> None:
-    _owned.discard(owned)
+    _owned.pop(id(owned), None)
+
+
+def _all_owned() -> list[Owned]:
+    """Return the open journals. Other threads may open and close some meanwhile, during which
+    CPython refuses to iterate over a WeakSet."""
+    return [owned for reference in _owned.valuerefs() if (owned := reference()) is not None]
 
 
 def call_in_forked_children(call: Callable[[], None]) -> None:
@@ -117,21 +123,23 @@ def _write_note(directory: Directory, text: str) -> None:
 
 def _abandon_all() -> None:
     forget_posted()
-    for owned in list(_owned):
+    for owned in _all_owned():
         owned.abandon()
     _owned.clear()
 
 
 def _finish_all() -> None:
     """Finish every open journal, even if finishing another one raises."""
-    for owned in list(_owned):
+    for owned in _all_owned():
         try:
             owned.finish()
         except BaseException as error:
             # Even an interrupt gives up only one journal: the others still have buffered records.
             with suppress(BaseException):
-                path = owned.directory.path
-                report(logging.ERROR, "%s: closing it at exit failed: %r", path, error, error=error)
+                path, traced = owned.directory.path, error if isinstance(error, Exception) else None
+                report(
+                    logging.ERROR, "%s: closing it at exit failed: %r", path, error, error=traced
+                )
     settle(_SETTLE_S)
 
 

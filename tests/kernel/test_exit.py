@@ -142,6 +142,34 @@ def test_all_journals_are_finished_at_exit_whatever_one_raises(tmp_path: Path, e
     assert "of the first" in process.stderr
     assert f"{tmp_path}/j-" in process.stderr
     assert "atexit" not in process.stderr
+    assert ("Traceback" in process.stderr) == (error == "RuntimeError")  # an interrupt needs none
+    assert records_after_exit(tmp_path / "j") == [["kept"]] * 4
+
+
+OPENING = """
+import atexit
+from journal._disk import process
+
+class Opened:
+    def finish(self):
+        pass
+
+opened = []
+
+def open_another(frame, event, argument):
+    if len(opened) < 100 and frame.f_globals["__name__"] in ("weakref", "_weakrefset"):
+        opened.append(Opened())
+        process.own(opened[-1])
+    return open_another
+
+atexit.register(sys.settrace, open_another)
+"""
+
+
+def test_all_journals_are_finished_at_exit_while_others_are_opened(tmp_path: Path) -> None:
+    """P1: Daemon threads may open journals while the exit looks for those that are open."""
+    process = run(FOUR_JOURNALS + OPENING, tmp_path / "j")
+    assert (process.returncode, process.stderr) == (0, "")
     assert records_after_exit(tmp_path / "j") == [["kept"]] * 4
 
 

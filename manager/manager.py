@@ -331,10 +331,11 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         """Return an async iterator that yields each agent when it changes, until `close`.
 
         With `after`, it begins with the agents that changed since that LSN; 0 means all agents.
-        It yields each agent's newest state, ordered by `lsn`. An agent and its ancestors may share
-        an LSN; if several agents have the LSN `after`, all of them are yielded again. A slow reader
-        skips states, but never an agent that still exists, and never delays a writer. A yielded
-        state is in memory: `await durable(agent.lsn)` before you rely on it.
+        It yields each agent's newest state, ordered by `lsn`. An agent and its ancestors share an
+        LSN when tokens are counted for all of them, so agents that have used tokens and have the
+        LSN `after` are yielded again. A slow reader skips states, but never an agent that still
+        exists, and never delays a writer. A yielded state is in memory: `await durable(agent.lsn)`
+        before you rely on it.
 
         A `cursor` is a name. With one, the iterator begins after the changes that an iterator of
         this name has dealt with before, even in an earlier process; the first one begins with all

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from journal import DurableState, HandlerSafeLock, JournalError
+from journal import ClosedError, DurableState, HandlerSafeLock, JournalError
 from manager.agent import ENDED, Row, get
 from manager.arguments import short_repr
 from manager.changes import Changes, Idle
@@ -86,12 +86,14 @@ class Watch(Waiting):
         try:
             self._state.check()
         except JournalError:
-            self._is_ending = True
-            self._catch_up_in_thread()
+            if not self._is_forked():
+                self._is_ending = True
+                self._catch_up_in_thread()
 
     # --- waiters ---
 
     def _add_waiter(self, key: Key, waiter: Waiter) -> None:
+        self._state.journal.check_process()
         waiter.key = key
         with _Sweeping(self), self._lock.checked():
             self._begin()
@@ -113,6 +115,7 @@ class Watch(Waiting):
 
     def changes(self, boot_id: str, after: int | None) -> Changes:
         """Return a new reader; see `SubAgentManager.changes`."""
+        self._state.journal.check_process()
         last_lsn = self._state.journal.last_lsn
         if after is not None and after > last_lsn:  # wait for the change that may be under way
             self._state.read(lambda _: None)
@@ -132,10 +135,9 @@ class Watch(Waiting):
         if after is not None:
             snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
             rows = [row for row in snapshot if get.lsn(row) >= after]
-            at_after = [row for row in rows if get.lsn(row) == after]
-            # Of several agents with that LSN, the caller may have seen only some.
-            if len(at_after) == 1:
-                rows.remove(at_after[0])
+            # Tokens count for an agent and its ancestors at one LSN. The caller may have seen only
+            # some of these agents.
+            rows = [row for row in rows if get.lsn(row) > after or get.tokens_used(row)]
             with _Sweeping(self), self._lock.checked():
                 self._drain()
                 reader._begin_with(row for row in rows if get.agent_id(row) in self._fleet.rows)
@@ -145,6 +147,7 @@ class Watch(Waiting):
         """Return the next row to read, or None if there is none yet. Raise StopAsyncIteration after
         the last one.
         """
+        self._state.journal.check_process()
         with _Sweeping(self), self._lock.checked():
             self._drain()
             if reader._dirty:
@@ -221,6 +224,8 @@ class Watch(Waiting):
 
     def close(self) -> None:
         """Wake all waiters and readers. Waiters then raise an error, and readers end."""
+        if self._is_forked():
+            return
         self._is_ending = True
         with self._lock.checked():
             self._catch_up()
@@ -231,6 +236,14 @@ class Watch(Waiting):
         self._lock.checked()
 
     # --- internals ---
+
+    def _is_forked(self) -> bool:
+        """Return whether this is a forked child, where the lock may be held forever."""
+        try:
+            self._state.journal.check_process()
+        except ClosedError:
+            return True
+        return False
 
     def _begin(self) -> None:
         if self._is_over:
@@ -294,7 +307,7 @@ class Watch(Waiting):
 
     def _sweep(self) -> None:
         """Forget the leavers. If this thread holds the lock, it does so once it has released it."""
-        while self._leavers and not self._lock.is_held_here():
+        while self._leavers and not self._lock.is_held_here() and not self._is_forked():
             with self._lock.checked():
                 while self._leavers:
                     self._forget(self._leavers[0])

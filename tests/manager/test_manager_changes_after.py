@@ -31,6 +31,23 @@ def test_resuming_after_a_shared_lsn_shows_all_of_its_agents(manager: SubAgentMa
     assert {*take_ready(manager.changes(after=other.lsn))} == {seen, missed}
 
 
+@pytest.mark.parametrize("later", ["changes", "is removed"])
+def test_resuming_after_a_shared_lsn_shows_its_last_agent(
+    manager: SubAgentManager, later: str
+) -> None:
+    """The agent of a shared LSN that the reader has not seen is shown, even if only it still has
+    that LSN: the others have changed again, or were removed."""
+    root = manager.spawn("root")
+    child = manager.spawn("child", parent_id=root.agent_id)
+    lsn = manager.record_usage(child.agent_id, input_tokens=2, output_tokens=3).lsn
+    manager.cancel(child.agent_id)
+    if later == "is removed":
+        manager.cleanup(0)
+    missed = manager.get(root.agent_id)
+    assert missed.lsn == lsn
+    assert missed in take_ready(manager.changes(after=lsn))
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_changes_may_begin_after_an_earlier_lsn(disk: SimulatedDisk, restarted: bool) -> None:
     """Agents that changed after the LSN, in any session, come before the new changes."""

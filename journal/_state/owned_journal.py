@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from journal._commit.gate import Gate
 from journal._engine.compactor import Fill, Freeze
@@ -12,12 +13,15 @@ from journal._format.checkpoint import Checkpoint
 from journal._format.record import Record
 from journal._log import shown
 from journal._state.owner_lock import OwnerLock
-from journal._waits import check_lsn
-from journal.errors import FailedError, JournalError
+from journal._waits import check_timeout_s
+from journal.errors import FailedError, InterruptedCallError, JournalError
 from journal.options import Options
 
 if TYPE_CHECKING:
     from asyncio import Future
+    from collections.abc import Coroutine
+
+_POLL_S = 0.0005  # between two looks at a change that is being applied
 
 
 class ApplyProgress:
@@ -86,12 +90,30 @@ class OwnedJournal(Journal):
         )
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
-        self._wait_for_append(lsn)
+        lsn = self._lsn_of_wait(lsn)
+        if self._is_applying(lsn):
+            timeout_s = self._wait_while_applying(lsn, timeout_s)
         super().wait_durable(lsn, timeout_s=timeout_s)
 
+    def durable(self, lsn: int | None = None) -> Coroutine[Any, Any, None]:
+        if type(lsn) is int and lsn <= self._buffer.filling.last_lsn:
+            return super().durable(lsn)  # mostly; a coroutine around it takes 0.5 us
+        return self._applied_and_durable(lsn)
+
+    async def _applied_and_durable(self, lsn: int | None) -> None:
+        from asyncio import sleep
+
+        lsn = self._lsn_of_wait(lsn)
+        while self._is_applying(lsn):
+            await sleep(_POLL_S)
+        await super().durable(lsn)
+
     def _lsn_of_wait(self, lsn: int | None) -> int:
-        self._wait_for_append(lsn)
-        return super()._lsn_of_wait(lsn)
+        self.owner_lock.refuse_inside()
+        if lsn is not None:
+            return super()._lsn_of_wait(lsn)
+        applying_lsn = self._progress.lsn  # first: it may be appended from here on
+        return max(applying_lsn, self._buffer.filling.last_lsn)
 
     def fill_with(self, fill: Fill) -> None:
         """Let `compact` call `fill` to give space back while the log is idle."""
@@ -113,23 +135,32 @@ class OwnedJournal(Journal):
         self.owner_lock.refuse_inside()
         return super()._room_gate()
 
-    def _wait_for_append(self, lsn: int | None) -> None:
-        """Wait until the change being applied is appended, if the caller may have seen it.
+    def _is_applying(self, lsn: int) -> bool:
+        """Return whether `lsn` is being applied, so that it is not appended yet.
 
         It is appended before the lock is free again, or never. In the latter case, this raises.
         """
-        self.owner_lock.refuse_inside()
-        applying_lsn = self._progress.lsn  # first: it may be appended from here on
-        try:
-            is_ahead = (applying_lsn if lsn is None else lsn) > self._buffer.filling.last_lsn
-        except TypeError:
-            if lsn is not None:
-                check_lsn(lsn)
-            raise  # a signal handler's
-        if is_ahead:
-            self.check_process()  # in a forked child the lock may be held forever
-            self.owner_lock.run(_do_nothing, None)
-            self._progress.check()
+        if lsn <= self._buffer.filling.last_lsn:
+            return False
+        self.check_process()
+        if self._buffer.is_locked_here():  # the change needs that lock to be appended
+            raise InterruptedCallError
+        is_held = self.owner_lock.is_held()  # first: a holder that fails says so before it ends
+        self._progress.check()
+        return is_held and lsn <= self._progress.lsn
+
+    def _wait_while_applying(self, lsn: int, timeout_s: float | None) -> float | None:
+        """Return the time that is left of `timeout_s` when `lsn` is applied.
+
+        `apply` may never return, so this does not wait for the lock.
+        """
+        check_timeout_s(timeout_s)
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._is_applying(lsn):
+            if until_s is not None and time.monotonic() >= until_s:
+                raise TimeoutError(f"LSN {lsn} was not applied within {timeout_s} s")
+            time.sleep(_POLL_S)
+        return None if until_s is None else max(0.0, until_s - time.monotonic())
 
 
 def _append_error() -> JournalError:
@@ -137,7 +168,3 @@ def _append_error() -> JournalError:
         "this journal belongs to a DurableState, whose machine would never see the record; "
         "nothing was appended: use update or update_batch of the state"
     )
-
-
-def _do_nothing(_: object) -> None:
-    pass

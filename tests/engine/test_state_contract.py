@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from journal import ClosedError, DurableState, FailedError, RecordError, pack
+from journal import (
+    ClosedError,
+    DurableState,
+    FailedError,
+    InterruptedCallError,
+    RecordError,
+    pack,
+)
 from journal._format.record import bare
 from journal.testing import SimulatedDisk
 from manager import AgentResult, SubAgentManager
@@ -145,6 +152,43 @@ def test_a_wait_covers_a_change_being_applied(disk: SimulatedDisk, wait: Wait) -
             held.release_all()
         waiting.result(TIMEOUT_S)
         assert state.journal.durable_lsn == 2
+
+
+def test_a_wait_for_a_change_being_applied_keeps_its_limit(disk: SimulatedDisk) -> None:
+    """A wait with a limit ends in time, and a wait in an event loop leaves the loop free, even if
+    `apply` never returns."""
+
+    async def main() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await state.durable()
+        waiting = asyncio.ensure_future(state.durable())
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        state.machine.may_return.set()
+        await waiting
+
+    with state_on(disk, Gated()) as state, ThreadPoolExecutor(1) as pool:
+        state.update(partial(setting, "a", 1))
+        change_slowly(pool, state)
+        with pytest.raises(TimeoutError, match=r"LSN 2 was not applied within 0\.02 s"):
+            state.wait_durable(timeout_s=0.02)
+        with pytest.raises(ValueError, match="LSN 3 was never appended"):
+            state.wait_durable(3)
+        asyncio.run(main())
+        assert state.journal.durable_lsn == 2
+
+
+@each_wait
+def test_a_wait_that_a_change_waits_for_is_refused(disk: SimulatedDisk, wait: Wait) -> None:
+    """A signal handler that has interrupted a holder of the log buffer's lock must not wait for a
+    change, which needs that lock."""
+    with state_on(disk, Gated()) as state, ThreadPoolExecutor(1) as pool:
+        put(state, "a", 1)
+        change_slowly(pool, state)
+        with state._buffer._lock.checked(), pytest.raises(InterruptedCallError):
+            wait(state)
+        state.machine.may_return.set()
 
 
 def test_close_waits_for_a_change_being_applied(disk: SimulatedDisk) -> None:

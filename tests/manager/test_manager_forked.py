@@ -53,6 +53,6 @@ def test_a_forked_child_cannot_use_the_manager(tmp_path: Path) -> None:
     """In the child, calls raise ClosedError, and closes do nothing. None waits for a lock that a
     thread of the parent held. The parent's manager continues."""
     process = run(FORK + CHILD_WATCH, tmp_path)
-    names = "changes rest update wait_ended ended capacity wait_capacity".split()
+    names = ["changes", "rest", "update", "wait_ended", "ended", "capacity", "wait_capacity"]
     expected = {**dict.fromkeys(names, "ClosedError"), "aclose": None, "close": None}
     assert process.stdout.splitlines() == [repr(expected), "a"], process.stderr

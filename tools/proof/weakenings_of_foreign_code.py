@@ -49,8 +49,16 @@ STATE = (
     Weakening(
         "waits_ignore_records_being_applied",
         "journal/_state/owned_journal.py",
-        "        if is_ahead:\n",
-        "        if False:\n",
+        "        return is_held and lsn <= self._progress.lsn\n",
+        "        return False\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "wait_for_a_change_that_waits_for_it",
+        "journal/_state/owned_journal.py",
+        "        if self._buffer.is_locked_here():  # the change needs that lock to be appended\n"
+        "            raise InterruptedCallError\n",
+        "",
         CONTRACT,
     ),
     Weakening(

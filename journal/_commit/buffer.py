@@ -199,7 +199,8 @@ class LogBuffer:
         return self.admit(size, urgent)
 
     def append_admitted(self, packed: bytes) -> None:
-        """Append the packed record that was admitted. Raises nothing but FailedError."""
+        """Append the packed record that was admitted. Raises FailedError, and ClosedError in a forked
+        child."""
         with self._section:
             filling = self.filling
             if (used_bytes := filling.bytes + len(packed)) < self._fast_path_limit_bytes:
@@ -282,6 +283,8 @@ class LogBuffer:
             self._alarm.wake()
         if self._lifecycle.failure is not None or self._lifecycle.ended:
             raise self._lifecycle.error()
+        if self._lifecycle.abandoned:  # the process was forked inside `apply`
+            self._lifecycle.check()
 
     def _add_group(self, packed: list[bytes], size: int) -> int:
         filling = self._make_ready(size)

@@ -227,10 +227,10 @@ class Compactor:
         (self._committer.notify if is_own_thread else self._committer.queue)(event)
 
     def _publish(self, freeze: Freeze) -> Checkpoint:
-        self._check()
         attempt = self._schedule.begin(self._committer.log_bytes)
         lsn, items = freeze()
         try:
+            self._check()
             self._committer.sync_log()
             end_lsn = self._committer.synced_lsn
             if not 0 <= lsn <= end_lsn:  # no later open would trust it

@@ -264,6 +264,7 @@ class Core:
     def abandon(self) -> None:
         lock = HandlerSafeLock()
         self.buffer.abandon(lock)
+        self.compactor.stop()  # one that was forked inside `freeze` gives up
         self.turn.abandon(lock)
         self.committer.abandon()
         if self.mirroring is not None:

@@ -212,7 +212,8 @@ class Transaction:
     """
 
     lsn: int | None
-    """The LSN of the writes, once the transaction has ended; None if it wrote nothing."""
+    """The LSN of its last record, once the transaction has ended; None if it wrote nothing. With
+    `also`, that comes after the LSN of the changes of rows."""
 
     def __init__(self, rows: Rows, collected: ReadWriteSet, parts: HasParts | None) -> None:
         self._rows = rows

@@ -43,6 +43,20 @@ PROCESS = (
         EXIT,
     ),
     Weakening(
+        "child_of_a_change_appends",
+        "journal/_commit/buffer.py",
+        "        if self._lifecycle.abandoned:  # the process was forked inside `apply`\n",
+        "        if False:\n",
+        ("tests/kernel/test_fork_inside.py",),
+    ),
+    Weakening(
+        "child_of_a_compaction_goes_on",
+        "journal/_engine/core.py",
+        "        self.compactor.stop()  # one that was forked inside `freeze` gives up\n",
+        "",
+        ("tests/kernel/test_fork_inside.py",),
+    ),
+    Weakening(
         "child_posts_to_a_dead_thread",
         "journal/_disk/process.py",
         "    forget_posted()\n",

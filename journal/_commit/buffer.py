@@ -199,8 +199,8 @@ class LogBuffer:
         return self.admit(size, urgent)
 
     def append_admitted(self, packed: bytes) -> None:
-        """Append the packed record that was admitted. Raises FailedError, and ClosedError in a forked
-        child."""
+        """Append the packed record that was admitted. Raises nothing but FailedError, and in a
+        forked child ClosedError."""
         with self._section:
             filling = self.filling
             if (used_bytes := filling.bytes + len(packed)) < self._fast_path_limit_bytes:

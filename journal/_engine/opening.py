@@ -203,6 +203,8 @@ class Opening:
             what = f"{self._directory.path}: can't be recovered: {error}"
             if error.errno == errno.EROFS:
                 what += "; read it with JournalReader"
+            elif error.errno in (errno.EACCES, errno.EPERM):
+                what += "; let this user write it, or read it with JournalReader"
             raise FailedError(what) from error
 
 

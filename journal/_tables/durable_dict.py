@@ -155,13 +155,13 @@ class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
         self, key: Key, function: Callable[[Any], Any], /, *, default: Any = None
     ) -> Any: ...
 
-    def update(self, other: Any = (), function: Any = None, /, **more: Any) -> Any:
+    def update(self, other: Any = (), function: Any = _MISSING, /, **more: Any) -> Any:
         """Set several keys in one transaction: a crash leaves all of them or none.
 
         `update(key, function, default=None)` sets one key to `function(value)`, and returns the new
         value; see Table.update.
         """
-        if function is not None:
+        if function is not _MISSING:
             return self._table.update(other, function, **more)
         pairs = dict(other, **more) if more else dict(other)
         with self._tables.transaction() as t:

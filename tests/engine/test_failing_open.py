@@ -29,12 +29,23 @@ def refused(disk: SimulatedDisk) -> JournalError | OSError | None:
     return None
 
 
-def test_an_open_on_a_read_only_file_system_names_the_reader(disk: SimulatedDisk) -> None:
-    """An open that can't sync on a read-only file system says what can read the journal there."""
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.EROFS, "; read it with JournalReader"),
+        (errno.EACCES, "; let this user write it, or read it with JournalReader"),
+        (errno.EPERM, "; let this user write it, or read it with JournalReader"),
+    ],
+)
+def test_an_open_that_may_not_write_names_the_reader(
+    disk: SimulatedDisk, code: int, advice: str
+) -> None:
+    """An open that can't sync on a read-only file system, or that lacks a permission, says what can
+    read the journal."""
     with open_on(disk) as journal:
         put_lines(journal, 15)
-    disk.fail("sync", errno.EROFS, times=None)
-    assert str(refused(disk)).endswith("; read it with JournalReader")
+    disk.fail("sync", code, times=None)
+    assert str(refused(disk)).endswith(advice)
     with JournalReader.open(PATH, disk=disk) as reader:
         assert len(list(reader.entries())) == 15
 

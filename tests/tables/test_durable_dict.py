@@ -208,6 +208,14 @@ def test_update_of_a_key_applies_a_function(settings: DurableDict) -> None:
         settings.update("b", lambda value: value, other=1)  # type: ignore[call-overload]
 
 
+def test_an_update_of_a_key_needs_a_function(settings: DurableDict) -> None:
+    """`update(key, None)` is no update with pairs. The error names the argument."""
+    before = dict(settings.items())
+    with pytest.raises(TypeError, match="function must be callable, not None"):
+        settings.update("a", None)  # type: ignore[call-overload]
+    assert settings == before
+
+
 def test_an_update_that_fails_sets_nothing(settings: DurableDict) -> None:
     """P3: An update of several keys is one transaction, so a wrong value sets none of them."""
     before = dict(settings.items())

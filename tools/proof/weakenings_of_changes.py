@@ -1,4 +1,4 @@
-"""Weakenings of the changes of tables."""
+"""Weakenings of the changes of tables, and of a fleet's agents."""
 
 from __future__ import annotations
 
@@ -87,5 +87,26 @@ ALL_OF = (
         "self._first_lsns.pop(upload_id, None)\n\n",
         "pass\n\n",
         ON_LARGE,
+    ),
+    Weakening(
+        "child_waits_for_the_lock_of_the_watch",
+        "manager/watch.py",
+        " and not self._is_forked():",
+        ":",
+        ("tests/manager/test_manager_forked.py",),
+    ),
+    Weakening(
+        "reader_after_a_shared_lsn_misses_an_agent",
+        "manager/watch.py",
+        " > after or get.tokens_used(row)]",
+        " > after]",
+        ("tests/manager/test_manager_changes_after.py",),
+    ),
+    Weakening(
+        "flusher_waits_for_the_watch",
+        "manager/watch.py",
+        "self._lock.acquire(blocking=False):\n            try:\n                self._catch_up()",
+        "self._lock.acquire():\n            try:\n                self._catch_up()",
+        ("tests/manager/test_watch.py",),
     ),
 )

@@ -289,27 +289,6 @@ FOREIGN_CODE = (
         "        return self.is_admitted\n",
         CONTRACT,
     ),
-    Weakening(
-        "child_waits_for_the_lock_of_the_watch",
-        "manager/watch.py",
-        " and not self._is_forked():",
-        ":",
-        ("tests/manager/test_manager_forked.py",),
-    ),
-    Weakening(
-        "reader_after_a_shared_lsn_misses_an_agent",
-        "manager/watch.py",
-        " > after or get.tokens_used(row)]",
-        " > after]",
-        ("tests/manager/test_manager_changes_after.py",),
-    ),
-    Weakening(
-        "flusher_waits_for_the_watch",
-        "manager/watch.py",
-        "self._lock.acquire(blocking=False):\n            try:\n                self._catch_up()",
-        "self._lock.acquire():\n            try:\n                self._catch_up()",
-        ("tests/manager/test_watch.py",),
-    ),
 )
 
 ALL_OF = STATE + FOREIGN_CODE

@@ -33,9 +33,6 @@ _UPSERT = f"INSERT INTO rows VALUES {_ROW} ON CONFLICT DO UPDATE SET value = exc
 class Store:
     """A map on disk from a str to a dict."""
 
-    note = ""
-    """The limitations of the store that affect its cells of the table."""
-
     has_prefixes = True
     is_durable = True
 
@@ -116,7 +113,6 @@ class Shelve(Store):
     dbm.dumb never syncs its files, and dbm.sqlite3 (from 3.13 on) is bound to one thread.
     """
 
-    note = "no order; durable in several threads only with dbm.gnu"
     has_prefixes = False
 
     def __init__(self, directory: Path) -> None:
@@ -180,7 +176,6 @@ class SqliteDict(Store):
 class DiskCache(Store):
     """diskcache without eviction."""
 
-    note = "no prefix reads"
     has_prefixes = False
 
     def __init__(self, directory: Path) -> None:
@@ -213,7 +208,6 @@ class DiskCache(Store):
 class PersistQueue(Store):
     """persist-queue's PDict. Each set is a transaction that waits for the disk."""
 
-    note = "no order, and every set waits for the disk"
     has_prefixes = False
 
     def __init__(self, directory: Path) -> None:

@@ -17,7 +17,6 @@ from manager.draft import Draft
 from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
 from manager.layouts import Record, Result
-from manager.limits import Limits
 from manager.transaction import FleetTransactionContext
 from manager.updates import RecordsByRow, Updates
 
@@ -50,7 +49,6 @@ class Owner(Protocol):
 
     _state: DurableState[Fleet]
     _updates: Updates
-    _limits: Limits
     _boot_id: str
 
 
@@ -60,7 +58,6 @@ class Leasing:
     def __init__(self, owner: Owner) -> None:
         self._state = owner._state
         self._updates = owner._updates
-        self._limits = owner._limits
         self._boot_id = owner._boot_id
         self.epoch = self._state.journal.epoch
         """The epoch of the leases that begin now."""

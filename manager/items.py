@@ -13,7 +13,6 @@ from manager.agent import FIELDS, NEVER_STARTED, STARTED_ONCE, Row, extras, get
 from manager.columns import BOOT_ID, EXTRAS, STARTED_AT_MS, TAKEN_BY
 
 FIRST = FIELDS[: FIELDS.index("attempt")]  # the fields of the first version
-NEWER = FIELDS[len(FIRST) :]
 SESSION = "from_prior_session"
 _first: Callable[[Mapping[str, Any]], Row] = itemgetter(*FIRST)
 

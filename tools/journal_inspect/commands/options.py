@@ -227,32 +227,25 @@ PART = click.option(
 )
 
 
-def lsn_range(*, times: bool = True) -> Callable[[Verb], Verb]:
-    """Return a decorator that adds the options for a range of the log."""
-    options = [
-        click.option("--to-lsn", type=LSN, help="The last LSN to show."),
-        click.option("--from-lsn", type=LSN, help="The first LSN to show."),
-    ]
-    if times:
-        options += [
-            click.option(
-                "-U", "--until", type=TIME, help="Leave out what was written after this time."
-            ),
-            click.option(
-                "-S",
-                "--since",
-                type=TIME,
-                help="Leave out what was written before: ISO 8601, or how long ago, "
-                "such as -90s, -1h30m, -2d.",
-            ),
-        ]
+_RANGE = (
+    click.option("--to-lsn", type=LSN, help="The last LSN to show."),
+    click.option("--from-lsn", type=LSN, help="The first LSN to show."),
+    click.option("-U", "--until", type=TIME, help="Leave out what was written after this time."),
+    click.option(
+        "-S",
+        "--since",
+        type=TIME,
+        help="Leave out what was written before: ISO 8601, or how long ago, "
+        "such as -90s, -1h30m, -2d.",
+    ),
+)
 
-    def decorate(function: Verb) -> Verb:
-        for option in options:
-            function = option(function)
-        return function
 
-    return decorate
+def lsn_range(function: Verb) -> Verb:
+    """Add the options for a range of the log to a verb."""
+    for option in _RANGE:
+        function = option(function)
+    return function
 
 
 def check_range(from_lsn: int | None, to_lsn: int | None) -> None:

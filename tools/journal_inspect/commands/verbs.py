@@ -50,7 +50,7 @@ def info(path: str, renderer: Renderer) -> int:
 @click.option(
     "-f", "--follow", is_flag=True, help="Show the last 10 (see -n), then each new entry."
 )
-@lsn_range()
+@lsn_range
 @click.option(
     "-a",
     "--agent",
@@ -145,7 +145,7 @@ def verify(path: str, renderer: Renderer, from_lsn: int) -> int:
 
 @click.command(short_help="Count records by kind, agent and table; show growth.")
 @PATH
-@lsn_range()
+@lsn_range
 @click.option(
     "--top", type=click.IntRange(min=1), default=20, show_default=True, help="The number of rows."
 )

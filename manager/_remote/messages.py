@@ -28,12 +28,11 @@ that it has seen. Each answer has the version that both speak, and the manager's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, NamedTuple, NoReturn
 
 import msgpack
 
-from manager.agent import JSON, Agent
+from manager.agent import FIELDS, JSON, Agent
 from manager.leasing import Token
 
 VERSION = 1
@@ -46,7 +45,6 @@ VERBS = ("next", "beat", "report")
 Body = dict[str, Any]
 _WORKER_BYTES_MAX = 128
 _LIST_MAX = 10_000
-_AGENT_FIELDS = tuple(field.name for field in fields(Agent) if field.name != "from_prior_session")
 
 
 class MessageError(ValueError):
@@ -116,7 +114,7 @@ def versions() -> Body:
 
 def agent_body(agent: Agent) -> Body:
     """Return an agent as a message has it."""
-    body: Body = {name: getattr(agent, name) for name in _AGENT_FIELDS}
+    body: Body = {name: getattr(agent, name) for name in FIELDS}
     tools = agent.allowed_tools
     return body | {"allowed_tools": None if tools is None else list(tools)}
 
@@ -125,7 +123,7 @@ def agent_of(body: object) -> Agent:
     """Return the agent in a message. Raise MessageError."""
     if type(body) is not dict or not all(type(body.get(name)) is str for name in _TEXTS):
         _refuse("an agent lacks a text")
-    known = {name: body[name] for name in _AGENT_FIELDS if name in body}
+    known = {name: body[name] for name in FIELDS if name in body}
     if (tools := known.get("allowed_tools")) is not None:
         known["allowed_tools"] = tuple(texts(tools, "allowed_tools"))
     if type(known.get("metadata")) is not dict:

@@ -28,7 +28,7 @@ from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import command
 from journal_inspect.rendering.objects import JSON, as_object
 
-_MARKER = "MIRROR"
+MARKER = "MIRROR"  # the file that states the mirror of its directory
 _BYTES_MAX = 1 << 26  # the largest payload of a frame
 
 
@@ -44,7 +44,7 @@ class Owner(NamedTuple):
 
 def owner_of(path: str, *, as_is: bool) -> Owner:
     """Return the owner of a journal. Raise RefusedError if records can't be appended for it."""
-    if Path(path, _MARKER).exists():
+    if Path(path, MARKER).exists():
         raise RefusedError(
             f"{path}: the journal has a mirror, which has the records that were durable; restore "
             f"it: {command('restore', 'URL', 'DIRECTORY')}"

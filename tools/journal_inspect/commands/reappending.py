@@ -26,8 +26,6 @@ from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
 
-_MARKER = "MIRROR"
-
 
 def show_reappend(
     path: str,
@@ -85,7 +83,7 @@ def _append(
 def _marked_url(origin: str) -> str | None:
     """Return the address that the journal's directory names, None if it has no mirror."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads(Path(origin, _MARKER).read_text(encoding="utf-8"))["url"])
+        return str(json.loads(Path(origin, putting_back.MARKER).read_text(encoding="utf-8"))["url"])
     return None
 
 

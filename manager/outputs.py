@@ -27,14 +27,13 @@ from typing import Literal, NamedTuple
 
 from journal import UnsafePathError
 from manager.companion import OPEN_DIRECTORY, open_companion
-from manager.values import AGENT_ID_PATTERN
+from manager.values import is_agent_id
 
 DIRECTORY = "output"
 Stream = Literal["out", "err"]
 
 _OPEN_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: never block on a FIFO
 _NAME = re.compile(r"([a-z]+_[0-9a-f]+)\.([0-9]{1,20})\.(out|err)\.([0-9]{1,20})")
-_is_agent_id = re.compile(AGENT_ID_PATTERN).fullmatch
 
 
 class Part(NamedTuple):
@@ -63,7 +62,7 @@ def owner_of(agent_id: str) -> str:
 
     The id of an imported agent may be any text, even a path.
     """
-    if _is_agent_id(agent_id):
+    if is_agent_id(agent_id):
         return agent_id
     import hashlib
 

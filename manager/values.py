@@ -15,7 +15,7 @@ _LEVELS_MAX = 100  # well below the recursion limits of msgpack, json and this m
 AGENT_ID_PATTERN = r"agent_[0-9a-f]{12}"
 """The regular expression of the ids that a manager gives its agents. No name may match it. An
 imported agent keeps its old id, which need not match."""
-_is_agent_id = re.compile(AGENT_ID_PATTERN).fullmatch
+is_agent_id = re.compile(AGENT_ID_PATTERN).fullmatch
 
 
 def text(where: str, value: object) -> str:
@@ -131,7 +131,7 @@ def checked_name(name: str) -> str:
     name = text("name", name)
     if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"name must have 1 to {NAME_BYTES_MAX} bytes, not {len(name.encode())}")
-    if _is_agent_id(name):
+    if is_agent_id(name):
         raise ValueError(f"name {name!r} looks like an agent's id, so it would be ambiguous")
     return name
 

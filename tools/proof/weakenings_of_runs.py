@@ -36,7 +36,7 @@ ALL_OF = (
     Weakening(
         "output_named_by_any_id",
         "manager/outputs.py",
-        "    if _is_agent_id(agent_id):\n",
+        "    if is_agent_id(agent_id):\n",
         "    if True:\n",
         OUTPUTS,
     ),

@@ -40,7 +40,7 @@ class Journal(AsyncHandle):
     Thread-safe. A context manager: leaving it closes the journal.
     """
 
-    def __init__(self, options: Options, core: Core) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
         self._committer = core.committer
         self._buffer = core.buffer
@@ -48,7 +48,6 @@ class Journal(AsyncHandle):
         self._note_passed = core.turn.wake_policy.note_passed
         self._add_wait_ns = core.committer.figures.wait_ns.add
         self._lifecycle = core.lifecycle
-        self._options = options
         self._is_closed = False
         self._fill: Fill | None = None
 
@@ -88,7 +87,7 @@ class Journal(AsyncHandle):
             core = opening.start_journal()
             if options.has_retention:
                 core.start_compaction(None)
-            return cls(options, core)
+            return cls(core)
 
     @property
     def path(self) -> str:

@@ -15,7 +15,6 @@ from journal._log import shown
 from journal._state.owner_lock import OwnerLock
 from journal._waits import check_timeout_s
 from journal.errors import FailedError, InterruptedCallError, JournalError
-from journal.options import Options
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -58,8 +57,8 @@ class OwnedJournal(Journal):
 
     _kind = "Journal"  # users know no other
 
-    def __init__(self, options: Options, core: Core, progress: ApplyProgress) -> None:
-        super().__init__(options, core)
+    def __init__(self, core: Core, progress: ApplyProgress) -> None:
+        super().__init__(core)
         # Guards the machine and `progress`. Lock order: this one, then the log buffer's. A signal
         # handler that interrupted a holder of the log buffer's lock must not wait for this one.
         self.owner_lock = OwnerLock(core.buffer.is_locked_here)

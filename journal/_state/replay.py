@@ -39,7 +39,7 @@ def recover_state(
         without_full_collections(partial(_rebuild, machine, recovery))
         core = opening.start()
         progress = ApplyProgress(core.buffer.last_lsn)
-        return OwnedJournal(options, core, progress), core.buffer, progress
+        return OwnedJournal(core, progress), core.buffer, progress
 
 
 def _rebuild(machine: StateMachine, recovery: Recovery) -> None:

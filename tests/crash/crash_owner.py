@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 
+from proof.ledger import Ledger
+
 from journal import FailedError, JournalReader, Options, testing
 from journal.testing import ManualOptions
-from journal.testing.ledger import Ledger
 from tests.crash.crash_support import (
     PATH,
     Durability,

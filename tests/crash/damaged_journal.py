@@ -8,11 +8,12 @@ from contextlib import closing, suppress
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+from proof.ledger import Ledger
+
 from journal import CorruptionError, DurableState, FailedError, JournalReader
 from journal._recovery.recovery import Recovery
 from journal.testing import History, ManualOptions, Owner, SimulatedDisk
 from journal.testing.history import state_of
-from journal.testing.ledger import Ledger
 from tests.crash.crash_support import (
     PATH,
     Durability,

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
+from proof.ledger import Ledger
 
 from journal import Composite, pack
 from journal._tables.keys import encode_key
 from journal._tables.machine import ROWS, TablesMachine
 from journal._tables.values import pack_value
 from journal.testing import BrokenPromiseError, Owner, explore
-from journal.testing.ledger import Ledger
 from journal.testing.machine import CrashMachine
 from tests.support import Table
 from tests.tiers import examples

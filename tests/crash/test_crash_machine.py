@@ -13,9 +13,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
+from proof.ledger import Ledger
 
 from journal.testing import ManualOptions
-from journal.testing.ledger import Ledger
 from journal.testing.machine import BESIDE, CrashMachine, Step
 from journal.testing.owner import open_checked
 from tests.crash.crash_support import files

@@ -6,8 +6,9 @@ epochs, two checkpoints and a torn tail, and open it. `damage_oracle` predicts t
 
 from __future__ import annotations
 
+from proof.ledger import Ledger
+
 from journal.testing import ManualOptions, Owner
-from journal.testing.ledger import Ledger
 from tests.crash.crash_support import files
 from tests.crash.damage_oracle import Evidence, verdict
 from tests.crash.damaged_journal import (

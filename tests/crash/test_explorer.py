@@ -11,6 +11,7 @@ from itertools import count, product
 from typing import Any
 
 import pytest
+from proof.ledger import Ledger
 
 from journal import DurableState, FailedError, RecordError
 from journal._commit.committer import Committer
@@ -30,7 +31,6 @@ from journal.testing import (
     explore,
     seeded,
 )
-from journal.testing.ledger import Ledger
 from tests.support import Table
 from tests.tiers import is_thorough, sample, slow_unless
 

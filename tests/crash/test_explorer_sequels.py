@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from proof.ledger import Ledger
+
 from journal import DurableState
 from journal.testing import Bounds, History, ManualOptions, SimulatedDisk
 from journal.testing.explorer import _Explorer
-from journal.testing.ledger import Ledger
 from tests.support import PATH
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from proof.ledger import Ledger
 
 from journal import FailedError, Journal
 from journal._disk import syscalls
 from journal._disk.disk import Disk
 from journal._disk.posix import PosixDirectory, PosixDisk
 from journal.testing import Bounds, ManualOptions, Owner, SimulatedDirectory, SimulatedDisk, explore
-from journal.testing.ledger import Ledger
 from tests.crash.test_explorer import commits, compactions, restarts
 from tests.support import FIRST, PATH, TIMEOUT_S, logged, open_on, options, put
 from tests.tiers import slow_unless

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from proof.crashsim import explored
+from proof.ledger import Ledger
 from proof.mirrored_explorer import explore_mirrored
 
 from journal.testing import Bounds, ManualOptions, Owner
-from journal.testing.ledger import Ledger
 from tests.tiers import sample
 
 FEW = Bounds(outcomes_max=4, deviations=1)

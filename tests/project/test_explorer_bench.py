@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from proof import crashsim
+from proof.ledger import Ledger
 
 from journal._format import frame
 from journal.testing import Bounds, explore
-from journal.testing.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = Bounds(outcomes_max=16, sequels=0)

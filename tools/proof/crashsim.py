@@ -33,7 +33,7 @@ from journal.testing import (
     explore,
     seeded,
 )
-from journal.testing.ledger import Ledger
+from proof.ledger import Ledger
 from proof.mirrored_explorer import explore_mirrored
 
 # The weight of each step, in percent.

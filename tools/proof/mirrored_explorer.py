@@ -40,10 +40,10 @@ from journal.options import Options
 from journal.testing import Bounds, BrokenPromiseError, ExplorationReport, Owner, SimulatedDisk
 from journal.testing.explorer import Moment, MomentRecorder, describe_failure
 from journal.testing.history import History, expect
-from journal.testing.ledger import Ledger
 from journal.testing.medium import Medium
 from journal.testing.outcomes import fingerprint, outcomes
 from journal.testing.owner import open_checked, quiet
+from proof.ledger import Ledger
 
 M = TypeVar("M", bound=StateMachine)
 _PATH = "/journal"

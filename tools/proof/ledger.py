@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from journal._state.cow_table import CowTable
+from journal import CowTable
 
 
 class Ledger:

@@ -66,6 +66,24 @@ class Peer:
         self._pool.shutdown()
 
 
+class Gated(Peer):
+    """A peer behind one thread that commits for all waiters, and wakes them one after the other."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._group = GroupCommit(self.commit_all)
+
+    def update(self) -> None:
+        self._group.add(next(self.packed))
+
+    def commit_all(self, batch: list[bytes]) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._group.close()
+        super().close()
+
+
 class Reused(Generic[T]):
     """A pool of objects that one thread at a time may use, such as connections.
 

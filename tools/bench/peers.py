@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.group import GroupCommit
 from bench.load import at_full_speed
-from bench.peer import Peer, Reused
+from bench.peer import Gated, Peer, Reused
 from bench.sqlite_peers import AiosqliteBatched, Sqlite, SqliteBatched, SqliteGated, SqliteUpserts
 from journal import Journal
 
@@ -52,24 +51,13 @@ class Lmdb(Peer):
         self._environment.close()
 
 
-class LmdbGated(Lmdb):
-    """LMDB behind one thread that commits for all waiters, like `SqliteGated`."""
+class LmdbGated(Gated, Lmdb):
+    """LMDB behind one thread."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._group = GroupCommit(self._commit_all)
-
-    def update(self) -> None:
-        self._group.add(next(self.packed))
-
-    def _commit_all(self, batch: list[bytes]) -> None:
+    def commit_all(self, batch: list[bytes]) -> None:
         items = [(next(self._keys).to_bytes(8, "big"), packed) for packed in batch]
         with self._environment.begin(write=True) as transaction:
             transaction.cursor().putmulti(items, append=True)
-
-    def close(self) -> None:
-        self._group.close()
-        super().close()
 
 
 class RocksDict(Peer):
@@ -90,27 +78,16 @@ class RocksDict(Peer):
         self._db.close()
 
 
-class RocksDictGated(RocksDict):
-    """RocksDB behind one thread that commits for all waiters, like `SqliteGated`."""
+class RocksDictGated(Gated, RocksDict):
+    """RocksDB behind one thread."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._group = GroupCommit(self._commit_all)
-
-    def update(self) -> None:
-        self._group.add(next(self.packed))
-
-    def _commit_all(self, batch: list[bytes]) -> None:
+    def commit_all(self, batch: list[bytes]) -> None:
         from rocksdict import WriteBatch
 
         writes = WriteBatch(raw_mode=True)
         for packed in batch:
             writes.put(next(self._keys).to_bytes(8, "big"), packed)
         self._db.write(writes, self._options)
-
-    def close(self) -> None:
-        self._group.close()
-        super().close()
 
 
 class Zodb(Peer):

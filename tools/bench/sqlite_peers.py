@@ -16,8 +16,7 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
-from bench.group import GroupCommit
-from bench.peer import Peer, Reused
+from bench.peer import Gated, Peer, Reused
 
 
 def _sqlite(directory: Path) -> sqlite3.Connection:
@@ -102,19 +101,12 @@ class SqliteBatched(Peer):
         self._connection.close()
 
 
-class SqliteGated(Peer):
-    """sqlite behind one thread that commits for all waiters, and wakes them one after the other.
-
-    It is the fastest of the ways that were tried.
-    """
+class SqliteGated(Gated):
+    """sqlite behind one thread. It is the fastest of the ways that were tried."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._connection = _sqlite(directory)
-        self._group = GroupCommit(self.commit_all)
-
-    def update(self) -> None:
-        self._group.add(next(self.packed))
 
     def commit_all(self, batch: list[bytes]) -> None:
         for statement in inserts(batch):
@@ -122,7 +114,6 @@ class SqliteGated(Peer):
 
     def close(self) -> None:
         super().close()
-        self._group.close()
         self._connection.close()
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn, Self
 
-from journal._public import public
-
-_PACKAGES = ("journal", "manager")
+from journal._public import PACKAGES, public
 
 
 def refuse_path(kind: type, *arguments: object) -> None:
@@ -15,7 +13,7 @@ def refuse_path(kind: type, *arguments: object) -> None:
     Users call `open`, and only this project's packages call the constructors. A subclass that has
     an `__init__` of its own may take anything.
     """
-    if kind.__init__.__module__.partition(".")[0] not in _PACKAGES:  # type: ignore[misc]  # not called
+    if kind.__init__.__module__.partition(".")[0] not in PACKAGES:  # type: ignore[misc]  # not called
         return
     first = next(iter(arguments), "")
     if isinstance(first, str | bytes) or hasattr(first, "__fspath__"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+PACKAGES = ("journal", "manager")
+"""The packages of this project whose code runs in a user's process."""
+
 T = TypeVar("T")
 
 

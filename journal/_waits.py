@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-_PACKAGES = ("journal", "manager")
+from journal._public import PACKAGES
+
 _SHOWN_CHARS = 80
 _POLL_S = 0.01
 _LONG_S = 1e10  # a longer timeout may be too large for a float
@@ -86,7 +87,7 @@ def warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None = None
         return
     _has_warned = True
     level, frame, called = 1, sys._getframe(), ""
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in PACKAGES:
         level, frame, called = level + 1, frame.f_back, frame.f_code.co_name
     if called == "sync":  # of tables and dicts, which call wait_durable
         call, awaitable = called, "durable()"

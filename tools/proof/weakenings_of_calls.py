@@ -147,7 +147,7 @@ MISTAKES = (
     Weakening(
         "constructor_of_a_subclass_refuses_a_path",
         "journal/_handle.py",
-        '    if kind.__init__.__module__.partition(".")[0] not in _PACKAGES:  # type: ignore[misc]',
+        '    if kind.__init__.__module__.partition(".")[0] not in PACKAGES:  # type: ignore[misc]',
         "    if False:",
         MISTAKEN,
     ),

@@ -98,9 +98,7 @@ def read_aside(directory: Directory) -> Aside:
 
 def write_aside(directory: Directory, aside: Aside) -> None:
     """Replace the statement of a directory that was put aside, durably."""
-    _, *values = aside
-    statement = dict(zip(Aside._fields[1:], values, strict=True))
-    write_statement(directory, ASIDE, _VERSION, statement)
+    write_statement(directory, ASIDE, _VERSION, aside._asdict())
 
 
 def own_frames(

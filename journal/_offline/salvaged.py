@@ -150,6 +150,4 @@ def read_origin(directory: Directory) -> Salvaged:
 
 def write_origin(directory: Directory, salvaged: Salvaged) -> None:
     """Write or replace the statement of a directory about its records, durably."""
-    _, *values = salvaged
-    stated = dict(zip(Salvaged._fields[1:], values, strict=True))
-    write_statement(directory, SALVAGED, _VERSION, stated)
+    write_statement(directory, SALVAGED, _VERSION, salvaged._asdict())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from journal._disk.disk import TMP, Directory, remove_if_exists, write_all
@@ -33,11 +32,11 @@ def read_statement(directory: Directory, name: str, version: int) -> list[Any]:
     raise JournalError(f"{directory.path}/{name}: version {stated}; use a newer journal-engine")
 
 
-def write_statement(
-    directory: Directory, name: str, version: int, values: Mapping[str, Any]
-) -> None:
-    """Write or replace the file `name`, durably."""
-    data = json.dumps({"version": version, **values}, indent=1).encode() + b"\n"
+def write_statement(directory: Directory, name: str, version: int, values: dict[str, Any]) -> None:
+    """Write or replace the file `name`, durably. It has all `values` but "path"."""
+    stated = {"version": version, **values}
+    del stated["path"]
+    data = json.dumps(stated, indent=1).encode() + b"\n"
     remove_if_exists(directory, name + TMP)
     file = directory.open(name + TMP, "create")
     try:

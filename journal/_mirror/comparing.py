@@ -9,8 +9,9 @@ tools/proof/fork_model.py.
 Where the directory's bytes are in no intact frame, or are missing although a later segment follows,
 they are damaged. The mirror's take their place.
 
-A comparison begins at the place that the directory's note names, if the note still fits both sides,
-and at the beginning otherwise. What the directory lacks goes to unfinished files as it is read.
+A comparison begins at the place that the directory's note names, if the note still fits both sides
+and the mirror still has the names of everything before it, and at the beginning otherwise. What the
+directory lacks goes to unfinished files as it is read.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ from journal._mirror.marker import Marker
 from journal._mirror.place_note import Known, read_note
 from journal._mirror.reading import (
     BEGINNING,
-    has_beginning,
+    Names,
+    Place,
+    list_names,
     read_entry,
     read_log,
     start_from,
@@ -125,33 +128,36 @@ def compare(
     local = _Local(directory, marker, had)
     if (known := read_note(directory)) and known.is_in(directory, local.is_covered):
         try:
-            comparison = _compare(store, local, known)
+            names = list_names(store)
+            if _continues(store, names, local, known.place):
+                return _compare(store, names, local, known)
         except MirrorDamageError:
             pass  # the note may be of entries that are gone
-        else:
-            if _continues(store, known):
-                return comparison
-            comparison.staging.drop()
-    return _compare(store, local, Known())
+    return _compare(store, list_names(store), local, Known())
 
 
-def _continues(store: Store, known: Known) -> bool:
-    """Return whether the mirror still has the log up to the place. If its entry is absent, it was
-    trimmed if others follow; otherwise, the mirror was emptied."""
+def _continues(store: Store, names: Names, local: _Local, place: Place) -> bool:
+    """Return whether the mirror still has the log up to the place, and by its names all that is
+    read without a note."""
+    start = local.start(store, names)
+    if start is None:
+        start = start_from(true_checkpoints(store, names.blobs))
+    if not names.show(start[0].number + 1 if start else 1, place.number):
+        return False
     try:
-        return read_entry(store, known.place.number).nonce == known.place.nonce
+        return read_entry(store, place.number).nonce == place.nonce
     except AbsentError:
-        # Only entries that are followed by others are trimmed.
-        return bool(store.numbers(known.place.number))
+        # Only entries that are followed by others are trimmed; otherwise, the mirror was emptied.
+        return max(names.numbers, default=0) > place.number
 
 
-def _compare(store: Store, local: _Local, known: Known) -> Comparison:
+def _compare(store: Store, names: Names, local: _Local, known: Known) -> Comparison:
     staging = Staging(local.directory)
     common = {name: each.size for name, each in known.extents.items() if name in local.names}
     is_differing, shown_lsn = False, 0
     try:
-        start = local.start(store) if known.place == BEGINNING else None
-        with closing(read_log(store, known.place, start=start)) as log:
+        start = local.start(store, names) if known.place == BEGINNING else None
+        with closing(read_log(store, known.place, start=start, blobs=names.blobs)) as log:
             for entry in log:
                 known.add(entry)
                 shown = [p.name for p in entry.pieces if not p.is_checkpoint]
@@ -243,18 +249,18 @@ class _Local:
         self._sizes: dict[str, int] = {}
         self._damage: dict[str, list[tuple[int, int]]] = {}
 
-    def start(self, store: Store) -> list[CheckpointName] | None:
+    def start(self, store: Store, names: Names) -> list[CheckpointName] | None:
         """Return the blobs from which to read a mirror, so that it can be compared with all local
         segments. Return None, for the newest blobs, if the mirror no longer has the log that far
         back."""
         if not self._segments:
             return None
         begin_lsn = self._segments[0].first_lsn
-        checkpoints = true_checkpoints(store, store.blob_names())
+        checkpoints = true_checkpoints(store, names.blobs)
         before = [each for each in checkpoints if each.lsn < begin_lsn]
         if before or not checkpoints:
             return start_from(before)
-        return [] if has_beginning(store, checkpoints) else None
+        return [] if names.show(1, checkpoints[0].number) else None
 
     def has_checkpoint(self, name: str) -> bool:
         """Return whether the directory has this checkpoint, or a later one."""

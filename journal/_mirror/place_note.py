@@ -4,7 +4,8 @@ it.
 With it, a writer or a follower that opens the directory reads only what the mirror got since then.
 The note is never trusted by itself. The directory may have been rolled back or written to without
 its mirror, and the mirror may have been emptied. So the note states a CRC32C of each segment, and
-the nonce of the last entry that was read. If one of them does not match, everything is compared.
+the nonce of the last entry that was read. If one of them does not match, or if the mirror lacks the
+name of an earlier entry, everything is compared.
 
     offset  size  field (little-endian)
     0       4     magic 4A 4D 50 4C

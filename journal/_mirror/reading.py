@@ -103,16 +103,32 @@ def start_from(checkpoints: Sequence[CheckpointName]) -> list[CheckpointName]:
     return [*newest[-1:]] if newest and newest[-1].nonce else [*newest]
 
 
+class Names(NamedTuple):
+    """The names in a store: the numbers of its entries, and its blobs."""
+
+    numbers: list[int]
+    blobs: list[str]
+
+    def show(self, first: int, last: int) -> bool:
+        """Return whether each number from `first` to `last` is in an entry or in a roll-up."""
+        rolled_up, there, number = roll_up_names(self.blobs), set(self.numbers), first
+        while number <= last:
+            holding = [name.last for name in rolled_up if name.first <= number <= name.last]
+            if not holding and number not in there:
+                return False
+            number = max(holding, default=number) + 1
+        return True
+
+
+def list_names(store: Store) -> Names:
+    """Return the names in a store. Raises what the store raises."""
+    numbers = store.numbers(0)  # first: what is trimmed after that is in a blob already
+    return Names(numbers, store.blob_names())
+
+
 def has_beginning(store: Store, checkpoints: Sequence[CheckpointName]) -> bool:
     """Return whether a mirror with these checkpoints still has its log before the first of them."""
-    rolled_up, there = roll_up_names(store.blob_names()), set(store.numbers(0))
-    number, last = 1, checkpoints[0].number
-    while number <= last:
-        holding = [name.last for name in rolled_up if name.first <= number <= name.last]
-        if not holding and number not in there:
-            return False
-        number = max(holding, default=number) + 1
-    return True
+    return list_names(store).show(1, checkpoints[0].number)
 
 
 def read_log(
@@ -120,12 +136,14 @@ def read_log(
     after: Place = BEGINNING,
     *,
     start: Sequence[CheckpointName] | None = None,
+    blobs: list[str] | None = None,
     requests: int = REQUESTS,
 ) -> Generator[MirrorEntry, None, None]:
     """Yield the entries after a place, and parts of blobs, in order, up to the end of the log.
 
     `start`: the blobs from which to begin; none of them for the first entry. None stands for the
-    newest ones, if `after` is the beginning. `requests`: the number of requests at a time.
+    newest ones, if `after` is the beginning. `blobs`: the names of the blobs, if they are known.
+    `requests`: the number of requests at a time.
 
     A roll-up may begin before the place, and an entry that turns out to be a stray may be yielded,
     but only a claim, which has no bytes. A checkpoint or a base may come instead of entries that
@@ -134,7 +152,7 @@ def read_log(
     """
     log = _Log(store, after, requests)
     try:
-        yield from log.read(start)
+        yield from log.read(start, blobs)
     except MirrorDamageError as error:
         error.lsn = error.lsn or (log.last_lsn + 1 if log.last_lsn else 0)
         raise
@@ -151,7 +169,9 @@ class _Log:
         self._from_lsn = 0
         self.last_lsn = 0
 
-    def read(self, start: Sequence[CheckpointName] | None) -> Generator[MirrorEntry, None, None]:
+    def read(
+        self, start: Sequence[CheckpointName] | None, blobs: list[str] | None
+    ) -> Generator[MirrorEntry, None, None]:
         is_fixed = start is not None
         if start is None and self._place == BEGINNING:
             start = self._newest(self._store.blob_names())
@@ -160,7 +180,7 @@ class _Log:
             raise astray
         while True:
             # The names come first: what is rolled up and trimmed after that is noticed as missing.
-            names = self._store.blob_names()
+            names, blobs = self._store.blob_names() if blobs is None else blobs, None
             chain = roll_up_chain(roll_up_names(names), self._place)
             if astray is None:
                 astray = (yield from self._roll_ups(chain)) or (yield from self._entries(names))

@@ -18,7 +18,7 @@ from journal._format.segment import Segment
 from journal._mirror.comparing import Comparison, compare
 from journal._mirror.entry import segment_name
 from journal._mirror.memory_store import MemoryStore
-from journal._mirror.place_note import write_note
+from journal._mirror.place_note import read_note, write_note
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, segments_in
@@ -211,12 +211,22 @@ def mirror_anew(case: Case) -> None:
     again.close()
 
 
+def replace_entry(case: Case) -> None:
+    """Note another entry with the number of the last one, as of a mirror that was made anew."""
+    directory = PosixDisk().open_directory(case.path, write=True)
+    known = read_note(directory)
+    assert known is not None
+    known.place = known.place._replace(nonce=b"another.")
+    write_note(directory, known)
+    directory.close(unlock=False)
+
+
 def cut_log(case: Case) -> None:
     """Take the release and the mark from the store, as a restore of the bucket may do."""
     case.store.trim(case.store.numbers(0)[-2:])
 
 
-@pytest.mark.parametrize("change", [damage_note, mirror_anew, cut_log])
+@pytest.mark.parametrize("change", [damage_note, mirror_anew, replace_entry, cut_log])
 def test_a_note_that_does_not_fit_is_ignored(
     change: Callable[[Case], object], tmp_path: Path
 ) -> None:
@@ -227,7 +237,7 @@ def test_a_note_that_does_not_fit_is_ignored(
     *_, last = read_log(case.store)
     with case.comparison() as comparison:
         assert comparison.verdict == "equal"  # what is cut off is the mark of a close
-        assert comparison.known.place.number == last.number
+        assert comparison.known.place[:2] == (last.number, last.nonce)
 
 
 @pytest.mark.parametrize(("unshipped", "verdict"), [(0, "behind"), (1, "forked")])

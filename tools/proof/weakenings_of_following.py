@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 NOTES = ("tests/mirror/test_comparing.py", "tests/mirror/test_place_note.py")
+LOST = ("tests/mirror/test_lost_entries.py",)
 FOLLOWING = ("tests/mirror/test_following.py",)
 ASIDE = ("tests/mirror/test_aside.py",)
 RETURNING = ("tests/mirror/test_returning.py",)
@@ -27,9 +28,23 @@ OF_NOTES = (
     Weakening(
         "note_of_another_mirror_is_trusted",
         "journal/_mirror/comparing.py",
-        "            if _continues(store, known):\n",
-        "            if True:\n",
+        "return read_entry(store, place.number).nonce == place.nonce",
+        "return bool(read_entry(store, place.number))",
         NOTES,
+    ),
+    Weakening(
+        "note_hides_lost_entries",
+        "journal/_mirror/comparing.py",
+        "if not names.show(start[0].number + 1 if start else 1, place.number):",
+        "if False:",
+        LOST,
+    ),
+    Weakening(
+        "note_is_useless_once_the_beginning_is_removed",
+        "journal/_mirror/comparing.py",
+        "if not names.show(start[0].number + 1 if start else 1, place.number):",
+        "if not names.show(1, place.number):",
+        LOST,
     ),
     Weakening(
         "half_a_note_is_trusted",

@@ -111,20 +111,50 @@ class Tail:
 
 def look(store: Store) -> Tail:
     """Return the end of the log. Raises MirrorDamageError and what the store raises."""
-    names = roll_up_names(store.blob_names())
-    newest = names[-1].last if names else 0
-    # A writer never trims its own last entry, nor a claim. So the last entry of all always exists,
-    # and no stray comes after the newest roll-up.
-    number = store.last(max(newest - 1, 0))
-    if number < newest:
-        raise MirrorDamageError(newest, "it is missing, although it must not be trimmed")
-    if not number:
-        return Tail()
-    last = read_entry(store, number)
-    claimed = last if last.kind == CLAIM else read_entry(store, last.claim_number)
+    last = last_entry(store)
+    if last is None or last.kind == CLAIM:
+        return Tail(last, last)
+    try:
+        claimed = read_entry(store, last.claim_number)
+    except AbsentError as error:
+        problem = "it is missing, although it is a claim, which must not be removed"
+        lsn = _lsn_from(store, last.claim_number)
+        raise MirrorDamageError(last.claim_number, problem, lsn=lsn) from error
     if claimed.kind != CLAIM:
         raise MirrorDamageError(claimed.number, "it is named as a claim, but is not one")
     return Tail(last, claimed)
+
+
+def last_entry(store: Store) -> MirrorEntry | None:
+    """Return the last entry, None if there is none. Raises MirrorDamageError and what the store
+    raises."""
+    seen = 0
+    while True:
+        names = roll_up_names(store.blob_names())
+        newest = names[-1].last if names else 0
+        # A writer never trims its own last entry, nor a claim. So the last entry of all always
+        # exists, and no stray comes after the newest roll-up.
+        number = store.last(max(newest - 1, 0))
+        if number < newest:
+            raise MirrorDamageError(newest, "it is missing, although it must not be trimmed")
+        if not number:
+            return None
+        try:
+            return read_entry(store, number)
+        except AbsentError as error:
+            if number <= seen:  # otherwise, it may have been trimmed since, after a later one
+                raise MirrorDamageError(number, "it is missing, although it is listed") from error
+            seen = number
+
+
+def _lsn_from(store: Store, number: int) -> int:
+    """Return the first LSN that may begin at an entry, 0 if the entry before it is gone, too."""
+    if number == 1:
+        return 1
+    try:
+        return read_entry(store, number - 1).last_lsn + 1
+    except (AbsentError, MirrorDamageError):
+        return 0
 
 
 class Claimer:
@@ -182,7 +212,7 @@ class Claimer:
                 return Appender(self._store, claimed, self._new_nonce)
 
     def _next_claim(self) -> MirrorEntry:
-        tail = self._look()
+        tail = look(self._store)
         theirs = tail.claimed.claim if tail.claimed else None
         statement = self._statement
         if theirs is not None:
@@ -205,18 +235,6 @@ class Claimer:
             last_lsn=tail.last.last_lsn if tail.last else 0,
             claim=statement,
         )
-
-    def _look(self) -> Tail:
-        """Look. If the last entry is trimmed before it is read, a later one exists."""
-        number = 0
-        while True:
-            try:
-                return look(self._store)
-            except AbsentError as error:
-                last = self._store.last(0)
-                if last <= number:
-                    raise MirrorDamageError(last, "it, or its claim, is missing") from error
-                number = last
 
 
 def _check_same(store: Store, theirs: Claim, statement: Claim, accepts: tuple[str, ...]) -> None:

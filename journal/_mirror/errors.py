@@ -127,7 +127,8 @@ class MirrorError(JournalError):
     holds. None for other reasons."""
 
     blob: str | None
-    """The name of the blob that is damaged or missing. None for an entry, and for other reasons."""
+    """The name of the blob that is damaged or missing. None for an entry, for a missing blob whose
+    name is not known, and for other reasons."""
 
     lsn: int | None
     """The first LSN that can't be read because of that. None if it is not known."""
@@ -144,7 +145,8 @@ class MirrorError(JournalError):
     ) -> None:
         hint = ""
         if reason is MirrorReason.DAMAGED and number is not None:
-            hint = f"; to see all damage, run: journal-inspect mirror verify {url}"
+            hint = "; a writer whose directory is whole can begin a new mirror at another address; "
+            hint += f"to see all damage, run: journal-inspect mirror verify {url}"
         super().__init__(f"{what if what.startswith(url) else f'{url}: {what}'}{hint}")
         self.url = url
         self.reason = reason

@@ -154,7 +154,7 @@ def read_log(
     try:
         yield from log.read(start, blobs)
     except MirrorDamageError as error:
-        error.lsn = error.lsn or (log.last_lsn + 1 if log.last_lsn else 0)
+        error.lsn = error.lsn or (0 if log.last_lsn is None else log.last_lsn + 1)
         raise
 
 
@@ -167,7 +167,7 @@ class _Log:
         self._requests = requests
         self._suspect = ""  # what was missing at the last look
         self._from_lsn = 0
-        self.last_lsn = 0
+        self.last_lsn: int | None = None  # None: not known
 
     def read(
         self, start: Sequence[CheckpointName] | None, blobs: list[str] | None
@@ -175,6 +175,8 @@ class _Log:
         is_fixed = start is not None
         if start is None and self._place == BEGINNING:
             start = self._newest(self._store.blob_names())
+        if not start and self._place == BEGINNING:
+            self.last_lsn = 0
         astray = (yield from self._from(start)) if start else None
         if astray is not None and is_fixed:
             raise astray
@@ -206,7 +208,7 @@ class _Log:
         began: the reader lacks the beginning of their segments."""
         self._place = self._place.after(entry)
         if not entry.more:
-            self.last_lsn = max(self.last_lsn, entry.last_lsn)
+            self.last_lsn = max(self.last_lsn or 0, entry.last_lsn)
         pieces = [
             piece
             for piece in entry.pieces
@@ -252,7 +254,7 @@ class _Log:
         with closing(in_order(fetches, self._requests)) as entries:
             for number, fetched in enumerate(entries, after + 1):
                 if fetched is None:
-                    return MirrorDamageError(number, "it is missing")
+                    return MirrorDamageError(number, "it is missing, and in no blob")
                 if fetched.follows != self._place.nonce:
                     return MirrorDamageError(number, "it does not follow the entry before it")
                 if fetched.kind != BASE:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._mirror.blobs import CheckpointName
-from journal._mirror.claiming import look
+from journal._mirror.claiming import last_entry
 from journal._mirror.copying import Copy, first_written_at_ns
 from journal._mirror.entry import BASE, MirrorDamageError, MirrorEntry
 from journal._mirror.reading import has_beginning, read_log, start_from, true_checkpoints
@@ -126,7 +126,7 @@ class _Restore:
 
     def run(self) -> int:
         """Copy the mirror up to the target, and cut it there. Return the LSN of the end."""
-        last = look(self._store).last
+        last = last_entry(self._store)
         if last is None:
             raise FileNotFoundError(f"{self._store.url}: there is no mirror of a journal here")
         self.mirrored_lsn = last.last_lsn

@@ -291,5 +291,5 @@ def test_a_missing_entry_is_reported() -> None:
         claimer(store, takeover=True).claim()
     store.trim([1])
     store.append(4, entries[2].encode())
-    with pytest.raises(MirrorDamageError, match="its claim, is missing"):
+    with pytest.raises(MirrorDamageError, match="entry 1: it is missing, although it is a claim"):
         claimer(store, takeover=True).claim()

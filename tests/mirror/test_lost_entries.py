@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from journal import MirrorError, MirrorReason
+from journal import MirrorError, MirrorReason, follow
 from journal._disk.posix import PosixDisk
 from journal._mirror.blobs import roll_up_names
+from journal._mirror.claiming import look
 from journal._mirror.comparing import compare
+from journal._mirror.entry import MirrorDamageError
 from journal._mirror.memory_store import MemoryStore
-from tests.mirror.stores import opened, write
+from journal._mirror.restoring import restore_into
+from tests.mirror.stores import mirror_of, opened, records_in, write
 from tests.mirror.test_checkpointing import counter_at
 from tests.mirror.test_comparing import Counted
 
@@ -60,11 +63,64 @@ def test_a_restart_notices_what_the_mirror_has_lost(
     nevertheless if an entry or a roll-up before that is gone, as often as it is tried."""
     store = MemoryStore()
     mirror(tmp_path / "a", store, count)
-    number, _ = lose(store)
+    number, lsn = lose(store)
     for _ in range(2):
         with pytest.raises(MirrorError) as caught:
             opened(tmp_path / "a", store)
-        assert (caught.value.reason, caught.value.number) == (MirrorReason.DAMAGED, number)
+        error = caught.value
+        assert (error.reason, error.number, error.lsn) == (MirrorReason.DAMAGED, number, lsn)
+
+
+def lose_claim(store: MemoryStore) -> tuple[int, int]:
+    """Remove the last claim."""
+    claimed = look(store).claimed
+    assert claimed is not None
+    store.trim([claimed.number])
+    return claimed.number, claimed.last_lsn + 1
+
+
+@pytest.mark.parametrize(
+    ("lose", "counts"),
+    [(lose_entry, [5]), (lose_roll_up, [70]), (lose_claim, [5]), (lose_claim, [5, 5])],
+)
+def test_each_use_of_a_mirror_names_what_it_has_lost(
+    lose: Callable[[MemoryStore], tuple[int, int]], counts: list[int], tmp_path: Path
+) -> None:
+    """An open in a new directory, a restore and a follower name the entry that is missing and the
+    first LSN that is lost with it. Errors for users say what to do."""
+    store = MemoryStore()
+    for count in counts:
+        mirror(tmp_path / "a", store, count)
+    lost = lose(store)
+    with pytest.raises(MirrorError, match="can begin a new mirror at another address") as caught:
+        opened(tmp_path / "b", store, takeover=True)
+    assert (caught.value.number, caught.value.lsn) == lost
+    with pytest.raises(MirrorError, match="journal-inspect mirror verify memory://") as caught:
+        follow(mirror_of(store), tmp_path / "c")
+    assert (caught.value.number, caught.value.lsn) == lost
+    with pytest.raises(MirrorDamageError) as damage:
+        restore_into(store, tmp_path / "d")
+    assert (damage.value.number, damage.value.lsn) == lost
+
+
+def test_a_new_mirror_takes_the_place_of_a_damaged_one(tmp_path: Path) -> None:
+    """As the message says, a writer whose directory is whole begins a new mirror elsewhere, which
+    has every record."""
+    store, new = MemoryStore(), MemoryStore()
+    mirror(tmp_path / "a", store, 5)
+    lose_claim(store)
+    mirror(tmp_path / "a", new, 1)
+    restore_into(new, tmp_path / "b")
+    assert records_in(tmp_path / "b") == 6
+
+
+def test_a_restore_needs_no_claim_that_was_rolled_up(tmp_path: Path) -> None:
+    """A restore reads what is left: if a roll-up has the bytes after a lost claim, nothing is
+    missing."""
+    store = MemoryStore()
+    mirror(tmp_path / "a", store, 70)
+    lose_claim(store)
+    assert restore_into(store, tmp_path / "b").lsn == 70
 
 
 def test_a_restart_needs_few_requests(tmp_path: Path) -> None:

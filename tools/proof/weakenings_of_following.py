@@ -1,4 +1,4 @@
-"""Weakenings of what a directory knows of its mirror: the note of the last place."""
+"""Weakenings of what a directory knows of its mirror: the note of the last place, and losses."""
 
 from __future__ import annotations
 
@@ -44,6 +44,20 @@ OF_NOTES = (
         "journal/_mirror/comparing.py",
         "if not names.show(start[0].number + 1 if start else 1, place.number):",
         "if not names.show(1, place.number):",
+        LOST,
+    ),
+    Weakening(
+        "lost_claim_is_no_damage",
+        "journal/_mirror/claiming.py",
+        "raise MirrorDamageError(last.claim_number, problem, lsn=lsn) from error",
+        "raise",
+        LOST,
+    ),
+    Weakening(
+        "restore_needs_every_claim",
+        "journal/_mirror/restoring.py",
+        "last = last_entry(self._store)",
+        "from journal._mirror.claiming import look\n\n        last = look(self._store).last",
         LOST,
     ),
     Weakening(

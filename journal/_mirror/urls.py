@@ -40,6 +40,9 @@ def opener(
     package that the address needs is not installed.
     """
     parts, shown = _split(url), shown_url(url)
+    if parts.scheme in (*_OBJECTS, *_NATS, "file") and (parts.query or parts.fragment):
+        # They may be a secret, so they are not shown.
+        raise ValueError(f"{shown}: has a ? or a #; in a name, write %3F or %23")
     if parts.scheme in _OBJECTS:
         _check(shown, parts.netloc, "bucket")
         _import("obstore", "mirror")
@@ -60,8 +63,6 @@ def opener(
             raise ValueError(f"{url}: has a host; write file:///DIRECTORY, with three slashes")
         path = unquote(parts.path)
         _check(url, path.strip("/"), "directory")
-        if parts.query or parts.fragment:
-            raise ValueError(f"{url}: has a ? or a #; in a directory's name, write %3F or %23")
         if not path.startswith("/") or "\0" in path:
             raise ValueError(
                 f"{url}: is not the absolute path of a directory; write file:///DIRECTORY"

@@ -43,8 +43,11 @@ from tests.mirror.servers import BUCKET, free_ports, losing_a_cancellation, make
         ("file://host/mirror", "write file:///DIRECTORY"),
         ("file:mirror", "is not the absolute path of a directory"),
         ("file:///mirror%00", "is not the absolute path of a directory"),
-        ("file:///mirror?x", "write %3F or %23"),
-        ("file:///mirror#1", "write %3F or %23"),
+        *(
+            (f"{url}{end}", f"^{url}: has a . or a #; in a name, write %3F or %23$")
+            for url in ("s3://bucket/prefix", "az://bucket", "nats://host/STREAM", "file:///mirror")
+            for end in ("?token=secret", "#1")
+        ),
         ("nats://me:secret[1]@host/STREAM", "the host of a mirror's address is wrong"),
         ("s3://my bucket/prefix", "has a space"),
         ("", "'' is not the address of a mirror"),

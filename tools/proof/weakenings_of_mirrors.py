@@ -13,6 +13,13 @@ ATTACHING = ("tests/mirror/test_comparing.py", "tests/mirror/test_attaching.py")
 
 OF_STORES = (
     Weakening(
+        "query_of_an_address_is_dropped",
+        "journal/_mirror/urls.py",
+        'if parts.scheme in (*_OBJECTS, *_NATS, "file") and',
+        'if parts.scheme == "file" and',
+        STORES,
+    ),
+    Weakening(
         "mirror_entry_without_sync",
         "journal/_mirror/directory_store.py",
         "                    file.sync()\n",

@@ -298,7 +298,8 @@ class Mirroring:
             if not self._shipper.join(limit_s):
                 # It is inside a request, and ends after it. Its handle of the directory is its own.
                 self._link.attachment.permit.revoke(limit_s)
-                self.gave_up(TimeoutError(f"a request has taken longer than {limit_s:.3g} s"))
+                late = TimeoutError(f"a request has taken longer than {limit_s:.3g} s")
+                self.gave_up(self._shipper.stalled_by or late)
             return True
         shipped_bytes = -1
         while not self._shipper.join(CLOSE_LIMIT_S if timeout_s is None else timeout_s):
@@ -358,13 +359,11 @@ class Mirroring:
         """Report, once, that the mirror lacks something at the end."""
         if not self._has_given_up:
             self._has_given_up = True
-            post(
-                logging.ERROR,
-                "%s: not everything is mirrored: %s; the next open ships what follows LSN %d",
-                self.url,
-                error,
-                self.mirrored_lsn,
-            )
+            rest = "what the mirror lacks"
+            if self._shipper.is_attached:
+                rest = f"what follows LSN {self.mirrored_lsn}"
+            text = "%s: not everything is mirrored: %s; the next open ships %s"
+            post(logging.ERROR, text, self.url, error, rest)
 
     def failed(self, error: BaseException) -> None:
         """Stop the journal."""

@@ -89,6 +89,7 @@ class Shipper:
         self.failure: BaseException | None = None
         self.has_ended = False
         self.stalls = self.retries = 0
+        self.stalled_by: StoreError | None = None  # while the mirror can't be reached
         self.append_s = 0.0  # how long the last upload took
 
     def start(self) -> None:
@@ -97,6 +98,11 @@ class Shipper:
     @property
     def has_begun(self) -> bool:
         return self._thread.ident is not None
+
+    @property
+    def is_attached(self) -> bool:
+        """True if the mirror was reached. Before that, it may have more than `mirrored_lsn`."""
+        return self._link is not None
 
     @property
     def is_here(self) -> bool:
@@ -302,11 +308,13 @@ class Shipper:
             try:
                 call()
             except (UnreachableError, RefusedError) as error:  # a right that was taken may return
+                self.stalled_by = error
                 self._stall(error, delay_s)
                 delay_s = min(2 * delay_s, _RETRY_S_MAX)
                 call = again or call
                 self.retries += 1
             else:
+                self.stalled_by = None
                 if delay_s > _RETRY_S_MIN:
                     self.wake()  # the waits between requests may have spent a wake-up
                 return

@@ -31,6 +31,7 @@ from tests.mirror.stores import (
     records_in,
     write,
 )
+from tests.support import until
 
 
 def test_a_journal_is_mirrored_byte_for_byte(tmp_path: Path) -> None:
@@ -166,11 +167,34 @@ def test_a_close_gives_up_on_a_silent_mirror(
     assert journal.closed
     assert settle(TIMEOUT_S)
     assert "what follows LSN 1" in caplog.text
+    assert ("a request has taken longer than 0." in caplog.text) == hangs
     store.answer()
     with opened(tmp_path / "a", store) as journal:
         journal.wait_mirrored(timeout_s=TIMEOUT_S)
         assert journal.mirrored_lsn == 3
     assert restore_into(store, tmp_path / "r").lsn == 3
+
+
+def test_a_close_without_contact_states_no_lsn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A journal that has never reached its mirror does not know which LSN the mirror has. Its close
+    says why, even if it gives up during a later request."""
+    store = SilentStore()
+    with opened(tmp_path / "a", store) as journal:
+        write(journal, 3)
+    store.fall_silent()
+    journal = opened(tmp_path / "a", store)
+    assert store.asked.wait(TIMEOUT_S)
+    shipper = journal._core.mirroring and journal._core.mirroring._shipper
+    assert shipper
+    until(lambda: shipper.stalled_by, "the first error")
+    store.fall_silent(hangs=True)
+    assert store.asked.wait(TIMEOUT_S)
+    journal.close(timeout_s=0.05)
+    assert settle(TIMEOUT_S)
+    (line,) = [line for line in caplog.messages if "not everything" in line]
+    assert line.endswith(": the store is silent; the next open ships what the mirror lacks")
 
 
 def test_a_dropped_journal_ships_the_rest(tmp_path: Path) -> None:

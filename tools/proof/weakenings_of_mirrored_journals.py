@@ -265,6 +265,20 @@ ALL_OF = (
         MIRRORED,
     ),
     Weakening(
+        "close_without_contact_states_an_lsn",
+        "journal/_engine/mirroring.py",
+        "            if self._shipper.is_attached:\n",
+        "            if True:\n",
+        MIRRORED,
+    ),
+    Weakening(
+        "close_hides_why_it_gives_up",
+        "journal/_engine/mirroring.py",
+        "self.gave_up(self._shipper.stalled_by or late)",
+        "self.gave_up(late)",
+        MIRRORED,
+    ),
+    Weakening(
         "revocation_waits_for_nothing",
         "journal/_mirror/permit.py",
         "            self._end_of_use.wait(timeout_s)\n",

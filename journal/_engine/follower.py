@@ -76,11 +76,11 @@ def follow(
         directory.lock()
         checked_names(directory)
         try:
-            store = _answered(partial(mirror._open_store, is_reader=True), mirror.open_timeout_s)
+            until_s = time.monotonic() + mirror.open_timeout_s
+            store = _answered(partial(mirror._open_store, is_reader=True), until_s)
             opened = store
             known = _answered(
-                lambda: _prepare(opened, disk if put_aside else None, directory, mirror),
-                mirror.open_timeout_s,
+                lambda _: _prepare(opened, disk if put_aside else None, directory, mirror), until_s
             )
         except StoreError as error:
             raise as_public(error, mirror.shown_url, directory.path) from error
@@ -305,13 +305,12 @@ def _check_same(store: Store, directory: Directory) -> int:
     return claimed.epoch if claimed else 0
 
 
-def _answered(call: Callable[[], T], timeout_s: float) -> T:
-    """Make requests, and repeat them for at most `timeout_s` seconds while the store is
-    unreachable."""
-    until_s = time.monotonic() + timeout_s
+def _answered(call: Callable[[float], T], until_s: float) -> T:
+    """Make requests, and repeat them until `until_s`, a time of the monotonic clock, while the
+    store is unreachable. `call` gets the seconds that are left."""
     while True:
         try:
-            return call()
+            return call(until_s - time.monotonic())
         except UnreachableError:
             if time.monotonic() + _RETRY_S >= until_s:
                 raise

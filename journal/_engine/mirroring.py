@@ -169,8 +169,8 @@ class Link:
                 self.attachment.close()
             raise as_public(error, self.url, self._path) from error
 
-    def _open_store(self) -> Store:
-        self._store = CountedStore(self.mirror._open_store())
+    def _open_store(self, open_s: float) -> Store:
+        self._store = CountedStore(self.mirror._open_store(open_s))
         return self._store
 
 

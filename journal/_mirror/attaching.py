@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import NamedTuple, cast
 
 from journal._disk.disk import Directory, Disk
@@ -75,7 +76,7 @@ class Attachment:
 
     def __init__(
         self,
-        open_store: Callable[[], Store],
+        open_store: Callable[[float], Store],
         disk: Disk,
         directory: Directory,
         statement: Claim,
@@ -89,10 +90,11 @@ class Attachment:
     ) -> None:
         """Prepare to attach. Makes no request.
 
-        `statement`: its journal id is used if neither the directory nor the mirror has one, and its
-        writer's id unless the marker has one of a claim that was begun. `url`: the address for the
-        marker. `marker`: the directory's. `accepts`, `takeover`: see Claimer.
-        `start_over`: claim a mirror that has lost all entries.
+        `open_store` gets the time limit of its requests, in seconds. `statement`: its journal id is
+        used if neither the directory nor the mirror has one, and its writer's id unless the marker
+        has one of a claim that was begun. `url`: the address for the marker. `marker`: the
+        directory's. `accepts`, `takeover`: see Claimer. `start_over`: claim a mirror that has lost
+        all entries.
         """
         self._open_store = open_store
         self._store: Store | None = None
@@ -135,17 +137,17 @@ class Attachment:
         """True if the last claim that this directory knows of is its own."""
         return bool(self._marker.writer)
 
-    def attach(self, until_s: float = 0.0) -> Attached:
+    def attach(self, until_s: float | None = None) -> Attached:
         """Claim the mirror, and bring the directory up to it. Repeat reads that fail until
-        `until_s`, a time of the monotonic clock.
+        `until_s`, a time of the monotonic clock (None: do not repeat them).
 
         If both have records that the other lacks, put the directory's files aside first. Raises
         HeldError, OtherJournalError, RestoredError and LostError, and ForkedError after an open,
         with the directory unchanged but for its marker; UnreachableError, RefusedError,
         MirrorDamageError, CorruptionError and the disk's errors.
         """
-        store, appender = self._claimed()
-        reads = cast(Store, PatientReads(store, until_s))
+        store, appender = self._claimed(until_s)
+        reads = cast(Store, PatientReads(store, until_s or 0.0))
         comparison = compare(reads, self._directory, self._marker)
         if self._is_late:
             self._check_late(store, comparison)
@@ -223,10 +225,11 @@ class Attachment:
             "records that only the directory has are put aside"
         )
 
-    def _claimed(self) -> tuple[Store, Appender]:
+    def _claimed(self, until_s: float | None) -> tuple[Store, Appender]:
         """Return the store and the appender. Open the store and claim it first, once."""
         if self._store is None:
-            self._store = self._open_store()
+            left_s = inf if until_s is None else until_s - time.monotonic()
+            self._store = self._open_store(left_s)
         if self._claimer is None:
             self._claimer = Claimer(
                 self._store,

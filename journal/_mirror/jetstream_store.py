@@ -29,7 +29,7 @@ from journal._mirror.store import (
     TakenError,
     UnreachableError,
 )
-from journal._mirror.stream_settings import unfit
+from journal._mirror.stream_settings import MAKE_STREAM, unfit
 from journal._mutex import is_raised_by_call
 from journal._waits import join
 
@@ -50,16 +50,23 @@ class JetStreamStore:
     """A store in one stream. The connection and its event loop live in a thread of their own."""
 
     def __init__(
-        self, url: str, servers: list[str], stream: str, timeout_s: float, is_reader: bool = False
+        self,
+        url: str,
+        servers: list[str],
+        stream: str,
+        open_s: float,
+        timeout_s: float,
+        is_reader: bool = False,
     ) -> None:
-        """Connect, and check the stream. A reader makes no bucket of blobs. Raises RefusedError,
+        """Connect, and check the stream. A reader makes no bucket of blobs. `open_s`: the time
+        limit of each of these requests; `timeout_s`: of all later ones. Raises RefusedError,
         UnreachableError, and ImportError without nats-py."""
         import nats
 
         self.url = url
         self._nats: Any = nats
         self._stream = stream
-        self._timeout_s = timeout_s
+        self._timeout_s = open_s
         self._is_reader = is_reader
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
@@ -70,11 +77,12 @@ class JetStreamStore:
         self._behind_since: float | None = None  # when a publish first found the stream too short
         try:
             self._start_thread()
-            self._call("connect", lambda: self._connect(servers))
+            self._call("connect", lambda: self._connect(servers, timeout_s))
             self._js: Any = self._client.jetstream(timeout=timeout_s)
             self._subject: str = self._call("open", self._check_stream)
             self._bucket: Any = None
             self._has_bucket()
+            self._timeout_s = timeout_s
         except BaseException:
             self.close()
             raise
@@ -115,8 +123,7 @@ class JetStreamStore:
         message = self._call(f"get entry {number}", lambda: self._js.get_msg(self._stream, number))
         if message.data is None:
             raise AbsentError(f"{self.url}: entry {number} is empty")
-        data: bytes = message.data
-        return data
+        return bytes(message.data)
 
     def numbers(self, after: int) -> list[int]:
         found: list[int] = []
@@ -219,13 +226,13 @@ class JetStreamStore:
         with suppress(Exception):  # it is gone nevertheless
             await asyncio.wait_for(self._client.close(), self._timeout_s)
 
-    async def _connect(self, servers: list[str]) -> None:
+    async def _connect(self, servers: list[str], timeout_s: float) -> None:
         async def ignore(error: Exception) -> None:
             """Ignore an error of the connection: the request that it concerns reports it."""
 
         await self._client.connect(
             servers,
-            connect_timeout=max(1, int(self._timeout_s)),
+            connect_timeout=max(1, int(timeout_s)),
             max_reconnect_attempts=-1,
             allow_reconnect=True,
             reconnect_time_wait=0.2,
@@ -236,8 +243,7 @@ class JetStreamStore:
         """Return the stream's subject. Raises RefusedError for a stream that may drop messages, or
         that others may write to by its settings."""
         config = (await self._js.stream_info(self._stream)).config
-        found = unfit(config)
-        if found:
+        if found := unfit(config):
             raise RefusedError(f"{self.url}: the stream can't be a mirror: {'; '.join(found)}")
         if (config.num_replicas or 1) < 2:
             text = "%s: the stream has one replica, so it is lost with that server's disk"
@@ -245,8 +251,7 @@ class JetStreamStore:
         self._replicas = config.num_replicas or 1
         if (config.max_msg_size or -1) > 0:
             self._message_bytes_max = config.max_msg_size - _HEADERS_BYTES_MAX
-        subject: str = config.subjects[0]
-        return subject
+        return str(config.subjects[0])
 
     def _has_bucket(self) -> bool:
         """Return whether the bucket of blobs is open. A reader looks for it each time, because the
@@ -351,7 +356,7 @@ class JetStreamStore:
             raise error
         if isinstance(error, self._nats.js.errors.NotFoundError):
             if what == "open":
-                raise RefusedError(f"{where}: the stream does not exist. {_MAKE_STREAM}") from error
+                raise RefusedError(f"{where}: the stream does not exist. {MAKE_STREAM}") from error
             raise AbsentError(f"{where}: it does not exist") from error
         if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:
             raise AbsentError(f"{where}: it does not exist") from error
@@ -359,9 +364,3 @@ class JetStreamStore:
             raise RefusedError(f"{where}: not permitted: {error}") from error
         no_text = "no answer" if isinstance(error, TimeoutError) else type(error).__name__
         raise UnreachableError(f"{where}: {str(error) or no_text}") from error
-
-
-_MAKE_STREAM = (
-    "Make it: nats stream add NAME --subjects NAME.log --storage file --replicas 3 --discard new "
-    "--retention limits --defaults"
-)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from journal._mirror.store import Store
-from journal._mirror.urls import check_url, open_store, shown_url
+from journal._mirror.urls import REQUEST_TIMEOUT_S, check_url, open_store, shown_url
 from journal._public import public
 from journal._waits import refuse
 from journal.options import Options
@@ -44,7 +44,8 @@ class Mirror:
     has covered it."""
 
     open_timeout_s: float = field(default=30, kw_only=True)
-    """The time, in seconds, after which an open gives up on a mirror that does not answer."""
+    """The time, in seconds, after which an open gives up on a mirror that does not answer, and at
+    most one request later. Even with 0, the mirror gets one second to answer."""
 
     start_over: bool = field(default=False, kw_only=True)
     """True to begin the mirror again if it has lost all entries of this directory. Otherwise, the
@@ -85,8 +86,8 @@ class Mirror:
         """Check the address, as of the mirror of the journal at `path`. See `check_url`."""
         check_url(self.url, path)
 
-    def _open_store(self, *, is_reader: bool = False) -> Store:
-        return open_store(self.url, is_reader=is_reader)
+    def _open_store(self, open_s: float = REQUEST_TIMEOUT_S, *, is_reader: bool = False) -> Store:
+        return open_store(self.url, open_s=open_s, is_reader=is_reader)
 
 
 MirrorChoice = Mirror | str | Literal[False] | None

@@ -50,13 +50,24 @@ class ObjectStore:
         self._uploads = uploads or store
 
     @classmethod
-    def open(cls, url: str, *, timeout_s: float) -> ObjectStore:
+    def open(cls, url: str, *, open_s: float, timeout_s: float) -> ObjectStore:
         """Connect to the bucket, and list once to find out whether that is allowed.
 
         `timeout_s`: the time, in seconds, after which a store that sends nothing counts as
-        unreachable. It gets more time for a large body. Raises RefusedError, UnreachableError, and
-        ImportError without obstore.
+        unreachable. It gets more time for a large body. `open_s`: that time for the first list.
+        Raises RefusedError, UnreachableError, and ImportError without obstore.
         """
+        opened = cls._connected(url, timeout_s)
+        first = opened if open_s >= timeout_s else cls._connected(url, open_s)
+        try:
+            first.blob_names()
+        except AbsentError as error:
+            raise RefusedError(f"{url}: the bucket does not exist; make it first") from error
+        return opened
+
+    @classmethod
+    def _connected(cls, url: str, timeout_s: float) -> ObjectStore:
+        """Return a store of the bucket. Makes no request, unless a profile needs one."""
         import obstore
 
         seconds = f"{timeout_s:g}s"
@@ -86,12 +97,7 @@ class ObjectStore:
             raise RefusedError(
                 f"{url}: the address or its settings are wrong: {_text(error)}"
             ) from error
-        opened = cls(url, store, uploads)
-        try:
-            opened.blob_names()
-        except AbsentError as error:
-            raise RefusedError(f"{url}: the bucket does not exist; make it first") from error
-        return opened
+        return cls(url, store, uploads)
 
     def append(self, number: int, data: bytes) -> None:
         import obstore

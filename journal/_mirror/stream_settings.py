@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+MAKE_STREAM = (
+    "Make it: nats stream add NAME --subjects NAME.log --storage file --replicas 3 --discard new "
+    "--retention limits --defaults"
+)
 _MESSAGE_BYTES_MIN = 8 << 10  # less would make a large commit thousands of entries
 
 

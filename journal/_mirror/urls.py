@@ -19,21 +19,28 @@ _OBJECTS = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 _NATS = ("nats", "tls")
 _KNOWN = "s3://, gs://, az://, nats:// or file://"
 REQUEST_TIMEOUT_S = 10.0
+_OPEN_S_MIN = 1.0
 
 
-def open_store(url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: bool = False) -> Store:
-    """Open the store at `url`. `timeout_s`: the time limit of each request, in seconds.
-    `is_reader`: make no directory and no bucket, and change no mode.
+def open_store(
+    url: str,
+    *,
+    open_s: float = REQUEST_TIMEOUT_S,
+    timeout_s: float = REQUEST_TIMEOUT_S,
+    is_reader: bool = False,
+) -> Store:
+    """Open the store at `url`. `timeout_s`: the time limit of each request, in seconds. `open_s`:
+    that of the requests of this call, at least 1 s. `is_reader`: make no directory and no bucket,
+    and change no mode.
 
     Raises what `opener` raises, RefusedError for an address that can't be used, UnreachableError,
     and, for a reader, FileNotFoundError if there is no directory.
     """
-    return opener(url, timeout_s=timeout_s, is_reader=is_reader)()
+    open_s = min(max(open_s, _OPEN_S_MIN), timeout_s)
+    return opener(url, open_s=open_s, timeout_s=timeout_s, is_reader=is_reader)()
 
 
-def opener(
-    url: str, *, timeout_s: float = REQUEST_TIMEOUT_S, is_reader: bool = False
-) -> Callable[[], Store]:
+def opener(url: str, *, open_s: float, timeout_s: float, is_reader: bool) -> Callable[[], Store]:
     """Return the function that opens the store at `url`. Makes no request, and nothing on disk.
 
     Raises TypeError and ValueError for an address that names no store, and ImportError if the
@@ -48,7 +55,7 @@ def opener(
         _import("obstore", "mirror")
         from journal._mirror.object_store import ObjectStore
 
-        return lambda: ObjectStore.open(shown, timeout_s=timeout_s)
+        return lambda: ObjectStore.open(shown, open_s=open_s, timeout_s=timeout_s)
     if parts.scheme in _NATS:
         stream = parts.path.strip("/")
         _check(shown, parts.netloc, "server")
@@ -57,7 +64,7 @@ def opener(
         from journal._mirror.jetstream_store import JetStreamStore
 
         servers = [f"{parts.scheme}://{server}" for server in parts.netloc.split(",") if server]
-        return lambda: JetStreamStore(shown, servers, stream, timeout_s, is_reader)
+        return lambda: JetStreamStore(shown, servers, stream, open_s, timeout_s, is_reader)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise ValueError(f"{url}: has a host; write file:///DIRECTORY, with three slashes")
@@ -76,7 +83,7 @@ def opener(
 def check_url(url: str, path: str) -> None:
     """Check the address of the mirror of the journal at `path`. Raises what `opener` raises, and
     ValueError for a mirror in the journal's own directory."""
-    opener(url)
+    opener(url, open_s=0.0, timeout_s=0.0, is_reader=True)
     parts = _split(url)
     if parts.scheme == "file" and is_inside(unquote(parts.path), path):
         raise ValueError(

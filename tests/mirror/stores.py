@@ -107,7 +107,7 @@ class MirrorOf(Mirror):
     def _check(self, path: str) -> None:
         """Accept any address."""
 
-    def _open_store(self, *, is_reader: bool = False) -> Store:
+    def _open_store(self, open_s: float = 10.0, *, is_reader: bool = False) -> Store:
         return _stores[self.url]
 
 

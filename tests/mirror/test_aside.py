@@ -115,7 +115,7 @@ class Forked:
 def opened(disk: SimulatedDisk, store: MemoryStore) -> Attached:
     directory: Directory = disk.open_directory("/j", write=True)
     attachment = Attachment(
-        lambda: store,
+        lambda _: store,
         disk,
         directory,
         STATEMENT,

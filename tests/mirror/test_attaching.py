@@ -31,7 +31,7 @@ def attached(
     disk = PosixDisk()
     directory = disk.open_directory(path, write=True)
     attachment = Attachment(
-        lambda: store,
+        lambda _: store,
         disk,
         directory,
         STATEMENT._replace(writer=new_nonce().hex()),

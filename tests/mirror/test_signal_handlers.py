@@ -263,7 +263,7 @@ def test_a_close_of_nats_that_was_cut_off_is_repeated(monkeypatch: pytest.Monkey
     for name in ("_connect", "_check_stream", "_open_bucket"):
         monkeypatch.setattr(JetStreamStore, name, done)
     errors = SimpleNamespace(NotFoundError=LookupError, AuthorizationError=PermissionError)
-    store = JetStreamStore("nats://host/STREAM", ["nats://host"], "STREAM", LONG_S)
+    store = JetStreamStore("nats://host/STREAM", ["nats://host"], "STREAM", LONG_S, LONG_S)
     store._nats = cast("Any", SimpleNamespace(errors=errors, js=SimpleNamespace(errors=errors)))
     call = store._loop.call_soon_threadsafe
 

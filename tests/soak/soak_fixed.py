@@ -69,7 +69,7 @@ class WorldsMirror(MirrorOf):
     __slots__ = ()
     world: World
 
-    def _open_store(self, *, is_reader: bool = False) -> Store:
+    def _open_store(self, open_s: float = 10.0, *, is_reader: bool = False) -> Store:
         world = WorldsMirror.world
         world.connection = Connection(world)
         return world.connection

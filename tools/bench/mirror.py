@@ -64,8 +64,8 @@ class DelayedMirror(Mirror):
         if self.url != MEMORY:
             Mirror._check(self, path)
 
-    def _open_store(self, *, is_reader: bool = False) -> Store:
-        store: Any = MemoryStore() if self.url == MEMORY else Mirror._open_store(self)
+    def _open_store(self, open_s: float = 10.0, *, is_reader: bool = False) -> Store:
+        store: Any = MemoryStore() if self.url == MEMORY else Mirror._open_store(self, open_s)
         delayed: Store = DelayedStore(store, self.delay_s) if self.delay_s else store
         return delayed
 

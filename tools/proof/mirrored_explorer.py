@@ -189,7 +189,7 @@ def attach(disk: SimulatedDisk, store: MemoryStore) -> Attached:
     try:
         writer = uuid4().hex  # a disk that continues from a snapshot makes the same ids again
         return Attachment(
-            lambda: store,
+            lambda _: store,
             disk,
             directory,
             Claim(writer, Ledger.application, SEGMENT_VERSION, "host", 1, 0, writer),

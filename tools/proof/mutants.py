@@ -53,6 +53,7 @@ from proof import (
     weakenings_of_stores,
     weakenings_of_table_bodies,
     weakenings_of_tables,
+    weakenings_of_timeouts,
     weakenings_of_transactions,
     weakenings_of_trims,
     weakenings_of_waiting,
@@ -111,6 +112,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_mirrors.ALL_OF,
     *weakenings_of_copies.ALL_OF,
     *weakenings_of_moments.ALL_OF,
+    *weakenings_of_timeouts.ALL_OF,
     *weakenings_of_checkpointing.ALL_OF,
     *weakenings_outside.ALL_OF,
 )

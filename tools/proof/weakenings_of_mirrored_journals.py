@@ -29,7 +29,7 @@ ALL_OF = (
     Weakening(
         "mirror_is_compared_anew_after_each_failed_read",
         "journal/_mirror/attaching.py",
-        "reads = cast(Store, PatientReads(store, until_s))",
+        "reads = cast(Store, PatientReads(store, until_s or 0.0))",
         "reads = cast(Store, PatientReads(store, 0.0))",
         ("tests/mirror/test_attaching.py",),
     ),

@@ -38,7 +38,7 @@ _RETRY_S = 0.2
 
 
 class ForkedError(StoreError):
-    """The directory and its mirror both have records that the other lacks."""
+    """The directory and its mirror have diverged: one has records that the other lacks."""
 
     reason = MirrorReason.FORKED
 

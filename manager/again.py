@@ -7,6 +7,10 @@ from typing import Any
 
 from manager.agent import LIVE, Agent
 
+TASK_TYPE = "command"
+"""The type of the tasks of a run, whose metadata have commands. Neither a request nor an import
+makes an agent of this type, so commands come only from files of tasks and the user's programs."""
+
 # The keys in the metadata of a retry of a run: for the number of the task's failures, and for the
 # number of the attempt if the task has no name.
 TRIES, ATTEMPT = "tries", "attempt"
@@ -74,7 +78,7 @@ def is_named(agent: Agent) -> bool:
 
 def is_task(agent: Agent) -> bool:
     """Return whether the agent is a task of a run."""
-    return isinstance(agent.metadata.get("task"), str)
+    return agent.agent_type == TASK_TYPE and isinstance(agent.metadata.get("task"), str)
 
 
 def newest_like(agent: Agent, agents: Iterable[Agent]) -> Agent:
@@ -83,7 +87,7 @@ def newest_like(agent: Agent, agents: Iterable[Agent]) -> Agent:
     like = (
         other
         for other in agents
-        if other.name == name or (task is not None and other.metadata.get("task") == task)
+        if other.name == name or (is_task(other) and other.metadata["task"] == task)
     )
     return max(like, key=order_of, default=agent)
 

@@ -8,7 +8,9 @@ The fields in the file, and the fields of an Agent that they become:
     session_name                            name, unless it is too long, an id, or a live agent's
                                             name; then the name is the id, and metadata keep the
                                             session_name
-    agent_type, prompt, model, result,      the same; without a prompt, the objective becomes the
+    agent_type                              the same, but "general" for the type of the tasks of
+                                            `subagents run`, which runs only commands from its files
+    prompt, model, result,                  the same; without a prompt, the objective becomes the
     steps_taken, checkpoint, needs_input    prompt
     assignment.role                         role
     assignment.objective, nickname          metadata
@@ -44,6 +46,7 @@ import msgpack
 
 from journal import UnsafePathError
 from manager import arguments
+from manager.again import TASK_TYPE
 from manager.agent import ENDED, LIVE
 from manager.errors import LegacyError
 from manager.layouts import Import
@@ -248,6 +251,7 @@ def _agents(
 
 
 def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Import:
+    agent_type = text(f"{where}.agent_type", _get(agent, "agent_type", "general"))
     assignment = _dict(f"{where}.assignment", _get(agent, "assignment", {}))
     objective = optional_text(f"{where}.assignment.objective", assignment.get("objective"))
     agent_id = text(f"{where}.id", agent.get("id"))
@@ -272,7 +276,7 @@ def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Imp
         kind="import",
         agent_id=agent_id,
         name=name,
-        agent_type=text(f"{where}.agent_type", _get(agent, "agent_type", "general")),
+        agent_type="general" if agent_type == TASK_TYPE else agent_type,
         role=optional_text(f"{where}.assignment.role", assignment.get("role")),
         model=optional_text(f"{where}.model", agent.get("model")) or None,
         prompt=prompt_text(

@@ -67,7 +67,7 @@ def output(
     check_servers(on, creds)
     path = state_path(workspace, state_dir)
     agent = find_agent(fleet_at(path), ref)
-    if argv_of(agent.metadata) is None:
+    if argv_of(agent) is None:
         say(f"{ref}: has no output, because it is not a command of `subagents run`")
         return 1
     if on is not None and agent.lease is not None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from journal import JournalError
 from manager._control.errors import RequestError
 from manager._control.runners import PAUSED, Runners
-from manager.again import again_as, newest_like, refusal
+from manager.again import TASK_TYPE, again_as, newest_like, refusal
 from manager.agent import JSON, Agent
 from manager.arguments import short_repr
 from manager.elsewhere import Workers
@@ -90,7 +90,12 @@ class Requests:
     async def _spawn(
         self, prompt: str, *, agent_type: str = "general", **options: Any
     ) -> dict[str, Any]:
-        self._present().check_type(text("agent_type", agent_type))
+        if text("agent_type", agent_type) == TASK_TYPE:
+            raise RequestError(
+                f"agents of the type {TASK_TYPE!r} are made from files of tasks only; add a line "
+                "to the file of `subagents run`"
+            )
+        self._present().check_type(agent_type)
         await self._manager.room()
         agent = self._manager.spawn(prompt, agent_type=agent_type, **options, queued=True)
         return await self._durable(agent)

@@ -8,8 +8,8 @@ from typing import Any
 
 from manager._run.report import RunReport
 from manager._run.schedule import Entry, Schedule, after_of
-from manager._run.tasks import AGENT_TYPE, Task, argv_of, parents_first
-from manager.again import TRIES, again_as, number_after, of_the_line, order_of
+from manager._run.tasks import Task, argv_of, parents_first
+from manager.again import TASK_TYPE, TRIES, again_as, number_after, of_the_line, order_of
 from manager.agent import ENDED, LIVE, Agent
 from manager.errors import NameInUseError, TasksError
 from manager.manager import SubAgentManager
@@ -51,7 +51,7 @@ def newest_agents(agents: Iterable[Agent]) -> dict[str, Agent]:
     return {
         agent.metadata["task"]: agent
         for agent in sorted(agents, key=order_of)
-        if argv_of(agent.metadata) is not None
+        if argv_of(agent) is not None
     }
 
 
@@ -108,7 +108,7 @@ def _spawn(
         return manager.spawn(
             task.prompt,
             name=task.name,
-            agent_type=AGENT_TYPE,
+            agent_type=TASK_TYPE,
             parent_id=parent_id,
             metadata=metadata,
             queued=True,

@@ -83,7 +83,7 @@ class Executor:
 
         The result's status is "interrupted" if `stop` was requested before the command had exited.
         """
-        argv = argv_of(agent.metadata)
+        argv = argv_of(agent)
         assert argv is not None
         settings = Settings.of(agent.metadata)
         identity = {"SUBAGENT_ID": agent.agent_id, "SUBAGENT_NAME": agent.name}

@@ -70,7 +70,7 @@ class JobLog:
         if agent.status not in ENDED or agent.started_at_ms is None:
             return False
         # Other agents may have any metadata.
-        return argv_of(agent.metadata) is not None and agent.metadata["task"] in self._numbers
+        return argv_of(agent) is not None and agent.metadata["task"] in self._numbers
 
     def _line(self, agent: Agent) -> str:
         start_ms, end_ms = agent.started_at_ms or 0, agent.ended_at_ms or 0

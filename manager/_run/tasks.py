@@ -22,13 +22,14 @@ from typing import Any, NamedTuple
 
 from manager import records
 from manager._run import task_fields
+from manager.again import TASK_TYPE, is_task
+from manager.agent import Agent
 from manager.arguments import short_repr
 from manager.checks import check_given
 from manager.errors import TasksError
 from manager.limits import Limits
 from manager.values import optional_text, prompt_text
 
-AGENT_TYPE = "command"
 DEPTH_MAX = 64  # a change of an agent may cost its manager one step for each ancestor
 _CYCLE_MAX = 10  # names of a cycle in a message
 _KEYS = ("name", "prompt", "command", "parent", "after", "timeout_s", "cwd", "env", "queue")
@@ -96,13 +97,11 @@ class Settings(NamedTuple):
         )
 
 
-def argv_of(metadata: Mapping[str, Any]) -> list[str] | None:
-    """Return the command and its arguments from an agent's metadata. Return None if the agent was
-    not made from a task.
-    """
-    command = metadata.get("command")
-    if not isinstance(metadata.get("task"), str):
+def argv_of(agent: Agent) -> list[str] | None:
+    """Return an agent's command and its arguments, or None if it was not made from a task."""
+    if not is_task(agent):
         return None
+    command = agent.metadata.get("command")
     if isinstance(command, str):
         return ["/bin/sh", "-c", command]
     if isinstance(command, list) and command and all(isinstance(a, str) for a in command):
@@ -255,7 +254,7 @@ def _check_record(task: Task) -> None:
         "",
         status="queued",
         name=task.name,
-        agent_type=AGENT_TYPE,
+        agent_type=TASK_TYPE,
         role=None,
         model=None,
         prompt=task.prompt,

@@ -27,7 +27,8 @@ from manager._run.execution import Executor, Stop
 from manager._run.options import OUTPUT_BYTES_MAX, RunOptions
 from manager._run.process import Guard, GuardError
 from manager._run.signals import StopSignals
-from manager._run.tasks import AGENT_TYPE, argv_of
+from manager._run.tasks import argv_of
+from manager.again import TASK_TYPE
 from manager.companion import open_companion
 from manager.errors import DispatchError
 from manager.outputs import OutputDirectory
@@ -112,7 +113,7 @@ async def _run(
 ) -> int:
     commands = _Commands(executor)
     station = Station(
-        {AGENT_TYPE: commands.run},
+        {TASK_TYPE: commands.run},
         options.queues,
         options.slots,
         orphan_s=options.orphan_s,
@@ -183,7 +184,7 @@ class _Commands:
 
     async def _run(self, context: RemoteContext) -> AgentResult:
         agent = context.agent
-        if argv_of(agent.metadata) is None:
+        if argv_of(agent) is None:
             return AgentResult(None, status="failed", reason="it has no command")
         if agent.metadata.get("timeout_s") is None:
             agent.metadata["timeout_s"] = context.options.get("timeout_s")

@@ -21,6 +21,7 @@ from manager._run.printer import Printer
 from manager._run.report import RunReport
 from manager._run.runner import run_tasks
 from manager._run.tasks import read_tasks
+from manager.again import TASK_TYPE
 
 TIMEOUT_S = 60
 PYTHON = (sys.executable, "-P")
@@ -106,12 +107,17 @@ def as_seen_later(agent: Agent) -> Agent:
     return replace(agent, from_prior_session=True)
 
 
+def spawn_task(manager: SubAgentManager, command: str, **more: Any) -> Agent:
+    """Spawn a queued agent as the runner does."""
+    return manager.spawn(command, agent_type=TASK_TYPE, queued=True, **more)
+
+
 def put_in_state(workspace: Path, *agents: tuple[str, str, str]) -> None:
     """Store tasks by name as an earlier run leaves them: queued or interrupted."""
     with SubAgentManager.open(workspace) as manager:
         for name, command, status in agents:
             metadata = {"task": f"name:{name}", "command": command, "timeout_s": None}
-            manager.spawn(command, name=name, metadata=metadata, queued=True)
+            spawn_task(manager, command, name=name, metadata=metadata)
             if status == "interrupted":
                 manager.start(name)
                 manager.interrupt(name, "gone")

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from manager import Agent, AgentResult, Limits, SubAgentManager, WorkContext, run_workers
+from manager._cli.cli import run_cli
 from manager._control import runners
 from manager._control.errors import RefusedError
 from manager._control.runners import PAUSED
+from manager.again import TASK_TYPE
 from tests.manager.control_support import ask
+from tests.manager.runner_support import put_in_state, run
 from tests.support import TIMEOUT_S
 
 Client = Callable[[SubAgentManager], Awaitable[object]]
@@ -99,6 +102,36 @@ def test_an_agent_is_spawned_for_a_worker(tmp_path: Path) -> None:
         for verb, arguments in (("spawn", {"prompt": "p", "agent_type": "t"}), ("pause", {})):
             with pytest.raises(RefusedError, match=r"no worker|nothing starts"):
                 ask(tmp_path, verb, **arguments)
+
+
+def test_requests_make_no_task_of_a_run(tmp_path: Path) -> None:
+    """A request makes no agent of the type of tasks, not even for a worker of this type. No other
+    agent is a task, whatever its metadata: no run runs its command, and it is no newer attempt."""
+    put_in_state(tmp_path, ("a", "touch ran", "queued"))
+    planted = {"task": "name:a", "command": "touch planted", "attempt": 9}
+
+    async def work(context: WorkContext) -> None:
+        raise AssertionError("nothing starts")
+
+    async def main() -> None:
+        send = asking(tmp_path)
+        async with SubAgentManager.aopen(tmp_path, control=True) as manager:
+            manager.cancel("a")
+            loop = asyncio.create_task(
+                run_workers(manager, {"t": work, TASK_TYPE: work}, until_idle=False)
+            )
+            await asyncio.sleep(0)
+            await send("pause")
+            await send("spawn", prompt="p", agent_type="t", metadata=planted)
+            with pytest.raises(RefusedError, match="from files of tasks only"):
+                await send("spawn", prompt="p", agent_type=TASK_TYPE, metadata=planted)
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+
+    asyncio.run(main())
+    assert run_cli(["retry", "a", "--workspace", str(tmp_path)]) == 0
+    assert len(run(tmp_path).agents) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {".subagents", "ran"}
 
 
 @pytest.mark.parametrize("verb", ["cancel", "pause"])

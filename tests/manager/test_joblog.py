@@ -17,6 +17,7 @@ from manager._run import joblog as joblog_module
 from manager._run import schedule as schedule_module
 from manager._run.joblog import JobLog
 from manager._run.report import RunReport
+from manager.again import TASK_TYPE
 from manager.view import read_fleet
 from tests.manager.runner_support import Runner, agents, run, until, watchdog
 
@@ -59,7 +60,7 @@ def test_the_exit_of_an_earlier_start_is_forgotten(tmp_path: Path) -> None:
     or if it can't be started."""
     metadata = {"task": "name:n", "command": "true", "cwd": "nowhere"}
     with SubAgentManager.open(tmp_path) as manager:
-        manager.spawn("true", name="n", metadata=metadata)
+        manager.spawn("true", name="n", agent_type=TASK_TYPE, metadata=metadata)
         known = {"exit_code": None, "signal": 15}
         manager.update_from_result("n", AgentResult("", status="interrupted", checkpoint=known))
     seen: list[object] = []
@@ -162,7 +163,8 @@ def test_a_job_log_has_each_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert log.read_text() == written
     (tmp_path / "good").touch()
     with SubAgentManager.open(tmp_path) as manager:  # not of the run, whatever its metadata
-        manager.spawn("other", name="other", metadata={"task": [], "command": "true"})
+        metadata = {"task": [], "command": "true"}
+        manager.spawn("other", name="other", agent_type=TASK_TYPE, metadata=metadata)
         manager.update_from_result("other", AgentResult("done"))
     run(tmp_path, *lines[1:], jobs=1, retry_failed=True, joblog=str(log))
     assert [(row[0], row[6]) for row in rows(log)] == [

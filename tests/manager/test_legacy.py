@@ -13,6 +13,7 @@ import pytest
 
 from manager import Agent, LegacyError, Limits, NameInUseError, SubAgentManager
 from manager._cli.cli import run_cli
+from manager.again import TASK_TYPE
 from tests.manager_support import ids
 
 AT_MS = 1_700_000_000_000
@@ -128,6 +129,7 @@ def test_each_status_is_mapped(
         ("session_name", None, {"name": "agent_0123abcd"}),
         ("session_name", "agent_0123abcd", {"name": "agent_0123abcd"}),
         ("agent_type", None, {"agent_type": "general"}),
+        ("agent_type", TASK_TYPE, {"agent_type": "general"}),  # a file makes no task of a run
         ("steps_taken", None, {"steps_taken": 0}),
         ("duration_ms", None, {"created_at_ms": AT_MS, "started_at_ms": AT_MS}),
         ("duration_ms", 2**64 - 1, {"created_at_ms": 0, "started_at_ms": 0}),

@@ -27,6 +27,7 @@ from tests.manager.runner_support import (
     pids,
     put_in_state,
     run,
+    spawn_task,
     watchdog,
 )
 
@@ -335,10 +336,13 @@ def test_a_run_without_tasks_needs_a_state(tmp_path: Path) -> None:
 
 
 def test_agents_that_are_not_tasks_are_left_alone(tmp_path: Path) -> None:
-    """A queued agent that is not a task does not run, and a task can't take its name."""
+    """A queued agent that is not a task does not run, whatever its metadata, and a task can't take
+    its name."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("think", name="thinker", queued=True, metadata={"command": "true"})
-        manager.spawn("odd", name="odd", queued=True, metadata={"task": "t", "command": [1]})
+        spawn_task(manager, "odd", name="odd", metadata={"task": "t", "command": [1]})
+        metadata = {"task": "name:other", "command": "touch ran"}
+        manager.spawn("other", agent_type="count", queued=True, metadata=metadata)
     assert run(tmp_path).agents == {}
     with pytest.raises(TasksError, match=r"^tasks.txt:2: name 'thinker' is in use"):
         run(tmp_path, "touch ran", '{"name": "thinker", "command": "true"}')

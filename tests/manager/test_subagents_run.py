@@ -19,6 +19,7 @@ from manager._cli import progress, trust
 from manager._run.report import RunReport
 from manager.view import read_fleet
 from tests.manager.cli_support import NASTY, TIMEOUT_S, assert_harmless, subagents
+from tests.manager.runner_support import spawn_task
 
 
 def test_run_shows_progress_on_stderr_alone(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_run_reports_unfinished_tasks(tmp_path: Path) -> None:
     """Unfinished tasks of another file are counted, and run when no file is given."""
     with SubAgentManager.open(tmp_path) as manager:
         metadata = {"task": "line:x:1", "command": "touch ran"}
-        manager.spawn("touch ran", metadata=metadata, queued=True)
+        spawn_task(manager, "touch ran", metadata=metadata)
     code, _, messages = subagents("run", "-", cwd=tmp_path, stdin="true\n")
     assert (code, "1 unfinished" in messages) == (0, True)
     assert not (tmp_path / "ran").exists()
@@ -186,7 +187,7 @@ def test_a_state_that_may_be_anothers_is_not_run(tmp_path: Path, doubt: str) -> 
     runs only with --yes. A message shows what it would run."""
     with SubAgentManager.open(tmp_path) as manager:
         metadata = {"task": "line:x:1", "command": "touch ran"}
-        manager.spawn("touch ran", metadata=metadata, queued=True)
+        spawn_task(manager, "touch ran", metadata=metadata)
     if doubt == "state":
         (tmp_path / ".subagents").chmod(0o755)
     else:
@@ -205,7 +206,7 @@ def test_a_run_of_a_file_warns_of_what_may_be_anothers(tmp_path: Path) -> None:
     """A run of a file keeps others out of the state from then on, so it says what may be theirs."""
     with SubAgentManager.open(tmp_path) as manager:
         metadata = {"task": "line:x:1", "command": "touch ran"}
-        manager.spawn("touch ran", metadata=metadata, queued=True)
+        spawn_task(manager, "touch ran", metadata=metadata)
     (tmp_path / ".subagents").chmod(0o755)
     messages = subagents("run", "-", cwd=tmp_path, stdin="true")[2]
     assert "not run: 1 unfinished task outside TASKS" in messages
@@ -233,7 +234,7 @@ def test_a_state_that_may_be_anothers_is_asked_about(
     """On a terminal, the user decides, and no is the default."""
     with SubAgentManager.open(tmp_path) as manager:
         metadata = {"task": "line:x:1", "command": "touch ran"}
-        manager.spawn("touch ran", metadata=metadata, queued=True)
+        spawn_task(manager, "touch ran", metadata=metadata)
     (tmp_path / ".subagents").chmod(0o755)
     master, slave = pty.openpty()
     command = [sys.executable, "-P", "-m", "manager", "run"]

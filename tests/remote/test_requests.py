@@ -27,13 +27,13 @@ from manager._run.joblog import JobLog
 from manager._run.options import RunOptions
 from manager._run.remote import RemoteRun, TaskSupply
 from manager._run.report import RunReport
-from manager._run.tasks import AGENT_TYPE
 from manager._run.worker import STATE_DIR
+from manager.again import TASK_TYPE
 from manager.agent import Agent, Lease
 from manager.queue import DEFAULT
 from tests.installed import import_package
 from tests.manager.control_support import ask, meanwhile, task
-from tests.manager.runner_support import agents, only, run, watchdog
+from tests.manager.runner_support import agents, only, run, spawn_task, watchdog
 from tests.remote.conftest import Start
 from tests.support import TIMEOUT_S, until
 
@@ -60,7 +60,8 @@ def run_of_a_failure(
 ) -> Iterator[tuple[RemoteRun, SubAgentManager, RunReport, Agent]]:
     """Yield a run on workers, its manager, its report and its only agent, which has failed."""
     with SubAgentManager.open("/", state_dir="s", disk=SimulatedDisk()) as manager:
-        manager.spawn("p", name="a", metadata={"task": "name:a", "command": "false"})
+        metadata = {"task": "name:a", "command": "false"}
+        manager.spawn("p", name="a", agent_type=TASK_TYPE, metadata=metadata)
         agent = manager.update_failed("a", "exit 1")
         report = RunReport()
         report.put(agent)
@@ -248,7 +249,7 @@ def test_a_worker_forgets_the_facts_of_an_earlier_start(
     known = {"exit_code": None, "signal": 15, "stdout": {"bytes": 100, "cut_bytes": 0}}
     metadata = {"task": "name:a", "command": f"echo begun; {WAITS}"}
     with SubAgentManager.open(workspace) as manager:
-        manager.spawn("p", name="a", agent_type=AGENT_TYPE, metadata=metadata)
+        manager.spawn("p", name="a", agent_type=TASK_TYPE, metadata=metadata)
         manager.update_from_result("a", AgentResult("", status="interrupted", checkpoint=known))
     codes: list[int] = []
 
@@ -326,7 +327,7 @@ def test_a_worker_that_has_gone_is_named(
     with meanwhile(look):
         run(workspace, task("c", WAITS), on=fleet_url)
     with SubAgentManager.open(workspace) as manager:
-        manager.spawn("true", name="later", metadata={"command": "true", "task": "x"}, queued=True)
+        spawn_task(manager, "true", name="later", metadata={"command": "true", "task": "x"})
     assert output(workspace, "b", "--on", fleet_url).communicate() == (b"of b\n", b"")
     with SubAgentManager.open(workspace) as manager:
         assert manager.get("later").status == "queued"

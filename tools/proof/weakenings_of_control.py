@@ -11,6 +11,7 @@ CONTROL = ("tests/manager/test_control.py",)
 RUN = ("tests/manager/test_control_run.py",)
 PAUSE = ("tests/manager/test_control_pause.py",)
 MESSAGES = ("tests/manager/test_subagents_messages.py",)
+RUNNER = ("tests/manager/test_runner.py",)
 WORKERS = ("tests/manager/test_control_workers.py",)
 
 ALL_OF = (
@@ -181,6 +182,34 @@ ALL_OF = (
         'self._present().check_type(text("agent_type", agent_type))',
         "self._present()",
         WORKERS,
+    ),
+    Weakening(
+        "requests_make_tasks",
+        "manager/_control/requests.py",
+        'if text("agent_type", agent_type) == TASK_TYPE:',
+        'if text("agent_type", agent_type) is None:',
+        WORKERS,
+    ),
+    Weakening(
+        "tasks_by_their_metadata_alone",
+        "manager/again.py",
+        "return agent.agent_type == TASK_TYPE and isinstance",
+        "return isinstance",
+        (*WORKERS, *RUNNER),
+    ),
+    Weakening(
+        "newer_attempts_by_their_metadata_alone",
+        "manager/again.py",
+        'if other.name == name or (is_task(other) and other.metadata["task"] == task)',
+        'if other.name == name or (task is not None and other.metadata.get("task") == task)',
+        WORKERS,
+    ),
+    Weakening(
+        "imports_make_tasks",
+        "manager/legacy.py",
+        'agent_type="general" if agent_type == TASK_TYPE else agent_type',
+        "agent_type=agent_type",
+        ("tests/manager/test_legacy.py",),
     ),
     Weakening(
         "resume_forgotten_at_a_late_change",

@@ -99,7 +99,7 @@ class Executor:
         except (OSError, ValueError) as error:
             reason = f"could not be started: {error}"
             return AgentResult(None, status="failed", reason=reason, checkpoint={})
-        timeout_s = agent.metadata.get("timeout_s") or self._options.timeout_s
+        timeout_s = settings.timeout_s or self._options.timeout_s
         try:
             await asyncio.wait(
                 (command.exited, stop.requested),

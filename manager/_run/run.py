@@ -48,7 +48,7 @@ class Run:
         self._schedule = schedule_of(report.agents.values())
         self._runners = Runners()
         self._running = 0
-        self._retrying = 0  # tasks that are run again after a pause
+        self._retrying = 0  # tasks that are run again after a pause, or on request
         self._paused: set[str] = set()  # agents that wait for a request to resume them
         self._begins: dict[str, asyncio.Event] = {}  # of agents that a request has resumed
         self._stops: dict[str, Stop] = {}  # of the commands that run, by the id of the agent
@@ -171,40 +171,56 @@ class Run:
         return self._manager.get(agent_id)
 
     async def retry(self, agent_id: str) -> Agent:
-        """Queue another agent for a task that has ended and not completed."""
-        await self._manager.room()
+        """Queue another agent for a task that has ended and not completed, once the command of the
+        cancelled agent has been stopped: it may work on the same files."""
+        self._retrying += 1  # the run goes on meanwhile
+        try:
+            await self._manager.room()
+            agent = self._retriable(agent_id)
+            while (stop := self._stops.get(agent_id)) is not None:
+                await stop.settled.wait()
+                await self._manager.room()
+                agent = self._retriable(agent_id)
+            following = self._manager.spawn(**again_as(agent))
+            self._report.replace(agent, following)
+            self._schedule.add(entry_of(following))
+        finally:
+            self._retrying -= 1
+            self._changed.set()
+        await self._manager.durable(following.lsn)
+        self._on_change(self._report)
+        return following
+
+    def _retriable(self, agent_id: str) -> Agent:
+        """Return an agent that may be retried. Raise RequestError if it may not."""
         agent = self._manager.get(agent_id)
         if not self.has(agent):
             raise RequestError(f"agent {agent.name} has a newer attempt already")
         if problem := refusal(agent, agent):
             raise RequestError(problem)
-        following = self._manager.spawn(**again_as(agent))
-        self._report.replace(agent, following)
-        self._schedule.add(entry_of(following))
-        self._changed.set()
-        await self._manager.durable(following.lsn)
-        self._on_change(self._report)
-        return following
+        return agent
 
     async def _run_agent(self, agent: Agent) -> None:
-        if self.has(agent):  # a request may have put another one in its place
-            await self._run_newest(agent)
+        await self._run_command(agent)
         self._running -= 1
         self._changed.set()
 
-    async def _run_newest(self, agent: Agent) -> None:
+    async def _run_command(self, agent: Agent) -> None:
         manager, ref = self._manager, agent.agent_id
 
         def begin() -> Agent:
             if agent.status == "interrupted":
-                return manager.resume(ref, checkpoint={})  # the facts of its last start are over
-            return manager.start(ref)
+                begun = manager.resume(ref, checkpoint={})  # the facts of its last start are over
+            else:
+                begun = manager.start(ref)
+            self._stops[ref] = Stop()  # at once, because requests look for it
+            return begun
 
         running = await self._journal(agent, begin)
         if (begun := self._begins.pop(ref, None)) is not None:
             begun.set()
         if running.status == "running":
-            stop = self._stops[ref] = Stop()
+            stop = self._stops[ref]
             self.wake()  # a request may have come since
             if self._stop.reason:
                 stop.request(self._stop.reason)
@@ -268,8 +284,9 @@ class Run:
         except (TransitionError, UnknownAgentError):
             agent = self._current(agent)
         await self._manager.durable(agent.lsn)
-        self._report.put(agent)
-        self._report.ended_now += agent.status in ENDED
+        if self.has(agent):  # no retry has replaced it
+            self._report.put(agent)
+            self._report.ended_now += agent.status in ENDED
         self._log.add((agent,))
         self._on_change(self._report)
         return agent

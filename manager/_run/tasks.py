@@ -17,6 +17,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
@@ -86,14 +87,21 @@ class Settings(NamedTuple):
     env: dict[str, str]
     """The variables that are added to the environment."""
 
+    timeout_s: float | None
+    """The time limit, in seconds, or None."""
+
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Settings:
         """Return the settings in an agent's metadata."""
         after, cwd, env = (metadata.get(key) for key in ("after", "cwd", "env"))
+        timeout_s = None
+        with suppress(ValueError):
+            timeout_s = task_fields.seconds(metadata.get("timeout_s"))
         return cls(
             tuple(name for name in after if isinstance(name, str)) if type(after) is list else (),
             cwd if isinstance(cwd, str) else "",
             {k: v for k, v in env.items() if isinstance(v, str)} if type(env) is dict else {},
+            timeout_s,
         )
 
 

@@ -27,7 +27,7 @@ from manager._run.execution import Executor, Stop
 from manager._run.options import OUTPUT_BYTES_MAX, RunOptions
 from manager._run.process import Guard, GuardError
 from manager._run.signals import StopSignals
-from manager._run.tasks import argv_of
+from manager._run.tasks import Settings, argv_of
 from manager.again import TASK_TYPE
 from manager.companion import open_companion
 from manager.errors import DispatchError
@@ -186,7 +186,7 @@ class _Commands:
         agent = context.agent
         if argv_of(agent) is None:
             return AgentResult(None, status="failed", reason="it has no command")
-        if agent.metadata.get("timeout_s") is None:
+        if Settings.of(agent.metadata).timeout_s is None:
             agent.metadata["timeout_s"] = context.options.get("timeout_s")
         if agent.checkpoint:
             await context.checkpoint({}, steps_taken=0)  # the facts of its last start are over

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from manager import SubAgentManager
 from manager._cli.cli import run_cli
 from manager._control.errors import RefusedError
+from manager._run import execution
 from manager._run.report import RunReport
 from manager.view import read_fleet
 from tests.manager.control_support import STATE, ask, meanwhile, task
@@ -161,6 +164,55 @@ def test_a_retried_task_runs_in_the_run(tmp_path: Path) -> None:
     assert (tmp_path / "order").read_text() == "next\nlate\n"
     with SubAgentManager.open(tmp_path) as manager:
         assert [manager.get(name).attempt for name in ("flaky", "late", "next")] == [2, 2, 1]
+
+
+# A command that ignores SIGTERM. A second one of this name looks whether the first one still runs.
+STUBBORN = """if [ -e pids ]; then kill -0 $(cat pids) 2>/dev/null && touch both; exit 0; fi
+trap '' TERM; echo $$ >pids; while :; do sleep 0.01; done"""
+
+
+def test_a_retry_waits_until_the_cancelled_command_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that is cancelled and retried begins again only when its first command has ended. The
+    run goes on until then, and counts the task once."""
+    monkeypatch.setattr(execution, "GRACE_S", 0.3)
+
+    def control() -> None:
+        pids(tmp_path / "pids", 1)
+        ask(tmp_path, "cancel", ref="a")
+        assert ask(tmp_path, "retry", ref="a")["status"] == "queued"
+
+    with meanwhile(control):
+        report = run(tmp_path, task("a", STUBBORN))
+    assert (report.exit_code, report.counts["completed"], len(report.agents)) == (0, 1, 1)
+    assert not (tmp_path / "both").exists()
+
+
+@pytest.mark.parametrize("moment", ["room", "durable"])
+def test_a_retry_of_a_task_that_begins_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A task that is cancelled and retried while its start is journaled completes, and is counted
+    once."""
+    original, moments = getattr(SubAgentManager, moment), iter([True])
+    retries: list[threading.Thread] = []
+
+    async def at(manager: SubAgentManager, *arguments: int) -> None:
+        if next(moments, False):
+            await asyncio.to_thread(ask, tmp_path, "cancel", ref="a")
+            retry = threading.Thread(target=ask, args=(tmp_path, "retry"), kwargs={"ref": "a"})
+            retry.start()
+            retries.append(retry)
+            if moment == "room":
+                await asyncio.to_thread(retry.join)
+        await original(manager, *arguments)
+
+    monkeypatch.setattr(SubAgentManager, moment, at)
+    report = run(tmp_path, task("a", "echo $SUBAGENT_ID >>ran"))
+    retries[0].join()
+    assert (report.exit_code, report.counts["completed"], len(report.agents)) == (0, 1, 1)
+    assert (tmp_path / "ran").read_text().split()[-1:] == [*report.agents]
 
 
 def test_an_earlier_attempt_is_not_retried(tmp_path: Path) -> None:

@@ -350,6 +350,14 @@ def test_agents_that_are_not_tasks_are_left_alone(tmp_path: Path) -> None:
     assert read_fleet(tmp_path / ".subagents").get("thinker").status == "queued"
 
 
+def test_a_time_limit_that_is_no_number_stops_no_run(tmp_path: Path) -> None:
+    """A task whose metadata have an impossible time limit runs without one."""
+    with SubAgentManager.open(tmp_path) as manager:
+        metadata = {"task": "name:a", "command": "true", "timeout_s": "10m"}
+        spawn_task(manager, "true", name="a", metadata=metadata)
+    assert run(tmp_path).exit_code == 0
+
+
 def test_a_cancelled_task_is_not_run(tmp_path: Path) -> None:
     """A cancelled task does not run again, and does not count as completed."""
     put_in_state(tmp_path, ("a", "touch ran", "queued"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -172,10 +173,13 @@ def test_tasks_that_wait_for_each_other_are_refused() -> None:
 
 def test_settings_of_any_metadata_are_usable() -> None:
     """The metadata of an agent may be anything. Settings leave out what no task has."""
-    assert Settings.of({}) == Settings((), "", {})
-    odd = {"after": [1, "a"], "cwd": 7, "env": {"A": "1", "B": 2}}
-    assert Settings.of(odd) == Settings(("a",), "", {"A": "1"})
-    assert Settings.of({"after": "abc", "env": [1]}) == Settings((), "", {})
+    nothing = Settings((), "", {}, None)
+    assert Settings.of({}) == nothing
+    odd = {"after": [1, "a"], "cwd": 7, "env": {"A": "1", "B": 2}, "timeout_s": 3}
+    assert Settings.of(odd) == Settings(("a",), "", {"A": "1"}, 3.0)
+    assert Settings.of({"after": "abc", "env": [1], "timeout_s": "10m"}) == nothing
+    for seconds in (True, 0, -1, math.nan, math.inf, 2**63, [1]):
+        assert Settings.of({"timeout_s": seconds}) == nothing
 
 
 def test_metadata_of_simple_tasks_stays_the_same() -> None:

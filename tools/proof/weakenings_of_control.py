@@ -156,10 +156,17 @@ ALL_OF = (
         PAUSE,
     ),
     Weakening(
+        "retries_begin_beside_the_stopped_command",
+        "manager/_run/run.py",
+        "            while (stop := self._stops.get(agent_id)) is not None:\n",
+        "            while (stop := None) is not None:\n",
+        PAUSE,
+    ),
+    Weakening(
         "retried_tasks_count_twice",
         "manager/_run/run.py",
-        "        if self.has(agent):  # a request",
-        "        if True:  # a request",
+        "        if self.has(agent):  # no retry",
+        "        if True:  # no retry",
         PAUSE,
     ),
     Weakening(

@@ -50,6 +50,8 @@ class ControlServer:
         self.runners = runners
         self._listener = listener
         self._clients: set[asyncio.Task[None]] = set()
+        # Those that have sent no whole request, the oldest one first.
+        self._silent: dict[asyncio.Task[None], None] = {}
         self._changing: set[asyncio.Task[None]] = set()  # those that a close waits for
         self._over: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,7 +120,7 @@ class ControlServer:
                 loop.call_later(_ACCEPT_PAUSE_S, loop.add_reader, listening, self._accept)
             return
         try:
-            is_welcome = len(self._clients) < CLIENTS_MAX and is_own(connection)
+            is_welcome = is_own(connection) and self._has_place()
         except OSError:  # the client has gone
             is_welcome = False
         if not is_welcome:
@@ -127,9 +129,21 @@ class ControlServer:
         connection.setblocking(False)
         task = loop.create_task(self._serve(connection))
         self._clients.add(task)
+        self._silent[task] = None
         task.add_done_callback(self._clients.discard)
+        task.add_done_callback(lambda task: self._silent.pop(task, None))
         # Not in the task, which may be cancelled before it begins.
         task.add_done_callback(lambda _: connection.close())
+
+    def _has_place(self) -> bool:
+        """Return whether another client can be served. If all places are taken, the oldest silent
+        client gives way."""
+        if len(self._clients) < CLIENTS_MAX:
+            return True
+        for task in self._silent:
+            del self._silent[task]
+            return task.cancel()
+        return False
 
     async def _serve(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -137,8 +151,11 @@ class ControlServer:
         with suppress(OSError):
             async with asyncio.timeout(_PATIENCE_S):
                 reply: Any = await _received(connection)
+            task = asyncio.current_task()
+            assert task is not None
+            self._silent.pop(task, None)
             if isinstance(reply, dict):
-                if reply.get("verb") not in READS and (task := asyncio.current_task()) is not None:
+                if reply.get("verb") not in READS:
                     self._changing.add(task)
                     task.add_done_callback(self._changing.discard)
                 reply = await self._reply(reply, connection)

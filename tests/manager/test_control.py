@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -260,14 +260,35 @@ def test_a_hostile_request_harms_only_its_client(
 
 
 def test_a_slow_client_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that does not complete its request in time loses its connection, and those beyond
-    the limit are not taken."""
+    """A client that does not complete its request in time loses its connection."""
     monkeypatch.setattr(server, "_PATIENCE_S", 0.05)
-    monkeypatch.setattr(server, "CLIENTS_MAX", 1)
     with controlled(tmp_path), client(tmp_path, b'{"verb') as slow:
-        with client(tmp_path) as second:
-            assert received(second) == b""
         assert received(slow) == b""
+
+
+def test_a_silent_client_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all places are taken, the oldest client without a whole request gives way to a new one.
+    If all of them wait for replies, the new one is not taken."""
+    monkeypatch.setattr(server, "CLIENTS_MAX", 2)
+    wait = b'{"verb": "wait", "ref": "a"}\n'
+    with controlled(tmp_path) as manager:
+        manager.spawn("p", name="a")
+        with ExitStack() as stack:
+
+            def connect(*sent: bytes) -> socket.socket:
+                return stack.enter_context(client(tmp_path, *sent))
+
+            oldest, older = connect(b'{"verb'), connect()
+            first = connect(wait)
+            wait_until(manager, 1)
+            assert received(oldest) == b""
+            second = connect(wait)
+            wait_until(manager, 2)
+            assert received(older) == b""
+            assert received(connect(wait)) == b""
+            manager.cancel("a")
+            for waiter in (first, second):
+                assert b"cancelled" in received(waiter)
 
 
 def test_dying_waiters_free_their_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

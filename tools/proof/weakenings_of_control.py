@@ -39,8 +39,22 @@ ALL_OF = (
     Weakening(
         "control_served_to_any_user",
         "manager/_control/server.py",
-        "len(self._clients) < CLIENTS_MAX and is_own(connection)",
-        "len(self._clients) < CLIENTS_MAX",
+        "is_own(connection) and self._has_place()",
+        "self._has_place()",
+        CONTROL,
+    ),
+    Weakening(
+        "silent_clients_lock_others_out",
+        "manager/_control/server.py",
+        "            return task.cancel()\n",
+        "            return False\n",
+        CONTROL,
+    ),
+    Weakening(
+        "requests_give_way_to_silent_clients",
+        "manager/_control/server.py",
+        "            self._silent.pop(task, None)\n            if isinstance",
+        "            if isinstance",
         CONTROL,
     ),
     Weakening(
@@ -186,7 +200,7 @@ ALL_OF = (
     Weakening(
         "spawned_without_a_worker",
         "manager/_control/requests.py",
-        'self._present().check_type(text("agent_type", agent_type))',
+        "self._present().check_type(agent_type)",
         "self._present()",
         WORKERS,
     ),

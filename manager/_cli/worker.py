@@ -79,8 +79,9 @@ def worker(
     URL names the servers, such as nats://host,host. A client that may publish as the manager there
     can run commands on this machine, as this user.
 
-    A task's cwd is relative to --dir. Its files are not copied, and it gets the environment of this
-    worker, with what the task adds. What commands print is kept below --dir.
+    A task's cwd must be at or below --dir, or the task fails. Its files are not copied, and it gets
+    the environment of this worker, with what the task adds. What commands print is kept below
+    --dir.
 
     SIGINT, SIGTERM and SIGHUP stop the worker: its commands get SIGTERM, and SIGKILL after 5 s or
     at a second signal, and their tasks are handed back, so that other workers run them. If this

@@ -186,6 +186,12 @@ class _Commands:
         agent = context.agent
         if argv_of(agent) is None:
             return AgentResult(None, status="failed", reason="it has no command")
+        directory = Settings.of(agent.metadata).cwd
+        # Normalized, so that ".." after a symlink does not lead to the parent of its target.
+        agent.metadata["cwd"] = cwd = os.path.normpath(directory)
+        if os.path.isabs(cwd) or cwd.split(os.sep)[0] == os.pardir:
+            what = f"its cwd {directory!r} is not at or below the directory of the worker"
+            return AgentResult(None, status="failed", reason=f"could not be started: {what}")
         if Settings.of(agent.metadata).timeout_s is None:
             agent.metadata["timeout_s"] = context.options.get("timeout_s")
         if agent.checkpoint:

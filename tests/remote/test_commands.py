@@ -84,6 +84,24 @@ def test_commands_run_in_the_worker_s_directory(
     assert worker.wait() == 128 + signal.SIGTERM
 
 
+def test_no_cwd_leads_out_of_the_worker_s_directory(
+    start: Start, workspace: Path, fleet_url: str
+) -> None:
+    """A task whose `cwd` is absolute, or leads out of the worker's directory, fails without running
+    its command. A symlink there is followed, and its parent is the directory that it is in."""
+    start("w")
+    (workspace.parent / "w" / "link").symlink_to(workspace)
+    out = ["/", str(workspace.parent / "w"), "..", "a/../..", "link/../.."]
+    inside = ["a/..", "link", "link/..", "./"]
+    lines = [line("pwd -P", name=cwd, cwd=cwd) for cwd in (*out, *inside)]
+    ended = {agent.name: agent for agent in agents(run(workspace, *lines, on=fleet_url))}
+    for cwd in out:
+        assert (ended[cwd].status, ended[cwd].result) == ("failed", None)
+        assert "is not at or below the directory of the worker" in str(ended[cwd].reason)
+    folders = [str(ended[cwd].result).strip() for cwd in inside]
+    assert folders == [str(workspace.parent / "w"), str(workspace), *folders[:1] * 2]
+
+
 def stop_when_running(report: RunReport) -> None:
     if any(agent.status == "running" for agent in agents(report)):
         os.kill(os.getpid(), signal.SIGTERM)

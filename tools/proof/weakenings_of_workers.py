@@ -161,4 +161,18 @@ ALL_OF = (
         "pass",
         ("tests/manager/test_worker.py",),
     ),
+    Weakening(
+        "directories_outside_of_a_worker",
+        "manager/_run/worker.py",
+        "        if os.path.isabs(cwd) or cwd.split(os.sep)[0] == os.pardir:\n",
+        "        if False:\n",
+        ("tests/remote/test_commands.py",),
+    ),
+    Weakening(
+        "directories_above_a_symlink_of_a_worker",
+        "manager/_run/worker.py",
+        "cwd = os.path.normpath(directory)",
+        "cwd = directory",
+        ("tests/remote/test_commands.py",),
+    ),
 )

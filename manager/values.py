@@ -38,7 +38,7 @@ def optional_text(where: str, value: object) -> str | None:
 
 def prompt_text(where: str, value: object, bytes_max: int) -> str:
     prompt = text(where, value)
-    if (size := _utf8_bytes(prompt)) > bytes_max:
+    if (size := utf8_bytes(prompt)) > bytes_max:
         raise ValueError(f"{where} has {size} bytes, over prompt_bytes_max={bytes_max}")
     return prompt
 
@@ -50,15 +50,19 @@ def tail(where: str, value: object, bytes_max: int) -> str:
     with a small limit the result may be longer than `bytes_max`.
     """
     full = text(where, value)
-    if _utf8_bytes(full) <= bytes_max:
-        return full
-    encoded = full.encode()
-    notice = f"[{len(encoded)} bytes, cut to the last ones]\n"
-    encoded = encoded[-max(bytes_max - len(notice), bytes_max // 2, 1) :]
+    size = utf8_bytes(full)
+    return full if size <= bytes_max else cut(full, size, bytes_max)
+
+
+def cut(end: str, size: int, bytes_max: int) -> str:
+    """Return the end of a text of `size` bytes, of which `end` is known, as `tail` does."""
+    notice = f"[{size} bytes, cut to the last ones]\n"
+    encoded = end.encode()[-max(bytes_max - len(notice), bytes_max // 2, 1) :]
     return notice + encoded.decode(errors="ignore")
 
 
-def _utf8_bytes(value: str) -> int:
+def utf8_bytes(value: str) -> int:
+    """Return the length of a text in UTF-8."""
     return len(value) if value.isascii() else len(value.encode())
 
 

@@ -131,8 +131,9 @@ def run(
     a name. An edited line of a failed task is run; one of a completed task is only reported.
 
     Without TASKS, all unfinished tasks in the state are run. The state contains commands, so treat
-    it like code. If others can access the state, or can write to the workspace, it may not be
-    yours. Then the command shows what it would run, and asks first; --yes says yes.
+    it like code. If others can access the state, or can write to the workspace, or if one of
+    both is another user's, the state may not be yours. Then the command shows what it would run,
+    and asks first; --yes says yes.
 
     In the state, a command completes exactly once. It runs at least once: if it was cut off, or if
     its end was not yet durable when this process was killed, it is run again from its beginning.

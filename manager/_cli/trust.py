@@ -64,12 +64,18 @@ def doubt_of(workspace: str, state_dir: str) -> str:
     """Return why the state may not be the user's, or "" if nothing says so."""
     path = state_path(workspace, state_dir)
     try:
-        mode = stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
+        state = os.stat(path, follow_symlinks=False)
+        mode = stat.S_IMODE(state.st_mode)
         if mode & _OTHERS_ACCESS:
             what = f"others have access to this state (mode {mode:04o})"
             return f"{path}: {what}, so it may not be yours"
+        if _is_of_another(state):
+            return f"{path}: user {state.st_uid} owns this state, so it may not be yours"
         for directory in _directories(workspace, path):
             above = os.stat(directory)
+            if _is_of_another(above):
+                what = f"user {above.st_uid} owns this directory"
+                return f"{directory}: {what}, so its state may not be yours"
             is_own_group = above.st_gid == os.getegid()  # often, nobody else is in it
             writers = stat.S_IWOTH if is_own_group else stat.S_IWGRP | stat.S_IWOTH
             if above.st_mode & writers and not above.st_mode & stat.S_ISVTX:
@@ -79,6 +85,10 @@ def doubt_of(workspace: str, state_dir: str) -> str:
     except FileNotFoundError:
         pass
     return ""
+
+
+def _is_of_another(status: os.stat_result) -> bool:
+    return status.st_uid not in (os.geteuid(), 0)  # root may do anything anyway
 
 
 def _directories(workspace: str, path: str) -> Iterator[str]:

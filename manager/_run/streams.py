@@ -13,6 +13,7 @@ from contextlib import suppress
 from manager._run.facts import Printed
 from manager._run.printer import LinePrinter
 from manager.outputs import OutputDirectory, Part
+from manager.values import cut, utf8_bytes
 
 _READ_BYTES = 1 << 16  # the size of a pipe
 _PAUSE_S = 0.02
@@ -106,7 +107,11 @@ class OutputStream:
         tail = bytes(self._tail[-self._tail_bytes_max :])
         text = tail.decode(errors="replace")
         if len(tail) < self._bytes:
-            text = f"[{self._bytes} bytes, cut to the last ones]\n{text.lstrip(chr(0xFFFD))}"
+            # Of a character that was cut, at most three bytes are left.
+            text = text[:3].lstrip("\ufffd") + text[3:]
+            text = cut(text, self._bytes, self._tail_bytes_max)
+        elif utf8_bytes(text) > self._tail_bytes_max:  # each U+FFFD has three bytes
+            text = cut(text, self._bytes, self._tail_bytes_max)
         return Printed(self._bytes, self._bytes - self._files.kept_bytes, text)
 
     def _read(self) -> None:

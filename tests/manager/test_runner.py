@@ -126,7 +126,11 @@ def test_a_long_output_keeps_its_tail(tmp_path: Path) -> None:
     first, _, tail = agent.result.partition("\n")
     assert first == f"[{11 * 100_000 + 8} bytes, cut to the last ones]"
     assert tail.endswith("0123456789\nthe end\n")
-    assert len(tail) == 64 << 10
+    assert len(agent.result) == 64 << 10
+    for count in (65_000, 70_000):  # invalid bytes, each of which becomes U+FFFD, which has three
+        text = str(only(run(tmp_path, f"head -c {count} /dev/zero | tr '\\0' '\\377'")).result)
+        assert text.startswith(f"[{count} bytes, cut to the last ones]\n")
+        assert 65_530 < len(text.encode()) <= 64 << 10
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="there is no way to look")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -222,6 +223,30 @@ def test_every_directory_above_a_state_is_looked_at(tmp_path: Path) -> None:
     assert trust.doubt_of(*where).startswith(f"{tmp_path / 'a'}: others can write here")
     (tmp_path / "a").chmod(0o755)
     assert trust.doubt_of(*where) == ""
+
+
+@pytest.mark.parametrize("owned", [".", "a", "a/state"])
+def test_a_state_of_another_user_may_be_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owned: str
+) -> None:
+    """A state may be another user's if that user owns it, or a directory above it in the workspace,
+    whatever the modes. The user and root are trusted."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "a/state").mkdir(parents=True, mode=0o700)
+    (tmp_path / "a").chmod(0o755)
+    where = str(tmp_path), "a/state"
+    assert trust.doubt_of(*where) == ""
+    stat = os.stat
+
+    def stat_of_another(path: str, **options: Any) -> os.stat_result:
+        values = [*stat(path, **options)]
+        values[4] = 65534 if Path(path) == tmp_path / owned else values[4]
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "stat", stat_of_another)
+    assert "user 65534 owns this" in trust.doubt_of(*where)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert (trust.doubt_of(*where) == "") == (os.getuid() == 0)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ StrPath = str | os.PathLike[str]
 """A path: a string, or an object such as a `pathlib.Path`."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_SEGMENT_NAME = re.compile(r"[0-9]{20}-[0-9]{10}\.seg")  # FORMAT.md, "Files"
+# The names of segments and checkpoints; FORMAT.md, "Files". A new journal has no segment yet.
+_NAME = re.compile(r"[0-9]{20}-[0-9]{10}\.seg|checkpoint-[0-9]{20}\.json")
 
 
 @contextmanager
@@ -62,7 +63,7 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
 def _refuse_journal(workspace: str) -> None:
     """Raise UnsafePathError if the workspace is the directory of a journal, such as a manager's
     own: the fleet in `.subagents` below it would be another one, and empty."""
-    if any(map(_SEGMENT_NAME.fullmatch, os.listdir(workspace))):
+    if any(map(_NAME.fullmatch, os.listdir(workspace))):
         raise UnsafePathError(
             "is the directory of a journal; give the workspace that contains it", path=workspace
         )

@@ -18,6 +18,7 @@ from manager._control.errors import (
     RequestError,
 )
 from manager._control.requests import NOBODY, Requests, as_reply
+from manager.again import is_task
 from manager.agent import ENDED
 from manager.limits import Limits
 
@@ -90,9 +91,15 @@ def waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
         # A run that starts takes no requests yet, and one that ends shows its last changes only
         # when it has closed the state.
         if time.monotonic() > until_s:
+            start = "start one: subagents run"
+            if not is_task(agent):
+                start = (
+                    f"start the program whose workers run agents of the type {agent.agent_type!r}, "
+                    "and let it open the state with SubAgentManager.open(..., control=True)"
+                )
             raise RequestError(
                 f"agent {agent.name} is {agent.status}, and no process that could end it takes "
-                "requests; start one, such as: subagents run"
+                f"requests; {start}"
             )
         time.sleep(_POLL_S)
 

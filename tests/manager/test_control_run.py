@@ -122,7 +122,13 @@ def test_the_commands_work_without_a_run(
     put_in_state(tmp_path, ("a", "true", "queued"), ("b", "true", "interrupted"))
     monkeypatch.setattr(reach, "_LOCKED_FOR_S", 0)
     assert run_cli(["wait", "a", *where]) == 1
-    assert "subagents run" in capsys.readouterr().err
+    assert "start one: subagents run" in capsys.readouterr().err
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("p", name="c", agent_type="survey", queued=True)
+    assert run_cli(["wait", "c", *where]) == 1
+    message = capsys.readouterr().err
+    assert "workers run agents of the type 'survey'" in message
+    assert "subagents run" not in message
     assert run_cli(["cancel", "a", *where]) == 0
     assert run_cli(["wait", "a", *where]) == 1
     assert run_cli(["answer", "b", "[1]", *where]) == 0

@@ -78,6 +78,15 @@ def test_the_workspace_may_be_below_a_symlink(tmp_path: Path) -> None:
         pass
 
 
+def test_a_journal_without_records_is_no_workspace(tmp_path: Path) -> None:
+    """The directory of a journal is refused as a workspace, also before its first record."""
+    SubAgentManager.open(tmp_path).close()
+    for segment in (tmp_path / ".subagents").glob("*.seg"):
+        segment.unlink()  # a writer that was killed during its open has made none yet
+    with pytest.raises(UnsafePathError, match="is the directory of a journal"):
+        SubAgentManager.open(tmp_path / ".subagents")
+
+
 def test_a_workspace_must_exist(tmp_path: Path) -> None:
     """A mistyped workspace is an error, not a new directory."""
     with pytest.raises(FileNotFoundError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import _journal_console
 import pytest
 from _journal_console.exits import describe_lock, describe_system
 from _journal_console.text import cut, escaped, one_line, say, width
@@ -52,6 +54,19 @@ def test_messages_name_the_program_and_the_file(capsys: pytest.CaptureFixture[st
     assert describe_system(OSError("alone")) == "alone"
     assert describe_lock("/j", 7, "wait") == "/j: locked by process 7; stop it first, or wait"
     assert "another process" in describe_lock("/j", None, "wait")
+
+
+def test_the_console_imports_little_before_an_interrupt_is_quiet() -> None:
+    """Until Ctrl-C is quiet, a console script imports only what Python itself imports at its start,
+    and small modules."""
+    code = "import sys; known = {*sys.modules}; import _journal_console.start; "
+    code += "print(*{*sys.modules} - known)"
+    env = os.environ | {"PYTHONPATH": str(Path(_journal_console.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", code]
+    shown = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60).stdout
+    small = {"_journal_console", "_journal_console.start", "__future__", "importlib", "warnings"}
+    assert "_journal_console.start" in (names := {*shown.split()})
+    assert {n for n in names if not n.startswith("importlib.")} <= small
 
 
 # Refuses an import as if Ctrl-C came at it, and then runs an entry point.

@@ -2,7 +2,8 @@
 streams, the check that their packages are installed, and in its modules their text and exit codes.
 
 This is a package of its own, which imports only the standard library, so that `--help` need not
-wait for the import of `journal` or `manager`.
+wait for the import of `journal` or `manager`. It imports only modules that the interpreter has at
+its start, because Ctrl-C during its own import is not quiet.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.util import find_spec
-from typing import Any
+
+TYPE_CHECKING = False  # without the import of typing, which type checkers do not need
+if TYPE_CHECKING:
+    from typing import Any
 
 LACKS_EXTRA = 4  # the exit code of both; they also use it for a journal that can't be opened
 _NEEDED = ("click", "rich", "msgpack", "crc32c")  # an installation may be broken
@@ -21,6 +22,8 @@ _NEEDED = ("click", "rich", "msgpack", "crc32c")  # an installation may be broke
 
 def missing_extra() -> str:
     """Return what to install if the packages of the command lines are not installed, or ""."""
+    from importlib.util import find_spec
+
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if not missing:
         return ""
@@ -31,14 +34,14 @@ def missing_extra() -> str:
     )
 
 
-@contextmanager
-def naming_stdout() -> Iterator[None]:
-    """Let an error of writing to stdout name it, as that of a file names the file."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = "stdout"
-        raise
+class naming_stdout:  # noqa: N801 - used like a function
+    """A block in which an error of writing to stdout names it, as that of a file names the file."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            error.filename = "stdout"
 
 
 class _Stdout(io.TextIOWrapper):
@@ -86,5 +89,7 @@ def release_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
+        from contextlib import suppress
+
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,9 +7,14 @@ raises an error is answered with the error's message.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
+
+from _journal_console.exits import STOPPED_BY_SIGNAL
 
 from journal import __version__
 from manager._cli.messages import message_of
@@ -38,8 +43,6 @@ class Tools:
     def __init__(self, workspace: str, state_dir: str) -> None:
         self._where = workspace, state_dir
         self._path = state_path(workspace, state_dir)
-        # The threads of waits are their own, so that many waits hold up no other tool.
-        self._waits = ThreadPoolExecutor(WAITS_MAX, thread_name_prefix="subagents-wait")
         self._waiting: set[Future[dict[str, Any]]] = set()
 
     async def list(self, status: str | None = None, limit: int = _SHOWN) -> dict[str, Any]:
@@ -88,7 +91,7 @@ class Tools:
         self._waiting = {wait for wait in self._waiting if not wait.done()}
         if len(self._waiting) >= WAITS_MAX:
             raise _tool_error(f"{WAITS_MAX} others wait already; try again later")
-        waiting = self._waits.submit(read)
+        waiting = _in_daemon_thread(read)
         self._waiting.add(waiting)
         return await _shown(asyncio.wrap_future(waiting))
 
@@ -177,8 +180,30 @@ def server_of(workspace: str, state_dir: str, *, read_only: bool) -> MCPServer[A
 
 
 def serve(workspace: str, state_dir: str, *, read_only: bool) -> None:
-    """Serve the tools for a fleet on stdin and stdout, until stdin ends."""
-    server_of(workspace, state_dir, read_only=read_only).run()
+    """Serve the tools for a fleet on stdin and stdout, until stdin ends or SIGINT ends the process.
+
+    The thread that reads stdin can't be interrupted, so nothing is tidied up at SIGINT. Like any
+    kill, that harms no state.
+    """
+    server = server_of(workspace, state_dir, read_only=read_only)
+    signal.signal(signal.SIGINT, lambda number, _: os._exit(STOPPED_BY_SIGNAL + number))
+    server.run()
+
+
+def _in_daemon_thread(function: Callable[[], dict[str, Any]]) -> Future[dict[str, Any]]:
+    """Call `function` in a thread of its own, so that many waits hold up no other tool. The exit of
+    the process does not wait for it."""
+    future: Future[dict[str, Any]] = Future()
+    future.set_running_or_notify_cancel()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="subagents-wait", daemon=True).start()
+    return future
 
 
 async def _in_thread(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:

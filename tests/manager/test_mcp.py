@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +198,55 @@ def test_a_cancelled_wait_counts_until_its_thread_ends(
         asyncio.run(main())
     finally:
         is_over.set()
+
+
+@contextmanager
+def server_process(workspace: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a server, and return it once it has replied."""
+    command = [sys.executable, "-P", "-m", "manager", "mcp", "--workspace", str(workspace)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            client_info = {"name": "n", "version": "1"}
+            params = {
+                "protocolVersion": "2024-11-05",
+                "capabilities": {},
+                "clientInfo": client_info,
+            }
+            send(process, method="initialize", id=1, params=params)
+            assert "serverInfo" in process.stdout.readline()
+            send(process, method="notifications/initialized")
+            yield process
+        finally:
+            process.kill()
+
+
+def send(process: subprocess.Popen[str], **message: object) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    process.stdin.flush()
+
+
+def test_an_interrupt_ends_the_server(tmp_path: Path) -> None:
+    """SIGINT ends a server at once, with the exit code of the command line, although its client
+    keeps stdin open."""
+    with server_process(tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S / 2) == 130
+
+
+def test_the_server_ends_with_its_client(tmp_path: Path) -> None:
+    """A server whose stdin has ended does not wait for what its client waited for."""
+    with controlled(tmp_path) as manager, server_process(tmp_path) as process:
+        manager.spawn("p", name="a")
+        params = {"name": "wait", "arguments": {"ref": "a"}}
+        send(process, method="tools/call", id=2, params=params)
+        control = manager._control
+        assert control is not None
+        until(lambda: control.requests._waits == 1, "the wait")
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(TIMEOUT_S / 2) == 0
 
 
 def test_the_command_names_its_extra(

@@ -240,6 +240,20 @@ ALL_OF = (
         WORKERS,
     ),
     Weakening(
+        "mcp_ignores_an_interrupt",
+        "manager/_cli/mcp_tools.py",
+        "    signal.signal(signal.SIGINT, lambda number, _: ",
+        "    (lambda number, _: ",
+        ("tests/manager/test_mcp.py",),
+    ),
+    Weakening(
+        "mcp_waits_longer_than_its_client",
+        "manager/_cli/mcp_tools.py",
+        'name="subagents-wait", daemon=True)',
+        'name="subagents-wait", daemon=False)',
+        ("tests/manager/test_mcp.py",),
+    ),
+    Weakening(
         "mcp_changes_although_it_is_to_read",
         "manager/_cli/mcp_tools.py",
         "    for change in () if read_only else changing:\n",

@@ -70,6 +70,7 @@ class _Notices:
         self._show = show
         self._is_said = False
         self._was_waiting = False
+        self._is_awaited_said = False
 
     def __call__(self, report: RunReport) -> None:
         if report.is_waiting and not self._was_waiting:
@@ -80,6 +81,12 @@ class _Notices:
             if running := report.counts["running"]:
                 commands = f"{running} command{'' if running == 1 else 's'}"
                 say(f"stopping {commands} within {GRACE_S:.0f} s; Ctrl-C again kills them at once")
+        if report.awaited and not self._is_awaited_said:
+            self._is_awaited_said = True
+            say(
+                f"waiting until the changes of {_tasks(report.awaited)} are durable; the disk may "
+                "be full; Ctrl-C again gives up"
+            )
         with suppress(OSError):
             self._show(report)
 
@@ -151,6 +158,8 @@ def show_outcome(report: RunReport, took_s: float, doubt: str) -> None:
     if report.blocked and report.signal is None:
         tasks, names = _tasks(len(report.blocked)), _some(report.blocked)
         say(f'not run: {tasks}, because a task in "after" has not completed: {names}')
+    if report.unrecorded:
+        say(f"not durable: the changes of {_tasks(report.unrecorded)}; the next run repeats them")
     if report.signal is not None:
         say(f"stopped by {report.signal.name}; run the same command again to continue")
     elif report.halted_by is not None:

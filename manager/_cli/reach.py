@@ -9,6 +9,7 @@ from typing import Any
 
 from journal import JournalError, JournalReader, LockedError, MirrorError, MirrorReason
 from manager._cli.options import state_path
+from manager._cli.output import say
 from manager._cli.states import fleet_at, naming_state
 from manager._control.client import request
 from manager._control.errors import (
@@ -24,6 +25,7 @@ from manager.limits import Limits
 
 _LOCKED_FOR_S = 1.0  # a starting run holds the lock before it takes requests
 _POLL_S = 0.05
+_CLOSE_S = 2.0  # the time for an interrupted change to become durable
 _UNBOUNDED = 1 << 30
 KEEP_ALL = Limits(
     max_admitted=_UNBOUNDED,
@@ -119,8 +121,18 @@ def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> di
             f"{path}: it has a mirror, which the change must reach, too; make the change while "
             "subagents run --mirror URL has the state open"
         ) from error
-    with manager:
+    close_timeout_s = None
+    try:
+        return asyncio.run(Requests(manager).fulfill(request))
+    except (TypeError, ValueError) as error:  # as the other process would refuse it
+        raise RefusedError(type(error).__name__, str(error)) from error
+    except KeyboardInterrupt:  # perhaps because the disk is full
+        close_timeout_s = _CLOSE_S
+        raise
+    finally:
         try:
-            return asyncio.run(Requests(manager).fulfill(request))
-        except (TypeError, ValueError) as error:  # as the other process would refuse it
-            raise RefusedError(type(error).__name__, str(error)) from error
+            manager.close(timeout_s=close_timeout_s)
+        except (TimeoutError, KeyboardInterrupt):
+            if close_timeout_s is None:
+                raise
+            say("interrupted before the change was durable; look with: subagents list")

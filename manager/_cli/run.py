@@ -149,8 +149,9 @@ def run(
     on there, and the same command finds them and their results.
 
     SIGINT, SIGTERM and SIGHUP interrupt the tasks that run here: their commands get SIGTERM, and
-    SIGKILL after 5 s or at a second signal. If this process is killed with SIGKILL, these commands
-    are killed too.
+    SIGKILL after 5 s or at a second signal. If the disk is full then, a message says that the run
+    waits for it, and the next signal gives up: what is not durable is run again. If this process is
+    killed with SIGKILL, these commands are killed too.
     """
     from manager._cli.printing import printing
     from manager._cli.progress import progress, show_outcome

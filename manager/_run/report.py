@@ -41,6 +41,13 @@ class RunReport:
     signal: Signals | None = None
     """The signal that stopped the run, or None."""
 
+    awaited: int = 0
+    """The number of tasks whose changes a run that was stopped still waits for, if only the disk
+    keeps it from ending. The next signal gives up."""
+
+    unrecorded: int = 0
+    """The number of tasks whose changes were given up."""
+
     joblog_error: OSError | None = None
     """The error that ended the job log, or None."""
 

@@ -23,6 +23,7 @@ from manager.manager import SubAgentManager
 from manager.result import AgentResult
 
 OnChange = Callable[[RunReport], None]
+_AWAITED_S = 1.0  # the time for which a stopped run waits for the disk before it says so
 
 
 class Run:
@@ -48,11 +49,13 @@ class Run:
         self._schedule = schedule_of(report.agents.values())
         self._runners = Runners()
         self._running = 0
+        self._commands = 0  # commands that run
         self._retrying = 0  # tasks that are run again after a pause, or on request
         self._paused: set[str] = set()  # agents that wait for a request to resume them
         self._begins: dict[str, asyncio.Event] = {}  # of agents that a request has resumed
         self._stops: dict[str, Stop] = {}  # of the commands that run, by the id of the agent
         self._stop: Stop
+        self._work: asyncio.Task[None]
         self._changed: asyncio.Event  # set when a task may be startable, or the run may be over
 
     async def run_all(self, signals: StopSignals, serve: Callable[[Runners], object]) -> None:
@@ -68,7 +71,16 @@ class Run:
             async with self._runners.running(self):
                 serve(self._runners)
                 self._on_change(self._report)
-                await self._run_tasks()
+                self._work = asyncio.create_task(self._run_tasks())
+                watch = asyncio.create_task(self._watch_stop())
+                try:
+                    await self._work
+                except asyncio.CancelledError:
+                    if not self._report.unrecorded:
+                        raise
+                    return
+                finally:
+                    watch.cancel()
                 for begun in self._begins.values():
                     begun.set()
         blocked = self._schedule.blocked
@@ -119,7 +131,21 @@ class Run:
         if self._stop_all(f"stopped by {number.name}"):
             self._report.signal = number
             self._on_change(self._report)
+        elif self._report.awaited:
+            self._report.signal = self._report.signal or number
+            self._report.unrecorded = self._running
+            self._work.cancel()
         self._changed.set()
+
+    async def _watch_stop(self) -> None:
+        """Once the run was stopped and waits only for the disk, which may be full, report that."""
+        await asyncio.wait((self._stop.requested,))
+        was_waiting = is_waiting = False
+        while not (was_waiting and is_waiting):
+            await asyncio.sleep(_AWAITED_S)
+            was_waiting, is_waiting = is_waiting, bool(self._running and not self._commands)
+        self._report.awaited = self._running
+        self._on_change(self._report)
 
     def _stop_all(self, reason: str) -> bool:
         for stop in self._stops.values():
@@ -226,7 +252,11 @@ class Run:
                 stop.request(self._stop.reason)
             if self._stop.hurry.done():
                 stop.request("")
-            result = await self._executor.run(running, stop)
+            self._commands += 1
+            try:
+                result = await self._executor.run(running, stop)
+            finally:
+                self._commands -= 1
             tries = tries_of(agent) + 1
             if result.status == "failed" and tries <= self._options.retries:
                 await self._retry(agent, result, tries)

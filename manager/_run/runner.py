@@ -14,11 +14,11 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 
-from journal import LockedError, UnsafePathError
+from journal import JournalError, LockedError, UnsafePathError
 from manager import records
 from manager._control.runners import Runners
 from manager._run.admission import admit
@@ -39,6 +39,7 @@ from manager.outputs import OutputDirectory
 _UNBOUNDED = 1 << 30  # the file of tasks limits the number of agents
 _LOCKED_FOR_S = 1.0
 _POLL_S = 0.02
+_CLOSE_S = 15.0  # more than the time that a close gives a mirror that can't be reached
 _log = logging.getLogger("manager")
 
 
@@ -81,7 +82,7 @@ def run_tasks(
         StopSignals() as signals,
         closing(JobLog(options.joblog)) as log,
         Guard() as guard,
-        _open(workspace, state_dir, limits, options) as manager,
+        _opened(signals, workspace, state_dir, limits, options) as manager,
         closing(OutputDirectory.open(manager.path, write=True)) as outputs,
     ):
         guard.lock(os.path.join(manager.path, "LOCK"))
@@ -123,7 +124,7 @@ def _run_elsewhere(
     with (
         StopSignals() as signals,
         closing(JobLog(options.joblog)) as log,
-        _open(workspace, state_dir, limits, options) as manager,
+        _opened(signals, workspace, state_dir, limits, options) as manager,
     ):
         report = admit(manager, tasks, retry_failed=options.retry_failed)
         on_start()
@@ -131,6 +132,34 @@ def _run_elsewhere(
         run = RemoteRun(manager, report, log, options, on_change)
         asyncio.run(run.run_all(signals, partial(_serve_control, manager)))
     return report
+
+
+@contextmanager
+def _opened(
+    signals: StopSignals, workspace: str, state_dir: str, limits: Limits, options: RunOptions
+) -> Iterator[SubAgentManager]:
+    """Open the manager of a run for the block. Once the run was stopped, the close waits no longer
+    than `_CLOSE_S` for the disk, which may be full."""
+    manager = _open(workspace, state_dir, limits, options)
+    try:
+        yield manager
+    except BaseException:
+        try:
+            _close(manager, signals)
+        except JournalError as error:  # the first error says more
+            _log.error("%s: the state was not closed cleanly: %s", manager.path, error)
+        raise
+    _close(manager, signals)
+
+
+def _close(manager: SubAgentManager, signals: StopSignals) -> None:
+    if not signals.has_come:
+        manager.close()
+        return
+    try:
+        manager.close(timeout_s=_CLOSE_S)
+    except TimeoutError:
+        _log.error("%s: the last changes are not durable; the disk takes none", manager.path)
 
 
 def _open(workspace: str, state_dir: str, limits: Limits, options: RunOptions) -> SubAgentManager:

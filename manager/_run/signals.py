@@ -22,6 +22,9 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
+        self.has_come = False
+        """True once one of the signals has arrived."""
+
         self._deliver: Callable[[Signals], object] | None = None
         self._old_handlers: dict[Signals, Any] = {}
         self._old_mask: set[int | Signals] = set()
@@ -51,6 +54,7 @@ class StopSignals:
             self._deliver = None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.has_come = True
         if self._deliver is None:
             raise SystemExit(128 + number)
         self._deliver(Signals(number))

@@ -141,6 +141,33 @@ def test_the_commands_work_without_a_run(
     assert run_cli(["cancel", "nobody", *where]) == 1
 
 
+@pytest.mark.parametrize("late", [TimeoutError, KeyboardInterrupt])
+def test_an_interrupted_change_does_not_wait_for_the_disk(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    late: type[BaseException],
+) -> None:
+    """Ctrl-C while a change waits for a full disk ends the command after a bounded time, or at the
+    next Ctrl-C, and a message says that the change may be missing."""
+    put_in_state(tmp_path, ("a", "true", "queued"))
+    close, limits = SubAgentManager.close, list[float | None]()
+
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def close_late(manager: SubAgentManager, *, timeout_s: float | None = None) -> None:
+        limits.append(timeout_s)
+        close(manager)
+        raise late
+
+    monkeypatch.setattr(SubAgentManager, "durable", interrupted)
+    monkeypatch.setattr(SubAgentManager, "close", close_late)
+    assert run_cli(["cancel", "a", "--workspace", str(tmp_path)]) == 130
+    assert limits == [reach._CLOSE_S]
+    assert "interrupted before the change was durable" in capsys.readouterr().err
+
+
 def test_a_pruned_task_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`prune` removes a completed task with its output, so that the same file runs it again."""
     where, line = ("--workspace", str(tmp_path)), task("a", "echo x >>ran")

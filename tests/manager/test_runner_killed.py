@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -11,12 +12,15 @@ import subprocess
 import termios
 import time
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from journal import JournalReader
 from manager import SubAgentManager
+from manager._run.report import RunReport
+from manager._run.runner import _CLOSE_S
 from manager.view import read_fleet
 from tests.manager.runner_support import (
     PYTHON,
@@ -114,6 +118,35 @@ def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
         assert runner.end()[0] == 143
     assert not is_running(pid)
     assert read_fleet(tmp_path / ".subagents").agents()[0].reason == "stopped by SIGTERM"
+
+
+def test_a_stopped_run_gives_up_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that was stopped, and waits only for a disk that takes nothing, reports that, and ends
+    at the next signal. Its close is bounded, and the next run runs the task again."""
+    durable, close = SubAgentManager.durable, SubAgentManager.close
+    calls, limits = count(), list[float | None]()
+
+    async def durable_once(manager: SubAgentManager, lsn: int | None = None) -> None:
+        await (durable(manager, lsn) if next(calls) == 0 else asyncio.Event().wait())
+
+    def close_late(manager: SubAgentManager, *, timeout_s: float | None = None) -> None:
+        limits.append(timeout_s)
+        close(manager)
+        raise TimeoutError
+
+    def stop(report: RunReport) -> None:
+        if report.awaited or (report.counts["running"] and report.signal is None):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SubAgentManager, "durable", durable_once)
+    monkeypatch.setattr(SubAgentManager, "close", close_late)
+    monkeypatch.setattr("manager._run.run._AWAITED_S", 0.05)
+    report = run(tmp_path, "echo $$ >>pids; exec sleep 1000", tell=stop)
+    assert (report.exit_code, report.awaited, report.unrecorded) == (143, 1, 1)
+    assert limits == [_CLOSE_S]
+    assert "the last changes are not durable" in caplog.text
 
 
 def test_a_command_that_succeeded_before_the_signal_is_completed(tmp_path: Path) -> None:

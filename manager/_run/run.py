@@ -138,7 +138,7 @@ class Run:
         self._changed.set()
 
     async def _watch_stop(self) -> None:
-        """Once the run was stopped and waits only for the disk, which may be full, report that."""
+        """Report that the run was stopped, and waits only for the disk, which may be full."""
         await asyncio.wait((self._stop.requested,))
         was_waiting = is_waiting = False
         while not (was_waiting and is_waiting):

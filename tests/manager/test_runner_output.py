@@ -43,6 +43,20 @@ def subagents(workspace: Path, *args: str) -> subprocess.CompletedProcess[bytes]
     )
 
 
+def test_a_long_output_keeps_its_tail(tmp_path: Path) -> None:
+    """P8: The result is bounded, whatever a command prints, and says that it was cut."""
+    agent = only(run(tmp_path, "yes 0123456789 | head -n 100000; echo the end"))
+    assert agent.result is not None
+    first, _, tail = agent.result.partition("\n")
+    assert first == f"[{11 * 100_000 + 8} bytes, cut to the last ones]"
+    assert tail.endswith("0123456789\nthe end\n")
+    assert len(agent.result) == 64 << 10
+    for count in (65_000, 70_000):  # invalid bytes, each of which becomes U+FFFD, which has three
+        text = str(only(run(tmp_path, f"head -c {count} /dev/zero | tr '\\0' '\\377'")).result)
+        assert text.startswith(f"[{count} bytes, cut to the last ones]\n")
+        assert 65_530 < len(text.encode()) <= 64 << 10
+
+
 def kept(workspace: Path) -> dict[str, bytes]:
     """Return the contents of each file by stream and part, for a single agent."""
     files = (workspace / ".subagents" / "output").iterdir()

@@ -197,7 +197,7 @@ ALL_OF = (
         "manager/_run/streams.py",
         "elif utf8_bytes(text) > self._tail_bytes_max:",
         "elif False:",
-        RUNNER,
+        OUTPUT,
     ),
     Weakening(
         "time_limits_of_any_type",

@@ -166,7 +166,6 @@ class _Explorer(Generic[M]):
         self._path = path
         self._judges: dict[int, Judge[M]] = {}  # by the id() of their history
         self._seen: set[object] = set()
-        self._images = 0
 
     def record(
         self,
@@ -203,11 +202,10 @@ class _Explorer(Generic[M]):
         self.report += ExplorationReport(1, judge.states - states, len(judge.lsns) - images)
 
     def _opened(self, judge: Judge[M], image: Image, lsn: int) -> None:
-        """Count a new image. At the intervals that Bounds sets, explore rot and a sequel of it."""
-        self._images += 1
-        if self._bounds.rot and not self._images % self._bounds.rot:
+        """Explore rot and a sequel of a new image, if it is among those that Bounds selects."""
+        if image.is_one_in(self._bounds.rot):
             judge.rot(image, lsn)
-        if self._bounds.sequels and not self._images % self._bounds.sequels:
+        if image.is_one_in(self._bounds.sequels):
             self._sequel(judge.history, image, lsn)
 
     def _sequel(self, history: History[M], image: Image, lsn: int) -> None:

@@ -44,12 +44,13 @@ class Bounds:
     the last sector boundary, and before its last byte."""
 
     sequels: int = 0
-    """The interval, in different images, at which a sequel is explored (0: never): recovery from
-    the image, up to 3 commits, a compaction, a close, and every crash during these."""
+    """The number of different images of which one, on average, has a sequel that is explored (0:
+    none): recovery from the image, up to 3 commits, a compaction, a close, and every crash during
+    these."""
 
     rot: int = 0
-    """The interval, in different images, at which an image is also recovered with damage to one
-    checkpoint, for each of its checkpoints (0: never)."""
+    """The number of different images of which one, on average, is also recovered with damage to one
+    checkpoint, for each of its checkpoints (0: none)."""
 
     def __post_init__(self) -> None:
         for name in ("outcomes_max", "recovery_outcomes_max", "deviations", "sequels", "rot"):
@@ -84,6 +85,14 @@ class Image:
     @property
     def medium(self) -> Medium:
         return Medium._holding(self.path, self.files)
+
+    def is_one_in(self, count: int) -> bool:
+        """Return True for one image in `count`, on average; for none if `count` is 0.
+
+        The bytes of the image decide, so that it does not matter which images came before:
+        `explore(only=...)` leaves those of other crash points out.
+        """
+        return count > 0 and int.from_bytes(self.key) % count == 0
 
     def __str__(self) -> str:
         lines = []

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 
 from journal._disk import lock_holder as holder
 from journal._disk import syscalls
-from journal._disk.disk import LOCK, FileMode, StrPath
+from journal._disk.disk import LOCK, Disk, FileMode, StrPath
 from journal._disk.posix_file import CLOSED, PosixFile
 from journal._names import is_journal
 from journal._waits import refuse
@@ -228,6 +228,15 @@ def path_of(path: StrPath, name: str = "path") -> str:
     if "\0" in text:
         refuse(ValueError, f"{name} must be a path without NUL", path)
     return text
+
+
+def disk_or_default(disk: Disk | None) -> Disk:
+    """Return `disk`, or without one the real disk. Raises TypeError if it is no Disk."""
+    if disk is None:
+        return PosixDisk()
+    if isinstance(disk, type) or not hasattr(disk, "open_directory"):
+        refuse(TypeError, "disk must be a Disk, such as a SimulatedDisk, or None", disk)
+    return disk
 
 
 def _split_last(path: str) -> tuple[str, str]:

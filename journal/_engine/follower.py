@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, overload
 
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
-from journal._disk.posix import PosixDisk, path_of
+from journal._disk.posix import PosixDisk, disk_or_default, path_of
 from journal._engine.journal import Journal
 from journal._engine.opening import checked_names
 from journal._format.layout import SEGMENT_VERSION
@@ -68,7 +68,7 @@ def follow(
         refuse(ValueError, rule, poll_s)
     process.check_interpreter(path)
     mirror._check(path_of(path))
-    disk = disk or PosixDisk()
+    disk = disk_or_default(disk)
     directory = disk.open_directory(path, write=True)
     store: Store | None = None
     following: Following | None = None

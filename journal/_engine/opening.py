@@ -11,7 +11,7 @@ from journal._commit.commit_turn import CommitTurn
 from journal._commit.writer import NO_SPACE
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, clock_ns, is_disk_error
-from journal._disk.posix import PosixDisk, path_of
+from journal._disk.posix import disk_or_default, path_of
 from journal._engine.checkpoint_store import check_stateless
 from journal._engine.core import Core
 from journal._format.checkpoint import state_application
@@ -61,7 +61,7 @@ class Opening:
         self._lock_timeout_s = lock_timeout_s
         self._path = path
         self._options = options
-        self._disk = disk or PosixDisk()
+        self._disk = disk_or_default(disk)
         self._directory: Directory | None = None
         self._recovery: Recovery | None = None
         self._is_recovering = False

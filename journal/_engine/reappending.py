@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import disk_or_default
 from journal._engine.journal import Journal
 from journal._format.record import Record, pack
 from journal._mirror.aside import Aside, own_frames, read_aside, write_aside
@@ -69,7 +69,7 @@ def reappend(
     Raises JournalError if `path` was not put aside or `journal` is another one, CorruptionError if
     not all of the records can be read, and what `append_batch` and `wait_durable` raise.
     """
-    disk = disk or PosixDisk()
+    disk = disk_or_default(disk)
     directory = disk.open_directory(path, write=journal is not None)
     try:
         aside = read_aside(directory)

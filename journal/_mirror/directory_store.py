@@ -23,7 +23,7 @@ from journal._disk.disk import (
     write_all,
 )
 from journal._disk.mounts import NETWORK_FILE_SYSTEMS, file_system_of
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import disk_or_default
 from journal._mirror.store import AbsentError, RefusedError, TakenError, UnreachableError
 from journal._mutex import is_raised_by_call
 from journal.errors import JournalError
@@ -47,7 +47,7 @@ class DirectoryStore:
     def __init__(self, path: StrPath, disk: Disk | None = None, *, is_reader: bool = False) -> None:
         """Open the store. Raises RefusedError for a directory that can't be used, and, for a
         reader, FileNotFoundError for one that is missing."""
-        self._disk = disk or PosixDisk()
+        self._disk = disk_or_default(disk)
         self._is_reader = is_reader
         try:
             self._directory: Directory = self._disk.open_directory(path, write=not is_reader)

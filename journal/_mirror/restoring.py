@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from journal._disk.disk import Directory, Disk, StrPath
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import disk_or_default
 from journal._mirror.blobs import CheckpointName
 from journal._mirror.claiming import last_entry
 from journal._mirror.copying import Copy, first_written_at_ns
@@ -99,7 +99,7 @@ def restore_into(
         restore.finish()
         return _verified(directory, restore)
 
-    return fill_directory(disk or PosixDisk(), path, fill)
+    return fill_directory(disk_or_default(disk), path, fill)
 
 
 class _Restore:

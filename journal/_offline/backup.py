@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from journal._disk.disk import TMP, Directory, Disk, StrPath, write_all
-from journal._disk.posix import PosixDisk, path_of
+from journal._disk.posix import PosixDisk, disk_or_default, path_of
 from journal._format import frame
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, checkpoint_name, floor_lsn
 from journal._format.layout import MARK
@@ -56,7 +56,7 @@ def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupR
     if a writer or another copy begins there, NotAJournalError if there is no journal at `path`, and
     CorruptionError.
     """
-    disk = disk or PosixDisk()
+    disk = disk_or_default(disk)
     JournalReader.open(path, disk=disk).close()  # raises NotAJournalError
     directory = disk.open_directory(path, write=False)
     try:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from journal._disk.disk import Directory, Disk, StrPath
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import disk_or_default
 from journal._format.checkpoint import (
     BadCheckpointError,
     Checkpoint,
@@ -127,7 +127,7 @@ class JournalReader(OpenHandle):
         journal, and ValueError for too low a limit.
         """
         read = _reading(memory_max_bytes)
-        directory = (disk or PosixDisk()).open_directory(path, write=False)
+        directory = disk_or_default(disk).open_directory(path, write=False)
         try:
             names = directory.names()
             if not is_journal(names):

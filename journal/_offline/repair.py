@@ -15,7 +15,7 @@ from itertools import count
 
 from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
-from journal._disk.posix import PosixDisk, path_of
+from journal._disk.posix import disk_or_default, path_of
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import Segment, segment_names
@@ -123,7 +123,7 @@ def repair(
     if cut_at is not None:
         check_lsn(cut_at, "cut_at")
     place = None if save_to is None else path_of(save_to, "save_to")
-    disk = disk or PosixDisk()
+    disk = disk_or_default(disk)
     JournalReader.open(path, disk=disk).close()  # raises NotAJournalError, so that none is created
     directory = disk.open_directory(path, write=apply)  # a plan must not change the mode
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from journal._disk.disk import Directory, Disk, StrPath
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import disk_or_default
 from journal._format.record import Record
 from journal._names import SALVAGED
 from journal._offline.reader import readable
@@ -107,7 +107,7 @@ def read_salvaged(path: StrPath, *, disk: Disk | None = None) -> Iterator[Salvag
 
     Raises JournalError if no repair has made `path`, and CorruptionError if it is damaged.
     """
-    directory = (disk or PosixDisk()).open_directory(path, write=False)
+    directory = disk_or_default(disk).open_directory(path, write=False)
     try:
         salvaged, salvaged_lsn = read_origin(directory), 0
         for frame, records in frames_of(directory, salvaged):

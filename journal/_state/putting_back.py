@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from journal._disk.disk import Directory, Disk, StrPath
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import disk_or_default
 from journal._engine.journal import Journal
 from journal._engine.reappending import append_once
 from journal._format.record import Record, pack
@@ -102,7 +102,7 @@ def put_back(
     Raises JournalError if `path` is not a complete salvage or `journal` is another one,
     CorruptionError if its records can't be read, and what `append_batch` and `wait_durable` raise.
     """
-    disk = disk or PosixDisk()
+    disk = disk_or_default(disk)
     directory = disk.open_directory(path, write=journal is not None)
     try:
         salvaged = read_origin(directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from journal._disk.disk import Disk, StrPath, clock_ns
-from journal._disk.posix import PosixDisk
+from journal._disk.posix import disk_or_default
 from journal._format.wrong_place import short_repr
 from journal._offline.reader import JournalReader
 from journal._public import public
@@ -79,7 +79,7 @@ def read_tables(path: StrPath, at: int | None, part: str | None, disk: Disk | No
         raise ValueError(f"at is {short_repr(at)}; give an LSN, an int of 0 or more")
     if part is not None and type(part) is not str:
         raise TypeError(f"part is {short_repr(part)}; give the name of a part, a str")
-    disk = disk or PosixDisk()
+    disk = disk_or_default(disk)
     with JournalReader.open(path, disk=disk) as reader:
         for _ in range(_ATTEMPTS):
             try:

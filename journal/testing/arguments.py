@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from posixpath import normpath
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from journal._format.wrong_place import short_repr
 
 
 def check_whole(
-    name: str, value: object, *, low: int = 0, rule: str = "a whole number, at least 0"
+    name: str, value: object, *, low: float = 0, rule: str = "a whole number, at least 0"
 ) -> None:
     """Raise TypeError or ValueError unless `value` is an int from `low`."""
     if isinstance(value, bool) or not isinstance(value, int):
@@ -45,6 +45,23 @@ def check_fault(
     check_whole("after", after)
     if times is not None:
         check_whole("times", times)
+
+
+def check_files(files: object) -> None:
+    """Raise TypeError unless these are contents of files by name."""
+    if not isinstance(files, Mapping):
+        raise TypeError(f"files must be a mapping of names to bytes, not {short_repr(files)}")
+    for name, data in files.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a file must be a string, not {short_repr(name)}")
+        if not isinstance(data, bytes):
+            raise TypeError(f"files[{name!r}] must be bytes, not {short_repr(data)}")
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Raise TypeError unless `value` is None or of this kind."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__} or None, not {short_repr(value)}")
 
 
 def check_outcome(outcome: object) -> None:

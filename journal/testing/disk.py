@@ -19,8 +19,8 @@ from typing import Literal, TypeVar, get_args
 
 from journal._disk.disk import Buffer, FileMode, StrPath
 from journal.errors import LockedError
-from journal.testing.arguments import absolute_path, check_fault, check_outcome
-from journal.testing.medium import Content, Folder, Inode, Medium, join_name
+from journal.testing.arguments import absolute_path, check_fault, check_outcome, journal_path
+from journal.testing.medium import Folder, Inode, Medium, contents_of, join_name
 from journal.testing.outcome import Outcome, lose
 from journal.testing.process import Process
 
@@ -103,7 +103,7 @@ class SimulatedDisk:
         self.faults = 0
         # Guards everything below, and the folders and inodes. Never held while `before` runs.
         self._mutex = threading.RLock()
-        self._medium = medium.copy() if medium else Medium()
+        self._medium = Medium._copy_of(medium)
         self._process = Process()  # the running process; handles of earlier ones are dead
         self._ids = itertools.count(1)
 
@@ -111,9 +111,10 @@ class SimulatedDisk:
     def holding(cls, path: str, files: Mapping[str, bytes]) -> SimulatedDisk:
         """Return a disk on which the directory `path` holds just these files, all of them durable.
 
-        files: the content of each file, by name.
+        files: the content of each file, by name. Raises TypeError or ValueError for a path or
+        files that no disk can have.
         """
-        return cls(Medium._holding(path, {name: Content(data) for name, data in files.items()}))
+        return cls(Medium._holding(journal_path(path), contents_of(files)))
 
     def snapshot(self) -> Medium:
         """Return a copy of the page cache and of the disk, for the constructor."""
@@ -171,10 +172,11 @@ class SimulatedDisk:
         """Crash after `count` more mutations.
 
         From the next mutation on, every call raises EIO and does nothing until `kill` or
-        `power_cut`. So the engine's threads can end before the fate of the disk is decided.
+        `power_cut`. So the engine's threads can end before the fate of the disk is decided. Raises
+        TypeError or ValueError unless `count` is a whole number, at least 0.
         """
         with self._mutex:
-            self._process.crash_at(len(self.operations) + count)
+            self._process.crash_after(count, len(self.operations))
 
     @property
     def crashed(self) -> bool:

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from journal.errors import UnsafePathError
+from journal.testing.arguments import check_files, check_kind
 from journal.testing.outcome import Change, Outcome
 
 _OLDER_FILES = 3  # the number of older files whose blocks a new file may get
@@ -308,6 +309,13 @@ class Medium:
         medium._folders[path] = folder
         return medium
 
+    @classmethod
+    def _copy_of(cls, medium: Medium | None) -> Medium:
+        """Return a copy of `medium`, or without one an empty medium. Raises TypeError for anything
+        else."""
+        check_kind("medium", medium, Medium)
+        return medium.copy() if medium else cls()
+
     def copy(self) -> Medium:
         """Return a copy that changes independently of this one."""
         twin = Medium()
@@ -331,3 +339,9 @@ def join_name(path: str, name: str) -> str:
     if "/" in name or name in ("", ".", ".."):
         raise UnsafePathError(f"{name!r} is not a plain file name", path=path)
     return f"{path}/{name}"
+
+
+def contents_of(files: Mapping[str, bytes]) -> dict[str, Content]:
+    """Return the contents that these bytes are, by name. Raises TypeError for other files."""
+    check_files(files)
+    return {name: Content(data) for name, data in files.items()}

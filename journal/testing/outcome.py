@@ -6,7 +6,11 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from typing import Literal
+
+from journal._waits import check_callable
+from journal.testing.arguments import check_whole
 
 SECTOR_BYTES = 512
 TEARS = (1, 3, 512, 4096)
@@ -97,8 +101,9 @@ def drawn(draw: Callable[[int], int], *, damage: bool = False) -> Outcome:
 
     `draw(most)` returns an int from 0 to `most`, inclusive. 0 always stands for "kept", so that a
     failure that Hypothesis shrinks has only the losses that matter. With Hypothesis, pass
-    `lambda most: data.draw(integers(0, most))`.
+    `lambda most: data.draw(integers(0, most))`. Raises TypeError if `draw` can't be called.
     """
+    check_callable(draw, "draw")
 
     def sectors(change: Change) -> bytes:
         edges = [0, *change.sectors, len(change.data)]
@@ -135,6 +140,10 @@ def drawn(draw: Callable[[int], int], *, damage: bool = False) -> Outcome:
 
 
 def seeded(seed: int, *, damage: bool = False) -> Outcome:
-    """Return an Outcome as `drawn` does, with a random generator that starts from `seed`."""
+    """Return an Outcome as `drawn` does, with a random generator that starts from `seed`.
+
+    Raises TypeError unless `seed` is an int.
+    """
+    check_whole("seed", seed, low=-inf, rule="a whole number")
     generator = random.Random(seed)  # noqa: S311 no secret
     return drawn(lambda most: generator.randint(0, most), damage=damage)

@@ -15,9 +15,10 @@ from journal._names import is_journal
 from journal._offline.reader import JournalReader
 from journal._state.durable_state import DurableState
 from journal._state.state_machine import StateMachine
+from journal._waits import refuse
 from journal.errors import FailedError, JournalError
 from journal.options import Options, check_options
-from journal.testing.arguments import check_outcome, journal_path
+from journal.testing.arguments import check_kind, check_outcome, journal_path
 from journal.testing.disk import SimulatedDisk
 from journal.testing.history import BrokenPromiseError, HeldItems, History, expect
 from journal.testing.outcome import Change, Outcome, lose
@@ -175,6 +176,8 @@ class Owner(Generic[M]):
         """
         check_options(options)
         self.disk = disk or SimulatedDisk()
+        check_kind("disk", disk, SimulatedDisk)
+        check_kind("history", history, History)
         self.options = options
         self.path = journal_path(path)
         self.history = history or History(machine)
@@ -207,18 +210,24 @@ class Owner(Generic[M]):
     def append(self, record: Record) -> int:
         """Append a record and return its LSN, without waiting for it.
 
-        Raises BrokenPromiseError (P6) if the items of `freeze` change, and what the engine raises.
+        Raises BrokenPromiseError (P6) if the items of `freeze` change, TypeError for None, and what
+        the engine raises.
         """
         lsn = self.state.update(lambda _: record)
+        if record is None:
+            refuse(TypeError, "record must be a record", record)
         assert lsn is not None
         return lsn
 
     def append_batch(self, records: list[Record]) -> int:
         """Append the records as one batch and return the last LSN, without waiting for it.
 
-        A crash leaves all of them or none. Raises what `append` raises.
+        A crash leaves all of them or none. Raises what `append` raises, and ValueError if there are
+        none.
         """
         lsn = self.state.update_batch(lambda _: records)
+        if not records:
+            refuse(ValueError, "records must be a list with at least one record", records)
         assert lsn is not None
         return lsn
 

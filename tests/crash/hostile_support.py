@@ -7,7 +7,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -149,10 +149,8 @@ def run_all_verbs(path: str, disk: SimulatedDisk | None = None) -> None:
 
 @contextmanager
 def default_disk(disk: SimulatedDisk | None) -> Iterator[None]:
-    """Make `disk` the one that readers and repair use if none is given."""
-    with ExitStack() as patches:
-        for module in ("_offline.reader", "_offline.repair", "_tables.tables_view") if disk else ():
-            patches.enter_context(patch(f"journal.{module}.PosixDisk", lambda: disk))
+    """Make `disk` the one that is used if none is given."""
+    with patch("journal._disk.posix.PosixDisk", lambda: disk) if disk else nullcontext():
         yield
 
 

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from journal.testing import Bounds, ExplorationReport, Outcome, Owner, SimulatedDisk, explore, lose
+from journal.testing import (
+    Bounds,
+    ExplorationReport,
+    Outcome,
+    Owner,
+    SimulatedDisk,
+    drawn,
+    explore,
+    lose,
+    seeded,
+)
 from tests.support import Table
 
 
@@ -179,3 +189,49 @@ def test_an_outcome_is_called(outcome: Any) -> None:
         assert owner.is_open
         kept: Outcome = lose
         owner.power_cut(kept)
+
+
+def owned(call: Callable[[Owner[Table], Any], object], argument: Any) -> None:
+    with Owner(Table) as owner:
+        call(owner, argument)
+
+
+CALLS: list[tuple[Callable[[Any], object], Any, type[Exception], str]] = [
+    (lambda wrong: SimulatedDisk().crash_after(wrong), -1, ValueError, "count must be a whole "),
+    (lambda wrong: SimulatedDisk().crash_after(wrong), "1", TypeError, "count must be a whole "),
+    (SimulatedDisk, "x", TypeError, "medium must be a Medium or None, not 'x'"),
+    (partial(SimulatedDisk.holding, "/a"), {"x": "y"}, TypeError, r"files\['x'\] must be bytes, "),
+    (partial(SimulatedDisk.holding, "/a"), {5: b""}, TypeError, "the name of a file must be a str"),
+    (partial(SimulatedDisk.holding, "/a"), [b""], TypeError, "files must be a mapping of names "),
+    (lambda wrong: SimulatedDisk.holding(wrong, {}), 5, TypeError, "path must be the path of a "),
+    (seeded, "x", TypeError, "seed must be a whole number, not 'x'"),
+    (seeded, None, TypeError, "seed must be a whole number, not None"),
+    (drawn, 3, TypeError, "draw must be callable, not 3"),
+    (lambda wrong: Owner(Table, disk=wrong), "x", TypeError, "disk must be a SimulatedDisk or No"),
+    (lambda wrong: Owner(Table, history=wrong), [], TypeError, "history must be a History or Non"),
+    (lambda wrong: owned(Owner.append, wrong), None, TypeError, "record must be a record, not "),
+    (
+        lambda wrong: owned(Owner.append_batch, wrong),
+        [],
+        ValueError,
+        "records must be a list with ",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "kind", "message"), CALLS, ids=[f"{row[3]}{row[1]!r}" for row in CALLS]
+)
+def test_a_wrong_argument_is_refused(
+    call: Callable[[Any], object], wrong: Any, kind: type[Exception], message: str
+) -> None:
+    """A call with which a test could pass without its crash, or fail oddly, says what to give."""
+    with pytest.raises(kind, match=f"^{message}"):
+        call(wrong)
+
+
+def test_a_disk_holds_files_at_any_form_of_a_path() -> None:
+    """The files of `holding` are found at their directory, however its path is written."""
+    disk = SimulatedDisk.holding("a/", {"x": b"y"})
+    assert disk.contents("/a") == {"x": b"y"}
+    assert disk.open_directory("a", write=False).names() == ["x"]

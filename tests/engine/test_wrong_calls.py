@@ -20,6 +20,8 @@ from journal import (
     JournalReader,
     Options,
     Tables,
+    backup,
+    repair,
 )
 from journal.testing import Owner, SimulatedDisk, explore
 from manager import SubAgentManager
@@ -48,6 +50,24 @@ def test_a_subclass_may_have_a_constructor_of_its_own(disk: SimulatedDisk) -> No
         app.table("rows")[1] = 2
         assert DurableDict(tables=app) == {}
         assert app.table("rows")[1] == 2
+
+
+@pytest.mark.parametrize("wrong", ["/tmp", 5, SimulatedDisk], ids=["path", "int", "class"])
+def test_a_disk_of_another_type_is_refused(wrong: Any) -> None:
+    """A `disk` that is none raises TypeError in every open, and in functions that take one."""
+    calls: list[Any] = [
+        Journal.open,
+        Tables.open,
+        DurableDict.open,
+        JournalReader.open,
+        Tables.read,
+        repair,
+        partial(DurableState.open, machine=Table()),
+        partial(backup, dest="/copy"),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"^disk must be a Disk, such as a SimulatedDisk, or "):
+            call(PATH, disk=wrong)
 
 
 @pytest.mark.parametrize("options", [None, {"durability": "os"}, Options])

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from journal._format.checkpoint import checkpoint_lsns
-from journal._format.record import Record, bare
+from journal._format.record import Record, bare, pack
 from journal._state.state_machine import StateMachine
 from journal.errors import FailedError, JournalError
 from journal.options import Options
@@ -205,7 +205,8 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
             if record is None:
                 break
             records.append(record)
-            machine.apply(self.owner.last_lsn + len(records), bare(record))
+            # As in an update, `apply` may change its record, which is decoded from the packed one.
+            machine.apply(self.owner.last_lsn + len(records), bare(pack(record)))
         if records:
             self.owner.append_batch(records)
 

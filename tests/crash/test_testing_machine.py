@@ -74,6 +74,19 @@ TestTurns = CrashTurns.TestCase
 TestTurns.settings = settings(stateful_step_count=20, max_examples=examples(30))
 
 
+class Consuming(Table):
+    """A table whose `apply` takes its record apart, which was decoded for it alone."""
+
+    def apply(self, lsn: int, record: Any) -> None:
+        super().apply(lsn, [record.pop(0), record.pop()])
+
+
+def test_apply_may_change_its_own_record() -> None:
+    """The crash machine gives `apply` a decoded record for each call, as the engine does."""
+    few = settings(max_examples=10, deadline=None)
+    run_state_machine_as_test(machine_of(Consuming), settings=few)
+
+
 # --- wrong state machines and engines ---
 
 

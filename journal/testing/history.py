@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MemberDescriptorType
 from typing import Any, Generic, TypeVar
 
 from journal._format.checkpoint import JSON
@@ -19,6 +20,11 @@ from journal._state.cow_table import CowTable
 from journal._state.state_machine import StateMachine
 
 M = TypeVar("M", bound=StateMachine)
+
+_LIVE_CAUSES = (
+    "either `apply` depends on more than the state and its record, such as the time, or other code "
+    "than `apply`, such as `decide`, has changed the state"
+)
 
 
 class BrokenPromiseError(AssertionError):
@@ -41,7 +47,8 @@ class History(Generic[M]):
     """The appended records in the order of their LSNs, from 1 on, and the end of each batch.
 
     States are compared by the items that `freeze` gives. If recovery used a checkpoint, the
-    machines are compared as well, by `==` if their class defines it, otherwise by their CowTables.
+    machines are compared as well, by `==` if their class defines it, otherwise by their CowTables:
+    by its own rows if a machine is a CowTable, and by its attributes. So are live machines.
     The constructor raises TypeError for a machine that DurableState refuses.
     """
 
@@ -144,15 +151,42 @@ class History(Generic[M]):
         records = [(at, self._pack(record)) for at, record in tail]
         expected = list(enumerate(self._packed[after:lsn], after + 1))
         expect(records == expected, "P1", f"replay after LSN {after} gives {tail}")
-        state, replayed = state_of(machine), self.state(lsn)
-        if state != replayed:
-            difference = _difference("the recovered state", state, "replay gives", replayed)
-            raise BrokenPromiseError(f"P6: {difference}, at LSN {lsn}")
+        self._check_items("recovered", machine, lsn)
         if after:
             # Data that `freeze` leaves out is missing from both lists of items above. Only the
             # machines in memory show it.
-            part = _differing_part(machine, self.until(lsn).replayed())
-            expect(not part, "P6", f"{part} differs from the result of a replay, at LSN {lsn}")
+            self._check_parts(
+                "recovered", machine, lsn, "`freeze` or `load` leaves a part of it out"
+            )
+
+    def check_live(self, machine: M) -> None:
+        """Check that `machine`, to which the records were applied one by one, has their state.
+
+        Raises BrokenPromiseError (P6).
+        """
+        self._check_items("live", machine, self.last_lsn, f": {_LIVE_CAUSES}")
+        self._check_parts("live", machine, self.last_lsn, _LIVE_CAUSES)
+
+    def _check_items(self, kind: str, machine: M, lsn: int, causes: str = "") -> None:
+        """Check that `freeze` gives the items that a replay of the records up to `lsn` gives."""
+        state, replayed = state_of(machine), self.state(lsn)
+        if state != replayed:
+            difference = _difference(f"the {kind} state", state, "replay gives", replayed)
+            if sorted(state) == sorted(replayed):
+                causes = (
+                    ": the items are the same, in another order; if their order means nothing, as "
+                    "in a set, sort them in `freeze`"
+                )
+            raise BrokenPromiseError(f"P6: {difference}, at LSN {lsn}{causes}")
+
+    def _check_parts(self, kind: str, machine: M, lsn: int, causes: str) -> None:
+        """Check that `machine` is equal to a replay of the records up to `lsn`."""
+        part = _differing_part(machine, self.until(lsn).replayed())
+        expect(
+            not part,
+            "P6",
+            f"{part} of the {kind} state differs from a replay, at LSN {lsn}: {causes}",
+        )
 
     def check_end(self, lsn: int) -> None:
         """Check that the log may end at `lsn`. Raises BrokenPromiseError (P1, P3)."""
@@ -246,27 +280,40 @@ def _differing_part(machine: Any, other: Any) -> str:
     if isinstance(machine, Composite):
         parts = (_differing_part(machine[part], other[part]) for part in machine.names)
         return next(filter(None, parts), "")
-    for attribute, value in getattr(machine, "__dict__", {}).items():  # a class with slots has none
-        if isinstance(value, CowTable) and not _same(value, getattr(other, attribute, None)):
-            return f"{name}.{attribute}, part of which `freeze` or `load` leaves out,"
+    if isinstance(machine, Mapping) and not _same(machine, other):
+        return f"{name} itself"
+    tables, others = _tables_of(machine), _tables_of(other)
+    for attribute in tables | others:
+        if not _same(tables.get(attribute), others.get(attribute)):
+            return f"{name}.{attribute}"
     return ""
+
+
+def _tables_of(machine: Any) -> dict[str, CowTable[Any, Any]]:
+    """Return the attributes that are CowTables, those in `__slots__` too, by name."""
+    names = [*getattr(machine, "__dict__", {})]
+    for kind in type(machine).__mro__:
+        names += [key for key, value in vars(kind).items() if type(value) is MemberDescriptorType]
+    values = {name: getattr(machine, name, None) for name in names}
+    return {name: value for name, value in values.items() if isinstance(value, CowTable)}
 
 
 def _same(one: Any, other: Any) -> bool:
     """Return whether two values are equal.
 
-    A list equals a tuple, because a tuple that was loaded is a list. Objects without an `==` of
-    their own count as equal.
+    A list equals a tuple, because a tuple that was loaded is a list. Objects of one type without an
+    `==` of their own count as equal.
     """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
-    return not _by_value(one) or bool(one == other)
+    return bool(one == other) if _by_value(one) else type(one) is type(other)
 
 
 def _by_value(value: object) -> bool:
-    return "__eq__" in {name for kind in type(value).__mro__[:-1] for name in vars(kind)}
+    """Return whether an `==` compares all of `value`: that of a mapping compares only its rows."""
+    return type(value).__eq__ not in (object.__eq__, Mapping.__eq__, dict.__eq__)
 
 
 def _difference(subject: str, actual: list[str], source: str, expected: list[str]) -> str:

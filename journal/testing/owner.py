@@ -127,7 +127,8 @@ class Owner(Generic[M]):
     appended through the owner or through `state`. Each open is checked (P1, P2, P3, P5, P6): the
     recovered records are a prefix of that history, with whole batches and no fewer records than
     were promised, and their state is the one that a replay gives. Each update is checked, too (P6):
-    the items that `freeze` gave before it must not change.
+    the items that `freeze` gave before it must not change. At a close, a kill, a power cut and the
+    end of the `with` block, the live state must be the one that a replay gives (P6).
 
         with Owner(Jobs) as owner:
             owner.append(["queued", "a"])
@@ -175,9 +176,9 @@ class Owner(Generic[M]):
         recovery breaks a promise, and what the engine raises if the disk crashes or fails.
         """
         check_options(options)
-        self.disk = disk or SimulatedDisk()
         check_kind("disk", disk, SimulatedDisk)
         check_kind("history", history, History)
+        self.disk = disk or SimulatedDisk()
         self.options = options
         self.path = journal_path(path)
         self.history = history or History(machine)
@@ -213,9 +214,9 @@ class Owner(Generic[M]):
         Raises BrokenPromiseError (P6) if the items of `freeze` change, TypeError for None, and what
         the engine raises.
         """
-        lsn = self.state.update(lambda _: record)
         if record is None:
             refuse(TypeError, "record must be a record", record)
+        lsn = self.state.update(lambda _: record)
         assert lsn is not None
         return lsn
 
@@ -225,9 +226,9 @@ class Owner(Generic[M]):
         A crash leaves all of them or none. Raises what `append` raises, and ValueError if there are
         none.
         """
-        lsn = self.state.update_batch(lambda _: records)
         if not records:
             refuse(ValueError, "records must be a list with at least one record", records)
+        lsn = self.state.update_batch(lambda _: records)
         assert lsn is not None
         return lsn
 
@@ -261,8 +262,10 @@ class Owner(Generic[M]):
     def close(self) -> None:
         """Close the state. From then on, every appended record is promised.
 
-        Raises FailedError if the journal fails.
+        Raises BrokenPromiseError (P6) if the live state is not the one that a replay gives, and
+        FailedError if the journal fails.
         """
+        self._check_live()
         self.state.close()
         self._promise(self.last_lsn, safe=True)
 
@@ -274,7 +277,11 @@ class Owner(Generic[M]):
                 state.close()
 
     def kill(self) -> None:
-        """Kill the process. Its writes stay in the page cache. Call `reopen` afterwards."""
+        """Kill the process. Its writes stay in the page cache. Call `reopen` afterwards.
+
+        Raises BrokenPromiseError (P6) if the live state is not the one that a replay gives.
+        """
+        self._check_live()
         self.promised()
         with quiet():
             self.disk.kill()
@@ -283,9 +290,11 @@ class Owner(Generic[M]):
     def power_cut(self, outcome: Outcome = lose) -> None:
         """Cut the power. `outcome` decides the fate of each unsynced change.
 
-        LOCK keeps its contents, which are for people. Call `reopen` afterwards.
+        LOCK keeps its contents, which are for people. Call `reopen` afterwards. Raises
+        BrokenPromiseError (P6) if the live state is not the one that a replay gives.
         """
         check_outcome(outcome)
+        self._check_live()
         self.promised()
         with quiet():
             self.disk.power_cut(for_engine(outcome))
@@ -303,8 +312,8 @@ class Owner(Generic[M]):
         self._state = None
         self._state = state = open_checked(self.history, self.path, self.options, self.disk)
         lsn = state.journal.last_lsn
-        expect(lsn >= self.alive_lsn, "P2", f"LSN {self.alive_lsn} was durable, {lsn} is recovered")
         self.history.cut(lsn)
+        expect(lsn >= self.alive_lsn, "P2", f"LSN {self.alive_lsn} was durable, {lsn} is recovered")
         self.safe_lsn = self.alive_lsn = lsn
 
     def rot(self, name: str, offset: int, mask: int = 1) -> None:
@@ -344,8 +353,18 @@ class Owner(Generic[M]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.end()
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if error is None:
+                self._check_live()
+        finally:
+            self.end()
+
+    def _check_live(self) -> None:
+        """Check the state in memory, unless an `apply` that raised has left it half-way."""
+        state = self._state
+        if state is not None and state._progress.broken is None:
+            state.read(self.history.check_live)
 
     @property
     def _syncs_each(self) -> bool:

@@ -89,7 +89,7 @@ class LogCursor:
         # are listed again.
         self._segments: list[SegmentName] = []
         self._checkpoint_lsns: list[int] = []
-        self._checkpoints = Checkpoints([])
+        self._checkpoints = Checkpoints(directory, [])
         self._live = False
         self._name: SegmentName | None = None
         self._journal_id: bytes | None = None  # of the log, not of the segment that is read first

@@ -194,7 +194,7 @@ class RecoveryDryRun:
             last_lsn=self.last_lsn,
             has_no_start=self.has_no_start(self.last_lsn),
             aside=tuple(self.aside),
-            evidence_lsn=max(self.checkpoints.damaged_lsn, self.checkpoints.base_lsn),
+            evidence_lsn=self.checkpoints.evidence,
             refusal=self.refusal,
             fixes=len(self.fixes.sources),
             is_cut=self.is_refused,

@@ -16,7 +16,6 @@ from itertools import count
 from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import disk_or_default, path_of
-from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import Segment, segment_names
 from journal._names import MIRROR
@@ -205,12 +204,13 @@ class _Repair:
         )
 
     def _check_opens(self, saved_to: str | None) -> None:
-        if problem := RecoveryDryRun(self._directory).problem:
-            path = self._directory.path
+        if refusal := RecoveryDryRun(self._directory).refusal:
+            path, place = self._directory.path, f"{refusal.path}: offset {refusal.offset}"
             copies = f"; copies of the removed files are in {saved_to}" if saved_to else ""
             raise JournalError(
-                f"{path}: the log was cut, but the journal still does not open: {problem}{copies}; "
-                f"restore a backup, or see what is left: journal-inspect log {path}"
+                f"{path}: the log was cut, but the journal still does not open: {place}: "
+                f"{refusal.what}{copies}; restore a backup, or see what is left: "
+                f"journal-inspect log {path}"
             )
 
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
@@ -273,9 +273,9 @@ class _Repair:
                 first_lsn = self._dry_run.segments[0].first_lsn
                 raise CompactedError(f"{path}: {problem}", first_lsn, lsn=last_lsn)
             raise CorruptionError(path, 0, 0, problem, reason=DamageReason.NO_START)
-        lsns = [lsn for lsn in checkpoint_lsns(self._dry_run.names) if lsn > last_lsn]
+        checkpoints = self._dry_run.checkpoints.names_past(last_lsn)
         segments = [name for name in self._dry_run.segments if name.first_lsn > last_lsn]
-        return [*self._dry_run.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
+        return [*self._dry_run.aside, *checkpoints, *map(str, reversed(segments))]
 
     def _salvaged_before(self) -> set[tuple[int, int, int]]:
         """Return the identities of the frames that earlier repairs have salvaged completely."""

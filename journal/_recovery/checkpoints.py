@@ -6,6 +6,7 @@ Source: journal/docs/FORMAT.md, "Recovery", step 3.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 
 from journal._disk.disk import ReadableDirectory
 from journal._format.checkpoint import (
@@ -17,6 +18,7 @@ from journal._format.checkpoint import (
     read_checkpoint,
     read_stated_lsn,
 )
+from journal._recovery.stray_segments import find_journal_id
 from journal.errors import CorruptionError, DamageReason, JournalError
 
 
@@ -24,17 +26,20 @@ class Checkpoints:
     """The newest checkpoints of a directory.
 
     `good` are the checkpoints that verify, newest first. `bad` are the errors that the others
-    raised, and `misnamed` those of them that are whole, by their names. `damaged_lsn` is the LSN of
-    the newest damaged one. `evidence` is the highest LSN that any of them proves to have been
-    durable.
+    raised, and `misnamed` those of them that are whole, by their names. `evidence` is the highest
+    LSN that any of them proves to have been durable.
     """
 
-    def __init__(self, lsns: list[int]) -> None:
+    def __init__(self, directory: ReadableDirectory, lsns: list[int]) -> None:
+        self._directory = directory
         self.good: list[Checkpoint] = []
         self.bad: list[BadCheckpointError] = []
-        self.damaged_lsn = 0
         self._proven_lsns = {checkpoint_name(lsn): lsn for lsn in lsns}
         self.misnamed: dict[str, MisnamedCheckpointError] = {}
+
+    @cached_property
+    def _own_id(self) -> str | None:
+        return find_journal_id(self._directory)
 
     @property
     def evidence(self) -> int:
@@ -53,9 +58,15 @@ class Checkpoints:
         self.bad.append(error)
         if isinstance(error, MisnamedCheckpointError):
             name = checkpoint_name(lsn)
-            self.misnamed[name], self._proven_lsns[name] = error, error.lsn
-        else:
-            self.damaged_lsn = max(self.damaged_lsn, lsn)
+            is_foreign = self._own_id not in (None, error.journal_id)
+            self.misnamed[name] = error
+            self._proven_lsns[name] = 0 if is_foreign else error.lsn
+
+    def names_past(self, lsn: int) -> list[str]:
+        """Return the names of the files that state an LSN after `lsn`, in the name or as
+        evidence."""
+        proven = self._proven_lsns.items()
+        return [name for name, each in proven if max(each, *checkpoint_lsns([name])) > lsn]
 
     def past_end(self, next_lsn: int) -> CorruptionError | None:
         """Return an error for a whole checkpoint whose name, but not its content, states an LSN
@@ -88,10 +99,10 @@ def find_checkpoints(directory: ReadableDirectory, names: list[str], keep: int) 
 
     The name of one that does not verify is evidence all the same: a checkpoint gets its name only
     after the log up to its LSN was synced. One that is whole, but has the name of another one,
-    proves the LSN that it states instead.
+    proves the LSN that it states instead, unless it belongs to another journal.
     """
     lsns = checkpoint_lsns(names)
-    checkpoints = Checkpoints(lsns)
+    checkpoints = Checkpoints(directory, lsns)
     try:
         for lsn in reversed(lsns):
             if len(checkpoints.good) == keep:
@@ -109,7 +120,7 @@ def find_checkpoints(directory: ReadableDirectory, names: list[str], keep: int) 
 def read_proofs(directory: ReadableDirectory, lsns: list[int]) -> Checkpoints:
     """Return what the checkpoints whose names state `lsns` prove, as `find_checkpoints` finds it,
     without opening them. Only their first lines are read, unless one is misnamed."""
-    checkpoints = Checkpoints(lsns)
+    checkpoints = Checkpoints(directory, lsns)
     for lsn in lsns:
         with suppress(JournalError, FileNotFoundError):  # compaction may have removed it meanwhile
             try:

@@ -179,7 +179,7 @@ def needed_after(contents: Files, lsn: int) -> list[tuple[str, int | None]]:
 def verdict(contents: Files, evidence: Evidence) -> Opened:
     """Return where open must refuse (path, offset, LSN), or the last LSN that it must yield."""
     good, base = checkpoints(contents), base_lsn(contents)
-    checkpoint_lsn = proven_by_checkpoints(contents)
+    checkpoint_lsn = proven_by_checkpoints(contents, evidence.journal_id)
     needed = needed_after(contents, base)
     if not needed:
         return ((PATH, 0, 1), 0) if checkpoint_lsn else (None, 0)
@@ -356,7 +356,7 @@ def expected_findings(contents: Files, evidence: Evidence) -> set[tuple[str, str
     Return None if a segment belongs to another journal or another place, because it then decides
     what the other segments should hold.
     """
-    checkpoint_lsn = proven_by_checkpoints(contents)
+    checkpoint_lsn = proven_by_checkpoints(contents, evidence.journal_id)
     expected, epoch, next_lsn = set[tuple[str, str, int]](), 0, 1
     for name, before in pairs(contents):
         header, next_lsn = segment_header(name, contents[name]), lsn_of(name)

@@ -207,11 +207,18 @@ def stated_lsn(name: str, data: bytes) -> int:
         return lsn_of(name)
 
 
-def proven_by_checkpoints(contents: Files) -> int:
+def proven_by_checkpoints(contents: Files, journal_id: bytes) -> int:
     """Return the highest LSN that the checkpoints prove: that of its name, or, of one that is whole
-    and has the name of another one, the LSN that it states."""
+    and has the name of another one, the LSN that it states. One like that proves nothing if it
+    belongs to another journal."""
     names = [name for name in contents if name.startswith("checkpoint-")]
-    return max((stated_lsn(name, contents[name]) for name in names), default=0)
+    return max((_proven_by(name, contents[name], journal_id) for name in names), default=0)
+
+
+def _proven_by(name: str, data: bytes, journal_id: bytes) -> int:
+    lsn = stated_lsn(name, data)
+    is_misnamed = lsn != lsn_of(name)
+    return 0 if is_misnamed and decode_checkpoint(data).journal_id != journal_id else lsn
 
 
 def misnamed_past_end(contents: Files, next_lsn: int) -> str | None:

@@ -181,6 +181,15 @@ def test_a_renamed_checkpoint_proves_what_it_states() -> None:
     check(renamed, at(TWO, 167, 10))
 
 
+def test_a_misnamed_checkpoint_of_another_journal_proves_nothing() -> None:
+    """P4: A file with another journal's id is no evidence, so a checkpoint of another journal under
+    an older name is skipped, whatever LSN it states."""
+    files = journal(closed=True)
+    stated = replace(decode_checkpoint(files[NEWER]), lsn=99, journal_id=bytes(16))
+    damaged = {**files, OLDER: encode_checkpoint(stated)}
+    check(damaged, UNDAMAGED, (OLDER, ("bad_checkpoint", 0)))
+
+
 def test_an_older_epoch_after_a_newer_one_is_corruption() -> None:
     """P1, P10: Epochs never decrease along the log.
 

@@ -156,6 +156,24 @@ def test_the_only_segment_gets_its_name_back(disk: SimulatedDisk) -> None:
     assert reopened(misnamed) == ["a", "b"]
 
 
+def test_a_cut_removes_a_checkpoint_that_states_a_later_lsn(disk: SimulatedDisk) -> None:
+    """P4: A whole checkpoint under an older name proves that the log reached the LSN in it. If it
+    can't get its name back, a cut removes it, because the journal would not open beside it."""
+    *kept, _, _ = make(disk)
+    before = disk.contents(PATH)
+    with open_on(disk) as journal:
+        journal.compact(frozen(journal, "as of 12")).close()
+    older, newer = names(disk, ".json")
+    files = disk.contents(PATH)
+    swapped = {older: files[newer], newer: files[older][:-1]}
+    cut = image({name: before[name] for name in kept} | swapped)
+    check_refused(cut)
+    report = fixed(cut)
+    assert (report.last_lsn, set(report.removed)) == (6, {older, newer})
+    with open_on(cut) as journal:
+        assert journal.last_lsn == 6
+
+
 def swap(disk: SimulatedDisk, chosen: list[str]) -> None:
     """Give each of these files the name of the next one."""
     directory = disk.open_directory(PATH, write=True)

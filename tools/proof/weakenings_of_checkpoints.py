@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proof.weakenings import BLAME, Weakening
+from proof.weakenings import Weakening
 
 APPLICATION = ("tests/engine/test_application.py",)
 ITEMS = ("tests/engine/test_checkpoint_items.py", "tests/engine/test_checkpoint_items_refused.py")
@@ -174,17 +174,24 @@ ALL_OF = (
         ("tests/engine/test_compaction_failures.py",),
     ),
     Weakening(
-        "misnamed_checkpoint_counts_as_damaged",
-        "journal/_recovery/checkpoints.py",
-        "        else:\n            self.damaged_lsn",
-        "        if error:\n            self.damaged_lsn",
-        BLAME,
-    ),
-    Weakening(
         "misnamed_checkpoint_proves_only_its_name",
         "journal/_recovery/checkpoints.py",
-        "self.misnamed[name], self._proven_lsns[name] = error, error.lsn",
-        "self.misnamed[name], self._proven_lsns[name] = error, min(error.lsn, lsn)",
+        "0 if is_foreign else error.lsn",
+        "0 if is_foreign else min(error.lsn, lsn)",
         ("tests/crash/test_damaged_files.py",),
+    ),
+    Weakening(
+        "misnamed_checkpoint_counts_for_other_journals",
+        "journal/_recovery/checkpoints.py",
+        "self._own_id not in (None, error.journal_id)",
+        "False",
+        ("tests/crash/test_damaged_files.py",),
+    ),
+    Weakening(
+        "cut_leaves_misnamed_evidence",
+        "journal/_recovery/checkpoints.py",
+        "max(each, *checkpoint_lsns([name])) > lsn",
+        "max(checkpoint_lsns([name])) > lsn",
+        ("tests/crash/test_repair_fixes.py",),
     ),
 )

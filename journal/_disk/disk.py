@@ -140,6 +140,10 @@ class Directory(Protocol):
         Never takes the lock to find out.
         """
 
+    def check_unshared(self) -> None:
+        """Raise UnsafePathError if others can write to the directory, as `open_directory` does for
+        a writer. A handle that was opened for reading can be checked, too."""
+
     def close(self, *, unlock: bool) -> None:
         """Close the handle. A second call does nothing.
 

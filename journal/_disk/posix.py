@@ -162,6 +162,9 @@ class PosixDirectory:
         except FileNotFoundError:  # the system, such as macOS, has no /proc/locks
             return self._read_pid_note()
 
+    def check_unshared(self) -> None:
+        _check_unshared(self._fd, self.path)
+
     def close(self, *, unlock: bool) -> None:
         fd, self._fd = self._fd, CLOSED
         if fd != CLOSED:
@@ -303,11 +306,7 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
             f"run as its owner: sudo -u '#{info.st_uid}' COMMAND",
             path=path,
         )
-    if mode & _OTHERS_WRITE:
-        # A directory that others use, such as root's /tmp, must stay as it is.
-        is_ours = _is_ours(os.listdir(fd))
-        fix = f"run: chmod 700 {path}" if is_ours else "give an empty or a new directory"
-        raise UnsafePathError(f"mode {mode:04o} lets others write to it; {fix}", path=path)
+    _check_unshared(fd, path)
     if made and mode & 0o777 != 0o700:  # the umask removed the owner's rights, too
         with _with_whole_path(path):
             os.fchmod(fd, 0o700)
@@ -320,6 +319,16 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
 
         text = "%s: mode %04o let others read the journal; it was narrowed to 0700"
         report(logging.WARNING, text, path, mode)
+
+
+def _check_unshared(fd: int, path: str) -> None:
+    """Raise UnsafePathError for a directory that others can write to."""
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & _OTHERS_WRITE:
+        # A directory that others use, such as root's /tmp, must stay as it is.
+        is_ours = _is_ours(os.listdir(fd))
+        fix = f"run: chmod 700 {path}" if is_ours else "give an empty or a new directory"
+        raise UnsafePathError(f"mode {mode:04o} lets others write to it; {fix}", path=path)
 
 
 def _is_ours(names: list[str]) -> bool:

@@ -137,5 +137,8 @@ class NewDirectory:
         """Return None: the holder of the lock is not a writer."""
         return None
 
+    def check_unshared(self) -> None:
+        self._directory.check_unshared()
+
     def close(self, *, unlock: bool) -> None:
         """Do nothing: `fill_directory` closes the handle."""

@@ -357,10 +357,15 @@ class JournalReader(OpenHandle):
 
     def preview_recovery(self) -> RecoveryPreview:
         """Return a forecast of the next open of a journal without a live writer: whether it
-        refuses, and where the log ends, with or without a repair. Reads all that an open reads."""
-        from journal._offline.marker_check import check_marker
+        refuses, and where the log ends, with or without a repair. Reads all that an open reads.
+
+        Raises UnsafePathError if the open would: for a file that is not regular, or a directory
+        that others can write to.
+        """
+        from journal._offline.place_check import check_marker, check_place
         from journal._offline.recovery_preview import RecoveryDryRun
 
+        check_place(self._directory)
         preview = RecoveryDryRun(self._directory).preview_recovery()
         if preview.problem is None and (finding := check_marker(self._directory)):
             error = finding.as_error()
@@ -380,6 +385,9 @@ class JournalReader(OpenHandle):
         `from_lsn`: leave out the segments that end before this LSN. `progress` is called with the
         number of bytes that were checked since its last call. `segments`: a list, to which the
         report on each segment that was read is appended, as `segments` would return it.
+
+        Raises UnsafePathError if others can write to the directory, or if LOCK or MIRROR is not a
+        regular file.
         """
         from journal._offline.verify import verify
 

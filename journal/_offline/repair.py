@@ -21,6 +21,7 @@ from journal._format.segment import Segment, segment_names
 from journal._names import MIRROR
 from journal._offline.backup import copy_file
 from journal._offline.fixes import apply_fixes
+from journal._offline.place_check import check_place
 from journal._offline.reader import JournalReader
 from journal._offline.recovery_preview import RecoveryDryRun
 from journal._offline.salvaged import SalvagedFrame, read_origin
@@ -113,7 +114,8 @@ def repair(
 
     Raises LockedError, NotAJournalError, CutError (the log can't be cut there), CompactedError (the
     cut is older than the records that are kept), CorruptionError (no checkpoint is left from which
-    the log could continue), SavePlaceError (no directory for the copies can be made there), and
+    the log could continue), SavePlaceError (no directory for the copies can be made there),
+    UnsafePathError (an open refuses the directory, or a file in it that is not regular), and
     JournalError (`cut_at` of a journal with a mirror; or the journal still does not open, and the
     message says where the copies are). Raises TypeError and ValueError for a wrong argument.
     """
@@ -127,6 +129,7 @@ def repair(
     directory = disk.open_directory(path, write=apply)  # a plan must not change the mode
     try:
         directory.lock()
+        check_place(directory)
         if cut_at is not None:
             _check_unmirrored(directory, cut_at)
         if apply:  # the new segment will state that everything before it is durable

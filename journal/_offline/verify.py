@@ -23,7 +23,7 @@ from journal._format.segment import FrameState, Segment, SegmentName, segment_na
 from journal._format.segment_info import SegmentInfo
 from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo
-from journal._offline.marker_check import check_marker
+from journal._offline.place_check import check_marker, check_place
 from journal._offline.salvage import SalvageSegment
 from journal._recovery.checkpoints import read_proofs
 from journal._recovery.plan import foreign_to, missing_before
@@ -50,8 +50,10 @@ def verify(
     """Yield the problems of a journal: first the stray segments, which may cause others, then those
     of the other segments, and so on. Append the report on each segment to `segments_read`.
 
-    This takes no lock, and the journal may be live.
+    This takes no lock, and the journal may be live. Raises UnsafePathError for a directory that an
+    open refuses.
     """
+    check_place(directory)
     strays = stray_segments(directory, segment_names(directory.names()))
     for stray, error in strays.items():
         yield _corruption(error, file_size(directory, str(stray)))

@@ -354,6 +354,9 @@ class SimulatedDirectory(_Handle):
             "lock_holder", lambda: self._disk.pid if self._folder.writer is not None else None
         )
 
+    def check_unshared(self) -> None:
+        """Do nothing: a simulated directory has no mode."""
+
     def close(self, *, unlock: bool) -> None:
         # A simulated process never forks, so no other handle shares the lock: release it.
         self._closed = True

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from journal import Journal, MirrorError
+from tests.inspect.damage_support import damage_frame, history
 from tests.inspect.inspect_support import ask
 from tests.inspect.test_inspect_mirrors import mirror_at, write
 
@@ -49,6 +50,23 @@ def test_a_repair_does_not_mend_a_marker(options: tuple[str, ...], tmp_path: Pat
     told = ask("repair", path, *options, "-o", "json")
     problem = f"{path}/MIRROR: offset 0: the marker of the mirror can't be read"
     assert (told.code, told.json["problem"].startswith(problem)) == (3, True)
+
+
+@pytest.mark.parametrize("marker", [b"x", b"{"])
+def test_a_repair_of_the_log_reports_a_damaged_marker(marker: bytes, tmp_path: Path) -> None:
+    """P4: After a repair, the next open still refuses because of the marker. So the repair exits
+    with 3, and says what to do."""
+    path = history(tmp_path / "j")
+    damage_frame(path, 34)
+    (path / "MIRROR").write_bytes(marker)
+    for options in ((), ("--apply", "-o", "json")):
+        told = ask("repair", path, *options)
+        assert told.code == 3
+    assert told.json["applied"]
+    assert "repaired; check it again" in told.err
+    assert "only the file MIRROR keeps it from opening" in told.err
+    (path / "MIRROR").unlink()
+    assert ask("repair", path).code == 0
 
 
 def test_a_report_on_a_damaged_marker_does_not_blame_the_records(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from journal import JournalReader, Options, Tables
 from manager import AgentResult, SubAgentManager, read_fleet, read_history
 from tests.inspect.damage_support import LAST_LSN, damage_frame, history
-from tests.inspect.inspect_support import ask, check_refused
+from tests.inspect.inspect_support import Answer, ask, check_refused
 from tests.inspect.test_inspect_schemas import validate
 from tests.manager_support import PATIENT
 
@@ -90,6 +92,50 @@ def test_tables_get_their_rows_back(tmp_path: Path) -> None:
     with Tables.open(path) as app:
         assert dict(app.table("rows").items()) == {0: 0, 2: 2, 3: 3, 4: 4}
     assert ask("get", path, "rows", "3").code == 0
+
+
+def advised(answer: Answer, words: str) -> list[str]:
+    """Return the arguments of the command that the line with `words` advises."""
+    (line,) = (line for line in answer.err.splitlines() if words in line)
+    return shlex.split(line.partition("journal-inspect ")[2])
+
+
+@pytest.mark.parametrize("make", [history, lambda path: fleet(path)], ids=["plain", "fleet"])
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_each_advised_command_works(
+    make: Callable[[Path], Path], is_elsewhere: bool, tmp_path: Path
+) -> None:
+    """P1: The commands that a repair advises keep --save-to, and append without marks in a journal
+    whose program knows none. So each of them works as it is printed."""
+    path = make(tmp_path / "j")
+    damage_frame(path, 34 if make is history else 5)
+    place = ["--save-to", str(tmp_path / "it's here")] * is_elsewhere
+    (tmp_path / "it's here").mkdir()
+    first = ask("repair", path, *place)
+    salvage = ask(*advised(first, "can be written to a separate journal"))
+    done = ask(*advised(salvage, "to repair it"))
+    assert done.code == 0
+    assert any((tmp_path / "it's here").iterdir()) is is_elsewhere
+    again = ask(*advised(done, "to append them again"), "-o", "json")
+    assert (again.code, len(again.json["restored"])) == (0, 1)
+
+
+def test_a_dry_run_keeps_as_is(tmp_path: Path) -> None:
+    """P1: The command that a dry run of --restore --as-is advises has --as-is, too."""
+    path = history(tmp_path / "j")
+    damage_frame(path, 34)
+    dry = ask("repair", path, "--restore", "--as-is")
+    assert ask(*advised(dry, "to repair it")).code == 0
+
+
+def test_a_mirrored_journal_is_advised_to_use_its_mirror(tmp_path: Path) -> None:
+    """P1: --restore refuses a mirrored journal, so a repair does not advise it."""
+    path = fleet(tmp_path / "w")
+    (path / "MIRROR").write_text("{}")
+    damage_frame(path, 5)
+    done = ask("repair", path, "--salvage", "--apply")
+    assert "its mirror has the records that were durable; restore it: journal-inspect" in done.err
+    assert "--restore" not in done.err
 
 
 def test_any_other_journal_needs_as_is(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
     segments, checkpoints = list_files(reader)
     verified = {checkpoint.path for checkpoint in checkpoints}
     bad = [path for path in sizes if path not in verified and Path(path).exists()]
-    may_be_bad = bool(bad) or any(file.kind == "mirror" for file in reader.files())
+    may_be_bad = bool(bad) or _is_unsafe(reader.path)
+    may_be_bad |= any(file.kind == "mirror" for file in reader.files())
     recovery = recovery_of(reader, segments, checkpoints, may_be_bad=may_be_bad)
     facts = _facts(reader, segments, checkpoints, sum(sizes[path] for path in bad))
     unreadable = merged(_unreadable(segments, facts["durable_lsn"]))
@@ -68,6 +69,15 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
         say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
         return CORRUPT if recovery.refused else NEGATIVE
     return FINE
+
+
+def _is_unsafe(path: str) -> bool:
+    """Return whether an open may refuse the directory, or LOCK in it. The preview decides that."""
+    lock = Path(path, "LOCK")
+    is_odd = lock.is_symlink() or (lock.exists() and not lock.is_file())
+    with suppress(FileNotFoundError):  # it was moved meanwhile
+        return is_odd or bool(Path(path).stat().st_mode & 0o022)
+    return False
 
 
 def _unreadable(segments: list[SegmentInfo], durable_lsn: int) -> Iterator[Range]:

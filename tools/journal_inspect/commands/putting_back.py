@@ -42,9 +42,14 @@ class Owner(NamedTuple):
     machine: Callable[[], StateMachine] | None
 
 
-def owner_of(path: str, *, as_is: bool) -> Owner:
+def has_mirror(path: str) -> bool:
+    """Return whether the journal has a file MIRROR, of whatever kind."""
+    return os.path.lexists(os.path.join(path, MARKER))
+
+
+def owner_of(path: str, save_to: str | None = None, *, as_is: bool) -> Owner:
     """Return the owner of a journal. Raise RefusedError if records can't be appended for it."""
-    if Path(path, MARKER).exists():
+    if has_mirror(path):
         raise RefusedError(
             f"{path}: the journal has a mirror, which has the records that were durable; restore "
             f"it: {command('restore', 'URL', 'DIRECTORY')}"
@@ -61,9 +66,33 @@ def owner_of(path: str, *, as_is: bool) -> Owner:
         raise RefusedError(
             f"{path}: the program of this journal would see the marks that --restore adds, "
             '["restored", ...]; append the records without them: '
-            f"{command('repair', path, '--apply', '--restore', '--as-is')}"
+            f"{_restore_command(path, save_to, '--as-is')}"
         )
     return Owner(application, None)
+
+
+def restore_command(path: str, save_to: str | None = None) -> str:
+    """Return the command that appends the salvaged records again, with the options it needs."""
+    try:
+        owner_of(path, as_is=False)
+    except RefusedError:
+        return _restore_command(path, save_to, "--as-is")
+    return _restore_command(path, save_to)
+
+
+def _restore_command(path: str, save_to: str | None, *options: str) -> str:
+    place = ["--save-to", save_to] if save_to is not None else []
+    return command("repair", path, "--apply", "--restore", *options, *place)
+
+
+def advise_restore(path: str, save_to: str | None) -> str:
+    """Return the advice on salvaged records that are not in the journal."""
+    if has_mirror(path):
+        return (
+            "they are not in the journal; its mirror has the records that were durable; restore "
+            f"it: {command('restore', 'URL', 'DIRECTORY')}"
+        )
+    return f"they are not in the journal; to append them again: {restore_command(path, save_to)}"
 
 
 def pending(path: str, save_to: str | None) -> list[PutBackReport]:

@@ -43,7 +43,7 @@ def show_reappend(
         raise DamagedError(
             f"{error.path}: offset {error.offset}, LSN {error.lsn}: {error.what}; nothing was "
             "appended; to keep the records that can be read, copy the directory, then: "
-            f"{_repair_command(path)}, and repeat this command"
+            f"{putting_back.restore_command(path)}, and repeat this command"
         ) from error
     if apply and report.records and report.appended_last_lsn is None:
         report = _append(report, url, takeover=takeover, application=application)
@@ -101,16 +101,6 @@ def _put(report: ReappendReport) -> None:
             ("appended again", again),
         ]
     )
-
-
-def _repair_command(path: str) -> str:
-    """Return the command that keeps the records behind damage, too."""
-    options = ["--apply", "--restore"]
-    try:
-        putting_back.owner_of(path, as_is=False)
-    except RefusedError:
-        options.append("--as-is")
-    return command("repair", path, *options)
 
 
 def _advise(report: ReappendReport) -> None:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import click
 from _journal_console.exits import CORRUPT, FINE, NEGATIVE
@@ -59,13 +58,12 @@ def show_repair(
         raise click.UsageError("--as-is says how records are appended again: add --restore")
     if restore and cut_at is not None:
         raise click.UsageError("--restore would append again what --cut-at cuts off; give one")
-    owner = putting_back.owner_of(path, as_is=as_is) if restore else None
-    salvage = salvage or restore
+    owner = putting_back.owner_of(path, save_to, as_is=as_is) if restore else None
     if save_to is not None:
         journal = os.path.realpath(path)
         if os.path.commonpath([journal, os.path.realpath(save_to)]) == journal:
             raise click.UsageError(f"--save-to {save_to} lies inside the journal; give another one")
-    report = _planned(path, cut_at, save_to, salvage=salvage)
+    report = _planned(path, cut_at, save_to, salvage=salvage or restore)
     with open_reader(path) as reader:
         preview = damage.preview_of(reader) if report.problem else None
         after_damage = read_after_damage(reader, report.last_lsn, preview)
@@ -83,24 +81,38 @@ def show_repair(
     if not is_cut:
         after_damage.losses.clear()
     if apply:
-        report = repair(path, apply=True, cut_at=cut_at, salvage=salvage, save_to=save_to)
+        report = repair(
+            path, apply=True, cut_at=cut_at, salvage=salvage or restore, save_to=save_to
+        )
     restored = putting_back.pending(path, save_to) if owner else []
     if apply and owner:
         restored = putting_back.restore_all(path, restored, owner, as_is=as_is)
     shown = replace(report, refusal=marker) if marker else report
+    if apply and report.problem:  # what the repair has fixed may have hidden a damaged marker
+        with open_reader(path) as reader:
+            marker = _damaged_marker(reader)
     if renderer.form == "text":
         _put(shown, after_damage, is_cut, preview, restored)
         if is_cut and after_damage.unreadable:
             unreadable = damage.describe_unreadable(after_damage, of_agents=of_agents)
             print(f"unreadable: {unreadable}")
     else:
-        if marker or (shown.applied and shown.problem):
+        if shown.refusal and (shown.applied or not shown.problem):
             # The engine has no text for the marker, and its others say that nothing was changed.
             shown = replace(shown, problem=_problem(shown))
         put_one(_object(shown, after_damage, is_cut, renderer, restored))
     if advice and advice.copies:
         say(f"{report.path}: {describe_copies(report.path, advice)}")
-    _advise(report, cut_at, salvage, restored if owner else None, marker)
+    options = ["--cut-at", str(cut_at)] * (cut_at is not None)
+    options += ["--save-to", str(save_to)] * (save_to is not None)
+    wanted = ["--restore", *["--as-is"] * as_is] if restore else ["--salvage"] * salvage
+    if not marker or report.problem:
+        for line in _advice(report, is_cut, options, wanted, restored if owner else None):
+            say(f"{report.path}: {line}")
+        if report.salvaged_to and not restore:
+            say(f"{report.path}: {putting_back.advise_restore(path, save_to)}")
+    if marker:
+        say(f"{report.path}: {WITHOUT_STEPS[Action.REMOVE_MARKER]}")
     if marker or (report.problem and not report.applied):
         return CORRUPT
     return NEGATIVE if any(each.refused for each in restored) else FINE
@@ -147,7 +159,7 @@ def _describe_cut(error: CutError) -> str:
 
 def _damaged_marker(reader: JournalReader) -> Refusal | None:
     """Return the damage of the file MIRROR, which no repair fixes; or None."""
-    if not Path(reader.path, "MIRROR").exists():
+    if not putting_back.has_mirror(reader.path):
         return None  # a preview reads the whole journal
     refusal = reader.preview_recovery().refusal
     return refusal if refusal and refusal.reason is DamageReason.MIRROR_DAMAGED else None
@@ -270,27 +282,16 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _advise(
-    report: RepairReport,
-    cut_at: int | None,
-    salvage: bool,
-    restored: list[PutBackReport] | None,
-    marker: Refusal | None,
-) -> None:
-    lines = [WITHOUT_STEPS[Action.REMOVE_MARKER]]
-    for line in lines if marker else _advice(report, cut_at, salvage, restored):
-        say(f"{report.path}: {line}")
-
-
 def _advice(
     report: RepairReport,
-    cut_at: int | None,
-    salvage: bool,
+    is_cut: bool,
+    options: list[str],
+    wanted: list[str],
     restored: list[PutBackReport] | None,
 ) -> Iterator[str]:
-    """Yield the results of the repair, and the next steps. `restored`: None without --restore."""
-    path, is_cut = report.path, report.problem is not None or cut_at is not None
-    options = ["--cut-at", str(cut_at)] * (cut_at is not None)
+    """Yield the results of the repair, and the next steps. `options`: --cut-at and --save-to as
+    they were given. `wanted`: the same for the salvage. `restored`: None without --restore."""
+    path = report.path
     if restored == [] and not (report.salvaged and not report.applied):
         yield "no salvage of it is left to append again"
     if report.applied and not is_cut and not report.salvaged_to and not restored:
@@ -306,21 +307,15 @@ def _advice(
                 f"the salvaged records, {_describe_salvaged(report)}: "
                 f"{command('log', report.salvaged_to)}"
             )
-            if restored is None:
-                yield (
-                    "they are not in the journal; to append them again: "
-                    f"{command('repair', path, '--apply', '--restore')}"
-                )
         return
-    if is_cut or (salvage and report.salvaged) or restored:
-        wanted = ["--salvage"] * salvage if restored is None else ["--restore"]
+    if is_cut or (wanted and report.salvaged) or restored:
         yield (
             "nothing was changed; to repair it, copy the directory first, then: "
             f"{command('repair', path, *options, *wanted, '--apply')}"
         )
     else:
         yield "it opens as it is; there is nothing to repair"
-    if report.salvaged and not salvage:
+    if report.salvaged and not wanted:
         yield (
             f"{count_of(len(report.salvaged), 'whole frame')} after the end can be written to a "
             f"separate journal: {command('repair', path, *options, '--salvage')}"

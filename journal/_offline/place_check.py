@@ -1,13 +1,27 @@
-"""Marker check: a check of the file MIRROR, which each open of a mirrored journal reads."""
+"""Place check: checks of what an open refuses beside the log: a directory that others can write to,
+LOCK and MIRROR if they are not regular files, and a damaged file MIRROR."""
 
 from __future__ import annotations
 
 from journal._disk.disk import Directory, file_size
 from journal._format.marker import MARKER_ERRORS, load_marker
 from journal._mutex import is_raised_by_call
-from journal._names import MIRROR
+from journal._names import LOCK, MIRROR
 from journal._offline.findings import Finding
-from journal.errors import DamageReason
+from journal.errors import DamageReason, UnsafePathError
+
+
+def check_place(directory: Directory) -> None:
+    """Raise UnsafePathError if an open refuses the directory, or LOCK or MIRROR in it, whatever
+    the log contains."""
+    directory.check_unshared()
+    for name in {LOCK, MIRROR}.intersection(directory.names()):
+        try:
+            directory.open(name, "read").close()
+        except UnsafePathError:
+            raise
+        except (FileNotFoundError, PermissionError):
+            pass  # a writer removed it meanwhile, or it is somebody else's, which is no harm
 
 
 def check_marker(directory: Directory) -> Finding | None:

@@ -281,9 +281,7 @@ class _Handle:
         name: str | None = None,
         failed: Callable[[], None] = lambda: None,
     ) -> T:
-        path = self.path
-        if name is not None:
-            path = join_name(path, name)
+        path = self.path if name is None else join_name(self.path, name)
         if self._closed:
             raise _error(errno.EBADF, path)
         return self._disk._run(self._process, operation, path, act, failed=failed)

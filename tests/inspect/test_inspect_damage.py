@@ -29,6 +29,7 @@ from tests.inspect.inspect_support import (
     put,
     segments,
 )
+from tests.inspect.test_inspect_schemas import check
 from tests.tiers import slow_but_every
 
 
@@ -75,6 +76,18 @@ def test_verify_info_repair_and_open_agree_on_damage(tmp_path: Path, case: str) 
     verify = ask("verify", path, "-o", "json")
     assert (verify.json["last_good_lsn"], verify.json["first_lost_lsn"]) == (last_lsn, None)
     assert ask("repair", path).code == 0
+
+
+def test_a_loss_without_a_known_end_has_a_first_lsn(tmp_path: Path) -> None:
+    """P4: If nothing says how many records the last segment had, JSON states the first LSN that may
+    be lost, and no last one, as the text does."""
+    path = history(tmp_path / "j")
+    os.truncate(segment(path, 37), 0)
+    for verb in ("verify", "repair"):
+        assert "any records after LSN 36" in ask(verb, path).out
+        answer = ask(verb, path, "-o", "json")
+        assert (answer.json["first_lost_lsn"], answer.json["last_lost_lsn"]) == (37, None)
+        check(verb, path)
 
 
 def test_setting_a_stray_segment_aside_loses_no_record(tmp_path: Path) -> None:

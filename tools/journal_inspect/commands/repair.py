@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -54,68 +54,69 @@ def show_repair(
 ) -> int:
     """Show or apply a repair, under the lock. Return 3 if the journal is still damaged, and 1 if
     salvaged records could not be appended again."""
-    if as_is and not restore:
-        raise click.UsageError("--as-is says how records are appended again: add --restore")
-    if restore and cut_at is not None:
-        raise click.UsageError("--restore would append again what --cut-at cuts off; give one")
+    _check_options(path, cut_at, save_to, restore=restore, as_is=as_is)
     owner = putting_back.owner_of(path, save_to, as_is=as_is) if restore else None
-    if save_to is not None:
-        journal = os.path.realpath(path)
-        if os.path.commonpath([journal, os.path.realpath(save_to)]) == journal:
-            raise click.UsageError(f"--save-to {save_to} lies inside the journal; give another one")
-    report = _planned(path, cut_at, save_to, salvage=salvage or restore)
+    salvage = salvage or restore
+    report = _planned(path, cut_at, save_to, salvage=salvage)
     with open_reader(path) as reader:
         preview = damage.preview_of(reader) if report.problem else None
         after_damage = read_after_damage(reader, report.last_lsn, preview)
-        names = _names(reader, report.last_lsn) if after_damage.losses else {}
+        _name_losses(after_damage, reader)
         of_agents = is_managers(reader)
         is_lost = report.problem and (after_damage.lost or after_damage.is_open_ended)
         findings = reader.verify() if is_lost and not apply else ()
-        marker = _damaged_marker(reader) if report.problem is None else None
         advice = None
         if corruptions := [finding for finding in findings if finding.kind == "corruption"]:
             advice = advice_on(reader, corruptions, preview, after_damage)
-    for agent_id, loss in after_damage.losses.items():
-        loss.name = loss.name or names.get(agent_id or "")
+    marker = _damaged_marker(path) if report.problem is None else None
     is_cut = report.problem is not None or cut_at is not None
     if not is_cut:
         after_damage.losses.clear()
     if apply:
-        report = repair(
-            path, apply=True, cut_at=cut_at, salvage=salvage or restore, save_to=save_to
-        )
+        report = repair(path, apply=True, cut_at=cut_at, salvage=salvage, save_to=save_to)
     restored = putting_back.pending(path, save_to) if owner else []
     if apply and owner:
         restored = putting_back.restore_all(path, restored, owner, as_is=as_is)
     shown = replace(report, refusal=marker) if marker else report
     if apply and report.problem:  # what the repair has fixed may have hidden a damaged marker
-        with open_reader(path) as reader:
-            marker = _damaged_marker(reader)
+        marker = _damaged_marker(path)
     if renderer.form == "text":
         _put(shown, after_damage, is_cut, preview, restored)
         if is_cut and after_damage.unreadable:
-            unreadable = damage.describe_unreadable(after_damage, of_agents=of_agents)
-            print(f"unreadable: {unreadable}")
+            print("unreadable:", damage.describe_unreadable(after_damage, of_agents=of_agents))
     else:
         if shown.refusal and (shown.applied or not shown.problem):
             # The engine has no text for the marker, and its others say that nothing was changed.
             shown = replace(shown, problem=_problem(shown))
         put_one(_object(shown, after_damage, is_cut, renderer, restored))
     if advice and advice.copies:
-        say(f"{report.path}: {describe_copies(report.path, advice)}")
+        _advise(report, [describe_copies(report.path, advice)])
     options = ["--cut-at", str(cut_at)] * (cut_at is not None)
     options += ["--save-to", str(save_to)] * (save_to is not None)
     wanted = ["--restore", *["--as-is"] * as_is] if restore else ["--salvage"] * salvage
     if not marker or report.problem:
-        for line in _advice(report, is_cut, options, wanted, restored if owner else None):
-            say(f"{report.path}: {line}")
-        if report.salvaged_to and not restore:
-            say(f"{report.path}: {putting_back.advise_restore(path, save_to)}")
+        _advise(report, _advice(report, is_cut, options, wanted, restored if owner else None))
+    if report.salvaged_to and not restore:
+        _advise(report, [putting_back.advise_restore(path, save_to)])
     if marker:
-        say(f"{report.path}: {WITHOUT_STEPS[Action.REMOVE_MARKER]}")
+        _advise(report, [WITHOUT_STEPS[Action.REMOVE_MARKER]])
     if marker or (report.problem and not report.applied):
         return CORRUPT
     return NEGATIVE if any(each.refused for each in restored) else FINE
+
+
+def _check_options(
+    path: str, cut_at: int | None, save_to: str | None, *, restore: bool, as_is: bool
+) -> None:
+    """Raise UsageError for options that contradict each other or the path."""
+    if as_is and not restore:
+        raise click.UsageError("--as-is says how records are appended again: add --restore")
+    if restore and cut_at is not None:
+        raise click.UsageError("--restore would append again what --cut-at cuts off; give one")
+    if save_to is not None:
+        journal = os.path.realpath(path)
+        if os.path.commonpath([journal, os.path.realpath(save_to)]) == journal:
+            raise click.UsageError(f"--save-to {save_to} lies inside the journal; give another one")
 
 
 def _planned(path: str, cut_at: int | None, save_to: str | None, *, salvage: bool) -> RepairReport:
@@ -157,24 +158,26 @@ def _describe_cut(error: CutError) -> str:
     )
 
 
-def _damaged_marker(reader: JournalReader) -> Refusal | None:
+def _damaged_marker(path: str) -> Refusal | None:
     """Return the damage of the file MIRROR, which no repair fixes; or None."""
-    if not putting_back.has_mirror(reader.path):
+    if not putting_back.has_mirror(path):
         return None  # a preview reads the whole journal
-    refusal = reader.preview_recovery().refusal
+    with open_reader(path) as reader:
+        refusal = reader.preview_recovery().refusal
     return refusal if refusal and refusal.reason is DamageReason.MIRROR_DAMAGED else None
 
 
-def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
-    """Return the names of agents as of the last good LSN, by their ids."""
-    if not is_managers(reader):
-        return {}
+def _name_losses(after_damage: AfterDamage, reader: JournalReader) -> None:
+    """Add the names that agents had as of the last good LSN."""
+    if not after_damage.losses or not is_managers(reader):
+        return
     from manager import read_fleet
 
     with suppress(JournalError, LookupError, TypeError, ValueError):
-        fleet = read_fleet(reader.path, at=lsn)
-        return {agent.agent_id: agent.name for agent in fleet.agents(include_archived=True)}
-    return {}
+        fleet = read_fleet(reader.path, at=after_damage.last_good_lsn)
+        for agent in fleet.agents(include_archived=True):
+            if loss := after_damage.losses.get(agent.agent_id):
+                loss.name = loss.name or agent.name
 
 
 def _put(
@@ -245,13 +248,12 @@ def _object(
     renderer: Renderer,
     restored: list[PutBackReport],
 ) -> JSON:
-    is_lost = is_cut and after_damage.lost
     return as_object(
         report,
         renamed=[{"old": old, "new": new} for old, new in report.renamed],
-        first_lost_lsn=after_damage.last_good_lsn + 1 if is_lost else None,
-        last_lost_lsn=after_damage.last_lsn if is_lost else None,
-        readable=damage.as_json(after_damage.readable if is_lost else []),
+        first_lost_lsn=after_damage.first_lost_lsn if is_cut else None,
+        last_lost_lsn=after_damage.last_lost_lsn if is_cut else None,
+        readable=damage.as_json(after_damage.readable if is_cut else []),
         lost_by_agent=[
             {
                 "agent_id": agent_id,
@@ -280,6 +282,11 @@ def _describe_salvaged(report: RepairReport) -> str:
 
 def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
+
+
+def _advise(report: RepairReport, lines: Iterable[str]) -> None:
+    for line in lines:
+        say(f"{report.path}: {line}")
 
 
 def _advice(

@@ -219,14 +219,13 @@ def _describe_covered(covered: list[damage.Range], preview: RecoveryPreview | No
 def _summary(
     reader: JournalReader, last_good_lsn: int, kinds: Counter[str], after_damage: AfterDamage | None
 ) -> dict[str, JSON]:
-    is_lost = after_damage is not None and after_damage.lost
     return versioned(
         kind="summary",
         path=reader.path,
         last_good_lsn=last_good_lsn,
         counts={kind: kinds[kind] for kind in _EXITS},
-        first_lost_lsn=last_good_lsn + 1 if is_lost else None,
-        last_lost_lsn=after_damage.last_lsn if after_damage and is_lost else None,
+        first_lost_lsn=after_damage.first_lost_lsn if after_damage else None,
+        last_lost_lsn=after_damage.last_lost_lsn if after_damage else None,
         readable=damage.as_json(after_damage.readable if after_damage else []),
         cut=damage.as_json(after_damage.cut if after_damage else []),
     )

@@ -54,6 +54,16 @@ class AfterDamage:
         return self.last_lsn - self.last_good_lsn
 
     @property
+    def first_lost_lsn(self) -> int | None:
+        """The first lost LSN. None if nothing is lost."""
+        return self.last_good_lsn + 1 if self.lost or self.is_open_ended else None
+
+    @property
+    def last_lost_lsn(self) -> int | None:
+        """The last lost LSN. None if nothing is lost, or nothing says how far the log went."""
+        return self.last_lsn if self.lost and not self.is_open_ended else None
+
+    @property
     def unreadable(self) -> int:
         return self.lost - count_lsns(self.readable)
 

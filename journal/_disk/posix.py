@@ -106,7 +106,8 @@ class PosixDirectory:
 
     def names(self) -> list[str]:
         # Listing moves a handle's position, and threads would share one. So open another handle.
-        fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
+        with _with_whole_path(self.path):
+            fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
         try:
             return sorted(os.listdir(fd))
         finally:

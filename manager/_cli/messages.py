@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from _journal_console.exits import describe_lock, describe_system
+from _journal_console.exits import advise_permission, describe_lock, describe_system
 
 from journal import (
     FailedError,
@@ -29,7 +29,6 @@ _NEXT_STEPS: dict[type[OSError], str] = {
     NotADirectoryError: "move it away, or give another path",
     IsADirectoryError: "move it away, or give another path",
     FileExistsError: "nothing was overwritten; choose another name",
-    PermissionError: "run the command as the owner",
 }
 
 
@@ -94,5 +93,7 @@ def _message_of_system(error: OSError) -> str:
     text = describe_system(error)
     if error.errno is None or error.strerror != os.strerror(error.errno):
         return text  # this package has made it, and it has a next step
+    if isinstance(error, PermissionError):
+        return f"{text}; {advise_permission(error)}"
     steps = (step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind))
     return f"{text}; {next(steps, _FIX_THAT)}"

@@ -67,6 +67,20 @@ def test_a_journal_opens_below_a_directory_that_is_only_passed_through(parent: P
 
 
 @needs_root
+def test_a_directory_that_cant_be_searched_is_named(parent: Path) -> None:
+    """A directory that may be opened but not searched is named in the error by its path."""
+    path = parent / "j"
+    path.mkdir(mode=0o744)
+
+    def list_names() -> None:
+        with pytest.raises(PermissionError) as caught:
+            PosixDisk().open_directory(path, write=False).names()
+        assert caught.value.filename == str(path)
+
+    assert as_nobody(list_names) == ""
+
+
+@needs_root
 def test_a_umask_that_takes_all_rights_leaves_nothing_behind(parent: Path) -> None:
     """P5: If the new directory can't be opened because of the umask, it is removed again."""
     above = parent / "above"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import stat
+from contextlib import suppress
 
 FINE = 0
 NEGATIVE = 1
@@ -28,3 +31,20 @@ def describe_system(error: OSError) -> str:
     if error.filename is None or error.strerror is None:
         return str(error)
     return f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
+def advise_permission(error: PermissionError) -> str:
+    """Return the next step after a missing permission. The owner can change the mode of the file,
+    or of the directory that contains it; anybody else has to become the owner."""
+    path = os.path.abspath(os.fsdecode(error.filename or ""))
+    while not os.path.lexists(path):  # it was to be made, or its directory can't be searched
+        path = os.path.dirname(path)
+    for place in (path, os.path.dirname(path)) if error.filename else ():
+        with suppress(FileNotFoundError):  # it was removed meanwhile
+            info = os.lstat(place)
+            needed = 0o700 if stat.S_ISDIR(info.st_mode) else 0o600
+            if info.st_uid != os.geteuid():
+                return f"run the command as the owner of {place}, uid {info.st_uid}"
+            if info.st_mode & needed != needed:
+                return f"make it readable and writable: chmod u+rwX {shlex.quote(place)}"
+    return "run the command as the owner"

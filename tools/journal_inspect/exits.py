@@ -23,6 +23,7 @@ from _journal_console.exits import (
     READER_GONE,
     STOPPED_BY_SIGNAL,
     TIMED_OUT,
+    advise_permission,
     describe_lock,
     describe_system,
 )
@@ -34,7 +35,6 @@ _NEXT_STEPS: dict[type[OSError], str] = {
     FileNotFoundError: "give the path of a journal's directory",
     NotADirectoryError: "a journal is a directory: give its path",
     FileExistsError: "nothing was overwritten; choose another name",
-    PermissionError: "run the command as the journal's owner",
 }
 
 
@@ -155,6 +155,8 @@ def _explain_system(error: BaseException) -> tuple[int, str] | None:
         return None
     if type(error) is FileNotFoundError and error.errno is None:  # a mirror's: it has no path
         return CANT_OPEN, f"{error}; check the address"
+    if isinstance(error, PermissionError):
+        return CANT_OPEN, f"{describe_system(error)}; {advise_permission(error)}"
     steps = (step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind))
     step = next(steps, "nothing was changed; fix that, then try again")
     return CANT_OPEN, f"{describe_system(error)}; {step}"

@@ -72,15 +72,20 @@ def ask_fleet(path: str, ask: Callable[[], T]) -> T:
         return ask()
 
 
-def get_agent(path: str, fleet: FleetView, ref: str, at: Moment | None) -> Agent:
-    """Return the agent of this id or name, or the only one whose id begins with `ref`."""
+def get_agent(
+    path: str, fleet: FleetView, ref: str, at: Moment | None, *, of_history: bool = False
+) -> Agent:
+    """Return the agent of this id or name, or the only one whose id begins with `ref`.
+
+    `of_history`: the command was `history`, so an error does not advise it.
+    """
     try:
         return fleet.get(ref)
     except UnknownAgentError as error:
         ids = (agent.agent_id for agent in fleet.agents(include_archived=True))
         if agent_id := find_by_prefix(path, ids, ref):
             return fleet.get(agent_id)
-        raise unknown(path, error, at) from error
+        raise _unknown(path, error, at, of_history=of_history) from error
 
 
 def find_by_prefix(path: str, ids: Iterable[str], ref: str) -> str | None:
@@ -91,11 +96,13 @@ def find_by_prefix(path: str, ids: Iterable[str], ref: str) -> str | None:
         raise NothingFoundError(f"{path}: {error}") from error
 
 
-def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFoundError:
+def _unknown(
+    path: str, error: UnknownAgentError, at: Moment | None, *, of_history: bool
+) -> NothingFoundError:
     then = [] if at is None else ["--at", at if isinstance(at, int) else at.text]
+    removed = "" if of_history else f"; for a removed agent: {command('history', path, 'REF')}"
     return NothingFoundError(
-        f"{path}: {error}; see all of them: {command('agents', path, *then)}; "
-        f"for a removed agent: {command('history', path, 'REF')}"
+        f"{path}: {error}; see all of them: {command('agents', path, *then)}{removed}"
     )
 
 

@@ -34,7 +34,8 @@ def show_history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> 
         changes = _changes(path, ref, lsn)
     except UnknownAgentError:
         # An id may be shortened, but it costs a second pass.
-        agent_id = get_agent(path, open_fleet(path, renderer, at), ref, at).agent_id
+        fleet = open_fleet(path, renderer, at)
+        agent_id = get_agent(path, fleet, ref, at, of_history=True).agent_id
         changes = _changes(path, agent_id, lsn)
     if lsn is not None:
         with open_reader(path) as reader:

@@ -35,7 +35,7 @@ _RECORD_OPTIONS = ("reverse", "follow", "agents", "kinds", "grep")
 def info(path: str, renderer: Renderer) -> int:
     """Show what is in a journal, and what the next open would do.
 
-    Exits with 3 if the log is damaged, or if an open would refuse the journal.
+    Exits with 3 if an open would refuse the journal, and with 1 if the log has other damage.
     """
     from journal_inspect.commands.info import show_info
 

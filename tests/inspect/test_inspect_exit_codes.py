@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ from journal import (
     RecordError,
 )
 from manager import AmbiguousNameError, SubAgentManager
-from manager._cli.messages import message_of
 from tests.inspect.inspect_support import (
     ARGS,
     DIFFER,
@@ -307,37 +305,6 @@ def test_4_no_permission(tmp_path: Path, inspect: Ask, verb: str) -> None:
         check_refused(inspect(verb, path, *ARGS.get(verb, ())), 4, f"{path}: Permission denied")
     finally:
         path.chmod(0o700)
-
-
-@pytest.mark.parametrize("mode", [0o000, 0o400, 0o500])
-def test_a_missing_permission_is_explained(
-    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The owner is told to change the mode of the file, or of the nearest directory above it that
-    exists, and anybody else who the owner is. Both command lines say the same."""
-    path = make(tmp_path / "j")
-    (segment,) = segments(path)
-    for name, place in ((segment, segment), (path, path), (path / "missing", path)):
-        place.chmod(mode)
-        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
-        step = f"make it readable and writable: chmod u+rwX {place}"
-        assert explain(error) == (4, f"{name}: Permission denied; {step}")
-        assert message_of(error) == f"{name}: Permission denied; {step}"
-        place.chmod(0o700)
-    step = "run the command as the owner"
-    assert explain(error)[1].endswith(f"Permission denied; {step}")
-    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
-    assert explain(error)[1].endswith(f"{step} of {path}, uid {path.stat().st_uid}")
-    assert explain(PermissionError(errno.EPERM, os.strerror(errno.EPERM)))[1].endswith(f"; {step}")
-
-
-def test_history_does_not_advise_itself(tmp_path: Path) -> None:
-    """`show` of an unknown agent advises `history` for removed ones, which does not repeat that."""
-    path = fleet(tmp_path)
-    assert "for a removed agent: journal-inspect history" in ask("show", path, "zz").err
-    told = ask("history", path, "zz")
-    assert (told.code, "for a removed agent" in told.err) == (1, False)
-    assert f"see all of them: journal-inspect agents {path}" in told.err
 
 
 def test_only_the_open_checks_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

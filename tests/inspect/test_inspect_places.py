@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from journal_inspect.exits import explain
 
 from journal import Journal, JournalReader, UnsafePathError
+from manager._cli.messages import message_of
 from tests.inspect.damage_support import damage_frame, history
-from tests.inspect.inspect_support import ask, check_refused, contents
+from tests.inspect.inspect_support import ask, check_refused, contents, fleet, make, segments
 
 
 def replaced(path: Path) -> Path:
@@ -62,3 +66,35 @@ def test_a_directory_that_others_can_read_is_whole(tmp_path: Path) -> None:
     before = contents(path)
     assert [ask(verb, path).code for verb in ("verify", "info", "repair")] == [0, 0, 0]
     assert contents(path) == before
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o500])
+def test_a_missing_permission_is_explained(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner is told to change the mode of the file, or of the nearest directory above it that
+    exists, and anybody else who the owner is. Both command lines say the same."""
+    path = make(tmp_path / "j")
+    (segment,) = segments(path)
+    for name, place in ((segment, segment), (path, path), (path / "missing", path)):
+        place.chmod(mode)
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
+        step = f"make it readable and writable: chmod u+rwX {place}"
+        assert explain(error) == (4, f"{name}: Permission denied; {step}")
+        assert message_of(error) == f"{name}: Permission denied; {step}"
+        place.chmod(0o700)
+    step = "run the command as the owner"
+    assert explain(error)[1].endswith(f"Permission denied; {step}")
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert explain(error)[1].endswith(f"{step} of {path}, uid {path.stat().st_uid}")
+    assert explain(PermissionError(errno.EPERM, os.strerror(errno.EPERM)))[1].endswith(f"; {step}")
+
+
+def test_history_does_not_advise_itself(tmp_path: Path) -> None:
+    """`show` of an unknown agent advises `history` for removed ones, which does not repeat that."""
+    with fleet(tmp_path) as manager:
+        path = Path(manager.path)
+    assert "for a removed agent: journal-inspect history" in ask("show", path, "zz").err
+    told = ask("history", path, "zz")
+    assert (told.code, "for a removed agent" in told.err) == (1, False)
+    assert f"see all of them: journal-inspect agents {path}" in told.err

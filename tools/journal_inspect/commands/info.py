@@ -26,6 +26,7 @@ from journal_inspect.diagnosis.damage import (
     merged,
     preview_of,
 )
+from journal_inspect.diagnosis.mirrored import mirror_of
 from journal_inspect.diagnosis.recovery import durable_lsn, recovery_of
 from journal_inspect.diagnosis.retention import list_files
 from journal_inspect.rendering.messages import command, say
@@ -51,7 +52,8 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
         # Nothing says how far the log went in a segment whose damage has no end.
         is_open_ended = any(not last for file in segments for _, last in file.unreadable)
         lines = _describe_facts(facts, unreadable, len(checkpoints), is_open_ended=is_open_ended)
-        lines.append(("recovery", recovery))
+        refuses = "refuses without its mirror: " if mirror_of(reader.path) else "refuses: "
+        lines.append(("recovery", str(recovery).replace("refuses: ", refuses, 1)))
         if recovery.refused and (preview := preview_of(reader)):
             lines.append(("repair", _describe_repair(preview)))
         put_facts(lines)

@@ -14,6 +14,7 @@ from _journal_console.text import count_of
 from journal import Finding, JournalReader, RecoveryPreview
 from journal_inspect.diagnosis.advice import Action, Advice, advise
 from journal_inspect.diagnosis.damage import AfterDamage
+from journal_inspect.diagnosis.mirrored import advise_mirror
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import command
 
@@ -22,6 +23,11 @@ WITHOUT_STEPS = {
     "newer journal-engine",
     Action.REMOVE_MARKER: "only the file MIRROR keeps it from opening; if the directory is the one "
     "that was last written, remove that file, and open it with its mirror and takeover=True",
+}
+
+_REPAIRS = {
+    *(Action.FIX, Action.SET_ASIDE, Action.SET_ASIDE_COPY),
+    *(Action.REPAIR, Action.SALVAGE, Action.RESTORE_BACKUP),
 }
 
 
@@ -56,7 +62,16 @@ class NextSteps(NamedTuple):
 
 
 def next_steps(reader: JournalReader, advice: Advice, count: int = 1) -> NextSteps:
-    """Return what `count` findings mean, which records are safe, and what to type next."""
+    """Return what `count` findings mean, which records are safe, and what to type next. A damaged
+    journal with a mirror needs none of these commands if the mirror is whole."""
+    plan = _next_steps(reader, advice, count)
+    first = advise_mirror(reader.path) if advice.action in _REPAIRS else None
+    if first is None:
+        return plan
+    return NextSteps(f"{first}; if that refuses, too: {plan.meaning}", plan.steps)
+
+
+def _next_steps(reader: JournalReader, advice: Advice, count: int) -> NextSteps:
     path = reader.path
     copy = Step(shlex.join(["cp", "-a", path, f"{path}.damaged"]), "keep it as it is")
     repair = Step(command("repair", path), "what a repair would do; changes nothing")

@@ -23,12 +23,12 @@ from journal import (
 )
 from journal_inspect.commands.reading import open_reader
 from journal_inspect.diagnosis import damage
+from journal_inspect.diagnosis.mirrored import MARKER, marked_url
 from journal_inspect.exits import RefusedError
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import command
 from journal_inspect.rendering.objects import JSON, as_object
 
-MARKER = "MIRROR"  # the file that states the mirror of its directory
 _BYTES_MAX = 1 << 26  # the largest payload of a frame
 
 
@@ -90,7 +90,7 @@ def advise_restore(path: str, save_to: str | None) -> str:
     if has_mirror(path):
         return (
             "they are not in the journal; its mirror has the records that were durable; restore "
-            f"it: {command('restore', 'URL', 'DIRECTORY')}"
+            f"it: {command('restore', marked_url(path) or 'URL', 'DIRECTORY')}"
         )
     return f"they are not in the journal; to append them again: {restore_command(path, save_to)}"
 

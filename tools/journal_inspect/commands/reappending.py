@@ -3,10 +3,6 @@ to the journal again."""
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
-from pathlib import Path
-
 import click
 from _journal_console.exits import FINE, NEGATIVE
 from _journal_console.text import put_facts
@@ -21,6 +17,7 @@ from journal import (
     reappend,
 )
 from journal_inspect.commands import putting_back
+from journal_inspect.diagnosis.mirrored import marked_url
 from journal_inspect.exits import DamagedError, RefusedError
 from journal_inspect.rendering.messages import command, say
 from journal_inspect.rendering.objects import as_object, put_one
@@ -66,7 +63,7 @@ def _append(
             f"records; let its program repeat the changes, or add --application {owner}; to see "
             f"the records: {command('log', report.path)}"
         )
-    url = url or _marked_url(report.origin)
+    url = url or marked_url(report.origin)
     try:
         journal = Journal.open(
             report.origin,
@@ -78,13 +75,6 @@ def _append(
         raise click.UsageError(str(error)) from error
     with journal:
         return reappend(report.path, journal)
-
-
-def _marked_url(origin: str) -> str | None:
-    """Return the address that the journal's directory names, None if it has no mirror."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads(Path(origin, putting_back.MARKER).read_text(encoding="utf-8"))["url"])
-    return None
 
 
 def _put(report: ReappendReport) -> None:

@@ -30,6 +30,7 @@ from journal_inspect.commands.reading import open_reader
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.advice import Action
 from journal_inspect.diagnosis.damage import AfterDamage, Loss, joined, read_after_damage
+from journal_inspect.diagnosis.mirrored import advise_mirror
 from journal_inspect.diagnosis.retention import describe_kept
 from journal_inspect.exits import NothingFoundError
 from journal_inspect.rendering.entries import is_managers
@@ -90,7 +91,7 @@ def show_repair(
             shown = replace(shown, problem=_problem(shown))
         put_one(_object(shown, after_damage, is_cut, renderer, restored))
     if advice and advice.copies:
-        _advise(report, [describe_copies(report.path, advice)])
+        _advise(report, [describe_copies(path, advice)])
     options = ["--cut-at", str(cut_at)] * (cut_at is not None)
     options += ["--save-to", str(save_to)] * (save_to is not None)
     wanted = ["--restore", *["--as-is"] * as_is] if restore else ["--salvage"] * salvage
@@ -299,6 +300,8 @@ def _advice(
     """Yield the results of the repair, and the next steps. `options`: --cut-at and --save-to as
     they were given. `wanted`: the same for the salvage. `restored`: None without --restore."""
     path = report.path
+    if report.problem and (first := advise_mirror(path)):
+        yield f"{first}; a repair makes the directory diverge from it"
     if restored == [] and not (report.salvaged and not report.applied):
         yield "no salvage of it is left to append again"
     if report.applied and not is_cut and not report.salvaged_to and not restored:

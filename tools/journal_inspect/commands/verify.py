@@ -19,6 +19,7 @@ from journal import (
 from journal_inspect.commands.next_steps import advice_on, next_steps
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import AfterDamage, read_after_damage
+from journal_inspect.diagnosis.mirrored import mirror_of
 from journal_inspect.diagnosis.retention import list_files
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.messages import say, say_commands
@@ -125,7 +126,8 @@ def _verified(
 def _verdict(reader: JournalReader, kinds: Counter[str], code: int) -> str:
     """Return the condition of the journal in a sentence, and the result of the next open."""
     if code == CORRUPT:
-        return "damaged. The next open will refuse; nothing was changed."
+        without = "An open without its mirror" if mirror_of(reader.path) else "The next open"
+        return f"damaged. {without} will refuse; nothing was changed."
     if kinds["corruption"]:
         return "damaged, but no open needs what is damaged."
     if kinds["bad_checkpoint"]:

@@ -13,6 +13,7 @@ from journal._mutex import package_of
 from journal._names import LOCK as LOCK  # every user of a disk imports both names from here
 from journal._names import TMP as TMP
 from journal._public import public
+from journal.errors import UnsafePathError
 
 Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is 3.12's
 """The bytes that a File writes."""
@@ -265,6 +266,8 @@ def file_size(directory: Directory, name: str) -> int:
     """Return the file's size in bytes, or 0 if it can't be opened."""
     try:
         file = directory.open(name, "read")
+    except UnsafePathError:
+        return 0
     except OSError as error:
         if not is_disk_error(error):
             raise

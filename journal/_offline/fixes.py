@@ -81,16 +81,15 @@ def _header_under(directory: ReadableDirectory, name: str) -> SegmentHeader | No
 def _fixed_header(
     directory: ReadableDirectory, name: SegmentName, journal_id: bytes
 ) -> bytes | None:
-    file = directory.open(str(name), "read")
-    try:
-        read_header(file, name.first_lsn)
-    except CorruptionError as error:
-        if error.reason is DamageReason.HEADER_DAMAGED:
-            return fixed_header(file, name, journal_id)
-    except JournalError:
-        pass  # a newer version of the format: that is not damage
-    finally:
-        file.close()
+    with suppress(JournalError):  # a newer version of the format, or not a regular file
+        file = directory.open(str(name), "read")
+        try:
+            read_header(file, name.first_lsn)
+        except CorruptionError as error:
+            if error.reason is DamageReason.HEADER_DAMAGED:
+                return fixed_header(file, name, journal_id)
+        finally:
+            file.close()
     return None
 
 

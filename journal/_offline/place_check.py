@@ -1,14 +1,15 @@
 """Place check: checks of what an open refuses beside the log: a directory that others can write to,
-LOCK and MIRROR if they are not regular files, and a damaged file MIRROR."""
+LOCK, MIRROR and segments that are not regular files, and a damaged file MIRROR."""
 
 from __future__ import annotations
 
 from journal._disk.disk import Directory, file_size
 from journal._format.marker import MARKER_ERRORS, load_marker
+from journal._format.segment import Segment, SegmentName
 from journal._mutex import is_raised_by_call
 from journal._names import LOCK, MIRROR
 from journal._offline.findings import Finding
-from journal.errors import DamageReason, UnsafePathError
+from journal.errors import CorruptionError, DamageReason, UnsafePathError
 
 
 def check_place(directory: Directory) -> None:
@@ -37,3 +38,13 @@ def check_marker(directory: Directory) -> Finding | None:
     except FileNotFoundError:  # it was removed meanwhile
         pass
     return None
+
+
+def open_segment(directory: Directory, name: SegmentName) -> Segment:
+    """Return the segment. A file that is not regular is damaged, and an open that needs it refuses;
+    but it must not hide what else is damaged."""
+    try:
+        return Segment(directory, name)
+    except UnsafePathError as error:
+        place = f"{directory.path}/{name}", 0, name.first_lsn
+        raise CorruptionError(*place, error.what, reason=DamageReason.UNSAFE_FILE) from error

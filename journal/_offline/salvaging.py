@@ -16,7 +16,7 @@ from journal._offline.salvage import SalvageSegment
 from journal._offline.salvaged import Salvaged, SalvagedFrame, write_origin
 from journal._recovery.stray_segments import stray_segments, with_successors
 from journal._recovery.walk import ReplayBatch, decode
-from journal.errors import CorruptionError
+from journal.errors import CorruptionError, UnsafePathError
 from journal.options import Options
 
 
@@ -43,7 +43,8 @@ def frames_past_cut(dry_run: RecoveryDryRun, last_lsn: int) -> Iterator[tuple[Re
         if name in strays:
             continue
         cut_lsn = after.first_lsn if after else LSN_MAX + 1
-        with suppress(CorruptionError), SalvageSegment(directory, name) as segment:
+        is_broken = suppress(CorruptionError, UnsafePathError)
+        with is_broken, SalvageSegment(directory, name) as segment:
             durable_lsn = _durable_lsn_past(segment, cut_lsn) if after else 0
             for scanned in segment.scan():
                 header = scanned.header

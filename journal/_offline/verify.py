@@ -23,15 +23,11 @@ from journal._format.segment import FrameState, Segment, SegmentName, segment_na
 from journal._format.segment_info import SegmentInfo
 from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo
-from journal._offline.place_check import check_marker, check_place
+from journal._offline.place_check import check_marker, check_place, open_segment
 from journal._offline.salvage import SalvageSegment
 from journal._recovery.checkpoints import read_proofs
 from journal._recovery.plan import foreign_to, missing_before
-from journal._recovery.stray_segments import (
-    find_journal_id,
-    stray_segments,
-    with_successors,
-)
+from journal._recovery.stray_segments import find_journal_id, stray_segments, with_successors
 from journal._recovery.walk import Reading, Walk, decode
 from journal.errors import (
     CorruptionError,
@@ -128,8 +124,9 @@ def frames(directory: Directory, after_lsn: int, read: Reading) -> Iterator[Fram
                         yield info
         except FileNotFoundError:
             continue  # compaction has removed it meanwhile
-        except CorruptionError as error:
-            yield FrameInfo(error.path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage")
+        except (CorruptionError, UnsafePathError):
+            path = f"{directory.path}/{name}"
+            yield FrameInfo(path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage")
 
 
 def _frames(
@@ -199,7 +196,7 @@ def check_segments(
             try:
                 if name in strays:
                     raise strays[name]
-                with Segment(directory, name) as segment:
+                with open_segment(directory, name) as segment:
                     known_lsn = 0 if after else evidence
                     walk = Walk.at(segment, known_lsn, journal_id, epoch)
                     info, findings = _check_segment(

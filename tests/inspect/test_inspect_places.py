@@ -13,7 +13,7 @@ from journal_inspect.exits import explain
 
 from journal import Journal, JournalReader, UnsafePathError
 from manager._cli.messages import message_of
-from tests.inspect.damage_support import damage_frame, history
+from tests.inspect.damage_support import damage_frame, history, segment
 from tests.inspect.inspect_support import ask, check_refused, contents, fleet, make, segments
 
 
@@ -59,6 +59,42 @@ def test_what_an_open_refuses_is_reported(case: str, is_damaged: bool, tmp_path:
         assert next(reader.entries(20)).lsn == 21  # it can be read
 
 
+@pytest.mark.parametrize("kind", ["FIFO", "symlink"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_special_file_that_no_open_reads_hides_nothing(
+    kind: str, is_damaged: bool, tmp_path: Path
+) -> None:
+    """P4, P9: Something else than a file in the place of a segment that the checkpoint covers is a
+    finding. It keeps no journal from opening, and hides no damage elsewhere."""
+    path = history(tmp_path / "j")
+    covered = segment(path, 7)
+    covered.unlink()
+    os.mkfifo(covered) if kind == "FIFO" else covered.symlink_to(segment(path, 22))
+    if is_damaged:
+        damage_frame(path, 34)
+    verify = ask("verify", path, "-o", "json")
+    finding = next(each for each in verify.json["findings"] if each["path"] == str(covered))
+    assert (finding["kind"], finding["lsn"]) == ("corruption", 7)
+    assert verify.json["first_lost_lsn"] == (34 if is_damaged else None)
+    repair = ask("repair", path, "--apply")
+    assert repair.code == 0
+    assert ("lost         LSN 34" in repair.out) is is_damaged
+    assert (verify.code, ask("info", path).code) == (3 if is_damaged else 1, 1)
+    with Journal.open(path) as journal:
+        assert journal.last_lsn == (33 if is_damaged else 45)
+
+
+def test_a_special_file_that_an_open_needs_is_refused(tmp_path: Path) -> None:
+    """P9: verify, info, repair and an open say the same."""
+    path = history(tmp_path / "j")
+    segment(path, 22).unlink()
+    os.mkfifo(path / f"{22:020d}-{2:010d}.seg")
+    with pytest.raises(UnsafePathError, match="is not a regular file"):
+        Journal.open(path)
+    for verb in ("verify", "info", "repair"):
+        check_refused(ask(verb, path), 4, f"{22:020d}-{2:010d}.seg: is not a regular file")
+
+
 def test_a_directory_that_others_can_read_is_whole(tmp_path: Path) -> None:
     """An open narrows the mode of a directory that others can only read, so it is not reported."""
     path = history(tmp_path / "j")
@@ -75,8 +111,8 @@ def test_a_missing_permission_is_explained(
     """The owner is told to change the mode of the file, or of the nearest directory above it that
     exists, and anybody else who the owner is. Both command lines say the same."""
     path = make(tmp_path / "j")
-    (segment,) = segments(path)
-    for name, place in ((segment, segment), (path, path), (path / "missing", path)):
+    (last,) = segments(path)
+    for name, place in ((last, last), (path, path), (path / "missing", path)):
         place.chmod(mode)
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
         step = f"make it readable and writable: chmod u+rwX {place}"

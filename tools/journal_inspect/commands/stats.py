@@ -15,6 +15,7 @@ from _journal_console.text import count_of, put_facts, put_lines, size, table
 from journal import FrameInfo, Histogram, JournalReader, LargeRecord, TableWrite
 from journal_inspect.commands.log import Wanted
 from journal_inspect.commands.moments import lsn_at
+from journal_inspect.diagnosis.damage import preview_of
 from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
 from journal_inspect.exits import NothingFoundError
 from journal_inspect.rendering.kinds import agent_of, kind_of, name_of, writes_of
@@ -187,6 +188,8 @@ def show_stats(reader: JournalReader, renderer: Renderer, wanted: Wanted, *, top
                     tally.add(info, info.records[low:high], info.first_lsn + low)
     # A torn tail has the same states, but is not damage.
     is_damaged = is_suspect and any(segment.state == "damaged" for segment in reader.segments())
+    if is_damaged:
+        preview_of(reader)  # raises UnsafePathError if an open needs a file that is not regular
     if not tally.frames and not is_damaged:
         raise NothingFoundError(
             f"{reader.path}: no record matches; {describe_kept(reader)}; see what is in it: "

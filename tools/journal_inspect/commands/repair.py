@@ -98,7 +98,7 @@ def show_repair(
     if not marker or report.problem:
         _advise(report, _advice(report, is_cut, options, wanted, restored if owner else None))
     if report.salvaged_to and not restore:
-        _advise(report, [putting_back.advise_restore(path, save_to)])
+        _advise(report, [putting_back.advise_restore(report.path, save_to)])
     if marker:
         _advise(report, [WITHOUT_STEPS[Action.REMOVE_MARKER]])
     if marker or (report.problem and not report.applied):

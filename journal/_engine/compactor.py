@@ -232,7 +232,8 @@ class Compactor:
         try:
             self._check()
             self._committer.sync_log()
-            if not 0 <= lsn <= (end_lsn := self._committer.synced_lsn):  # no later open trusts it
+            end_lsn = self._committer.synced_lsn
+            if not 0 <= lsn <= end_lsn:  # no later open would trust it
                 raise ValueError(f"freeze returned LSN {lsn}, but the log ends at {end_lsn}")
             self._step_began_ns = time.thread_time_ns()
             self._checkpoints.write(lsn, items, partial(self._pace, attempt))

@@ -354,7 +354,7 @@ def agents_from_rows(
     """Return the agents of `rows` that have `status` (None: any status), oldest first.
 
     Archived agents, which ended in a session other than `boot_id`, are left out unless
-    `include_archived` is true. Raise ValueError for an unknown status.
+    `include_archived` is true. Raises ValueError for an unknown status.
     """
     if status is not None and status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {short_repr(status)}")

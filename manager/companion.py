@@ -19,7 +19,7 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 def open_companion(state_path: str, name: str, *, write: bool = False) -> int:
     """Return a handle of the directory `name` in `state_path`. With `write`, make a missing one.
 
-    Raise FileNotFoundError, and UnsafePathError for a symlink, for another kind of file, and with
+    Raises FileNotFoundError, and UnsafePathError for a symlink, for another kind of file, and with
     `write` for a directory of another user.
     """
     path = os.path.join(state_path, name)

@@ -37,7 +37,8 @@ class Delivery:
         """Block until the inbox of an agent is not empty and durable, and return it.
 
         Return an empty list at once if the agent has neither a result to take nor a live child.
-        Raise TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and ClosedError.
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and
+        ClosedError.
         """
         parent, timeout_s = text("parent", parent), optional_seconds("timeout_s", timeout_s)
         self._warn_in_event_loop("wait_inbox", "results(...)", timeout_s)
@@ -80,7 +81,7 @@ class Delivery:
         result if and only if the result is taken. The taker must be running then. Without one, take
         after you have acted on the result: a crash in between delivers it again.
 
-        Return the agent that was taken. Raise AlreadyTakenError, which names the taker, for a
+        Return the agent that was taken. Raises AlreadyTakenError, which names the taker, for a
         second taker, and TransitionError if the agent has not ended.
         """
         ref, by, at_ms = text("ref", ref), text("by", by), clock.now_ms()

@@ -39,7 +39,7 @@ class Workers(Protocol):
         """Return the id, the machine and the time since the last sign of life, in seconds, of those
         of these workers that were heard.
 
-        Raise TypeError or ValueError for wrong arguments, and RequestError.
+        Raises TypeError or ValueError for wrong arguments, and RequestError.
         """
 
     def forget(self, workers: Mapping[str, str], lsn: int) -> None:

@@ -74,7 +74,7 @@ class Fleet(Admission):
         self._steps = self._replay.steps
 
     def load(self, item: Mapping[str, Any]) -> None:
-        """Add an agent from a checkpoint. Raise FormatVersionError if no manager wrote it."""
+        """Add an agent from a checkpoint. Raises FormatVersionError if no manager wrote it."""
         try:
             row = row_of(item)
         except (KeyError, TypeError) as error:
@@ -229,7 +229,7 @@ class Fleet(Admission):
     def part(self, name: str, record: Any) -> Any:
         """Return `record` as it is: agents and tables have no kind of record in common.
 
-        Raise ValueError for a record that changes agents, unless it is the one just approved.
+        Raises ValueError for a record that changes agents, unless it is the one just approved.
         """
         if name == "fleet":
             if type(record) is not PackedRecord or record is not self._approved:
@@ -292,7 +292,7 @@ class Fleet(Admission):
     def end_replay(self) -> None:
         """Stop checking records, because from now on this process checks each before appending it.
 
-        Raise FormatVersionError as `check_replayed` does. A second call does nothing.
+        Raises FormatVersionError as `check_replayed` does. A second call does nothing.
         """
         if self._replay is None:
             return
@@ -305,7 +305,7 @@ class Fleet(Admission):
     def find(self, ref: str) -> Row:
         """Return the row of the agent with the id `ref`, or else of the newest agent of that name.
 
-        Raise UnknownAgentError.
+        Raises UnknownAgentError.
         """
         row = self.found(ref)
         if row is None:

@@ -61,7 +61,7 @@ def current_fleet(reader: JournalReader, progress: Progress | None = None) -> tu
 def retry(reader: JournalReader, at: int | None, attempt: Callable[[], T]) -> T:
     """Return the result of `attempt`, which is repeated if compaction removes what it reads.
 
-    Raise CompactedError if the fleet as of LSN `at` is no longer retained.
+    Raises CompactedError if the fleet as of LSN `at` is no longer retained.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -115,7 +115,7 @@ def _fleet_at(base: Checkpoint | None) -> tuple[Fleet, int]:
 
 
 def apply_entry(fleet: Fleet, entry: Entry) -> None:
-    """Apply one record. Raise FormatVersionError, with its place, if no manager wrote it."""
+    """Apply one record. Raises FormatVersionError, with its place, if no manager wrote it."""
     try:
         fleet.apply(entry.lsn, entry.record)
     except Exception as error:

@@ -65,8 +65,8 @@ def read_history(
     """Return the retained changes of an agent, up to the LSN `at`, oldest first.
 
     `ref` is an id or a name. A name means the newest agent of the fleet that has or had it, or else
-    the only removed one. Raise UnknownAgentError, AmbiguousNameError if several agents of that name
-    were removed, and the errors of `read_fleet`. `progress` is called as by `read_fleet`.
+    the only removed one. Raises UnknownAgentError, AmbiguousNameError if several agents of that
+    name were removed, and the errors of `read_fleet`. `progress` is called as by `read_fleet`.
     """
     arguments.instance("ref", ref, str)
     at = arguments.optional_lsn("at", at)
@@ -117,7 +117,7 @@ def _history(
 def _pick(fleet: Fleet, ref: str, ids: list[str]) -> str:
     """Return the agent that `ref` means among `ids`, the agents that have or had that id or name.
 
-    Raise UnknownAgentError or AmbiguousNameError.
+    Raises UnknownAgentError or AmbiguousNameError.
     """
     if ref in ids:
         return ref

@@ -76,7 +76,7 @@ def as_new(fleet: Fleet, agent: Import) -> Import | None:
     """Return the agent to import, named by its id if its name is taken. Return None if the fleet
     has an agent with its id.
 
-    Raise NameInUseError if its id is the name of a live agent.
+    Raises NameInUseError if its id is the name of a live agent.
     """
     if agent.agent_id in fleet.rows:
         return None

@@ -18,7 +18,7 @@ _first: Callable[[Mapping[str, Any]], Row] = itemgetter(*FIRST)
 
 
 def row_of(item: Mapping[str, Any]) -> Row:
-    """Return the row of an item. Raise KeyError or TypeError if the item is not an agent."""
+    """Return the row of an item. Raises KeyError or TypeError if the item is not an agent."""
     has_newer = len(item) != len(FIRST) + 1 or SESSION not in item
     return with_newer(_first(item), item if has_newer else {})
 

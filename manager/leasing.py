@@ -65,7 +65,7 @@ class Leasing:
     def begin(self, agent_id: str, worker: str) -> Row:
         """Let a worker run a queued or interrupted agent, and return its row.
 
-        Raise CapacityError, BudgetError, TransitionError and UnknownAgentError.
+        Raises CapacityError, BudgetError, TransitionError and UnknownAgentError.
         """
         record = records.lease(clock.now_ms(), self._boot_id, worker, self.epoch)
         return self._updates.update("lease", agent_id, "running", record)
@@ -82,7 +82,7 @@ class Leasing:
 
         The outcome is "recorded" also for a report that was recorded before. It is "over" if the
         lease has ended, so that the worker should stop, or if it is not a lease of a worker with
-        this name (None: any name). Raise ValueError for a checkpoint over `checkpoint_bytes_max`,
+        this name (None: any name). Raises ValueError for a checkpoint over `checkpoint_bytes_max`,
         and RecordError.
         """
         content[records.AGENT_ID] = agent_id

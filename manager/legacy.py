@@ -103,7 +103,7 @@ def read_legacy(
 ) -> list[list[Import]]:
     """Return the file's agents as checked "import" records, in slices that fit in a batch each.
 
-    Raise LegacyError, which names the place, UnsafePathError if the path is not a regular file, or
+    Raises LegacyError, which names the place, UnsafePathError if the path is not a regular file, or
     OSError.
     """
     path = arguments.path("path", path)
@@ -338,8 +338,8 @@ def _tail(where: str, value: object, limits: Limits) -> str | None:
 def _sliced(agents: list[Import], record_bytes_max: int) -> list[list[Import]]:
     """Return `agents` in slices of one batch each.
 
-    Raise ValueError for a record that exceeds the journal's limit. The journal would refuse it only
-    after the agents before it were imported.
+    Raises ValueError for a record that exceeds the journal's limit. The journal would refuse it
+    only after the agents before it were imported.
     """
     slices: list[list[Import]] = []
     free_bytes = 0

@@ -28,14 +28,14 @@ _FILE_KEYS = ("schema_version", "agents", "workers")
 
 
 def dict_of(where: str, value: object) -> dict[str, Any]:
-    """Return `value`, or {} for None. Raise TypeError if it is not an object."""
+    """Return `value`, or {} for None. Raises TypeError if it is not an object."""
     if value is not None and not isinstance(value, dict):
         raise TypeError(f"{where} must be an object, not {type(value).__name__}")
     return {} if value is None else value
 
 
 def list_of(where: str, value: object) -> list[Any]:
-    """Return `value`, or [] for None. Raise TypeError if it is not an array."""
+    """Return `value`, or [] for None. Raises TypeError if it is not an array."""
     if value is not None and not isinstance(value, list):
         raise TypeError(f"{where} must be an array, not {type(value).__name__}")
     return [] if value is None else value
@@ -45,7 +45,7 @@ def with_workers(
     by_id: Mapping[str, Import], document: Mapping[str, Any]
 ) -> tuple[list[Import], int]:
     """Return the agents of a file with what its workers say, parents before their children, and the
-    number of workers of no agent. Raise TypeError or ValueError, naming the place.
+    number of workers of no agent. Raises TypeError or ValueError, naming the place.
     """
     agents = dict(by_id)
     runs = {agent_id: agent_id for agent_id in agents}  # the agent of each run
@@ -129,7 +129,7 @@ def _by_depth(agents: Mapping[str, Import], used: Mapping[str, tuple[int, int]])
 
 
 def _lineage(agents: Mapping[str, Import], agent_id: str | None) -> Iterable[str]:
-    """Yield the agent and its ancestors. Raise ValueError if it is its own ancestor."""
+    """Yield the agent and its ancestors. Raises ValueError if it is its own ancestor."""
     seen: set[str] = set()
     while agent_id is not None:
         if agent_id in seen:

@@ -116,7 +116,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         makes them durable too, and without one the next open interrupts the same agents again. So
         `open` succeeds on a full disk.
 
-        Raise FileNotFoundError if `workspace` does not exist, LockedError, CorruptionError,
+        Raises FileNotFoundError if `workspace` does not exist, LockedError, CorruptionError,
         FormatVersionError, UnsafePathError (also for a symlink below the workspace, and for a
         workspace that is itself a journal), and the other errors of opening a journal. `mirror`,
         `takeover`: see `Journal.open`. With `control`, `subagents cancel` and the like work in
@@ -154,7 +154,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         return manager
 
     def _serve_control(self, runners: Runners | None = None) -> None:
-        """Take requests of other processes. Raise OSError and UnsafePathError."""
+        """Take requests of other processes. Raises OSError and UnsafePathError."""
         from manager._control.server import ControlServer  # not loaded by every manager
 
         self._control = ControlServer.of(self, self.path, runners)
@@ -313,7 +313,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def wait_ended(self, ref: str, *, timeout_s: float | None = None) -> Agent:
         """Block until an agent has ended and its end is durable, and return the agent.
 
-        Raise TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and ClosedError
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and ClosedError
         if the manager is closed before the agent ends.
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)
@@ -343,7 +343,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         last changes may be yielded again. Read one iterator of a name at a time. The positions are
         in the table "changes.cursors".
 
-        Raise ClosedError, and ValueError if `after` was never appended. Reading the iterator may
+        Raises ClosedError, and ValueError if `after` was never appended. Reading the iterator may
         raise FailedError.
         """
         after = optional_lsn("after", after)
@@ -360,7 +360,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         """Block until all changes up to `lsn` (None: all changes so far) are durable.
 
-        Raise TimeoutError after `timeout_s` seconds (None: no limit), and FailedError. Source:
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), and FailedError. Source:
         journal/docs/RELIABILITY.md, P2.
         """
         self._state.wait_durable(lsn, timeout_s=timeout_s)
@@ -375,7 +375,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def wait_mirrored(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         """Block until the mirror has all changes up to `lsn`; see `Journal.wait_mirrored`.
 
-        Raise TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and ValueError
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and ValueError
         without a mirror.
         """
         self._state.wait_mirrored(lsn, timeout_s=timeout_s)
@@ -387,7 +387,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until the log buffer has room; see `Journal.wait_room`.
 
-        Raise TimeoutError after `timeout_s` seconds (None: no limit), and FailedError.
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), and FailedError.
         """
         self._state.wait_room(timeout_s=timeout_s)
 
@@ -409,7 +409,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
     def compact(self) -> Checkpoint:
         """Write a checkpoint now, and remove the files that it covers.
 
-        This also happens in the background, so there is no need to call it. Raise FailedError,
+        This also happens in the background, so there is no need to call it. Raises FailedError,
         ClosedError, and OSError if this attempt fails, which has no other consequence.
         """
         return self._state.compact()
@@ -426,7 +426,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         With `skip_unknown`, agents of a status that this version does not know are left out and
         logged; otherwise they are a bad value.
 
-        Raise LegacyError, which names the place of a bad value, UnsafePathError, OSError, and
+        Raises LegacyError, which names the place of a bad value, UnsafePathError, OSError, and
         NameInUseError if an id in the file is the name of a live agent here. Source:
         `manager.legacy`.
         """
@@ -442,7 +442,7 @@ class SubAgentManager(AsyncHandle, Delivery, Removal, Scheduling):
         """Make all changes durable and close the journal. A second call does nothing.
 
         Agents that are running stay `running` until the next open interrupts them. Waiters for an
-        agent's end get ClosedError, and `changes` iterators end. Raise TimeoutError after
+        agent's end get ClosedError, and `changes` iterators end. Raises TimeoutError after
         `timeout_s` seconds (None: no limit); the lock is still held then, so call it again. Raise
         FailedError if the journal has failed and a change was not synced.
         """

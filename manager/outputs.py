@@ -90,7 +90,7 @@ class OutputDirectory:
     def open(cls, state_path: str, *, write: bool = False) -> OutputDirectory:
         """Open the directory in the state directory `state_path`. With `write`, make a missing one.
 
-        Raise FileNotFoundError, and UnsafePathError for a symlink, for another kind of file, and
+        Raises FileNotFoundError, and UnsafePathError for a symlink, for another kind of file, and
         with `write` for a directory of another user.
         """
         fd = open_companion(state_path, DIRECTORY, write=write)
@@ -109,7 +109,7 @@ class OutputDirectory:
         return sorted(part for part in map(part_named, self.names()) if part is not None)
 
     def create(self, part: Part) -> int:
-        """Return a handle of a new file, open for appending. Raise OSError."""
+        """Return a handle of a new file, open for appending. Raises OSError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _OPEN_FILE
         fd = os.open(part.name, flags, 0o600, dir_fd=self._fd)
         if os.fstat(fd).st_mode & 0o777 != 0o600:  # the umask removed the owner's rights, too
@@ -117,7 +117,7 @@ class OutputDirectory:
         return fd
 
     def read(self, part: Part) -> int:
-        """Return a handle of a file, open for reading. Raise FileNotFoundError, UnsafePathError."""
+        """Return a file, open for reading. Raises FileNotFoundError and UnsafePathError."""
         try:
             fd = os.open(part.name, os.O_RDONLY | _OPEN_FILE, dir_fd=self._fd)
         except OSError as error:
@@ -131,7 +131,7 @@ class OutputDirectory:
         return fd
 
     def remove(self, part: Part) -> None:
-        """Remove a file if it exists. Raise OSError."""
+        """Remove a file if it exists. Raises OSError."""
         with suppress(FileNotFoundError):
             os.unlink(part.name, dir_fd=self._fd)
 

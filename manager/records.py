@@ -125,7 +125,7 @@ def spawn(
     token_budget: int | None,
     metadata: dict[str, Any] | None,
 ) -> Record:
-    """Return a spawn record. Raise TypeError or ValueError, which names the value at fault."""
+    """Return a spawn record. Raises TypeError or ValueError, which names the value at fault."""
     if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
     return [

@@ -23,7 +23,7 @@ def open_fleet(
 ) -> DurableState[Fleet]:
     """Open the fleet in the directory `path`.
 
-    Raise FormatVersionError, with file and field, for a value that no manager writes, and the
+    Raises FormatVersionError, with file and field, for a value that no manager writes, and the
     errors of opening a journal.
     """
     with ExitStack() as undo:

@@ -74,7 +74,7 @@ class Removal:
         children before their parents. The fleet is searched outside the lock; each hold of the
         lock, and each batch, removes at most 64 agents.
 
-        Raise TransitionError if the agent, or an agent below it, has not ended.
+        Raises TransitionError if the agent, or an agent below it, has not ended.
         """
         if (ref is None) == (ended_for_s is None):
             raise ValueError("a ref and ended_for_s exclude each other; give one of them")

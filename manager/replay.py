@@ -121,7 +121,7 @@ class Replay:
             raise FormatVersionError(f"item {number}: lsn is higher than the checkpoint's; {_HINT}")
 
     def begin(self, lsn: int) -> None:
-        """Remember the LSN of the first record. Raise FormatVersionError as `check_loaded` does."""
+        """Note the LSN of the first record. Raises FormatVersionError as `check_loaded` does."""
         if self._first_lsn is None:
             self._first_lsn = lsn
             try:

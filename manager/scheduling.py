@@ -104,7 +104,7 @@ class Scheduling(Verbs[Agent, Agent]):
         """Block until fewer than `max_running` agents run.
 
         Another caller may take the place first; then `start` raises CapacityError, and `start_next`
-        returns None. Raise TimeoutError after `timeout_s` seconds (None: no limit), FailedError,
+        returns None. Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError,
         and ClosedError.
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)

@@ -31,7 +31,7 @@ class Sources:
         return source_id in self._seen.get(agent_id, ())
 
     def add(self, agent_id: str, source_id: str) -> None:
-        """Add a source. Raise ValueError if it was counted for the agent before."""
+        """Add a source. Raises ValueError if it was counted for the agent before."""
         seen = self._seen.setdefault(agent_id, {})
         if source_id in seen:
             raise ValueError("source_id was counted before")
@@ -52,7 +52,7 @@ class Sources:
         return map(_item, self._chunks.freeze())
 
     def load(self, item: Mapping[str, Any], agent_ids: Container[str]) -> None:
-        """Add the sources of an item. Raise FormatVersionError if no manager wrote it."""
+        """Add the sources of an item. Raises FormatVersionError if no manager wrote it."""
         agent_id, ids = item.get("of_agent"), item[USAGE_SOURCES]
         try:
             if type(agent_id) is not str or agent_id not in agent_ids:

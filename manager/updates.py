@@ -224,7 +224,7 @@ class Updates:
         LSN.
 
         `decide` runs under the lock, and returns the row of the agent. If it returns None, nothing
-        is recorded, and None is returned. Raise ValueError for a checkpoint that is too large.
+        is recorded, and None is returned. Raises ValueError for a checkpoint that is too large.
         """
         steps_at, agent_id = records.steps_index(content), content[records.AGENT_ID]
         if steps_at and (prefetched := self._fleet.rows.get(agent_id)) is not None:

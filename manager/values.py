@@ -19,7 +19,7 @@ is_agent_id = re.compile(AGENT_ID_PATTERN).fullmatch
 
 
 def text(where: str, value: object) -> str:
-    """Return `value` as an exact str. Raise TypeError, or ValueError if UTF-8 can't encode it."""
+    """Return `value` as an exact str. Raises TypeError, or ValueError if UTF-8 can't encode it."""
     if type(value) is str and value.isascii():
         return value
     if not isinstance(value, str):
@@ -67,7 +67,7 @@ def utf8_bytes(value: str) -> int:
 
 
 def whole(where: str, value: object, *, low: int = 0) -> int:
-    """Return `value` as an exact int from `low` to 2^64 - 1. Raise TypeError or ValueError."""
+    """Return `value` as an exact int from `low` to 2^64 - 1. Raises TypeError or ValueError."""
     if type(value) is int and low <= value <= INT_MAX:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
@@ -80,7 +80,7 @@ def whole(where: str, value: object, *, low: int = 0) -> int:
 def json_value(where: str, value: object) -> Any:
     """Return a deep copy of `value` in exact types. Tuples become lists, as in JSON.
 
-    Raise TypeError or ValueError, which names the key, unless keys are strings, floats are finite,
+    Raises TypeError or ValueError, which names the key, unless keys are strings, floats are finite,
     integers fit in 64 bits, there are no bytes, and values nest at most 100 levels deep.
     """
     return None if value is None else _json_value([where], value)
@@ -131,7 +131,7 @@ def _named(path: list[object]) -> str:
 
 
 def checked_name(name: str) -> str:
-    """Return `name` as an exact str. Raise TypeError or ValueError if no agent may have it."""
+    """Return `name` as an exact str. Raises TypeError or ValueError if no agent may have it."""
     name = text("name", name)
     if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"name must have 1 to {NAME_BYTES_MAX} bytes, not {len(name.encode())}")
@@ -141,7 +141,7 @@ def checked_name(name: str) -> str:
 
 
 def source_name(where: str, value: object) -> str:
-    """Return the id of a source of usage. Raise TypeError or ValueError if it is not one."""
+    """Return the id of a source of usage. Raises TypeError or ValueError if it is not one."""
     name = text(where, value)
     if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"{where} must have 1 to {NAME_BYTES_MAX} bytes")

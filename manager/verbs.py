@@ -49,7 +49,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         `parent_id` is a ref; the parent may have ended. `allowed_tools` None allows all tools, ()
         none. `token_budget` is a number of tokens, at least 1, for the agent and its descendants.
 
-        Raise NameInUseError if a live agent has the name, BudgetError if the budget of the parent
+        Raises NameInUseError if a live agent has the name, BudgetError if the budget of the parent
         or of one of its ancestors is spent, and CapacityError if the agent would exceed
         `max_depth`, `max_admitted` or, unless it is queued, `max_running`. While the manager has an
         open Dispatcher, raise ValueError for a queued agent that is too large for a message of the
@@ -76,7 +76,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
     def start(self, ref: str) -> Changed_co:
         """Mark a queued agent as running.
 
-        Raise CapacityError if `max_running` agents run already, BudgetError if the budget of the
+        Raises CapacityError if `max_running` agents run already, BudgetError if the budget of the
         agent or of an ancestor is spent, and TransitionError if the agent is not queued.
         """
         return self._update("start", ref, "running", records.start(clock.now_ms(), self._boot_id))
@@ -88,7 +88,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
 
         Its runner continues from its `checkpoint`, and finds the answer to its question in
         `answer`. A `checkpoint` or `token_budget` replaces the agent's in the same record; None
-        keeps it. Raise CapacityError and BudgetError as `start` does, ValueError for a checkpoint
+        keeps it. Raises CapacityError and BudgetError as `start` does, ValueError for a checkpoint
         over `checkpoint_bytes_max`, and TransitionError if the agent is not interrupted.
         """
         record = records.resume(clock.now_ms(), self._boot_id, checkpoint, token_budget)
@@ -98,7 +98,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         """Store the answer to the question of an interrupted agent, in place of an earlier one.
 
         The agent keeps it until its next question, so it is not lost if the process ends between
-        this call and `resume`, or after `resume`. `value` must not be None. Raise TransitionError
+        this call and `resume`, or after `resume`. `value` must not be None. Raises TransitionError
         if the agent is not interrupted.
         """
         record = records.answer(clock.now_ms(), value)
@@ -116,7 +116,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         """Store the progress of a running agent: a checkpoint to resume from, and its steps so far.
 
         `steps_taken` never falls: a lower number than the agent's leaves the agent's as it is.
-        Raise ValueError for a checkpoint over `checkpoint_bytes_max`, and TransitionError if the
+        Raises ValueError for a checkpoint over `checkpoint_bytes_max`, and TransitionError if the
         agent is not running.
         """
         record = records.checkpoint(clock.now_ms(), checkpoint, steps_taken)
@@ -125,7 +125,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
     def progress(self, ref: str, text: str, data: JSON = None) -> Changed_co:
         """Store an event of a running agent's progress, for those who watch it.
 
-        The last `progress_max` events are kept. Raise ValueError for an event over
+        The last `progress_max` events are kept. Raises ValueError for an event over
         `progress_bytes_max`, and TransitionError if the agent is not running.
         """
         text = checked_text("text", text)
@@ -156,8 +156,8 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
 
         An interrupted agent may end, too, with its partial result, but not be interrupted again. A
         result or reason longer than `result_bytes_max` is cut to its end, after a line that says
-        so. Raise TransitionError if the agent is queued or has ended: a late result changes
-        nothing. Raise ValueError for a checkpoint over `checkpoint_bytes_max`.
+        so. Raises TransitionError if the agent is queued or has ended: a late result changes
+        nothing. Raises ValueError for a checkpoint over `checkpoint_bytes_max`.
         """
         instance("result", result, AgentResult)
         record = records.result(
@@ -176,7 +176,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
     def update_failed(self, ref: str, error: str) -> Changed_co:
         """End an agent as failed, with `error` as its `reason`, which is cut like a result.
 
-        Raise TransitionError unless the agent is running or interrupted.
+        Raises TransitionError unless the agent is running or interrupted.
         """
         reason = tail("error", error, self._limits.result_bytes_max)
         record = records.result(clock.now_ms(), "failed", reason=reason)
@@ -188,7 +188,7 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         """Interrupt a running agent, which may be resumed later.
 
         `checkpoint` None keeps the agent's checkpoint. `needs_input` is the question that the agent
-        waits for an answer to. Raise TransitionError if the agent is not running.
+        waits for an answer to. Raises TransitionError if the agent is not running.
         """
         reason = tail("reason", reason, self._limits.result_bytes_max)
         record = records.interrupt("", clock.now_ms(), reason, checkpoint, needs_input)

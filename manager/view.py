@@ -65,7 +65,7 @@ class FleetView:
     def events(self, ref: str, *, after: int = 0) -> list[Progress]:
         """Return the kept events of an agent's progress, as `SubAgentManager.events` does.
 
-        Raise UnknownAgentError.
+        Raises UnknownAgentError.
         """
         row = self._fleet.find(arguments.instance("ref", ref, str))
         return events_from_row(row, whole("after", after))
@@ -73,13 +73,13 @@ class FleetView:
     def get(self, ref: str) -> Agent:
         """Return the agent with this id, or the newest of this name, as `SubAgentManager.get` does.
 
-        Raise UnknownAgentError.
+        Raises UnknownAgentError.
         """
         row = self._fleet.find(arguments.instance("ref", ref, str))
         return agent_from_row(row, self._fleet.boot_id)
 
     def children(self, ref: str) -> list[Agent]:
-        """Return the children of an agent, oldest first. Raise UnknownAgentError."""
+        """Return the children of an agent, oldest first. Raises UnknownAgentError."""
         parent_id = get.agent_id(self._fleet.find(arguments.instance("ref", ref, str)))
         rows = [row for row in self._fleet.rows.freeze() if get.parent_id(row) == parent_id]
         return agents_from_rows(rows, self._fleet.boot_id, status=None, include_archived=True)
@@ -107,7 +107,7 @@ def read_fleet(
 
     `progress` is called now and then with the number of records that were read since its last call.
 
-    Raise FileNotFoundError, CorruptionError (but not for damage after `at`), FormatVersionError,
+    Raises FileNotFoundError, CorruptionError (but not for damage after `at`), FormatVersionError,
     CompactedError if `at` is no longer retained, and NotAJournalError if there is no journal.
     """
     at = arguments.optional_lsn("at", at)
@@ -159,7 +159,7 @@ def follow_fleet(path: StrPath) -> Iterator[Agent]:
 
 
 def _changed_agents(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
-    """Yield agents as they change after `lsn`, the LSN of `fleet`. Raise CompactedError or
+    """Yield agents as they change after `lsn`, the LSN of `fleet`. Raises CompactedError or
     FileNotFoundError when compaction removes records before they were read.
     """
     feed: deque[Row] = deque()

@@ -144,8 +144,8 @@ class Watch(Waiting):
         return reader
 
     def next_row(self, reader: Changes) -> Row | None:
-        """Return the next row to read, or None if there is none yet. Raise StopAsyncIteration after
-        the last one.
+        """Return the next row to read, or None if there is none yet. Raises StopAsyncIteration
+        after the last one.
         """
         self._state.journal.check_process()
         with _Sweeping(self), self._lock.checked():

@@ -47,7 +47,7 @@ class WorkContext:
     async def checkpoint(self, value: JSON, *, steps_taken: int | None = None) -> Agent:
         """Store the agent's checkpoint, and wait until it is durable.
 
-        `steps_taken` None counts one step more. Raise TransitionError if the agent no longer runs.
+        `steps_taken` None counts one step more. Raises TransitionError if the agent no longer runs.
         """
         await self.manager.room()
         steps = self.agent.steps_taken + 1 if steps_taken is None else steps_taken
@@ -92,9 +92,9 @@ async def run_workers(
 
     Raise the errors of the journal, such as FailedError. Run one loop for a type at a time.
 
-    Raise TypeError if a worker is of the wrong kind: before any agent starts, if that can be known.
-    A plain function is called once. If it returns nothing that can be awaited, its agent fails, and
-    the loop ends as if its task were cancelled.
+    Raises TypeError if a worker is of the wrong kind: before any agent starts, if that can be
+    known. A plain function is called once. If it returns nothing that can be awaited, its agent
+    fails, and the loop ends as if its task were cancelled.
     """
     instance("manager", manager, SubAgentManager)
     await _Loop(manager, workers, until_idle=until_idle).run()

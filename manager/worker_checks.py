@@ -15,7 +15,8 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 def checked_workers(workers: object) -> dict[str, Any]:
-    """Return a copy of the workers, by type. Raise TypeError or ValueError if one can't run agents.
+    """Return a copy of the workers, by type. Raises TypeError or ValueError if one can't run
+    agents.
 
     A plain function is accepted, because it may return a coroutine, as a lambda can. Only its first
     call shows whether it does: see `not_awaitable`.

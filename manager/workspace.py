@@ -29,9 +29,9 @@ _NAME = re.compile(r"[0-9]{20}-[0-9]{10}\.seg|checkpoint-[0-9]{20}\.json")
 def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
     """Yield the path at which the block must open the journal.
 
-    Missing directories above it are created, with mode 0700. Raise UnsafePathError if `state_dir`
+    Missing directories above it are created, with mode 0700. Raises UnsafePathError if `state_dir`
     is absolute, contains `..` or leads over a symlink, or if the workspace is itself a journal, and
-    after the block if a component was replaced meanwhile. Raise FileNotFoundError if the workspace
+    after the block if a component was replaced meanwhile. Raises FileNotFoundError if the workspace
     does not exist.
     """
     workspace = arguments.path("workspace", workspace)

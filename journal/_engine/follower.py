@@ -282,7 +282,7 @@ def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: 
 
 
 def _check_same(store: Store, directory: Directory) -> int:
-    """Return the epoch of the mirror's last claim, 0 if there is none. Raise OtherJournalError,
+    """Return the epoch of the mirror's last claim, 0 if there is none. Raises OtherJournalError,
     NewerVersionError or LostError unless the directory may follow."""
     claimed, own_id = look(store).claimed, find_journal_id(directory)
     claim = claimed.claim if claimed else None

@@ -213,7 +213,7 @@ class Attachment:
             self._store.close()
 
     def _check_late(self, store: Store, comparison: Comparison) -> None:
-        """Drop what was staged, because the directory is open already. Raise ForkedError if the
+        """Drop what was staged, because the directory is open already. Raises ForkedError if the
         mirror has what it lacks."""
         comparison.staging.drop()
         has_lost = comparison.fixed_lsn > self._recovered_lsn  # the damage looked like a torn tail

@@ -181,7 +181,7 @@ def _limited(pairs: Iterator[tuple[Key, Any]], limit: int | None) -> Iterator[tu
 
 
 def check_limit(limit: Any) -> int:
-    """Return `limit`. Raise TypeError or ValueError unless it is an int, 0 or more."""
+    """Return `limit`. Raises TypeError or ValueError unless it is an int, 0 or more."""
     if type(limit) is not int:
         raise TypeError(
             f"limit is {short_repr(limit)}, of type {type(limit).__name__}; give an int"

@@ -358,7 +358,7 @@ class TransactionTable:
 
 
 def result_of(function: Callable[[Transaction], T], transaction: Transaction) -> T:
-    """Return `function(transaction)`. Raise TypeError for a coroutine or generator function, which
+    """Return `function(transaction)`. Raises TypeError for a coroutine or generator function, which
     would run after the transaction, and for an object that is not a function."""
     check_callable(function, "function")
     result = function(transaction)

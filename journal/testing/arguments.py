@@ -96,7 +96,7 @@ def absolute_path(path: StrPath) -> str:
 
 
 def journal_path(path: Any) -> str:
-    """Return the path of a journal's directory as its disk names it. Raise TypeError or ValueError
+    """Return the path of a journal's directory as its disk names it. Raises TypeError or ValueError
     if it is none."""
     rule = f"path must be the path of a directory, such as '/journal', not {short_repr(path)}"
     if not isinstance(path, str) and not hasattr(path, "__fspath__"):

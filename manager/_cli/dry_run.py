@@ -17,7 +17,7 @@ from manager.view import read_fleet
 def dry_run(workspace: str, state_dir: str, tasks: list[Task] | None, *, retry_failed: bool) -> int:
     """Print the commands that a run would run now, one a line, in the order of the file.
 
-    Nothing is changed. Raise FileNotFoundError if there is neither a state nor a file of tasks.
+    Nothing is changed. Raises FileNotFoundError if there is neither a state nor a file of tasks.
     """
     path = state_path(workspace, state_dir)
     try:

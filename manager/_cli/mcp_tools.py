@@ -153,7 +153,7 @@ class Tools:
 
 
 def server_of(workspace: str, state_dir: str, *, read_only: bool) -> MCPServer[Any]:
-    """Return an MCP server with the tools for a fleet. Raise ImportError without the package."""
+    """Return an MCP server with the tools for a fleet. Raises ImportError without the package."""
     try:
         from mcp.server import MCPServer
         from mcp.types import ToolAnnotations

@@ -37,13 +37,13 @@ form_option = partial(click.option, "-o", "output", default="text", help="Output
 
 
 def check_takeover(takeover: bool, mirror: str | None) -> None:
-    """Check the values of --takeover and --mirror. Raise UsageError."""
+    """Check the values of --takeover and --mirror. Raises UsageError."""
     if takeover and mirror is None:
         raise click.UsageError("--takeover takes a mirror over; add --mirror URL")
 
 
 def check_servers(url: str | None, credentials: str | None) -> None:
-    """Check the values of --on and --creds. Raise UsageError."""
+    """Check the values of --on and --creds. Raises UsageError."""
     if url is None:
         if credentials is not None:
             raise click.UsageError("--creds is for the servers of --on; add --on URL")

@@ -42,7 +42,7 @@ _FOR_THE_LIVING = ("spawn", "pause", "resume")
 def changed(workspace: str, state_dir: str, verb: str, **arguments: Any) -> dict[str, Any]:
     """Return the reply of the process that has the state open, or of this one if none has.
 
-    Raise ClosedToRequestsError, RequestError, the errors of the manager, and OSError.
+    Raises ClosedToRequestsError, RequestError, the errors of the manager, and OSError.
     """
     path = state_path(workspace, state_dir)
     until_s = time.monotonic() + _LOCKED_FOR_S
@@ -78,7 +78,7 @@ def _closed(path: str, pid: int | None) -> ClosedToRequestsError:
 def waited(path: str, ref: str, timeout_s: float | None) -> dict[str, Any]:
     """Wait until an agent has ended, and return the reply about it.
 
-    Raise RequestError if no process that could end it takes requests, and TimeoutError.
+    Raises RequestError if no process that could end it takes requests, and TimeoutError.
     """
     until_s = time.monotonic() + _LOCKED_FOR_S
     while True:

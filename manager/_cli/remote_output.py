@@ -22,7 +22,7 @@ def connected(workspace: str, state_dir: str, url: str, credentials: str | None)
     """Let this process answer requests for output during the block, unless another one has the
     state open. It gives no agent to a worker, but records what workers report.
 
-    Raise DispatchError, the errors of opening a manager, and ImportError, before the state is
+    Raises DispatchError, the errors of opening a manager, and ImportError, before the state is
     opened, without a package that is needed.
     """
     from manager._cli.reach import KEEP_ALL
@@ -78,7 +78,7 @@ class RemoteReader:
     def read(self) -> Iterator[bytes]:
         """Yield everything that has been written since the last call.
 
-        Raise RequestError if the worker or the manager can't be asked, and TimeoutError.
+        Raises RequestError if the worker or the manager can't be asked, and TimeoutError.
         """
         if self._start != self.agent.starts:
             self._start, self._position, self._at = self.agent.starts, 0, None

@@ -21,7 +21,7 @@ def request(
 ) -> dict[str, Any] | None:
     """Return the reply of the manager that has the state open, or None if none takes requests.
 
-    `timeout_s` limits the wait for the reply. Raise RefusedError with what the manager raised,
+    `timeout_s` limits the wait for the reply. Raises RefusedError with what the manager raised,
     NoReplyError if it ended before it replied, TimeoutError, UnsafePathError and OSError.
     """
     line = json.dumps({"verb": verb, **arguments}).encode() + b"\n"

@@ -41,7 +41,7 @@ class Listener:
     def open(cls, state_path: str) -> Listener:
         """Make the socket, in place of a stale one. The caller holds the writer's lock.
 
-        Raise UnsafePathError, and OSError, with ENAMETOOLONG if the system has no way to name the
+        Raises UnsafePathError, and OSError, with ENAMETOOLONG if the system has no way to name the
         socket.
         """
         fd = open_companion(state_path, DIRECTORY, write=True)
@@ -76,7 +76,7 @@ class Listener:
 def connect(state_path: str) -> socket.socket | None:
     """Return a connection to the writer of the state, or None if none listens.
 
-    Raise UnsafePathError if the socket is another user's, and OSError.
+    Raises UnsafePathError if the socket is another user's, and OSError.
     """
     try:
         fd = open_companion(state_path, DIRECTORY)

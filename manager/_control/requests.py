@@ -74,7 +74,7 @@ class Requests:
     async def fulfill(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what `request` asks for, and return the reply once it is durable.
 
-        The request has the name of a verb, and the verb's arguments. Raise RequestError, and the
+        The request has the name of a verb, and the verb's arguments. Raises RequestError, and the
         errors of the manager.
         """
         arguments = dict(request)

@@ -97,7 +97,7 @@ class Runners:
         return next((runner for runner in [*self._calls] if runner.has(agent)), None)
 
     def of(self, agent: Agent) -> Runner:
-        """Return the runner of an agent. Raise RequestError if there is none."""
+        """Return the runner of an agent. Raises RequestError if there is none."""
         runner = self.find(agent)
         if runner is None:
             raise RequestError(
@@ -115,7 +115,7 @@ class Runners:
             )
 
     def hold(self, is_held: bool) -> None:
-        """Let all runners start nothing, or start agents again. Raise RequestError if there is
+        """Let all runners start nothing, or start agents again. Raises RequestError if there is
         none."""
         if not self._calls:
             raise RequestError("nothing starts agents here; that needs a run, or run_workers(...)")
@@ -132,7 +132,7 @@ class Runners:
     ) -> Agent:
         """Return what the coroutine function of `runner` returns, which runs in its event loop.
 
-        Raise RequestError if the runner ends before, or does not begin with it in time. If the
+        Raises RequestError if the runner ends before, or does not begin with it in time. If the
         caller is cancelled, what was begun goes on.
         """
         calls, future = self._calls.get(runner), Future[Agent]()

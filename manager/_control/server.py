@@ -68,7 +68,7 @@ class ControlServer:
     def of(cls, manager: Manager, state_path: str, runners: Runners | None = None) -> ControlServer:
         """Start to serve the state of `manager`, which holds the writer's lock.
 
-        Raise UnsafePathError and OSError.
+        Raises UnsafePathError and OSError.
         """
         runners = Runners() if runners is None else runners
         return cls(Listener.open(state_path), Requests(manager, runners), runners)

@@ -31,7 +31,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Return the address in a URL. Raise ValueError, or TypeError if it is not a string."""
+        """Return the address in a URL. Raises ValueError, or TypeError if it is not a string."""
         url = text("url", url)
         parts = urlsplit(url)
         login, _, hosts = parts.netloc.rpartition("@")

@@ -31,7 +31,7 @@ class RemoteContext(WorkContext):
     async def checkpoint(self, value: JSON, *, steps_taken: int | None = None) -> Agent:
         """Store the agent's checkpoint, and wait until the manager says that it is durable.
 
-        See WorkContext.checkpoint. Raise ValueError for one that is too large for the manager or
+        See WorkContext.checkpoint. Raises ValueError for one that is too large for the manager or
         for a message of the servers.
         """
         steps = self.agent.steps_taken + 1
@@ -48,8 +48,8 @@ class RemoteContext(WorkContext):
     async def progress(self, text_: str, data: JSON = None) -> Agent:
         """Report an event of the agent's progress, without waiting for the manager.
 
-        If the manager does not answer, only the last events are kept. Raise ValueError for one that
-        no message of the servers carries.
+        If the manager does not answer, only the last events are kept. Raises ValueError for one
+        that no message of the servers carries.
         """
         body = {"text": text("text", text_), "data": json_value("data", data)}
         self._check_size("progress", body)

@@ -68,7 +68,7 @@ class Courier:
         """Return the answer of a manager of this journal. Repeat the request until there is one,
         but not while the worker works for another journal.
 
-        Raise DispatchError if the manager speaks another version of the protocol.
+        Raises DispatchError if the manager speaks another version of the protocol.
         """
         pause_s = _PAUSE_S
         while True:
@@ -80,8 +80,8 @@ class Courier:
             pause_s = min(2 * pause_s, _PAUSE_S_MAX)
 
     async def try_to_ask(self, verb: str, body: Body, timeout_s: float) -> Body | None:
-        """Return the manager's answer, or None if there is none that counts. Raise DispatchError as
-        `ask` does."""
+        """Return the manager's answer, or None if there is none that counts. Raises DispatchError
+        as `ask` does."""
         epoch = self._epochs.get(self.journal_id, 0)
         seen = {"worker": self._worker, "journal": self.journal_id, "epoch": epoch}
         seen["machine"] = self._machine
@@ -109,7 +109,7 @@ class Courier:
         """Return whether a message is of a manager that this worker may obey: of the same journal,
         unless no agent runs here, and of no lower epoch than any before it of that journal.
 
-        Raise MessageError, and DispatchError as `ask` does.
+        Raises MessageError, and DispatchError as `ask` does.
         """
         try:
             messages.common_version(message)

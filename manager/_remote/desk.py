@@ -139,7 +139,7 @@ class Desk:
     async def answer(self, verb: str, worker: str, data: bytes) -> bytes | None:
         """Return the answer to a request of `worker`, or None if the request gets none.
 
-        Raise StaleError, and the errors of the journal.
+        Raises StaleError, and the errors of the journal.
         """
         if self._answering >= _REQUESTS_MAX:
             return None

@@ -47,7 +47,7 @@ class Serving:
     async def run(self, on_open: Callable[[], None]) -> None:
         """Answer until the task is cancelled or the manager is closed.
 
-        `on_open` is called once workers can reach this manager. Raise DispatchError if a newer
+        `on_open` is called once workers can reach this manager. Raises DispatchError if a newer
         manager of this journal has taken over, and the errors of the journal.
         """
         updates = self._manager._updates
@@ -207,8 +207,8 @@ class Dispatcher(AsyncHandle):
         credentials; a user and a password may be in the URL. A path in the URL names the fleet, so
         that several fleets may share servers.
 
-        Raise ValueError or TypeError for a bad argument, DispatchError if no server can be reached,
-        and ImportError without nats-py.
+        Raises ValueError or TypeError for a bad argument, DispatchError if no server can be
+        reached, and ImportError without nats-py.
         """
         instance("manager", manager, SubAgentManager)
         hooks = Hooks(supply=FleetSupply(manager._state))

@@ -39,7 +39,7 @@ class Link(Protocol):
         """True while a server can be reached."""
 
     async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
-        """Send a request and return its answer. Raise UnansweredError."""
+        """Send a request and return its answer. Raises UnansweredError."""
 
     async def serve(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
         """Answer the requests of these subjects, which are given with names for statistics. Each
@@ -71,7 +71,7 @@ class NatsLink:
         """Connect to one of the servers. Later, the link reconnects by itself.
 
         Unless `insecure` is true, refuse a server that is not on this machine if it does not
-        encrypt, or asks for no login. Raise DispatchError, and ImportError without nats-py, or
+        encrypt, or asks for no login. Raises DispatchError, and ImportError without nats-py, or
         with `credentials` and without nkeys.
         """
         import_packages(needs_keys=credentials is not None)
@@ -180,7 +180,7 @@ class NatsLink:
 
 
 def import_packages(*, needs_keys: bool) -> None:
-    """Import nats-py, and nkeys, which it needs to log in with credentials. Raise ImportError."""
+    """Import nats-py, and nkeys, which it needs to log in with credentials. Raises ImportError."""
     what, package = "workers in other processes need the package nats-py", "journal-engine[nats]"
     try:
         import_module("nats")

@@ -63,7 +63,7 @@ class Lease(NamedTuple):
 
     @classmethod
     def of(cls, value: object) -> Lease:
-        """Return the lease in a message. Raise MessageError."""
+        """Return the lease in a message. Raises MessageError."""
         if type(value) is not list or len(value) != 3:
             raise MessageError("a lease is not a list of three values")
         return cls(text(value[0], "agent_id"), Token(whole(value[1]), whole(value[2])))
@@ -75,7 +75,7 @@ class Lease(NamedTuple):
 
 
 def pack(body: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a message. Raise TypeError or ValueError for a value that no message can
+    """Return the bytes of a message. Raises TypeError or ValueError for a value that no message can
     carry."""
     try:
         packed: bytes = msgpack.packb(body)
@@ -85,7 +85,7 @@ def pack(body: Mapping[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> Body:
-    """Return the fields of a message. Raise MessageError."""
+    """Return the fields of a message. Raises MessageError."""
     try:
         body = msgpack.unpackb(data, strict_map_key=True)
     except Exception as error:
@@ -96,7 +96,7 @@ def unpack(data: bytes) -> Body:
 
 
 def common_version(body: Body) -> int:
-    """Return the newest version that both sides speak. Raise VersionError."""
+    """Return the newest version that both sides speak. Raises VersionError."""
     newest, oldest = whole(body.get("version")), whole(body.get("version_min"))
     version = min(newest, VERSION)
     if version < max(oldest, VERSION_MIN):
@@ -120,7 +120,7 @@ def agent_body(agent: Agent) -> Body:
 
 
 def agent_of(body: object) -> Agent:
-    """Return the agent in a message. Raise MessageError."""
+    """Return the agent in a message. Raises MessageError."""
     if type(body) is not dict or not all(type(body.get(name)) is str for name in _TEXTS):
         _refuse("an agent lacks a text")
     known = {name: body[name] for name in FIELDS if name in body}
@@ -135,40 +135,40 @@ def agent_of(body: object) -> Agent:
 
 
 def text(value: object, name: str) -> str:
-    """Return a text in a message. Raise MessageError."""
+    """Return a text in a message. Raises MessageError."""
     if type(value) is not str:
         _refuse(f"{name} is not a string")
     return value
 
 
 def texts(value: object, name: str) -> list[str]:
-    """Return a list of texts in a message. Raise MessageError."""
+    """Return a list of texts in a message. Raises MessageError."""
     return [text(item, name) for item in items(value, name)]
 
 
 def items(value: object, name: str) -> list[Any]:
-    """Return a list in a message, of at most 10,000 items. Raise MessageError."""
+    """Return a list in a message, of at most 10,000 items. Raises MessageError."""
     if type(value) is not list or len(value) > _LIST_MAX:
         _refuse(f"{name} is not a list of at most {_LIST_MAX} items")
     return value
 
 
 def whole(value: object, *, low: int = 0) -> int:
-    """Return a whole number in a message. Raise MessageError."""
+    """Return a whole number in a message. Raises MessageError."""
     if type(value) is not int or not low <= value < 1 << 64:
         _refuse("a number is missing, or is not whole")
     return value
 
 
 def seconds(value: object, high_s: float) -> float:
-    """Return a duration in a message, at most `high_s`. Raise MessageError."""
+    """Return a duration in a message, at most `high_s`. Raises MessageError."""
     if type(value) not in (int, float) or not 0 <= value <= high_s:  # type: ignore[operator]
         _refuse(f"a duration is not from 0 to {high_s:g} s")
     return float(value)  # type: ignore[arg-type]
 
 
 def worker_id(name: str, own: str) -> str:
-    """Return the id of a worker, whose credential has the name `name`. Raise ValueError."""
+    """Return the id of a worker, whose credential has the name `name`. Raises ValueError."""
     for part in (name, own):
         if not part or not part.isascii() or not part.replace("-", "").replace("_", "").isalnum():
             raise ValueError(

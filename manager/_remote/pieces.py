@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
 
     @classmethod
     def of(cls, body: Body) -> Wanted:
-        """Return the request in a message. Raise MessageError."""
+        """Return the request in a message. Raises MessageError."""
         agent_id, stream = text(body.get("agent_id"), "agent_id"), body.get("stream")
         start, position = whole(body.get("start")), whole(body.get("position"))
         if stream not in _STREAMS or position >= POSITION_MAX:
@@ -57,7 +57,7 @@ class Piece(NamedTuple):
 
     @classmethod
     def of(cls, body: Body, wanted_position: int) -> Piece:
-        """Return the piece in a worker's answer. Raise MessageError."""
+        """Return the piece in a worker's answer. Raises MessageError."""
         is_known, data = body.get("is_known"), body.get("data")
         position = whole(body.get("position"), low=wanted_position)
         if type(is_known) is not bool or type(data) is not bytes or position >= POSITION_MAX:
@@ -68,7 +68,7 @@ class Piece(NamedTuple):
 
 
 def read_piece(directory: OutputDirectory, wanted: Wanted, bytes_max: int) -> Piece:
-    """Return a piece of at most `bytes_max` bytes. Raise OSError and UnsafePathError."""
+    """Return a piece of at most `bytes_max` bytes. Raises OSError and UnsafePathError."""
     prefix = wanted.part.name.removesuffix("0")
     for _ in range(_TRIES):  # while this looks, the command may fill a file and remove another one
         names = [name for name in directory.names() if name.startswith(prefix)]
@@ -84,7 +84,7 @@ def read_piece(directory: OutputDirectory, wanted: Wanted, bytes_max: int) -> Pi
 
 
 def _read(directory: OutputDirectory, parts: list[Part], position: int, bytes_max: int) -> Piece:
-    """Return a piece from these files, the oldest first. Raise FileNotFoundError if one is gone."""
+    """Return a piece of these files, oldest first. Raises FileNotFoundError if one is gone."""
     first = directory.read(parts[0])
     try:
         size = os.fstat(first).st_size  # of each file but the newest

@@ -36,7 +36,7 @@ class _Records(Verbs[Record, Record]):
 def content_of(kind: str, body: JSON, limits: Limits) -> Record:
     """Return the record of a report's content.
 
-    Raise MessageError for a report of another version, and TypeError or ValueError for values that
+    Raises MessageError for a report of another version, and TypeError or ValueError for values that
     a manager refuses, too.
     """
     build = _Records(limits)

@@ -48,7 +48,7 @@ async def serve(
     machine. A server that is not on this machine is refused if it does not encrypt or asks for no
     login, unless `insecure` is true. `credentials` is the path of a file with NATS credentials.
 
-    Raise ValueError or TypeError for a bad argument, DispatchError if the servers or the manager
+    Raises ValueError or TypeError for a bad argument, DispatchError if the servers or the manager
     can't be used, and ImportError without nats-py. If a worker is a plain function that returns
     nothing to await, its agent fails, the others are handed back, and TypeError is raised.
     """

@@ -92,7 +92,7 @@ class Station:
     async def run(self, courier: Courier) -> None:
         """Work until the task is cancelled. Then agents that run are handed back.
 
-        Raise DispatchError if the manager speaks another version of the protocol, and TypeError
+        Raises DispatchError if the manager speaks another version of the protocol, and TypeError
         after a runner has returned nothing that can be awaited. Its agent fails.
         """
         self._courier = courier
@@ -115,7 +115,7 @@ class Station:
         raise self._mistake
 
     def stop(self, message: Body) -> set[Lease]:
-        """Stop the agents whose leases a manager names, and return these. Raise MessageError."""
+        """Stop the agents whose leases a manager names, and return these. Raises MessageError."""
         over = {Lease.of(item) for item in messages.items(message.get("stop"), "stop")}
         for lease in over & self._runs.keys():
             self._runs[lease].outbox.end()

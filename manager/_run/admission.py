@@ -103,7 +103,7 @@ def planned_commands(
 def _spawn(
     manager: SubAgentManager, task: Task, parent_id: str | None, metadata: dict[str, Any]
 ) -> Agent:
-    """Spawn a queued agent for a task. Raise TasksError if its name is taken."""
+    """Spawn a queued agent for a task. Raises TasksError if its name is taken."""
     try:
         return manager.spawn(
             task.prompt,

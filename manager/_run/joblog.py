@@ -27,7 +27,7 @@ class JobLog:
     """A job log that is being written. An error of the disk ends the log, and not the run."""
 
     def __init__(self, path: str | None) -> None:
-        """Open or make the file, and change nothing in it. None: there is no log. Raise OSError."""
+        """Open or make the file, and change nothing in it. None: no log. Raises OSError."""
         self._fd = None if path is None else os.open(path, _FLAGS, 0o666)
         self._numbers: dict[str, int] = {}  # the Seq of each task, by its key
         self._report = RunReport()

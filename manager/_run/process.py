@@ -66,7 +66,7 @@ class Guard:
         """Lock the file `path` in the guard. This waits until the guard of an earlier runner that
         holds the lock has killed that runner's commands.
 
-        Raise TimeoutError or GuardError.
+        Raises TimeoutError or GuardError.
         """
         self._send(f"lock {os.fsencode(path).hex()}")
         try:
@@ -235,7 +235,7 @@ class Command:
         """Start `argv` without input. `read` makes the streams that read its two pipes. `limits`
         are those of its descriptors, if they are not this process's.
 
-        Raise OSError, ValueError or GuardError.
+        Raises OSError, ValueError or GuardError.
         """
         with ExitStack() as ours:
             with ExitStack() as theirs:

@@ -121,7 +121,7 @@ class RemoteRun:
         """Let workers run all tasks, until nothing is left that may run. `serve` begins to take
         requests of other processes.
 
-        At a signal, the tasks that run go on, and the next run finds them. Raise DispatchError and
+        At a signal, the tasks that run go on, and the next run finds them. Raises DispatchError and
         the errors of the journal.
         """
         loop = asyncio.get_running_loop()

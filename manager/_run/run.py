@@ -218,7 +218,7 @@ class Run:
         return following
 
     def _retriable(self, agent_id: str) -> Agent:
-        """Return an agent that may be retried. Raise RequestError if it may not."""
+        """Return an agent that may be retried. Raises RequestError if it may not."""
         agent = self._manager.get(agent_id)
         if not self.has(agent):
             raise RequestError(f"agent {agent.name} has a newer attempt already")

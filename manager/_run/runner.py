@@ -60,7 +60,7 @@ def run_tasks(
     `printer` prints what the commands print. `on_start` is called once the agents of all tasks
     are known, and `on_change` after every change.
 
-    Raise ImportError, before the state is opened, without a package that `options.on` needs,
+    Raises ImportError, before the state is opened, without a package that `options.on` needs,
     TasksError if another agent in the state has a task's name, FileNotFoundError if there is
     no state to continue, TimeoutError if commands of an earlier run can't be killed, GuardError,
     and the errors of opening and using a manager.

@@ -120,7 +120,7 @@ def argv_of(agent: Agent) -> list[str] | None:
 def read_tasks(data: bytes, source: str) -> list[Task]:
     """Return the tasks in `data`, in their order.
 
-    Raise TasksError, which names `source` and the line.
+    Raises TasksError, which names `source` and the line.
     """
     tasks: list[Task] = []
     named: dict[str, Task] = {}
@@ -211,7 +211,7 @@ def _check_order(tasks: list[Task], named: Mapping[str, Task]) -> None:
 def _task(where: str, line: str, occurrences: dict[str, int]) -> Task | None:
     """Return the task of a line, or None for a blank line or a comment.
 
-    Raise TypeError or ValueError, which says what is wrong with the line.
+    Raises TypeError or ValueError, which says what is wrong with the line.
     """
     if not line or line.startswith("#"):
         return None

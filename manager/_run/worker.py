@@ -77,7 +77,7 @@ def run_worker(options: WorkerOptions) -> int:
     """Run commands until a signal stops the worker, and return its exit code.
 
     Call this in the main thread. At the first signal, no more commands are started, and those that
-    run are stopped and handed back. Raise ValueError for a bad URL, queue or name, DispatchError,
+    run are stopped and handed back. Raises ValueError for a bad URL, queue or name, DispatchError,
     OSError, UnsafePathError, TimeoutError if commands of an earlier worker can't be killed, and
     GuardError, after the agents were handed back.
     """
@@ -221,7 +221,7 @@ class _Commands:
 
 @contextmanager
 def _lock(path: str) -> Iterator[None]:
-    """Lock a worker's directory. Raise DispatchError if another worker uses it, and OSError."""
+    """Lock a worker's directory. Raises DispatchError if another worker uses it, and OSError."""
     fd = _open_file(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,7 +238,7 @@ def _lock(path: str) -> Iterator[None]:
 def _open_file(path: str) -> int:
     """Return a handle of a file that is locked. Make a missing one.
 
-    Raise OSError, and UnsafePathError for a symlink or another kind of file.
+    Raises OSError, and UnsafePathError for a symlink or another kind of file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:

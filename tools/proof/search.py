@@ -95,7 +95,7 @@ def command_line(
 
 
 def bound(text: str) -> int:
-    """Return the bound that an option states. Raise ValueError or ArgumentTypeError."""
+    """Return the bound that an option states. Raises ValueError or ArgumentTypeError."""
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError("each bound must be 1 or more")
     return value

@@ -78,7 +78,7 @@ class Fleet:
         self._count = 0
 
     def run(self, stack: ExitStack) -> None:
-        """Run the fleet through all faults, until all tasks have ended. Raise BrokenError."""
+        """Run the fleet through all faults, until all tasks have ended. Raises BrokenError."""
         (self._folder / "nats").mkdir()
         self._servers, addresses = stack.enter_context(
             servers.nats_servers(self._folder / "nats", 3)
@@ -166,7 +166,7 @@ class Fleet:
     # --- the promises ---
 
     def _watch(self, for_s: float) -> None:
-        """Look at the fleet for some time. Raise BrokenError for an agent that is stuck."""
+        """Look at the fleet for some time. Raises BrokenError for an agent that is stuck."""
         until_s = time.monotonic() + for_s
         while (left_s := until_s - time.monotonic()) > 0:
             time.sleep(min(left_s, _LOOK_S))

@@ -26,7 +26,7 @@ class Copied(NamedTuple):
 def copy_output(path: str, dest: str) -> Copied:
     """Copy the outputs of the journal at `path`, as they are now, to the journal at `dest`.
 
-    Only regular files are copied, and no symlink is followed. Raise OSError.
+    Only regular files are copied, and no symlink is followed. Raises OSError.
     """
     try:
         source = _open_output(path)

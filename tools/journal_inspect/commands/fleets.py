@@ -33,7 +33,7 @@ Moment = int | Time
 def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
     """Return the fleet as of `at` (None: as the next open would find it).
 
-    Raise NothingFoundError for a moment outside the log, RefusedError for a journal that is not a
+    Raises NothingFoundError for a moment outside the log, RefusedError for a journal that is not a
     manager's.
     """
     if at is not None:
@@ -89,7 +89,7 @@ def get_agent(
 
 
 def find_by_prefix(path: str, ids: Iterable[str], ref: str) -> str | None:
-    """Return the only id that begins with `ref`, or None. Raise NothingFoundError for several."""
+    """Return the only id that begins with `ref`, or None. Raises NothingFoundError for several."""
     try:
         return by_prefix(ids, ref)
     except AmbiguousPrefixError as error:

@@ -14,7 +14,7 @@ _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 
 
 def parse_key(text: str) -> Key:
-    """Parse a key. Raise ValueError, with the possible forms, if `text` is not one."""
+    """Parse a key. Raises ValueError, with the possible forms, if `text` is not one."""
     try:
         value = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -29,7 +29,7 @@ def parse_key(text: str) -> Key:
 
 
 def parse_prefix(text: str) -> str | bytes | tuple[Element, ...]:
-    """Parse the beginning of keys: of a string, of bytes or of a list. Raise ValueError if `text`
+    """Parse the beginning of keys: of a string, of bytes or of a list. Raises ValueError if `text`
     is not one."""
     prefix = parse_key(text)
     if isinstance(prefix, int):

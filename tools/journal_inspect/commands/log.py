@@ -52,7 +52,7 @@ class Wanted:
 
 
 def show_log(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
-    """Print the entries and return the exit code. Raise TimedOutError after `timeout_s`."""
+    """Print the entries and return the exit code. Raises TimedOutError after `timeout_s`."""
     beginning = describe_beginning(reader)
     if beginning:
         say(beginning)
@@ -156,7 +156,7 @@ class _FollowWait:
         self._checked_at_s = time.monotonic()
 
     def check(self) -> float | None:
-        """Return the remaining seconds (None: no limit). Raise TimedOutError at the limit."""
+        """Return the remaining seconds (None: no limit). Raises TimedOutError at the limit."""
         if self._wanted.timeout_s is None:
             return None
         remaining_s = self._deadline_s - time.monotonic()

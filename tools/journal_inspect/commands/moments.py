@@ -44,7 +44,7 @@ class Time:
 
 
 def parse_time(text: str) -> Time:
-    """Parse a time. Raise ValueError, with the possible forms, if `text` is not one."""
+    """Parse a time. Raises ValueError, with the possible forms, if `text` is not one."""
     if text == "now":
         return Time(text, 0, None)
     if _AGO.fullmatch(text):

@@ -48,7 +48,7 @@ def has_mirror(path: str) -> bool:
 
 
 def owner_of(path: str, save_to: str | None = None, *, as_is: bool) -> Owner:
-    """Return the owner of a journal. Raise RefusedError if records can't be appended for it."""
+    """Return the owner of a journal. Raises RefusedError if records can't be appended for it."""
     if has_mirror(path):
         raise RefusedError(
             f"{path}: the journal has a mirror, which has the records that were durable; restore "

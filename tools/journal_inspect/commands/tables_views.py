@@ -24,8 +24,8 @@ def open_tables(
 
     `part` is the part of a Composite that has them; None: they are not in one.
 
-    Raise NothingFoundError for a moment outside the log, RefusedError for a journal that is not one
-    of tables.
+    Raises NothingFoundError for a moment outside the log, RefusedError for a journal that is not
+    one of tables.
     """
 
     def describe_states(path: str) -> str:

@@ -158,7 +158,7 @@ class Observed:
 def observe(reader: JournalReader, progress: Callable[[int], object] | None = None) -> Observed:
     """Read everything that a report shows. `progress` is called with the records that were read.
 
-    Raise FileNotFoundError or CompactedError if a writer compacts faster than the report can read.
+    Raises FileNotFoundError or CompactedError if a writer compacts faster than the report can read.
     """
     writer_pid, now_ms = reader.writer_pid, time.time_ns() // 1_000_000
     log = _read_log(reader, progress or _ignore)

@@ -386,8 +386,8 @@ class JournalReader(OpenHandle):
         number of bytes that were checked since its last call. `segments`: a list, to which the
         report on each segment that was read is appended, as `segments` would return it.
 
-        Raises UnsafePathError if others can write to the directory, or if LOCK or MIRROR is not a
-        regular file.
+        After the last problem, it raises UnsafePathError if others can write to the directory, or
+        if LOCK or MIRROR is not a regular file.
         """
         from journal._offline.verify import verify
 

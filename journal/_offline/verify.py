@@ -46,10 +46,9 @@ def verify(
     """Yield the problems of a journal: first the stray segments, which may cause others, then those
     of the other segments, and so on. Append the report on each segment to `segments_read`.
 
-    This takes no lock, and the journal may be live. Raises UnsafePathError for a directory that an
-    open refuses.
+    This takes no lock, and the journal may be live. At the end, it raises UnsafePathError for a
+    directory that an open refuses.
     """
-    check_place(directory)
     strays = stray_segments(directory, segment_names(directory.names()))
     for stray, error in strays.items():
         yield _corruption(error, file_size(directory, str(stray)))
@@ -91,6 +90,7 @@ def verify(
         else:
             continue
         yield Finding("stray", file.path, 0, 0, 0, message, reason)
+    check_place(directory)
     if finding := check_marker(directory):
         yield finding
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ UNSAFE: dict[str, tuple[Callable[[Path], Any], str]] = {
 @pytest.mark.parametrize("is_damaged", [False, True])
 def test_what_an_open_refuses_is_reported(case: str, is_damaged: bool, tmp_path: Path) -> None:
     """P9: verify, info and repair say what an open says, with exit code 4, and a repair changes
-    nothing."""
+    nothing. verify and info still show what is in the journal, and its damage."""
     path = history(tmp_path / "j")
     if is_damaged:
         damage_frame(path, 34)
@@ -50,8 +51,15 @@ def test_what_an_open_refuses_is_reported(case: str, is_damaged: bool, tmp_path:
         with pytest.raises(UnsafePathError, match=words):
             Journal.open(path)
     before = [*path.iterdir()]
-    for args in (("verify",), ("info",), ("repair",), ("repair", "--apply")):
-        check_refused(ask(args[0], path, *args[1:]), 4, words)
+    for args in ((), ("--apply",)):
+        check_refused(ask("repair", path, *args), 4, words)
+    shown = (("verify", "good", "corruption"), ("info", "refuses: ", "unreadable"))
+    for verb, fact, damage in shown:
+        answer = ask(verb, path)
+        assert (answer.code, answer.out.count("Traceback")) == (4, 0)
+        assert re.search(f"{words}.*\n$", answer.err)
+        assert fact in answer.out
+        assert (damage in answer.out) == is_damaged
     assert [*path.iterdir()] == before
     with JournalReader.open(path) as reader:
         with pytest.raises(UnsafePathError, match=words):

@@ -17,6 +17,7 @@ from journal import (
     JournalReader,
     RecoveryPreview,
     SegmentInfo,
+    UnsafePathError,
     preview_recovery,
 )
 from journal_inspect.diagnosis.damage import (
@@ -43,9 +44,9 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
     segments, checkpoints = list_files(reader)
     verified = {checkpoint.path for checkpoint in checkpoints}
     bad = [path for path in sizes if path not in verified and Path(path).exists()]
-    may_be_bad = bool(bad) or _is_unsafe(reader.path)
-    may_be_bad |= any(file.kind == "mirror" for file in reader.files())
-    recovery = recovery_of(reader, segments, checkpoints, may_be_bad=may_be_bad)
+    may_be_bad = bool(bad) or any(file.kind == "mirror" for file in reader.files())
+    unsafe = _refused_place(reader)
+    recovery = recovery_of(reader, segments, checkpoints, may_be_bad=may_be_bad, unsafe=unsafe)
     facts = _facts(reader, segments, checkpoints, sum(sizes[path] for path in bad))
     unreadable = merged(_unreadable(segments, facts["durable_lsn"]))
     if renderer.form == "text":
@@ -54,7 +55,7 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
         lines = _describe_facts(facts, unreadable, len(checkpoints), is_open_ended=is_open_ended)
         refuses = "refuses without its mirror: " if mirror_of(reader.path) else "refuses: "
         lines.append(("recovery", str(recovery).replace("refuses: ", refuses, 1)))
-        if recovery.refused and (preview := preview_of(reader)):
+        if recovery.refused and not unsafe and (preview := preview_of(reader)):
             lines.append(("repair", _describe_repair(preview)))
         put_facts(lines)
         _put_tables(segments, checkpoints, renderer)
@@ -67,19 +68,25 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
         put_one(versioned(**facts, unreadable=as_json(unreadable), **parts))
     for path in bad:
         say(f"{path}: does not verify; see what is wrong with it: {command('verify', reader.path)}")
+    if unsafe:
+        raise unsafe
     if recovery.refused or any(segment.state in ("damaged", "stray") for segment in segments):
         say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
         return CORRUPT if recovery.refused else NEGATIVE
     return FINE
 
 
-def _is_unsafe(path: str) -> bool:
-    """Return whether an open may refuse the directory, or LOCK in it. The preview decides that."""
-    lock = Path(path, "LOCK")
-    is_odd = lock.is_symlink() or (lock.exists() and not lock.is_file())
+def _refused_place(reader: JournalReader) -> UnsafePathError | None:
+    """Return why an open refuses the directory, LOCK or MIRROR, whatever the log is, or None."""
+    files = [Path(reader.path, name) for name in ("LOCK", "MIRROR")]
+    may_be_odd = any(file.is_symlink() or (file.exists() and not file.is_file()) for file in files)
     with suppress(FileNotFoundError):  # it was moved meanwhile
-        return is_odd or bool(Path(path).stat().st_mode & 0o022)
-    return False
+        if may_be_odd or Path(reader.path).stat().st_mode & 0o022:
+            try:
+                reader.preview_recovery()  # it looks at these first
+            except UnsafePathError as error:
+                return error
+    return None
 
 
 def _unreadable(segments: list[SegmentInfo], durable_lsn: int) -> Iterator[Range]:

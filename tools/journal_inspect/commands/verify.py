@@ -14,6 +14,7 @@ from journal import (
     JournalReader,
     RecoveryPreview,
     SegmentInfo,
+    UnsafePathError,
     preview_recovery,
 )
 from journal_inspect.commands.next_steps import advice_on, next_steps
@@ -40,11 +41,15 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     as it is found. Return the exit code."""
     by_kind: dict[str, list[Finding]] = {}
     segments: list[SegmentInfo] = []
+    unsafe: list[UnsafePathError] = []  # at most one, for which an open refuses whatever is found
 
     def findings() -> Iterator[Finding]:
-        for finding in _verified(reader, from_lsn, segments):
-            by_kind.setdefault(finding.kind, []).append(finding)
-            yield finding
+        try:
+            for finding in _verified(reader, from_lsn, segments):
+                by_kind.setdefault(finding.kind, []).append(finding)
+                yield finding
+        except UnsafePathError as error:
+            unsafe.append(error)
 
     objects: list[JSON] = []
     if renderer.form == "jsonl":
@@ -53,7 +58,7 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         objects = list(map(as_object, findings()))
     kinds = Counter({kind: len(group) for kind, group in by_kind.items()})
     corruptions = by_kind.get("corruption", [])
-    preview = damage.preview_of(reader) if corruptions else None
+    preview = damage.preview_of(reader) if corruptions and not unsafe else None
     lost_lsn = min((finding.lsn for finding in corruptions if finding.lsn), default=None)
     last_good_lsn = damage.last_good_lsn(reader, lost_lsn, preview)
     after_damage = None
@@ -68,6 +73,8 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         if from_lsn > 1:
             checked = f", checked from LSN {_first_checked_lsn(reader, from_lsn)}"
         verdict = f"{reader.path}: {_verdict(reader, kinds, code)}"
+        if unsafe and code != CORRUPT:
+            verdict += " But an open refuses the directory."
         put_lines(wrapped(escaped(verdict), indent=0))
         put_lines(_lines(by_kind))
         put_lines(_row("good", f"up to LSN {last_good_lsn}{checked}"))
@@ -87,6 +94,8 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         meaning, steps = next_steps(reader, advice, len(group))
         say(f"{reader.path}: {meaning}" + ":" * bool(steps))
         say_commands(steps)
+    if unsafe:
+        raise unsafe[0]
     if from_lsn > 1 and from_lsn > reader.last_lsn:
         end = f"the log ends at LSN {reader.last_lsn}"
         say(f"{reader.path}: no record from LSN {from_lsn} on; {end}")
@@ -118,9 +127,15 @@ def _verified(
             yield from reader.verify(from_lsn=from_lsn, segments=segments)
             return
         # A progress bar and lines would overwrite each other on a terminal, so the lines wait.
-        found = reader.verify(from_lsn=from_lsn, progress=progress, segments=segments)
-        findings = list(found)
+        findings: list[Finding] = []
+        unsafe = None
+        try:
+            findings.extend(reader.verify(from_lsn=from_lsn, progress=progress, segments=segments))
+        except UnsafePathError as error:
+            unsafe = error
     yield from findings
+    if unsafe:
+        raise unsafe
 
 
 def _verdict(reader: JournalReader, kinds: Counter[str], code: int) -> str:

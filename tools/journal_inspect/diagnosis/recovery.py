@@ -12,6 +12,7 @@ from journal import (
     JournalReader,
     RecoveryPreview,
     SegmentInfo,
+    UnsafePathError,
     preview_recovery,
 )
 from journal_inspect.diagnosis.damage import preview_of
@@ -43,19 +44,21 @@ def recovery_of(
     checkpoints: list[Checkpoint],
     *,
     may_be_bad: bool,
+    unsafe: UnsafePathError | None = None,
 ) -> Recovery:
     """Return what an open would do with `segments` and the `checkpoints` that verify, newest first.
 
     If one of these is damaged, or another file may be (`may_be_bad`), repeat the steps of an open,
-    so that the same file is named.
+    so that the same file is named. `unsafe`: the error for which it refuses, whatever they contain.
     """
     preview = preview_recovery(segments, checkpoints, reader.journal_id)
     records = max(0, preview.last_lsn - preview.checkpoint_lsn)
     states = {segment.state for segment in segments}
     is_whole = segments and not may_be_bad and not states & {"damaged", "stray"}
-    if not is_whole:
+    if not is_whole and not unsafe:
         preview = preview_of(reader) or preview
-    return Recovery(checkpoints[0].lsn if checkpoints else None, records, describe_refusal(preview))
+    refused = unsafe.what if unsafe else describe_refusal(preview)
+    return Recovery(checkpoints[0].lsn if checkpoints else None, records, refused)
 
 
 def describe_refusal(preview: RecoveryPreview) -> str | None:

@@ -141,7 +141,7 @@ def test_a_second_writer_in_this_process_is_refused(tmp_path: Path) -> None:
             Journal.open(path)
         assert isinstance(caught.value, BlockingIOError)
         assert (caught.value.path, caught.value.pid) == (str(path.resolve()), os.getpid())
-        assert f"{path.resolve()}: this process has it open already; use or" in str(caught.value)
+        assert f"{path.resolve()}: this process has it open already; use" in str(caught.value)
         put(journal, 1)
     with Journal.open(path) as journal:
         assert logged(journal) == [1]

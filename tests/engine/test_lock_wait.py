@@ -115,7 +115,7 @@ def test_the_error_knows_its_own_process(tmp_path: Path) -> None:
         Tables.open(tmp_path / "j")
     assert caught.value.is_this_process
     assert caught.value.pid == os.getpid()
-    assert f"{tmp_path}/j: this process has it open already; use or close" in str(caught.value)
+    assert f"{tmp_path}/j: this process has it open already; use the object" in str(caught.value)
 
 
 def test_the_error_knows_another_process(tmp_path: Path) -> None:

@@ -44,12 +44,9 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     unsafe: list[UnsafePathError] = []  # at most one, for which an open refuses whatever is found
 
     def findings() -> Iterator[Finding]:
-        try:
-            for finding in _verified(reader, from_lsn, segments):
-                by_kind.setdefault(finding.kind, []).append(finding)
-                yield finding
-        except UnsafePathError as error:
-            unsafe.append(error)
+        for finding in _verified(reader, from_lsn, segments, unsafe):
+            by_kind.setdefault(finding.kind, []).append(finding)
+            yield finding
 
     objects: list[JSON] = []
     if renderer.form == "jsonl":
@@ -119,23 +116,25 @@ def _first_checked_lsn(reader: JournalReader, from_lsn: int) -> int:
 
 
 def _verified(
-    reader: JournalReader, from_lsn: int, segments: list[SegmentInfo]
+    reader: JournalReader,
+    from_lsn: int,
+    segments: list[SegmentInfo],
+    unsafe: list[UnsafePathError],
 ) -> Iterable[Finding]:
-    """Return the findings, and append the report on each segment to `segments`."""
+    """Yield the findings. Append the report on each segment to `segments`, and the error for which
+    an open refuses the directory to `unsafe`."""
+    findings: list[Finding] = []
     with bar("verify", reader) as progress:
-        if progress is None:
-            yield from reader.verify(from_lsn=from_lsn, segments=segments)
-            return
-        # A progress bar and lines would overwrite each other on a terminal, so the lines wait.
-        findings: list[Finding] = []
-        unsafe = None
         try:
-            findings.extend(reader.verify(from_lsn=from_lsn, progress=progress, segments=segments))
+            if progress is None:
+                yield from reader.verify(from_lsn=from_lsn, segments=segments)
+                return
+            # A progress bar and lines would overwrite each other on a terminal, so the lines wait.
+            found = reader.verify(from_lsn=from_lsn, progress=progress, segments=segments)
+            findings.extend(found)
         except UnsafePathError as error:
-            unsafe = error
+            unsafe.append(error)
     yield from findings
-    if unsafe:
-        raise unsafe
 
 
 def _verdict(reader: JournalReader, kinds: Counter[str], code: int) -> str:

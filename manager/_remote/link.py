@@ -43,7 +43,8 @@ class Link(Protocol):
 
     async def serve(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
         """Answer the requests of these subjects, which are given with names for statistics. Each
-        request goes to one of the processes that serve its subject."""
+        request goes to one of the processes that serve its subject. Raises DispatchError if the
+        servers do not confirm that."""
 
     async def stop_serving(self) -> None:
         """Answer no more requests. Their senders learn that nobody serves these subjects."""
@@ -55,8 +56,9 @@ class Link(Protocol):
 class NatsLink:
     """A link through NATS, with the services of `nats.micro`."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, servers: str = "") -> None:
         self._client = client
+        self._servers = servers
         self._services: list[Any] = []
 
     @classmethod
@@ -90,7 +92,8 @@ class NatsLink:
         if address.password is None and address.user is not None:
             login = {"token": address.user}
         client: Any = nats.aio.client.Client()
-        link = cls(client)
+        servers = ", ".join(address.servers)
+        link = cls(client, servers)
         try:
             async with asyncio.timeout(_CONNECT_S):
                 # Once connected, the client tries forever to connect again.
@@ -113,14 +116,14 @@ class NatsLink:
                 raise
             text = "; ".join(refusals) or str(error) or "no answer"
             raise DispatchError(
-                f"{', '.join(address.servers)}: can't connect within {_CONNECT_S:g} s: {text}"
+                f"{servers}: can't connect within {_CONNECT_S:g} s: {text}"
             ) from error
         problem = "" if insecure or address.is_loopback else link._problem()
         if problem:
             await link.close()
             raise DispatchError(
-                f"{', '.join(address.servers)}: {problem}, so anyone on the network could run "
-                "commands here; configure the server, or accept that with --insecure"
+                f"{servers}: {problem}, so anyone on the network could run commands here; "
+                "configure the server, or accept that with --insecure"
             )
         return link
 
@@ -147,11 +150,22 @@ class NatsLink:
         try:
             message = await _ended(self._client.request(subject, data, timeout=timeout_s))
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise UnansweredError(f"{subject}: {error or type(error).__name__}") from error
+            raise UnansweredError(f"{subject}: {str(error) or type(error).__name__}") from error
         answer: bytes = message.data
         return answer
 
     async def serve(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
+        import nats
+
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await self._add_service(name, subjects, handler)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise DispatchError(
+                f"{self._servers}: can't serve within {_CONNECT_S:g} s: {str(error) or 'no answer'}"
+            ) from error
+
+    async def _add_service(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
         from nats.micro import add_service
 
         adding = add_service(self._client, name=name, version=_SERVICE_VERSION)

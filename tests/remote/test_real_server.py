@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from proof.servers import nats_servers
@@ -188,3 +189,25 @@ def test_a_server_that_can_t_be_reached_is_named(
         for url in ("http://host", "nats://", "nats://host/a.b", "host"):
             with pytest.raises(ValueError, match=r"address of a server|fleet's name"):
                 Dispatcher.open(url, manager)
+
+
+@pytest.mark.parametrize("who", ["manager", "worker"])
+def test_a_server_that_is_lost_during_the_open_is_named(
+    who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that dies between the connection and the first subject is an error of the open."""
+    monkeypatch.setattr("manager._remote.link._CONNECT_S", 1.0)
+    to_serve = NatsLink.serve
+
+    async def lost(link: NatsLink, *arguments: Any) -> None:
+        server.kill()
+        await to_serve(link, *arguments)
+
+    monkeypatch.setattr(NatsLink, "serve", lost)
+    with nats_servers(tmp_path) as ((server,), addresses):
+        url = f"nats://{addresses}"
+        with (
+            SubAgentManager.open(tmp_path, limits=Limits()) as manager,
+            pytest.raises(DispatchError, match=rf"{url}: can't serve within 1 s: no answer"),
+        ):
+            Dispatcher.open(url, manager) if who == "manager" else run(serve(url, {}))

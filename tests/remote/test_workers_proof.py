@@ -23,8 +23,8 @@ def test_no_kill_loses_a_task(capfd: pytest.CaptureFixture[str]) -> None:
     import_package("nats")
     sizes = ("--tasks", "40", "--parents", "2", "--workers", "3", "--kills", "3", "--seed", "7")
     code = workers.main([*sizes, "--work-s", "0.5", "--pause-s", "0.5"])
-    text = capfd.readouterr().out
-    assert (code, "each task once in the state" in text) == (0, True), text
+    printed = capfd.readouterr()
+    assert (code, "each task once in the state" in printed.out) == (0, True), printed
 
 
 @pytest.fixture

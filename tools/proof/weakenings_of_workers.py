@@ -90,6 +90,13 @@ ALL_OF = (
         STATION,
     ),
     Weakening(
+        "server_lost_during_the_open_is_no_dispatch_error",
+        "manager/_remote/link.py",
+        "(_CONNECT_S):\n                await self._add_service",
+        "(999):\n                await self._add_service",
+        ("tests/remote/test_real_server.py",),
+    ),
+    Weakening(
         "connection_ignores_a_lost_cancellation",
         "manager/_remote/link.py",
         "            _end_if_cancelled(earlier)  # else the client would go on connecting\n",

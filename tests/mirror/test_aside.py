@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -326,7 +327,7 @@ def forked_with(root: Path, damaged: set[int]) -> Path:
     for segment in (root / "j").glob("*.seg"):
         data = segment.read_bytes()
         for lsn in damaged:
-            data = data.replace(b" %d" % lsn, b"?%d" % lsn)
+            data = re.sub(rb"(common|own) %d" % lsn, rb"\1?%d" % lsn, data)
         segment.write_bytes(data)
     Journal.open(root / "j", mirror=mirror).close()
     (aside,) = root.glob("j.aside-*")

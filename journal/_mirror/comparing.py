@@ -53,7 +53,6 @@ from journal._mirror.reading import (
 )
 from journal._mirror.staging import Staging
 from journal._mirror.store import AbsentError, Store
-from journal._mirror.unshipped import Cursor
 from journal._recovery.checkpoints import find_checkpoints
 from journal.errors import CorruptionError
 
@@ -82,16 +81,6 @@ class Comparison:
     common: dict[str, int]
     shown_lsn: int
     fixed_lsn: int = 0
-
-    @property
-    def cursor(self) -> Cursor:
-        """The end of what the mirror has."""
-        return self.known.cursor
-
-    @property
-    def missing(self) -> list[str]:
-        """The names of the segments of which the directory lacks bytes."""
-        return sorted(self.staging.names)
 
     def fetch(self) -> None:
         """Add the missing files and bytes to the directory, durably, and report the damage that

@@ -160,7 +160,7 @@ def test_each_state_is_told_apart(
     change(case)
     with case.comparison() as comparison:
         assert comparison.verdict == verdict
-        assert bool(comparison.missing) == (verdict == "behind")
+        assert bool(comparison.staging.names) == (verdict == "behind")
         comparison.fetch()
     if verdict != "behind":
         return
@@ -281,7 +281,7 @@ def test_what_is_ahead_is_shipped_from_the_cursor(tmp_path: Path) -> None:
     case = Case(tmp_path)
     case.write()
     with case.comparison() as comparison:
-        assert comparison.cursor.segment is not None
+        assert comparison.known.cursor.segment is not None
     again = Mirrored(case.path, case.store, Options())
     assert again.shipper.wait(COMMITS + 3, TIMEOUT_S)
     again.close()

@@ -59,14 +59,12 @@ class OvertakenError(StoreError):
     """Another writer has claimed the mirror. This one's entries are refused from now on.
 
     claim, epoch: the other writer's statement and epoch, None if its claim could not be read.
-    number: the number at which this writer was refused.
     """
 
     def __init__(self, url: str, number: int, there: MirrorEntry | None) -> None:
         self.claim = there.claim if there else None
         who = f"process {self.claim.pid} on {self.claim.host}" if self.claim else "another writer"
         super().__init__(f"{url}: {who} has taken over at entry {number}")
-        self.number = number
         self.epoch = there.epoch if there else None
 
 

@@ -78,9 +78,8 @@ def test_a_writer_that_was_overtaken_is_refused_forever() -> None:
     first = claimer(store).claim()
     second = claimer(store, STATEMENT._replace(host="other"), takeover=True).claim()
     for _ in range(2):
-        with pytest.raises(OvertakenError, match="process 1 on other has taken over") as raised:
+        with pytest.raises(OvertakenError, match="process 1 on other has taken over at entry 2"):
             first.append([piece(2)], 1)
-        assert raised.value.number == 2
     with pytest.raises(OvertakenError):
         first.release()
     second.append([piece(3)], 1)

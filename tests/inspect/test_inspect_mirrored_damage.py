@@ -38,6 +38,16 @@ def test_an_open_with_the_mirror_is_the_first_step(tmp_path: Path) -> None:
         assert (told.code, "its mirror" in told.out + told.err) == (0, False)
 
 
+def test_an_open_with_the_mirror_refuses_an_unsafe_directory_too(tmp_path: Path) -> None:
+    """If others can write to the directory, no sentence says that only an open without the mirror
+    refuses."""
+    path = damaged(tmp_path)
+    path.chmod(0o777)
+    for verb in ("verify", "info"):
+        told = ask(verb, path)
+        assert (told.code, "without its mirror" in told.out) == (4, False), told
+
+
 def test_without_a_mirror_the_next_open_refuses(tmp_path: Path) -> None:
     """P4: A journal without a mirror is described as before, and so is one whose file MIRROR can't
     be read."""

@@ -53,8 +53,9 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
         # Nothing says how far the log went in a segment whose damage has no end.
         is_open_ended = any(not last for file in segments for _, last in file.unreadable)
         lines = _describe_facts(facts, unreadable, len(checkpoints), is_open_ended=is_open_ended)
-        refuses = "refuses without its mirror: " if mirror_of(reader.path) else "refuses: "
-        lines.append(("recovery", str(recovery).replace("refuses: ", refuses, 1)))
+        # The mirror replaces files, but does not make a directory safe.
+        has_way = mirror_of(reader.path) is not None and not unsafe
+        lines.append(("recovery", recovery.describe(has_mirror=has_way)))
         if recovery.refused and not unsafe and (preview := preview_of(reader)):
             lines.append(("repair", _describe_repair(preview)))
         put_facts(lines)

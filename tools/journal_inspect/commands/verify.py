@@ -69,7 +69,8 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
         checked = ""
         if from_lsn > 1:
             checked = f", checked from LSN {_first_checked_lsn(reader, from_lsn)}"
-        verdict = f"{reader.path}: {_verdict(reader, kinds, code)}"
+        has_way = mirror_of(reader.path) is not None and not unsafe
+        verdict = f"{reader.path}: {_verdict(reader, kinds, code, has_mirror=has_way)}"
         if unsafe and code != CORRUPT:
             verdict += " But an open refuses the directory."
         put_lines(wrapped(escaped(verdict), indent=0))
@@ -137,10 +138,13 @@ def _verified(
     yield from findings
 
 
-def _verdict(reader: JournalReader, kinds: Counter[str], code: int) -> str:
-    """Return the condition of the journal in a sentence, and the result of the next open."""
+def _verdict(reader: JournalReader, kinds: Counter[str], code: int, *, has_mirror: bool) -> str:
+    """Return the condition of the journal in a sentence, and the result of the next open.
+
+    `has_mirror`: an open with the mirror would not refuse.
+    """
     if code == CORRUPT:
-        without = "An open without its mirror" if mirror_of(reader.path) else "The next open"
+        without = "An open without its mirror" if has_mirror else "The next open"
         return f"damaged. {without} will refuse; nothing was changed."
     if kinds["corruption"]:
         return "damaged, but no open needs what is damaged."

@@ -31,9 +31,10 @@ class Recovery:
     refused: str | None
     """The reason why it would refuse; None if it would not."""
 
-    def __str__(self) -> str:
+    def describe(self, *, has_mirror: bool) -> str:
+        """Describe it in a line. `has_mirror`: an open with the mirror would not refuse."""
         if self.refused:
-            return f"refuses: {self.refused}"
+            return f"refuses{' without its mirror' if has_mirror else ''}: {self.refused}"
         after = f" after LSN {self.checkpoint_lsn}" if self.checkpoint_lsn else ""
         return f"replays {count_of(self.records, 'record')}{after}"
 

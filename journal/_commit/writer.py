@@ -29,6 +29,7 @@ from journal._disk.disk import (
     write_all,
 )
 from journal._format import frame
+from journal._format.crc32c import crc32c
 from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from journal._format.segment import SegmentHeader, SegmentName, encode_header, segment_names
 from journal.errors import FailedError
@@ -51,6 +52,7 @@ class Writer:
         epoch: int,
         last_lsn: int,
     ) -> None:
+        crc32c()  # loads the library
         self._directory = directory
         self._clock = clock
         self._options = options

@@ -16,7 +16,8 @@ _ALONE_BYTES_MAX = 4 << 20
 def crc32c() -> Callable[[Buffer, int, int], int]:
     """Return the library's function, which continues a CRC32C over a buffer."""
     # The library is loaded at first use, because a program that only prints its help needs no CRC.
-    # A writer uses it while it opens: later, among busy threads, the import would take seconds.
+    # A writer loads it while it opens: later, among busy threads, the import would take seconds,
+    # and a child that is forked meanwhile would wait for its end forever.
     # Importing the library's package looks up the package's version, which takes as long as
     # importing the whole engine. So load only its extension module, which has the function.
     import importlib.util

@@ -58,3 +58,24 @@ def test_a_child_forked_inside_a_call_is_refused(
         "child ClosedError ClosedError None",
         f"parent {result} {rows}",
     ], process.stderr
+
+
+IMPORTS = """
+import sys, time
+from journal import Journal
+
+with Journal.open(sys.argv[1]) as journal:
+    loaded = {*sys.modules}
+    for _ in range(3):
+        journal.append_and_wait(1)
+    time.sleep(0.1)  # the log goes idle
+    journal.compact(lambda: (journal.last_lsn, [1]))
+print({*sys.modules} - loaded)
+"""
+
+
+def test_an_open_journal_imports_nothing(tmp_path: Path) -> None:
+    """A child that is forked while another thread imports a module can never import it. So all that
+    commits and compactions need is imported before the open returns, also that of a new journal."""
+    process = run(IMPORTS, tmp_path / "j")
+    assert process.stdout == "set()\n", process.stderr

@@ -6,7 +6,7 @@ interrupted frame holds a plain lock and the handler asks for the same one, both
 
 from __future__ import annotations
 
-from _thread import RLock
+from _thread import RLock, allocate_lock
 from contextlib import AbstractContextManager
 from threading import Lock
 from types import TracebackType
@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Self
 
 from journal._public import public
 from journal.errors import InterruptedCallError
+
+# The interpreter's own lock. A profiler may have replaced `threading.Lock` by a class whose methods
+# are no single steps, and add their frames to the traceback of an error.
+new_lock = allocate_lock
 
 
 @public
@@ -62,7 +66,7 @@ class Alarm:
     __slots__ = ("_lock",)
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = new_lock()
         self._lock.acquire()
 
     def sleep(self, timeout_s: float = -1) -> bool:

@@ -17,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from journal._mutex import is_raised_by_call, release
+from journal._mutex import is_raised_by_call, new_lock, release
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -95,7 +95,7 @@ class Gate:
 
     def __init__(self, *, wakes_all_at_once: bool = False) -> None:
         self._wakes_all_at_once = wakes_all_at_once
-        self._turnstile = threading.Lock()
+        self._turnstile = new_lock()
         self._turnstile.acquire()
         # No lock guards these: a signal handler that interrupted the lock's holder might wait for
         # the thread that opens the gate. A waiter adds itself, then checks `opened`; `open` sets
@@ -136,7 +136,7 @@ class Gate:
                 if not is_raised_by_call(error):
                     raise
                 return True  # the gate was opened again while this thread passed
-        waker = threading.Lock()
+        waker = new_lock()
         waker.acquire()
         self._wakers.append(waker)
         try:

@@ -11,14 +11,13 @@ the lock to it.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
-from threading import get_ident
+from threading import Lock, get_ident
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, TypeVar
 
-from journal._mutex import is_raised_by_call, release, section_of
+from journal._mutex import is_raised_by_call, new_lock, release, section_of
 from journal._recorder import PENDING_MAX, Recorder
 from journal._state.early_collection import EarlyCollection
 from journal.errors import InterruptedCallError
@@ -50,7 +49,7 @@ class OwnerLock:
         raised instead.
         """
         self._is_inside = is_inside
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._section = section_of(self._lock)
         # These two only keep other threads away from the lock; the lock itself decides.
         # `_holder` is the id of the thread that holds the lock, or the negated id of the heir to
@@ -60,7 +59,7 @@ class OwnerLock:
         # These two are changed only by single atomic operations: the ids of sleeping threads with
         # the locks on which they sleep, and when each waiting thread has asked for the lock, by its
         # id. A thread that was woken waits on until it runs.
-        self._queue: deque[tuple[int, threading.Lock]] = deque()
+        self._queue: deque[tuple[int, Lock]] = deque()
         self._waiting: dict[int, int] = {}
         self._next_heir_ns = 0  # the time until which no heir is chosen
         self._hold_ns = Recorder()
@@ -133,7 +132,7 @@ class OwnerLock:
         self.refuse_inside()
         if self._is_inside():
             raise InterruptedCallError
-        asleep = threading.Lock()
+        asleep = new_lock()
         asleep.acquire()
         sleeper = me, asleep
         self._queue.append(sleeper)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 EXIT = ("tests/kernel/test_exit.py",)
+REPLACED = ("tests/engine/test_replaced_threads.py",)
 
 PROCESS = (
     Weakening(
@@ -69,6 +70,13 @@ PROCESS = (
         "        crc32c()  # loads the library\n",
         "",
         ("tests/kernel/test_fork_inside.py",),
+    ),
+    Weakening(
+        "locks_are_those_of_a_profiler",
+        "journal/_mutex.py",
+        "new_lock = allocate_lock\n",
+        "new_lock = Lock\n",
+        REPLACED,
     ),
 )
 

@@ -18,6 +18,11 @@ from journal._log import forget_posted, report, settle
 from journal.errors import JournalError, UnsafePathError
 
 _SETTLE_S = 1.0
+# How each library that replaces threads by greenlets can be told to keep threads.
+_KEEPS_THREADS = {
+    "gevent": "monkey.patch_all(thread=False)",
+    "eventlet": "eventlet.monkey_patch(thread=False)",
+}
 
 
 class Owned(Protocol):
@@ -36,6 +41,13 @@ class Owned(Protocol):
 
 def check_interpreter(path: StrPath) -> None:
     """Raise JournalError in an interpreter that can't run the engine's threads."""
+    maker = getattr(_thread.start_new_thread, "__module__", None) or ""
+    if (library := maker.partition(".")[0]) in _KEEPS_THREADS:
+        raise JournalError(
+            f"{os.fspath(path)}: can't be opened, because {library} has replaced threads by "
+            "greenlets, and the engine needs threads; patch everything else, with "
+            f"{_KEEPS_THREADS[library]}, or open it in a process that is not patched"
+        )
     if not _may_start_threads():
         raise JournalError(
             f"{os.fspath(path)}: can't be opened in an isolated subinterpreter, which runs no "

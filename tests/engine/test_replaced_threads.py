@@ -1,8 +1,10 @@
-"""Locks that another library, such as a profiler, has replaced in the process."""
+"""Locks and threads that another library has replaced in the process: profilers, gevent."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 from journal import Tables
 from tests.support import run
@@ -45,3 +47,63 @@ def test_a_profiler_of_locks_changes_nothing(tmp_path: Path) -> None:
     process = run(PROFILED + USE, tmp_path / "j")
     assert (process.returncode, process.stderr) == (0, "")
     assert dict(Tables.read(tmp_path / "j").table("counts").items()) == {"all": 160, "exit": 1}
+
+
+# What `monkey.patch_all()` of gevent and `eventlet.monkey_patch()` do, as far as it matters.
+GREEN = """
+import _thread, sys
+
+def start_new_thread(*arguments): raise AssertionError("a thread is started")
+
+start_new_thread.__module__ = sys.argv[2]
+if sys.argv[3] == "late":
+    import journal, manager
+_thread.start_new_thread = start_new_thread
+from journal import Journal, JournalError, follow
+from manager import SubAgentManager
+
+path = sys.argv[1] + "/j"
+opens = [
+    lambda: Journal.open(path),
+    lambda: SubAgentManager.open(sys.argv[1]),
+    lambda: follow(f"file://{sys.argv[1]}", path),
+]
+for call in opens:
+    try:
+        call()
+    except JournalError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+@pytest.mark.parametrize(
+    ("module", "fix"),
+    [
+        ("gevent.thread", "monkey.patch_all(thread=False)"),
+        ("eventlet.green.thread", "eventlet.monkey_patch(thread=False)"),
+    ],
+)
+def test_greenlets_in_place_of_threads_are_refused(
+    tmp_path: Path, module: str, fix: str, when: str
+) -> None:
+    """Where a library has replaced threads by greenlets, before or after the import, each open
+    raises JournalError, which names the library and its fix, and makes no journal."""
+    process = run(GREEN, tmp_path, module, when)
+    library = module.partition(".")[0]
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = process.stdout.splitlines()
+    assert len(lines) == 3
+    assert all(f"{library} has replaced threads" in line and fix in line for line in lines)
+    assert not (tmp_path / "j").exists()
+
+
+def test_a_debugger_may_wrap_the_start_of_threads(tmp_path: Path) -> None:
+    """A library that only wraps the function is not refused."""
+    wrapped = """
+import _thread, sys
+start = _thread.start_new_thread
+_thread.start_new_thread = lambda *arguments: start(*arguments)
+"""
+    process = run(wrapped + USE, tmp_path / "j")
+    assert (process.returncode, process.stderr) == (0, "")

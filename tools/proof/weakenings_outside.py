@@ -72,6 +72,13 @@ PROCESS = (
         ("tests/kernel/test_fork_inside.py",),
     ),
     Weakening(
+        "greenlets_pass_as_threads",
+        "journal/_disk/process.py",
+        '    if (library := maker.partition(".")[0]) in _KEEPS_THREADS:\n',
+        "    if (library := maker) in _KEEPS_THREADS:\n",
+        REPLACED,
+    ),
+    Weakening(
         "locks_are_those_of_a_profiler",
         "journal/_mutex.py",
         "new_lock = allocate_lock\n",

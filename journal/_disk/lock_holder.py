@@ -23,7 +23,8 @@ def lock_holder(directory: int, likely_pid: int | None) -> int | None:
 
     `likely_pid`: the process to look at first. Looking at one process takes microseconds; the list
     of all locks takes milliseconds, because the kernel stops the locking on every processor for it.
-    Raises FileNotFoundError on a system without /proc/locks, such as macOS.
+    Raises FileNotFoundError on a system without /proc/locks, such as macOS, and PermissionError
+    in a sandbox that forbids reading it.
     """
     inode = listed_inode(directory)
     if likely_pid is not None and (pid := _holder_in(likely_pid, inode)) is not None:

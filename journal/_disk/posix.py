@@ -160,7 +160,7 @@ class PosixDirectory:
             likely_pid = self._read_pid_note()
         try:
             return holder.lock_holder(self._fd, likely_pid)
-        except FileNotFoundError:  # the system, such as macOS, has no /proc/locks
+        except (FileNotFoundError, PermissionError):  # macOS; a sandbox
             return self._read_pid_note()
 
     def check_unshared(self) -> None:

@@ -246,12 +246,12 @@ def test_other_locks_are_not_the_writers(directory: PosixDirectory, path: Path) 
         directory.lock()
 
 
-@pytest.fixture
-def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide /proc/locks, which macOS does not have."""
+@pytest.fixture(params=[errno.ENOENT, errno.EACCES])
+def no_proc(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Hide /proc/locks, which macOS does not have, and which AppArmor and SELinux may forbid."""
 
     def missing(path: str, *_: Any, **__: Any) -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        raise OSError(request.param, os.strerror(request.param), path)
 
     monkeypatch.setattr("journal._disk.lock_holder.open", missing, raising=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal
 
@@ -487,14 +487,15 @@ class Journal(AsyncHandle):
                 raise
             report(logging.ERROR, "%s: the journal was not closed cleanly: %s", self.path, failure)
 
-    def __del__(self) -> None:
+    # `warn` is kept, because the modules may be cleared already when an embedded interpreter exits.
+    def __del__(self, warn: Callable[..., object] = warnings.warn) -> None:
         core = getattr(self, "_core", None)
         if core is None or self._is_closed or core.lifecycle.abandoned:
             return
         # This must not wait, because it may run in any thread, under any lock.
         core.drop()
         message = f"journal {self.path} was never closed; use `with`, or call close()"
-        warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+        warn(message, ResourceWarning, stacklevel=2, source=self)
 
     def _condition(self) -> str:
         # In this order: the durable LSN is never higher than the last one.

@@ -230,3 +230,22 @@ def test_messages_of_the_engines_threads_are_logged_before_the_exit(tmp_path: Pa
     assert "posted at the end" in process.stderr
     process = run(FOUR_JOURNALS + script.format("time.sleep(3600)"), tmp_path / "j")
     assert (process.returncode, process.stderr) == (0, "")
+
+
+CLEARED = """
+import sys, warnings
+from journal import Journal
+
+journal = Journal.open(sys.argv[1])
+journal.append("kept")
+warnings.warn = None
+"""
+
+
+def test_a_journal_may_be_freed_after_the_modules(tmp_path: Path) -> None:
+    """At exit, the interpreter clears the modules. A program that embeds it, such as uWSGI, may
+    free its objects only after that. A journal among them prints no traceback."""
+    process = run(CLEARED, tmp_path / "j")
+    assert (process.returncode, process.stderr) == (0, "")
+    with Journal.open(tmp_path / "j") as journal:
+        assert logged(journal) == ["kept"]

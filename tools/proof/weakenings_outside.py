@@ -44,6 +44,13 @@ PROCESS = (
         EXIT,
     ),
     Weakening(
+        "late_free_needs_the_modules",
+        "journal/_engine/journal.py",
+        "        warn(message, ResourceWarning, stacklevel=2, source=self)\n",
+        "        warnings.warn(message, ResourceWarning, stacklevel=2, source=self)\n",
+        EXIT,
+    ),
+    Weakening(
         "child_of_a_change_appends",
         "journal/_commit/buffer.py",
         "        if self._lifecycle.abandoned:  # the process was forked inside `apply`\n",

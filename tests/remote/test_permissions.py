@@ -63,10 +63,11 @@ def run(work: Any) -> None:
 
 def test_manager_and_worker_need_no_other_subjects(tmp_path: Path, address: str) -> None:
     """With the page's configuration, agents run, and a cancellation reaches the worker."""
-    cancelled = asyncio.Event()
+    begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def wait(context: WorkContext) -> str:
         await context.checkpoint(1)
+        begun.set()
         await context.cancelled.wait()
         cancelled.set()
         return "late"
@@ -74,18 +75,17 @@ def test_manager_and_worker_need_no_other_subjects(tmp_path: Path, address: str)
     async def body() -> None:
         async with (
             SubAgentManager.aopen(tmp_path) as manager,
-            Dispatcher.aopen(url(address, "manager"), manager),
+            # A heartbeat, of which the answer would cancel it, too, comes after the test's limit.
+            Dispatcher.aopen(url(address, "manager"), manager, lease_s=10 * TIMEOUT_S),
         ):
             workers = {"t": echo, "u": wait}
             serving = asyncio.create_task(serve(url(address, "gpu1"), workers, name="gpu1"))
             manager.spawn("p", name="a", agent_type="t", queued=True)
             assert (await manager.ended("a")).result == "done"
             manager.spawn("p", name="b", agent_type="u", queued=True)
-            while manager.get("b").checkpoint is None:
-                await asyncio.sleep(0.01)
+            await begun.wait()
             manager.cancel("b")
-            async with asyncio.timeout(5):  # a heartbeat takes longer
-                await cancelled.wait()
+            await cancelled.wait()
             serving.cancel()
             with suppress(asyncio.CancelledError):
                 await serving

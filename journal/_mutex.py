@@ -6,6 +6,7 @@ interrupted frame holds a plain lock and the handler asks for the same one, both
 
 from __future__ import annotations
 
+import sys
 from _thread import RLock, allocate_lock
 from contextlib import AbstractContextManager
 from threading import Lock
@@ -18,6 +19,10 @@ from journal.errors import InterruptedCallError
 # The interpreter's own lock. A profiler may have replaced `threading.Lock` by a class whose methods
 # are no single steps, and add their frames to the traceback of an error.
 new_lock = allocate_lock
+
+# In CPython 3.14 alone, a signal handler may run between the `__enter__` of a lock and the body of
+# its `with` statement. If the handler raises there, nothing releases the lock.
+HANDLERS_RUN_AFTER_ENTER = sys.version_info[:2] == (3, 14)
 
 
 @public
@@ -33,12 +38,24 @@ class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be subclass
     if TYPE_CHECKING:  # the base class has it, and threading.Condition relies on that
 
         def _is_owned(self) -> bool: ...
+        def locked(self) -> bool: ...  # from 3.14 on
 
     def checked(self) -> Self:
         """Return the lock itself. Raises InterruptedCallError if this thread holds it."""
         if self._is_owned():
             raise InterruptedCallError
         return self
+
+    if HANDLERS_RUN_AFTER_ENTER:
+
+        def __enter__(self, blocking: bool = True, timeout: float = -1) -> bool:
+            """Acquire the lock, or raise an exception and leave it free. After the return of a
+            function that is written in Python, no handler runs."""
+            try:
+                return self.acquire(blocking, timeout)
+            except BaseException:
+                release(self)  # as the first call: another interrupt may strike after it
+                raise
 
     def is_held_here(self) -> bool:
         """Return whether this thread holds it."""
@@ -106,7 +123,7 @@ def package_of(trace: TracebackType) -> str:
     return name.partition(".")[0]
 
 
-def release(lock: Lock) -> None:
+def release(lock: HandlerSafeLock | Lock) -> None:
     """Release a lock that may be free already."""
     try:
         lock.release()

@@ -14,10 +14,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import cache
+from operator import call
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from journal._mutex import is_raised_by_call, new_lock, release
+from journal._mutex import HANDLERS_RUN_AFTER_ENTER, is_raised_by_call, new_lock, release
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -128,8 +129,13 @@ class Gate:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until the gate is open, for at most `timeout_s` seconds. Return whether it is."""
         if timeout_s is None and not self._wakes_all_at_once:
-            # In a `with` of a plain lock, no interrupt can prevent the release after the acquire.
+            # No interrupt can prevent the release after the acquire: neither in a `with` of a plain
+            # lock, nor in one call of C functions.
             try:
+                if HANDLERS_RUN_AFTER_ENTER:
+                    passage: Any = self._turnstile.acquire, self._turnstile.release
+                    deque(map(call, passage), maxlen=0)
+                    return True
                 with self._turnstile:
                     return True
             except RuntimeError as error:

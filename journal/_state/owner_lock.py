@@ -17,7 +17,14 @@ from threading import Lock, get_ident
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, TypeVar
 
-from journal._mutex import is_raised_by_call, new_lock, release, section_of
+from journal._mutex import (
+    HANDLERS_RUN_AFTER_ENTER,
+    HandlerSafeLock,
+    is_raised_by_call,
+    new_lock,
+    release,
+    section_of,
+)
 from journal._recorder import PENDING_MAX, Recorder
 from journal._state.early_collection import EarlyCollection
 from journal.errors import InterruptedCallError
@@ -49,7 +56,7 @@ class OwnerLock:
         raised instead.
         """
         self._is_inside = is_inside
-        self._lock = new_lock()
+        self._lock = HandlerSafeLock() if HANDLERS_RUN_AFTER_ENTER else new_lock()
         self._section = section_of(self._lock)
         # These two only keep other threads away from the lock; the lock itself decides.
         # `_holder` is the id of the thread that holds the lock, or the negated id of the heir to

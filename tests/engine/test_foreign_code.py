@@ -263,12 +263,14 @@ def test_a_wait_raises_the_error_of_a_signal_handler(
         class InterruptedTurnstile:
             """A turnstile in whose exit a signal handler raises."""
 
-            def __enter__(self) -> None:
+            def acquire(self, *_: object) -> None:
                 if opened:  # noqa: B023
-                    turnstile.__enter__()  # noqa: B023
+                    turnstile.acquire()  # noqa: B023
 
-            def __exit__(self, *_: object) -> None:
+            def release(self, *_: object) -> None:
                 raise RuntimeError("took too long")
+
+            __enter__, __exit__ = acquire, release
 
         if opened:
             gate.open()

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from journal import InterruptedCallError
+from journal._mutex import HandlerSafeLock
 from journal._state import owner_lock
 from journal._state.owner_lock import OwnerLock
 from tests.kernel.interrupt_support import MANY, in_other_thread, monitored, struck
@@ -232,7 +233,9 @@ def test_a_reentrant_call_is_refused() -> None:
 class WatchedLock:
     """A lock that calls `meanwhile` during each check of whether it is free."""
 
-    def __init__(self, real: threading.Lock, meanwhile: Callable[[], None]) -> None:
+    def __init__(
+        self, real: HandlerSafeLock | threading.Lock, meanwhile: Callable[[], None]
+    ) -> None:
         self._real = real
         self._meanwhile = meanwhile
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from journal import Tables
-from manager import SubAgentManager
+from manager import Limits, SubAgentManager
 from tests.inspect.inspect_support import (
     COMMAND,
     TIMEOUT_S,
@@ -54,13 +54,13 @@ def test_130_before_the_command_line_is_read() -> None:
 
 
 def long_journal(path: Path) -> Path:
-    """Make a journal for which no command's output fits in a pipe."""
-    with SubAgentManager.open(path) as manager:
-        for number in range(300):
-            manager.spawn("x" * 1000, queued=True, metadata={"number": number})
+    """Make a journal for which no command's output fits in a pipe and the buffer of stdout."""
+    with SubAgentManager.open(path, limits=Limits(max_admitted=4000)) as manager:
+        for number in range(2000):
+            manager.spawn("x" * 500, queued=True, metadata={"number": number})
         manager.compact()
-        for _ in range(300):
-            manager.spawn("y" * 1000, queued=True)
+        for _ in range(2000):
+            manager.spawn("y" * 500, queued=True)
         return Path(manager.path)
 
 

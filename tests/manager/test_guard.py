@@ -157,11 +157,11 @@ def test_more_exits_than_threads_are_awaited(
     monkeypatch.setattr(process_module, "_THREADS_MAX", 1)
     opened: list[int] = []
 
-    def open_pidfd(pid: int) -> int:
+    def open_pidfd(pid: int, flags: int = 0) -> int:
         opened.append(pid)
         if not has_pidfds:
             raise OSError
-        return pidfd_open(pid)
+        return pidfd_open(pid, flags)
 
     pidfd_open = os.pidfd_open
     monkeypatch.setattr(os, "pidfd_open", open_pidfd)

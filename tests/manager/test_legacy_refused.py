@@ -127,7 +127,7 @@ def test_values_nested_too_deep_are_located(tmp_path: Path, levels: int) -> None
             '["\\\\\\"[{,", ' + "-" + "1" * 5000 + "]",
             r"checkpoint\[1\] is an integer of 5000 digits",
         ),
-        ('{"a":' * 50000 + "1" + "}" * 50000, r"checkpoint nests deeper than 103 levels"),
+        ('{"a":' * 500_000 + "1" + "}" * 500_000, r"checkpoint nests deeper than 103 levels"),
         (
             '{"a":' * 50 + '{"b":1,"b":2}' + "}" * 50,
             r"checkpoint(\['a'\]){5}\.\.\. has the key 'b'",

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 from journal._disk.disk import LOCK, Directory, StrPath, is_disk_error, write_all
 from journal._log import forget_posted, report, settle
@@ -73,10 +73,22 @@ def _may_start_threads() -> bool:
 
 
 _owned: weakref.WeakValueDictionary[int, Owned] = weakref.WeakValueDictionary()
+_child_pid = 0  # of the last child of multiprocessing that has opened a journal
 
 
 def own(owned: Owned) -> None:
     _owned[id(owned)] = owned
+    _finish_with_child()
+
+
+def _finish_with_child() -> None:
+    """Let a child of multiprocessing finish its open journals at its end. If it was forked, it runs
+    no hook of atexit, but its own finalizers."""
+    global _child_pid
+    processes: Any = sys.modules.get("multiprocessing.process")
+    if processes and processes.parent_process() is not None and _child_pid != os.getpid():
+        _child_pid = os.getpid()
+        import_module("multiprocessing.util").Finalize(None, _finish_all, exitpriority=-1)
 
 
 def disown(owned: Owned) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from journal import Journal
-from tests.support import (
-    logged,
-    run,
-)
+from tests.support import TIMEOUT_S, logged, run
 from tests.tiers import slow_but_every
 
 FOUR_JOURNALS = """
@@ -75,6 +74,42 @@ def test_buffered_records_are_committed_at_exit(tmp_path: Path, ending: str) -> 
     with Journal.open(tmp_path / "j") as journal:
         assert logged(journal) == [*range(10)]
         assert journal.epoch == 2
+
+
+CHILD = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from journal import Journal, Options
+
+def main():
+    global journal
+    journal = Journal.open(sys.argv[1], options=Options(flush_interval_s=3600))
+    for n in range(10):
+        journal.append(n)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("{}")
+    if {}:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            pool.submit(main).result()
+    else:
+        process = context.Process(target=main)
+        process.start()
+        process.join()
+"""
+
+
+@pytest.mark.parametrize("in_pool", [False, True])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_child_of_multiprocessing_commits_at_its_exit(
+    method: str, in_pool: bool, tmp_path: Path
+) -> None:
+    """The records that a child has appended are committed, though it runs no hook of atexit."""
+    script = tmp_path / "program.py"  # the other methods import it
+    script.write_text(CHILD.format(method, in_pool))
+    subprocess.run([sys.executable, script, tmp_path / "j"], check=True, timeout=TIMEOUT_S * 2)
+    with Journal.open(tmp_path / "j") as journal:
+        assert logged(journal) == [*range(10)]
 
 
 def test_a_daemon_thread_that_appends_until_the_exit_is_refused(tmp_path: Path) -> None:

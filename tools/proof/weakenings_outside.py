@@ -16,6 +16,13 @@ PROCESS = (
         EXIT,
     ),
     Weakening(
+        "exit_of_a_child_finishes_nothing",
+        "journal/_disk/process.py",
+        "    _owned[id(owned)] = owned\n    _finish_with_child()\n",
+        "    _owned[id(owned)] = owned\n",
+        EXIT,
+    ),
+    Weakening(
         "exit_finishes_one_journal",
         "journal/_disk/process.py",
         "    for owned in _all_owned():\n        try:",

@@ -259,7 +259,9 @@ class Station:
             while task.cancelling():
                 task.uncancel()
             return _HANDED_BACK
-        except Exception as error:  # whatever a runner raises makes its agent fail
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # whatever else a runner raises makes its agent fail
             return _failure(error)
 
     def _note_over(self, run: _Run) -> None:

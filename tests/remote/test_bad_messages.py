@@ -14,6 +14,10 @@ from tests.remote.fleets import World, echo, queue, run
 from tests.remote.network import MESSAGE_BYTES_MAX
 
 
+class PanicError(BaseException):
+    """An error such as that of a package in Rust that panics."""
+
+
 def test_what_a_runner_does_wrong_makes_its_agent_fail() -> None:
     """An exception, a result of another type and one that no message can carry end the agent."""
 
@@ -21,6 +25,8 @@ def test_what_a_runner_does_wrong_makes_its_agent_fail() -> None:
         match context.agent.name:
             case "raises":
                 raise ValueError("\ud800 no")
+            case "panics":
+                raise PanicError("no")
             case "returns":
                 return 7
             case "nests":
@@ -41,6 +47,7 @@ def test_what_a_runner_does_wrong_makes_its_agent_fail() -> None:
         world.work({"t": work})
         expected = {
             "raises": "ValueError: ",
+            "panics": "tests.remote.test_bad_messages.PanicError: no",
             "returns": "TypeError: result must be a string",
             "nests": "TypeError: checkpoint is of type object",
             "is huge": "ValueError: the result has ",

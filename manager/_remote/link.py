@@ -19,6 +19,9 @@ it. It must not block."""
 
 _SERVICE_VERSION = "1.0.0"
 _CONNECT_S = 3.0
+_SERVER_S = 1.0  # for each of several servers, of which some may be lost
+_CLOSE_S = 2.0
+_FLUSH_S = 1.0
 _RECONNECT_S = 0.2
 _REFUSALS_MAX = 4
 
@@ -60,6 +63,7 @@ class NatsLink:
         self._client = client
         self._servers = servers
         self._services: list[Any] = []
+        self._refusals: dict[str, None] = {}  # the texts, each once
 
     @classmethod
     async def connect(
@@ -77,32 +81,36 @@ class NatsLink:
         with `credentials` and without nkeys.
         """
         import_packages(needs_keys=credentials is not None)
-        import nats.aio.client
+        import nats.errors
 
-        refusals: dict[str, None] = {}  # the texts, each once
+        from manager._remote.client import LastingClient
+
         earlier = _cancellations()
 
         async def note(error: Exception) -> None:
             """Note an error of the connection. Later, the request that it concerns reports it."""
             _end_if_cancelled(earlier)  # else the client would go on connecting
-            if len(refusals) < _REFUSALS_MAX:
-                refusals[str(error)] = None
+            if len(link._refusals) < _REFUSALS_MAX:
+                link._refusals[str(error)] = None
 
         login = {"user": address.user, "password": address.password}
         if address.password is None and address.user is not None:
             login = {"token": address.user}
-        client: Any = nats.aio.client.Client()
+        client: Any = LastingClient()
         servers = ", ".join(address.servers)
+        count = len(address.servers)
+        connect_s = max(_CONNECT_S, _SERVER_S * count)
         link = cls(client, servers)
         try:
-            async with asyncio.timeout(_CONNECT_S):
+            async with asyncio.timeout(connect_s):
                 # Once connected, the client tries forever to connect again.
                 connecting = client.connect(
                     [*address.servers],
                     **{name: value for name, value in login.items() if value is not None},
                     user_credentials=credentials,
                     inbox_prefix=f"_INBOX.{inbox}",
-                    connect_timeout=max(1, int(_CONNECT_S)),
+                    connect_timeout=connect_s / count,
+                    flush_timeout=_FLUSH_S,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=_RECONNECT_S,
                     ping_interval=5,
@@ -114,9 +122,9 @@ class NatsLink:
             await link.close()
             if not isinstance(error, OSError | ValueError | nats.errors.Error):
                 raise
-            text = "; ".join(refusals) or str(error) or "no answer"
+            text = "; ".join(link._refusals) or str(error) or "no answer"
             raise DispatchError(
-                f"{servers}: can't connect within {_CONNECT_S:g} s: {text}"
+                f"{servers}: can't connect within {connect_s:g} s: {text}"
             ) from error
         problem = "" if insecure or address.is_loopback else link._problem()
         if problem:
@@ -185,10 +193,19 @@ class NatsLink:
 
     async def stop_serving(self) -> None:
         while self._services:
-            with suppress(Exception):  # the connection has ended
-                await self._services.pop().stop()
+            with suppress(Exception):  # the connection has ended, or the server does not answer
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._services.pop().stop()
 
     async def close(self) -> None:
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.wait((closing,), timeout=_CLOSE_S)
+        finally:
+            self._client.abort()
+            closing.cancel()
+
+    async def _close(self) -> None:
         with suppress(Exception):  # the connection has ended
             await self._client.close()
 

@@ -1,0 +1,69 @@
+"""LastingClient: a client of NATS that connects again after each error, and never waits forever.
+
+It overrides methods that nats-py uses inside, by the same names in all its versions since 2.10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import nats.aio.client
+import nats.errors
+
+
+class LastingClient(nats.aio.client.Client):
+    """A client of NATS. Without this class, some errors would end it for good, or hold it up."""
+
+    def abort(self) -> None:
+        """End the connection to the server, and send nothing that still waits for that.
+
+        To close it would take forever if the server takes nothing more.
+        """
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+    async def flush(self, timeout: int = 10) -> None:
+        """Wait until the server has taken everything. Raises nats.errors.Error, also while there is
+        no connection."""
+        if not self.is_connected:
+            raise nats.errors.ConnectionReconnectingError
+        await super().flush(timeout)
+
+    async def _process_connect_init(self) -> None:
+        """Greet a server. Raises OSError or nats.errors.Error, after which another one is tried."""
+        try:
+            await super()._process_connect_init()
+            if not self.is_connected:
+                raise nats.errors.Error("nats: the server has closed the connection")
+        except BaseException as error:
+            self.abort()
+            self._transport = None  # one whose TLS has not begun would wait forever for its end
+            for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+                if task is not None:
+                    task.cancel()
+            if isinstance(error, OSError | nats.errors.Error) or not isinstance(error, Exception):
+                raise
+            raise nats.errors.Error(f"nats: {str(error) or type(error).__name__}") from error
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Connect again after an error of the server, unless that concerns only one subject.
+
+        nats-py would close the client, for example when the server expires its login.
+        """
+        if "permissions violation" in err_msg:
+            await super()._process_err(err_msg)
+        else:
+            error = nats.errors.Error(f"nats: {err_msg}")
+            await self._error_cb(error)
+            await self._process_op_err(error)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        if self.is_connected:
+            self.abort()
+        await super()._process_op_err(e)
+
+    async def _attempt_reconnect(self) -> None:
+        with suppress(asyncio.InvalidStateError):  # of a connection that was lost at its beginning
+            await super()._attempt_reconnect()

@@ -1,0 +1,75 @@
+"""Weakenings of the connections to NATS: what bad servers, wrong logins and lost servers do."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+CLIENT = "manager/_remote/client.py"
+LINK = "manager/_remote/link.py"
+BAD_SERVERS = ("tests/remote/test_bad_servers.py",)
+
+ALL_OF = (
+    Weakening(
+        "error_of_a_server_ends_the_client",
+        CLIENT,
+        'if "permissions violation" in err_msg:',
+        "if True:",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "nonsense_ends_the_client",
+        CLIENT,
+        "            if isinstance(error, OSError | nats.errors.Error) or not",
+        "            if True or not",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "end_after_the_login_is_a_connection",
+        CLIENT,
+        "            if not self.is_connected:\n",
+        "            if False:\n",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "client_waits_for_the_end_of_tls",
+        CLIENT,
+        "            self._transport = None  #",
+        "            pass  #",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "client_waits_until_all_is_sent",
+        CLIENT,
+        "        if self.is_connected:\n            self.abort()\n",
+        "",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "link_waits_for_its_close",
+        LINK,
+        "await asyncio.wait((closing,), timeout=_CLOSE_S)",
+        "await asyncio.wait((closing,))",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "link_waits_for_the_end_of_its_service",
+        LINK,
+        "                async with asyncio.timeout(_CLOSE_S):\n",
+        "                if True:\n",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "request_waits_until_all_is_sent",
+        LINK,
+        "                    flush_timeout=_FLUSH_S,\n",
+        "",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "lost_server_takes_the_time_of_the_others",
+        LINK,
+        "connect_timeout=connect_s / count,",
+        "connect_timeout=connect_s,",
+        BAD_SERVERS,
+    ),
+)

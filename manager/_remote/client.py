@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import nats.aio.client
 import nats.errors
@@ -46,6 +47,15 @@ class LastingClient(nats.aio.client.Client):
             if isinstance(error, OSError | nats.errors.Error) or not isinstance(error, Exception):
                 raise
             raise nats.errors.Error(f"nats: {str(error) or type(error).__name__}") from error
+
+    def _connect_command(self) -> bytes:
+        """Return the greeting, which has the login. Raises nats.errors.Error if the URL asks for
+        TLS and the server does not: nats-py would send it unencrypted."""
+        server: Any = self._current_server
+        if server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("nats: the server does not encrypt, as its tls:// asks for")
+        command: bytes = super()._connect_command()
+        return command
 
     async def _process_err(self, err_msg: str) -> None:
         """Connect again after an error of the server, unless that concerns only one subject.

@@ -139,8 +139,7 @@ class NatsLink:
         info = self._client._server_info
         if not info.get("auth_required"):
             return "asks for no login"
-        is_encrypted = info.get("tls_required") or self._client.connected_url.scheme == "tls"
-        return "" if is_encrypted else "does not encrypt"
+        return "" if info.get("tls_required") else "does not encrypt"
 
     @property
     def message_bytes_max(self) -> int:

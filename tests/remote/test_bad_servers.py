@@ -231,3 +231,20 @@ def test_a_server_that_takes_nothing_holds_up_no_end(monkeypatch: pytest.MonkeyP
 
     with server(deafen) as (address, _):
         run(body())
+
+
+def test_no_login_is_sent_unencrypted_to_a_tls_address() -> None:
+    """A server that does not encrypt is refused if the URL asks for TLS, and gets no password."""
+    said: list[bytes] = []
+
+    def listen(connection: socket.socket) -> None:
+        connection.sendall(greeting(auth_required=True))
+        said.append(connection.recv(1 << 12))
+
+    async def body() -> None:
+        with pytest.raises(DispatchError, match="does not encrypt"):
+            await NatsLink.connect(Address.of(f"tls://w:secret@{address}"), inbox="w")
+
+    with server(listen) as (address, _):
+        run(body())
+    assert not any(said)

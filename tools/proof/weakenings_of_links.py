@@ -72,4 +72,11 @@ ALL_OF = (
         "connect_timeout=connect_s,",
         BAD_SERVERS,
     ),
+    Weakening(
+        "login_is_sent_unencrypted",
+        CLIENT,
+        'if server.uri.scheme == "tls" and not',
+        "if False and not",
+        BAD_SERVERS,
+    ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import nats.aio.client
@@ -77,3 +78,20 @@ class LastingClient(nats.aio.client.Client):
     async def _attempt_reconnect(self) -> None:
         with suppress(asyncio.InvalidStateError):  # of a connection that was lost at its beginning
             await super()._attempt_reconnect()
+
+    # A file without credentials would be read forever, or give an error that ends the client.
+
+    def _read_creds_user_jwt(self, creds: Any) -> bytearray:
+        _check(creds, b"BEGIN NATS USER JWT")
+        jwt: bytearray = super()._read_creds_user_jwt(creds)
+        return jwt
+
+    def _read_creds_user_nkey(self, creds: Any) -> bytearray:
+        _check(creds, b"BEGIN USER NKEY SEED")
+        seed: bytearray = super()._read_creds_user_nkey(creds)
+        return seed
+
+
+def _check(path: str, needed: bytes) -> None:
+    if needed not in Path(path).read_bytes():
+        raise nats.errors.Error(f"{path}: is not a file with NATS credentials")

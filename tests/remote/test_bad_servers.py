@@ -1,13 +1,15 @@
-"""Servers that refuse, hang, answer nonsense or are lost."""
+"""Servers that refuse, hang, answer nonsense or are lost, and credentials that are none."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -248,3 +250,30 @@ def test_no_login_is_sent_unencrypted_to_a_tls_address() -> None:
     with server(listen) as (address, _):
         run(body())
     assert not any(said)
+
+
+SEED = "-----BEGIN USER NKEY SEED-----\nSUAB\n------END USER NKEY SEED------\n"
+JWT = "-----BEGIN NATS USER JWT-----\neyJ0\n------END NATS USER JWT------\n"
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", SEED, JWT])
+def test_a_file_without_credentials_is_an_error(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that lacks the token or the key of a user is named."""
+    key = SimpleNamespace(sign=bytes, wipe=lambda: None)
+    monkeypatch.setitem(sys.modules, "nkeys", SimpleNamespace(from_seed=lambda seed: key))
+    path = tmp_path / "worker.creds"
+
+    async def connect() -> NatsLink:
+        return await connected(address, credentials=str(path))
+
+    async def body() -> None:
+        path.write_text(JWT + SEED)
+        await (await connect()).close()
+        path.write_text(text)
+        with pytest.raises(DispatchError, match=r"worker.creds: .*credentials"):
+            await connect()
+
+    with server(lambda c: serve(c, nonce="n", auth_required=True)) as (address, _):
+        run(body())

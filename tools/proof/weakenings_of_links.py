@@ -79,4 +79,11 @@ ALL_OF = (
         "if False and not",
         BAD_SERVERS,
     ),
+    Weakening(
+        "credentials_are_not_checked",
+        CLIENT,
+        "    if needed not in Path(path).read_bytes():\n",
+        "    if False:\n",
+        BAD_SERVERS,
+    ),
 )

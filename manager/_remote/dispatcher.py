@@ -208,7 +208,7 @@ class Dispatcher(AsyncHandle):
         that several fleets may share servers.
 
         Raises ValueError or TypeError for a bad argument, DispatchError if no server can be
-        reached, and ImportError without nats-py.
+        reached, or if its login may not serve workers, and ImportError without nats-py.
         """
         instance("manager", manager, SubAgentManager)
         hooks = Hooks(supply=FleetSupply(manager._state))

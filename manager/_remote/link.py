@@ -23,7 +23,7 @@ _SERVER_S = 1.0  # for each of several servers, of which some may be lost
 _CLOSE_S = 2.0
 _FLUSH_S = 1.0
 _RECONNECT_S = 0.2
-_REFUSALS_MAX = 4
+_REFUSALS_MAX = 16  # more than the subjects of a service
 
 
 class UnansweredError(Exception):
@@ -188,7 +188,14 @@ class NatsLink:
 
         for verb, subject in subjects.items():
             await service.add_endpoint(name=verb, subject=subject, handler=receive)
+        await _ended(self._client.flush())  # its ping may be sent before the last subscription
         await _ended(self._client.flush())
+        for subject in subjects.values():
+            if any(f'subscription to "{subject.lower()}"' in text for text in self._refusals):
+                raise DispatchError(
+                    f"{self._servers}: the login may not subscribe to {subject}: its permissions, "
+                    "or the name of the worker, are wrong"
+                )
 
     async def stop_serving(self) -> None:
         while self._services:

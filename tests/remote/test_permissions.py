@@ -177,3 +177,14 @@ def test_a_wrong_login_is_refused(
                 Dispatcher.open(f"nats://{login}{address}", manager)
     with pytest.raises(DispatchError, match=r"(?i)can't connect.*authorization"):
         run(serve(f"nats://gpu1:wrong@{address}", {}))
+
+
+def test_a_login_that_may_not_serve_is_refused(tmp_path: Path, address: str) -> None:
+    """A manager with the login of a worker, and a worker with the name of another, get an error
+    that names the subject, instead of waiting for messages that never come."""
+    with SubAgentManager.open(tmp_path) as manager:
+        refused = r"may not subscribe to subagents\.manager\.next"
+        with pytest.raises(DispatchError, match=refused):
+            Dispatcher.open(url(address, "gpu1"), manager)
+    with pytest.raises(DispatchError, match=r"may not subscribe to subagents\.worker\.Gpu2\."):
+        run(serve(url(address, "gpu1"), {}, name="Gpu2"))

@@ -86,4 +86,11 @@ ALL_OF = (
         "    if False:\n",
         BAD_SERVERS,
     ),
+    Weakening(
+        "refused_subscription_is_no_error",
+        LINK,
+        "            if any(f'subscription to",
+        "            if False and any(f'subscription to",
+        ("tests/remote/test_permissions.py",),
+    ),
 )

@@ -13,3 +13,9 @@ def test_no_damage_hides_records(seed: int) -> None:
     """After each open, everything that could be read before is in the state or in a directory that
     was put aside, and everything that the mirror has is in the state."""
     soak(seed)
+
+
+def test_records_that_no_evidence_is_left_of_are_no_loss() -> None:
+    """In this seed, damage hits all records and all evidence that they were durable. So a reader
+    finds none of them, although a copy of a frame is whole, and an open need not find them."""
+    soak(30171)

@@ -21,7 +21,7 @@ from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
-from journal import JournalError, Options, Tables, follow, repair
+from journal import JournalError, Options, Tables, TablesView, follow, repair
 from journal._disk.posix import PosixDisk
 from journal._format.layout import SEGMENT_HEADER_BYTES
 from journal._format.segment import FrameState, Segment, segment_names
@@ -268,7 +268,13 @@ class World:
         return rows
 
     def _found(self, path: Path) -> set[str]:
-        return (_state(path) or _whole_rows(path)) if path.exists() else set()
+        """Return the rows that a reader finds, or all that are whole if it refuses."""
+        if not path.exists():
+            return set()
+        try:
+            return _rows(Tables.read(path))
+        except (JournalError, OSError):
+            return _whole_rows(path)
 
     def _check(self, path: Path, before: set[str], now: set[str]) -> None:
         aside = [_state(each) | _whole_rows(each) for each in self.root.glob(f"{path.name}.aside*")]
@@ -276,14 +282,14 @@ class World:
         assert not lost, f"{path.name} has lost {sorted(lost)}"
 
 
-def _rows(tables: Tables) -> set[str]:
+def _rows(tables: Tables | TablesView) -> set[str]:
     return set(map(str, tables.table("t")))
 
 
 def _state(path: Path) -> set[str]:
     """Return the rows that a reader finds, none if it refuses the directory."""
     try:
-        return set(map(str, Tables.read(path).table("t")))
+        return _rows(Tables.read(path))
     except (JournalError, OSError):
         return set()
 

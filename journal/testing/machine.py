@@ -20,6 +20,7 @@ of each unsynced write and name is drawn, so that a failure shrinks to the losse
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -180,10 +181,13 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
             self._has_rotted = True
 
     def teardown(self) -> None:
-        """End the owner. Hypothesis calls this at the end of a run; an override calls `super()`."""
+        """End the owner, and check its live state unless the run has failed.
+
+        Hypothesis calls this at the end of a run; an override calls `super()`.
+        """
         with self._undo:
             if hasattr(self, "owner"):
-                self.owner.end()
+                self.owner.__exit__(*sys.exc_info())
 
     # --- steps ---
 

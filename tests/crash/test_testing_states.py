@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from journal import CowTable
 from journal.testing import Bounds, BrokenPromiseError, Owner, explore
@@ -240,6 +240,48 @@ def test_the_crash_machine_compares_the_state_in_memory() -> None:
 
     with pytest.raises(BrokenPromiseError, match=r"P6: item 0 of the live state is"):
         run_state_machine_as_test(CrashIt, settings=NO_SHRINKING)
+
+
+class Leaking(CrashMachine[Table]):
+    """A crash machine in which nothing but a rule of its own changes the state in memory."""
+
+    machine = Table
+    records = st.nothing()
+
+    @initialize(durability=st.just("disk"))
+    def begin(self, durability: Any) -> None:
+        super().begin(durability)
+        self.owner.append(["a", 1])
+
+    @rule()
+    def change(self) -> None:
+        self.owner.state.machine.rows["a"] = ["a", 2]
+
+
+class Failing(Leaking):
+    @rule()
+    def change(self) -> None:
+        super().change()
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("crash_it", "error"), [(Leaking, BrokenPromiseError), (Failing, ZeroDivisionError)]
+)
+def test_the_crash_machine_compares_the_state_at_its_end(
+    crash_it: type[Leaking], error: type[Exception]
+) -> None:
+    """P6: The end of a run compares the state in memory, unless the run has failed."""
+
+    def run(machine: Leaking) -> None:
+        machine.begin("disk")
+        try:
+            machine.change()
+        finally:  # as Hypothesis does
+            machine.teardown()
+
+    with pytest.raises(error):
+        run(crash_it())
 
 
 class Members:

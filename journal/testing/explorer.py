@@ -151,7 +151,8 @@ def explore(
                 if only is None or number == only:
                     explorer.judge(moment)
         except BrokenPromiseError as error:
-            raise BrokenPromiseError(describe_failure(error, moments, number)) from error
+            again = f" To repeat just this crash point, pass only={number}"
+            raise BrokenPromiseError(describe_failure(error, moments, number, again)) from error
     return explorer.report
 
 
@@ -234,9 +235,9 @@ class _Explorer(Generic[M]):
 
 
 def describe_failure(
-    error: BrokenPromiseError, moments: list[Moment[Any]], number: int | None
+    error: BrokenPromiseError, moments: list[Moment[Any]], number: int | None, again: str = ""
 ) -> str:
-    """Describe the broken promise, the crash, and how to repeat it."""
+    """Describe the broken promise and the crash. `again` says how to repeat it."""
     lines = [str(error), *reversed(getattr(error, "__notes__", []))]
     if number is None:
         lines.append("The workload itself failed, after the operations listed below.")
@@ -244,8 +245,7 @@ def describe_failure(
         moment = moments[number]
         lines.append(
             f"{moment.last_lsn} records had been appended. No power cut may lose the first "
-            f"{moment.safe_lsn}, and no kill the first {moment.alive_lsn}. "
-            f"To repeat just this crash point, pass only={number}"
+            f"{moment.safe_lsn}, and no kill the first {moment.alive_lsn}.{again}"
         )
     lines.append("Operations on the disk before it:")
     for index, (step, *_) in enumerate(moments[:number]):

@@ -285,14 +285,13 @@ def explore_mirrored(
 ) -> ExplorationReport:
     """Run `workload` once through a mirror, and judge every crash that could have struck it. Raises
     BrokenPromiseError. See journal.testing.explore."""
-    judge = MirroredJudge[M](options, bounds)
+    judge, number = MirroredJudge[M](options, bounds), None
     with quiet(), MirroredOwner(machine, options=options) as owner:
-        workload(owner)
-        owner.record_moment()
         try:
-            for moment, stored in zip(owner.moments, owner.stored, strict=True):
-                judge.judge(moment, stored)
+            workload(owner)
+            owner.record_moment()
+            for number in range(len(owner.moments)):
+                judge.judge(owner.moments[number], owner.stored[number])
         except BrokenPromiseError as error:
-            text = describe_failure(error, owner.moments, judge.report.moments)
-            raise BrokenPromiseError(text) from error
+            raise BrokenPromiseError(describe_failure(error, owner.moments, number)) from error
     return judge.report

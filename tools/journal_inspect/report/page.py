@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -12,6 +11,7 @@ from _journal_console.text import count_of, cut, escaped, one_line, size
 
 from journal import Finding, preview_recovery
 from journal_inspect.diagnosis.recovery import durable_lsn
+from journal_inspect.rendering.messages import command
 from journal_inspect.rendering.renderer import REDACTED
 from journal_inspect.report.axis import (
     LABELED,
@@ -25,6 +25,7 @@ from journal_inspect.report.axis import (
 )
 from journal_inspect.report.data import Observed, Step
 from journal_inspect.report.fleet import TOLD, FleetTimeline, Life
+from journal_inspect.report.next_open import next_open
 
 STATUSES = (
     *("running", "queued", "interrupted"),
@@ -71,8 +72,8 @@ def page(observed: Observed, *, redact: Collection[str], utc: bool) -> dict[str,
         "zone": axis.zone,
         "verdict": verdict or "whole",
         "verdict_words": _MARKER_DAMAGED if is_only_marker_damaged else _VERDICTS[verdict],
-        "next_open": _next_open(observed, lives),
-        "command": _command("verify", observed),
+        "next_open": next_open(observed, lives),
+        "command": escaped(command("verify", observed.path)),
         "facts": _facts(observed, axis),
         "findings": [_finding(each) for each in observed.findings.first],
         "findings_left": observed.findings.counts.total() - len(observed.findings.first),
@@ -239,47 +240,6 @@ def _kinds(observed: Observed, axis: Axis) -> list[dict[str, object]]:
 
 
 # --- the journal ---
-
-
-def _next_open(observed: Observed, lives: list[Life]) -> list[str]:
-    """Return what the next open would do, in sentences."""
-    plan = observed.recovery
-    sentences = []
-    if observed.writer_pid is not None:
-        writer = f"Process {observed.writer_pid}" if observed.writer_pid else "A live process"
-        sentences.append(
-            f"{writer} has the journal open. If it ended now, the next open would do this:"
-        )
-    if plan.refused:
-        told = "what to do" if observed.is_only_marker_damaged else "what a repair would keep"
-        return [
-            *sentences,
-            f"It refuses the journal and changes nothing: {escaped(plan.refused)}.",
-            f"This command shows {told}: {_command('repair', observed)}",
-        ]
-    begin = (
-        f"It loads the checkpoint at LSN {plan.checkpoint_lsn}"
-        if plan.checkpoint_lsn
-        else "It starts from an empty state"
-    )
-    sentences.append(f"{begin} and replays {count_of(plan.records, 'record')}.")
-    last_path = observed.segments[-1].path if observed.segments else ""
-    for finding in observed.findings.first:
-        if finding.kind == "torn_tail" and finding.path == last_path:
-            sentences.append(f"It passes over a torn tail of {size(finding.size_bytes)}.")
-    cut_off = sum(life.was_cut_off for life in lives)
-    if running := sum(life.agent["status"] == "running" for life in lives):
-        verb = "is" if running == 1 else "are"
-        sentences.append(f"It interrupts {count_of(running, 'agent')} that {verb} running now.")
-    elif cut_off:
-        verb = "was" if cut_off == 1 else "were"
-        agents = count_of(cut_off, "agent")
-        sentences.append(f"It interrupts {agents} that {verb} running when the process ended.")
-    return sentences
-
-
-def _command(verb: str, observed: Observed) -> str:
-    return f"journal-inspect {verb} {escaped(shlex.quote(observed.path))}"
 
 
 def _facts(observed: Observed, axis: Axis) -> list[tuple[str, str]]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from journal import Journal
 from tests.inspect.damage_support import damage_frame
 from tests.inspect.inspect_support import ask, put, segments
+from tests.inspect.report_support import report
 from tests.inspect.test_inspect_mirrors import mirror_at
+from tests.installed import import_package
 
 
 def damaged(place: Path) -> Path:
@@ -46,6 +48,25 @@ def test_an_open_with_the_mirror_refuses_an_unsafe_directory_too(tmp_path: Path)
     for verb in ("verify", "info"):
         told = ask(verb, path)
         assert (told.code, "without its mirror" in told.out) == (4, False), told
+
+
+def test_a_report_names_the_mirror(tmp_path: Path) -> None:
+    """P4: The page names the mirror. While the directory is damaged, it says that an open with the
+    mirror replaces what is damaged, and advises a repair only if that fails."""
+    import_package("jinja2")
+    path = damaged(tmp_path)
+    url = f"file://{tmp_path}/mirror"
+    told = report(path)
+    assert told.code == 3
+    assert f"With its mirror, {url}, it first replaces what is damaged." in told.words
+    assert "Without its mirror, it refuses the journal and changes nothing: " in told.words
+    repair = f"this command shows what a repair would keep: journal-inspect repair {path}"
+    assert f"If both refuse, {repair}" in told.words
+    with Journal.open(path, mirror=mirror_at(tmp_path)):
+        pass
+    whole = report(path).words
+    assert url in whole
+    assert "With its mirror" not in whole
 
 
 def test_without_a_mirror_the_next_open_refuses(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from journal import (
     SegmentInfo,
 )
 from journal_inspect.diagnosis.damage import last_good_lsn, preview_of
+from journal_inspect.diagnosis.mirrored import mirror_of
 from journal_inspect.diagnosis.recovery import Recovery, recovery_of
 from journal_inspect.diagnosis.retention import list_checkpoints, list_files
 from journal_inspect.rendering.entries import report_large
@@ -143,6 +144,7 @@ class Observed:
     segments: list[SegmentInfo]
     checkpoints: list[Checkpoint]  # newest first; closed
     recovery: Recovery
+    mirror: str | None  # the address of the mirror with which an open would fix the directory
 
     @property
     def is_damaged(self) -> bool:
@@ -184,6 +186,7 @@ def observe(reader: JournalReader, progress: Callable[[int], object] | None = No
         segments=segments,
         checkpoints=checkpoints,
         recovery=recovery_of(reader, segments, checkpoints, may_be_bad=is_bad),
+        mirror=mirror_of(reader.path),
     )
 
 

@@ -20,10 +20,15 @@ def next_open(observed: Observed, lives: list[Life]) -> list[str]:
         )
     if plan.refused:
         told = "what to do" if observed.is_only_marker_damaged else "what a repair would keep"
+        refuses, shows = "It refuses", "This command shows"
+        if observed.mirror:
+            mirror = escaped(observed.mirror)
+            sentences.append(f"With its mirror, {mirror}, it first replaces what is damaged.")
+            refuses, shows = "Without its mirror, it refuses", "If both refuse, this command shows"
         return [
             *sentences,
-            f"It refuses the journal and changes nothing: {escaped(plan.refused)}.",
-            f"This command shows {told}: {escaped(command('repair', observed.path))}",
+            f"{refuses} the journal and changes nothing: {escaped(plan.refused)}.",
+            f"{shows} {told}: {escaped(command('repair', observed.path))}",
         ]
     begin = (
         f"It loads the checkpoint at LSN {plan.checkpoint_lsn}"

@@ -263,6 +263,7 @@ def _facts(observed: Observed, axis: Axis) -> list[tuple[str, str]]:
         ("First commit kept", axis.stamp(commits.first_ms) if commits.total.commits else "none"),
         ("Last commit", axis.stamp(commits.last_ms) if commits.total.commits else "none"),
         ("Size on disk", size(total)),
+        *([("Mirror", escaped(observed.mirror))] if observed.mirror else []),
     ]
 
 

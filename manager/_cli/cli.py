@@ -218,8 +218,10 @@ def import_(
 
     Agents that the state already contains are skipped, so a file may be imported again. Agents that
     were running become interrupted. If one value in the file is wrong, the whole file is refused.
+    While the disk is full, the import waits for space; Ctrl-C gives up within 2 s.
     """
     from journal import Options
+    from manager._cli.giving_up import closing_in_time
     from manager.legacy import read_legacy
     from manager.limits import Limits
     from manager.manager import SubAgentManager
@@ -242,7 +244,8 @@ def import_(
         )
     except ValueError as error:  # the address of the mirror
         raise click.UsageError(f"--mirror: {error}") from error
-    with manager:
+    doubt = "interrupted before all agents were durable; import the file again"
+    with closing_in_time(manager, doubt):
         imported = manager.import_legacy(file, skip_unknown=skip_unknown)
     say(f"{len(imported)} sub-agent{'' if len(imported) == 1 else 's'} imported from {file}")
     return 0

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from journal import JournalError, JournalReader, LockedError, MirrorError, MirrorReason
+from manager._cli.giving_up import closing_in_time
 from manager._cli.options import state_path
-from manager._cli.output import say
 from manager._cli.states import fleet_at, naming_state
 from manager._control.client import request
 from manager._control.errors import (
@@ -25,7 +25,6 @@ from manager.limits import Limits
 
 _LOCKED_FOR_S = 1.0  # a starting run holds the lock before it takes requests
 _POLL_S = 0.05
-_CLOSE_S = 2.0  # the time for an interrupted change to become durable
 _UNBOUNDED = 1 << 30
 KEEP_ALL = Limits(
     max_admitted=_UNBOUNDED,
@@ -121,18 +120,9 @@ def _changed_here(workspace: str, state_dir: str, request: dict[str, Any]) -> di
             f"{path}: it has a mirror, which the change must reach, too; make the change while "
             "subagents run --mirror URL has the state open"
         ) from error
-    close_timeout_s = None
-    try:
-        return asyncio.run(Requests(manager).fulfill(request))
-    except (TypeError, ValueError) as error:  # as the other process would refuse it
-        raise RefusedError(type(error).__name__, str(error)) from error
-    except KeyboardInterrupt:  # perhaps because the disk is full
-        close_timeout_s = _CLOSE_S
-        raise
-    finally:
+    doubt = "interrupted before the change was durable; look with: subagents list"
+    with closing_in_time(manager, doubt):
         try:
-            manager.close(timeout_s=close_timeout_s)
-        except (TimeoutError, KeyboardInterrupt):
-            if close_timeout_s is None:
-                raise
-            say("interrupted before the change was durable; look with: subagents list")
+            return asyncio.run(Requests(manager).fulfill(request))
+        except (TypeError, ValueError) as error:  # as the other process would refuse it
+            raise RefusedError(type(error).__name__, str(error)) from error

@@ -150,9 +150,10 @@ def run(
 
     SIGINT, SIGTERM and SIGHUP interrupt the tasks that run here: their commands get SIGTERM, and
     SIGKILL after 5 s or at a second signal. If the disk is full then, a message says that the run
-    waits for it, and the next signal gives up: what is not durable is run again. If this process is
-    killed with SIGKILL, these commands are killed too.
+    waits for it, and the next signal gives up within 2 s: what is not durable is run again. If this
+    process is killed with SIGKILL, these commands are killed too.
     """
+    from manager._cli.giving_up import skip_last_wait
     from manager._cli.printing import printing
     from manager._cli.progress import progress, show_outcome
     from manager._run.options import RunOptions
@@ -196,6 +197,8 @@ def run(
             on_change=show_progress,
         )
     show_outcome(report, time.monotonic() - start_s, doubt)
+    if report.unrecorded:
+        skip_last_wait(report.exit_code)
     return report.exit_code
 
 

@@ -78,6 +78,7 @@ class Run:
                 except asyncio.CancelledError:
                     if not self._report.unrecorded:
                         raise
+                    signals.has_given_up = True
                     return
                 finally:
                     watch.cancel()

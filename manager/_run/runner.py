@@ -40,6 +40,7 @@ _UNBOUNDED = 1 << 30  # the file of tasks limits the number of agents
 _LOCKED_FOR_S = 1.0
 _POLL_S = 0.02
 _CLOSE_S = 15.0  # more than the time that a close gives a mirror that can't be reached
+_GIVEN_UP_S = 2.0
 _log = logging.getLogger("manager")
 
 
@@ -139,7 +140,7 @@ def _opened(
     signals: StopSignals, workspace: str, state_dir: str, limits: Limits, options: RunOptions
 ) -> Iterator[SubAgentManager]:
     """Open the manager of a run for the block. Once the run was stopped, the close waits no longer
-    than `_CLOSE_S` for the disk, which may be full."""
+    than `_CLOSE_S` for the disk, which may be full, and `_GIVEN_UP_S` if the run has given up."""
     manager = _open(workspace, state_dir, limits, options)
     try:
         yield manager
@@ -157,7 +158,7 @@ def _close(manager: SubAgentManager, signals: StopSignals) -> None:
         manager.close()
         return
     try:
-        manager.close(timeout_s=_CLOSE_S)
+        manager.close(timeout_s=_GIVEN_UP_S if signals.has_given_up else _CLOSE_S)
     except TimeoutError:
         _log.error("%s: the last changes are not durable; the disk takes none", manager.path)
 

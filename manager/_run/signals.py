@@ -25,6 +25,9 @@ class StopSignals:
         self.has_come = False
         """True once one of the signals has arrived."""
 
+        self.has_given_up = False
+        """True once the run has given up what the disk has not taken."""
+
         self._deliver: Callable[[Signals], object] | None = None
         self._old_handlers: dict[Signals, Any] = {}
         self._old_mask: set[int | Signals] = set()

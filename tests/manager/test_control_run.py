@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from manager import SubAgentManager
-from manager._cli import reach
+from manager._cli import giving_up, reach
 from manager._cli.cli import run_cli
 from manager._control import place
 from manager._control.errors import NoReplyError
@@ -142,18 +142,22 @@ def test_the_commands_work_without_a_run(
 
 
 @pytest.mark.parametrize("late", [TimeoutError, KeyboardInterrupt])
+@pytest.mark.parametrize("verb", ["cancel", "import"])
 def test_an_interrupted_change_does_not_wait_for_the_disk(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    verb: str,
     late: type[BaseException],
 ) -> None:
     """Ctrl-C while a change waits for a full disk ends the command after a bounded time, or at the
-    next Ctrl-C, and a message says that the change may be missing."""
+    next Ctrl-C, and a message says that the change may be missing. The exit does not wait again."""
+    where = ("--workspace", str(tmp_path))
     put_in_state(tmp_path, ("a", "true", "queued"))
-    close, limits = SubAgentManager.close, list[float | None]()
+    assert run_cli(["export", str(tmp_path / "a"), *where]) == 0
+    close, limits, at_exit = SubAgentManager.close, list[float | None](), list[object]()
 
-    async def interrupted(*_: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     def close_late(manager: SubAgentManager, *, timeout_s: float | None = None) -> None:
@@ -162,10 +166,12 @@ def test_an_interrupted_change_does_not_wait_for_the_disk(
         raise late
 
     monkeypatch.setattr(SubAgentManager, "durable", interrupted)
+    monkeypatch.setattr(SubAgentManager, "wait_durable", interrupted)
     monkeypatch.setattr(SubAgentManager, "close", close_late)
-    assert run_cli(["cancel", "a", "--workspace", str(tmp_path)]) == 130
-    assert limits == [reach._CLOSE_S]
-    assert "interrupted before the change was durable" in capsys.readouterr().err
+    monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
+    assert run_cli([verb, "a" if verb == "cancel" else str(tmp_path / "a"), *where]) == 130
+    assert (limits, at_exit) == ([giving_up.CLOSE_S], [(os._exit, 130)])
+    assert "subagents: interrupted before " in capsys.readouterr().err
 
 
 def test_a_pruned_task_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

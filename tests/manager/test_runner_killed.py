@@ -20,7 +20,7 @@ import pytest
 from journal import JournalReader
 from manager import SubAgentManager
 from manager._run.report import RunReport
-from manager._run.runner import _CLOSE_S
+from manager._run.runner import _GIVEN_UP_S
 from manager.view import read_fleet
 from tests.manager.runner_support import (
     PYTHON,
@@ -145,7 +145,7 @@ def test_a_stopped_run_gives_up_on_a_full_disk(
     monkeypatch.setattr("manager._run.run._AWAITED_S", 0.05)
     report = run(tmp_path, "echo $$ >>pids; exec sleep 1000", tell=stop)
     assert (report.exit_code, report.awaited, report.unrecorded) == (143, 1, 1)
-    assert limits == [_CLOSE_S]
+    assert limits == [_GIVEN_UP_S]
     assert "the last changes are not durable" in caplog.text
 
 

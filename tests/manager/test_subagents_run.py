@@ -11,12 +11,14 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import pytest
 
 from manager import SubAgentManager
 from manager._cli import progress, trust
+from manager._cli.cli import run_cli
 from manager._run.report import RunReport
 from manager.view import read_fleet
 from tests.manager.cli_support import NASTY, TIMEOUT_S, assert_harmless, subagents
@@ -337,3 +339,18 @@ def test_a_shell_completes_names_of_agents(tmp_path: Path, shell: str) -> None:
             env["COMP_CWORD"] = words.split()[-1]
         code, out, _ = subagents(cwd=tmp_path, env=env)
         assert (code, expected in out) == (0, True)
+
+
+@pytest.mark.parametrize("unrecorded", [0, 1])
+def test_the_exit_does_not_wait_for_what_the_run_gave_up(
+    tmp_path: Path, unrecorded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The summary is the last line: the engine does not wait for a full disk again at the exit."""
+    at_exit = list[object]()
+    report = RunReport(signal=Signals.SIGTERM, unrecorded=unrecorded)
+    monkeypatch.setattr("manager._run.runner.run_tasks", lambda *_, **__: report)
+    monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
+    (tmp_path / "tasks.txt").write_text("true\n")
+    path = str(tmp_path / "tasks.txt")
+    assert run_cli(["run", path, "--workspace", str(tmp_path)]) == 143
+    assert at_exit == [(os._exit, 143)] * unrecorded

@@ -144,27 +144,6 @@ ALL_OF = (
         ("tests/manager/test_runner_killed.py",),
     ),
     Weakening(
-        "stopped_runs_wait_for_a_full_disk",
-        "manager/_run/run.py",
-        "            self._work.cancel()\n",
-        "            pass\n",
-        ("tests/manager/test_runner_killed.py",),
-    ),
-    Weakening(
-        "closes_of_stopped_runs_wait_for_a_full_disk",
-        "manager/_run/runner.py",
-        "    if not signals.has_come:\n",
-        "    if True:\n",
-        ("tests/manager/test_runner_killed.py",),
-    ),
-    Weakening(
-        "interrupted_changes_wait_for_a_full_disk",
-        "manager/_cli/reach.py",
-        "        close_timeout_s = _CLOSE_S\n",
-        "",
-        ("tests/manager/test_control_run.py",),
-    ),
-    Weakening(
         "exit_codes_lost_to_an_ignored_sigchld",
         "manager/_run/signals.py",
         "signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN",

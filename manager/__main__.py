@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from _journal_console import LACKS_EXTRA, missing_extra, repair_streams
+from _journal_console import LACKS_EXTRA, missing_extra, release_stderr, repair_streams
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
+        release_stderr()
         gc.freeze()  # skip the collection at exit, which takes a tenth of the time of a listing
 
 

@@ -130,3 +130,28 @@ def test_a_failed_write_to_stdout_is_reported_once(
         assert run(program, writing) == (141, [])
     finally:
         os.close(writing)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [("manager show nobody", 1), ("journal_inspect verify nowhere", 4)],
+)
+def test_the_exit_code_does_not_depend_on_stderr(
+    tmp_path: Path, finished_run: Path, program: str, code: int, unbuffered: str
+) -> None:
+    """A message that stderr does not accept, because its disk is full or its reader has gone, is
+    lost, and the exit code stays."""
+    shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment["PYTHONUNBUFFERED"] = unbuffered
+    command = [sys.executable, "-P", "-m", *program.split()]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "wb") as full, open(writing, "wb") as abandoned:
+        for stderr in (full, abandoned):
+            done = subprocess.run(
+                command, cwd=tmp_path, env=environment, timeout=TIMEOUT_S, stderr=stderr
+            )
+            assert done.returncode == code

@@ -86,10 +86,22 @@ def release_stdout() -> None:
 
     Otherwise the interpreter would flush it at exit again, and print a traceback.
     """
+    _release(sys.stdout)
+
+
+def release_stderr() -> None:
+    """Discard the messages that stderr does not accept.
+
+    Otherwise the interpreter would flush them at exit again, and exit with 120.
+    """
+    _release(sys.stderr)
+
+
+def _release(stream: Any) -> None:
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
         from contextlib import suppress
 
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

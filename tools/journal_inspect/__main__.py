@@ -6,7 +6,13 @@ import gc
 import signal
 import sys
 
-from _journal_console import LACKS_EXTRA, missing_extra, release_stdout, repair_streams
+from _journal_console import (
+    LACKS_EXTRA,
+    missing_extra,
+    release_stderr,
+    release_stdout,
+    repair_streams,
+)
 from _journal_console.exits import STOPPED_BY_SIGNAL
 
 from journal_inspect.exits import explain
@@ -48,6 +54,7 @@ def main() -> int:
             say(message)
         return code
     finally:
+        release_stderr()
         gc.freeze()  # a collection at exit would only cost time
 
 

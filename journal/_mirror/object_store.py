@@ -17,6 +17,7 @@ from typing import Any
 from journal._disk.process import environment
 from journal._mirror.store import (
     AbsentError,
+    LostError,
     RefusedError,
     StoreError,
     TakenError,
@@ -27,6 +28,13 @@ from journal._mutex import is_raised_by_call
 ENTRY_BYTES_MAX = 16 << 20
 _ENTRY_NAME = re.compile(r"[0-9]{20}")
 _STATUS = re.compile(r"status code: ([0-9]{3})\b")
+_SAID = re.compile(r"<(?:Code|Message)>([^<]*)<")
+# S3 answers 400 to a session token that has expired, and a redirect to the wrong region. The server
+# of Google's tokens answers 400 to credentials that were withdrawn.
+_WRONG_SETTING = re.compile(
+    r"status code: 400.*(?:Token|Authori[sz]ation|Authentication|invalid_grant)|configured region"
+)
+_USER = re.compile(r"://[^/@\s]*@")
 _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20
 _PARTS = 2  # at a time: they share the uplink, and each has to arrive within its own time limit
@@ -59,10 +67,7 @@ class ObjectStore:
         """
         opened = cls._connected(url, timeout_s)
         first = opened if open_s >= timeout_s else cls._connected(url, open_s)
-        try:
-            first.blob_names()
-        except AbsentError as error:
-            raise RefusedError(f"{url}: the bucket does not exist; make it first") from error
+        first.blob_names()
         return opened
 
     @classmethod
@@ -92,7 +97,7 @@ class ObjectStore:
                 for options in (reading, uploading)
             )
         except (obstore.exceptions.BaseError, ValueError) as error:
-            if not is_raised_by_call(error, "obstore"):
+            if not is_raised_by_call(error, "journal", "obstore"):
                 raise
             raise RefusedError(
                 f"{url}: the address or its settings are wrong: {_text(error)}"
@@ -103,7 +108,7 @@ class ObjectStore:
         import obstore
 
         store = self._store if len(data) < _LARGE_BYTES else self._uploads
-        with self._reaching("put", f"entry {number}"):
+        with self._reaching("put", f"entry {number}", is_new=True):
             obstore.put(store, _entry_path(number), data, mode="create", use_multipart=False)
 
     def entry(self, number: int) -> bytes:
@@ -170,7 +175,8 @@ class ObjectStore:
 
         with self._reaching("list", folder):
             pages = obstore.list(self._store, folder, offset=after)
-            return [meta["path"].rpartition("/")[2] for page in pages for meta in page]
+            paths = [meta["path"].removeprefix(f"{folder}/") for page in pages for meta in page]
+            return [path for path in paths if "/" not in path]  # a folder inside is somebody else's
 
     def _delete(self, paths: list[str]) -> None:
         import obstore
@@ -187,8 +193,8 @@ class ObjectStore:
                     obstore.delete(self._store, path)
 
     @contextmanager
-    def _reaching(self, call: str, what: str) -> Iterator[None]:
-        """Turn obstore's errors into errors of the store."""
+    def _reaching(self, call: str, what: str, *, is_new: bool = False) -> Iterator[None]:
+        """Turn obstore's errors into errors of the store. `is_new`: a put that replaces nothing."""
         from obstore import exceptions
 
         try:
@@ -196,24 +202,41 @@ class ObjectStore:
         except (exceptions.BaseError, OSError) as error:
             if not is_raised_by_call(error, "journal", "obstore"):
                 raise
-            raise self._store_error(error, call, what) from error
+            is_whole = _shown(str(error)) == str(error)
+            found = self._store_error(error, call, what, is_new=is_new)
+            raise found from (error if is_whole else None)
+        except BaseException as error:
+            if type(error).__module__ != "pyo3_runtime":  # the module of a panic in Rust
+                raise
+            raise RefusedError(
+                f"{self.url}: {call} {what}: obstore can't make the request: {error}; look for a "
+                "line break in the credentials, and for an endpoint without http:// or https://"
+            ) from error
 
-    def _store_error(self, error: Exception, call: str, what: str) -> StoreError:
+    def _store_error(self, error: Exception, call: str, what: str, *, is_new: bool) -> StoreError:
         from obstore import exceptions
 
-        where = f"{self.url}: {call} {what}"
+        where, text, status = f"{self.url}: {call} {what}", _text(error), _status(error)
         taken = exceptions.AlreadyExistsError, exceptions.PreconditionError
         absent = exceptions.NotFoundError, FileNotFoundError
         denied = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError
-        status = _status(error)
-        if isinstance(error, taken):
+        if is_new and isinstance(error, taken):
             return TakenError(f"{where}: it exists")
         if isinstance(error, absent) or status == 404:
-            return AbsentError(f"{where}: it does not exist")
-        if isinstance(error, denied) or status in (401, 403):
+            if call == "list":
+                return RefusedError(f"{self.url}: the bucket does not exist; make it first")
+            if is_new:
+                problem = "the bucket does not exist any more, so the mirror was emptied"
+                return LostError(f"{where}: {problem}; mirror to a new one")
+            if call != "put":  # a put of a blob has parts, and the server may forget one of them
+                return AbsentError(f"{where}: it does not exist")
+        is_wrong = _WRONG_SETTING.search(text)
+        if isinstance(error, denied) or status in (401, 403) or is_wrong:
             advice = f"grant the credentials the right to {call} under this prefix"
-            return RefusedError(f"{where}: not permitted: {_text(error)}; {advice}")
-        return UnreachableError(f"{where}: {_text(error)}")
+            if is_wrong:
+                advice = "check the credentials and the region"
+            return RefusedError(f"{where}: not permitted: {text}; {advice}")
+        return UnreachableError(f"{where}: {text}")
 
 
 def _profile_provider(url: str) -> Any:
@@ -269,7 +292,14 @@ def _entry_path(number: int) -> str:
 
 def _text(error: BaseException) -> str:
     """Return the message of an error without obstore's dump of its causes."""
-    return str(error).partition("\n\nDebug source")[0]
+    return _shown(str(error).partition("\n\nDebug source")[0])
+
+
+def _shown(text: str) -> str:
+    """Return a text without credentials: without the user in an address, and with only the code
+    and the message of an answer in XML, because S3 repeats a session token that has expired."""
+    text, _, answer = _USER.sub("://", text).partition("<")
+    return text + ": ".join(_SAID.findall(f"<{answer}"))
 
 
 def _status(error: BaseException) -> int:

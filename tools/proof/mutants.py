@@ -23,6 +23,7 @@ from pathlib import Path
 from proof import (
     weakenings,
     weakenings_of_adapters,
+    weakenings_of_answers,
     weakenings_of_calls,
     weakenings_of_changes,
     weakenings_of_checkpointing,
@@ -89,6 +90,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_trims.ALL_OF,
     *weakenings_of_waiting.ALL_OF,
     *weakenings_of_adapters.ALL_OF,
+    *weakenings_of_answers.ALL_OF,
     *weakenings_of_savers.ALL_OF,
     *weakenings_of_stores.ALL_OF,
     *weakenings_of_calls.ALL_OF,

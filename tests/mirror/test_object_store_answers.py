@@ -1,0 +1,166 @@
+"""The answers of object storage that are errors, and the errors of a store that they become."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from journal._mirror.store import (
+    LostError,
+    RefusedError,
+    Store,
+    StoreError,
+    TakenError,
+    UnreachableError,
+)
+from journal._mirror.urls import open_store
+from tests.installed import import_package
+
+Call = Callable[[Store], object]
+EMPTY = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+CALLS: dict[str, Call] = {
+    "append": lambda store: store.append(7, b"entry"),
+    "entry": lambda store: store.entry(7),
+    "numbers": lambda store: store.numbers(0),
+    "put_blob": lambda store: store.put_blob("name", [b"blob"]),
+    "blob": lambda store: list(store.blob("name")),
+    "delete_blobs": lambda store: store.delete_blobs(["name"]),
+}
+
+
+class Answers:
+    """An S3 server that gives the same answer to each request."""
+
+    def __init__(self) -> None:
+        self.status, self.body = 200, EMPTY
+        answers = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.send_response(answers.status)
+                self.send_header("Content-Length", str(len(answers.body)))
+                self.end_headers()
+                self.wfile.write(answers.body)
+
+            do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+
+    def give(self, status: int, code: str, more: str = "") -> None:
+        """Answer with an error from now on."""
+        self.status = status
+        self.body = f"<Error><Code>{code}</Code><Message>why</Message>{more}</Error>".encode()
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Run a server, and lead obstore to it."""
+    import_package("obstore")
+    answers = Answers()
+    thread = Thread(target=answers.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    _set(monkeypatch, AWS_ENDPOINT=f"http://127.0.0.1:{answers.server.server_port}")
+    yield answers
+    answers.server.shutdown()
+    thread.join()
+    answers.server.server_close()
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
+    for variable, value in {**keys, **variables}.items():
+        monkeypatch.setenv(variable, value)
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "code", "kind"),
+    [
+        ("append", 404, "NoSuchBucket", LostError),
+        ("numbers", 404, "NoSuchBucket", RefusedError),
+        ("put_blob", 404, "NoSuchUpload", UnreachableError),
+        ("append", 412, "PreconditionFailed", TakenError),
+        ("append", 409, "ConditionalRequestConflict", TakenError),
+        *(
+            (call, 409, "OperationAborted", UnreachableError)
+            for call in ("entry", "numbers", "put_blob", "blob", "delete_blobs")
+        ),
+        *(
+            (call, status, code, RefusedError)
+            for call in CALLS
+            for status, code in (
+                (400, "ExpiredToken"),
+                (400, "AuthorizationHeaderMalformed"),
+                (301, "PermanentRedirect"),
+                (403, "AccessDenied"),
+            )
+        ),
+        *((call, 400, "RequestTimeout", UnreachableError) for call in CALLS),
+    ],
+)
+def test_an_answer_becomes_the_documented_error(
+    call: str, status: int, code: str, kind: type[StoreError], answers: Answers
+) -> None:
+    """A call raises what the interface of a store states for it. Only a put that replaces nothing
+    can find that a number is taken, or that the bucket is gone with all entries."""
+    store = open_store("s3://bucket/prefix", timeout_s=5)
+    answers.give(status, code)
+    with pytest.raises(StoreError) as raised:
+        CALLS[call](store)
+    assert type(raised.value) is kind, raised.value
+
+
+def test_a_token_that_the_server_repeats_is_not_shown(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 repeats a session token that has expired. Neither the message nor the traceback shows it,
+    or a password in the endpoint's address."""
+    port = answers.server.server_port
+    monkeypatch.setenv("AWS_ENDPOINT", f"http://me:secret@127.0.0.1:{port}")
+    answers.give(400, "ExpiredToken", "<Token-0>secret</Token-0>")
+    with pytest.raises(RefusedError, match="ExpiredToken: why; check the credentials") as raised:
+        open_store("s3://bucket/prefix", timeout_s=5)
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AWS_ENDPOINT", "127.0.0.1:8333"),
+        ("AWS_ENDPOINT", ""),
+        ("AWS_ACCESS_KEY_ID", "key\n"),
+        ("AWS_SESSION_TOKEN", "token\n"),
+        ("AWS_CONDITIONAL_PUT", "perhaps"),
+    ],
+)
+def test_a_setting_that_obstore_can_not_use_is_refused(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong setting is refused, also one at which obstore panics, which is no Exception."""
+    import_package("obstore")
+    _set(monkeypatch, **{"AWS_ENDPOINT": "http://127.0.0.1:1", variable: value})
+    with pytest.raises(RefusedError, match="s3://bucket/prefix: "):
+        open_store("s3://bucket/prefix", timeout_s=1)
+
+
+def test_names_in_folders_of_others_are_not_listed(answers: Answers) -> None:
+    """Only an object directly in the folder of the entries is an entry."""
+    store = open_store("s3://bucket/prefix", timeout_s=5)
+    template = (
+        "<Contents><Key>prefix/entries/{}{:020d}</Key><Size>1</Size><ETag>e</ETag>"
+        "<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents>"
+    )
+    found = template.format("", 1) + template.format("copy/", 2)
+    answers.body = EMPTY.replace(b"</ListB", f"{found}</ListB".encode())
+    assert store.numbers(0) == [1]

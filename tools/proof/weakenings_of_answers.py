@@ -1,0 +1,54 @@
+"""Weakenings of what a mirror's store makes of the answers of its server."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+OBJECTS = ("tests/mirror/test_object_store_answers.py",)
+
+ALL_OF = (
+    *(
+        Weakening(name, "journal/_mirror/object_store.py", old, new, OBJECTS)
+        for name, old, new in (
+            (
+                "any_conflict_is_a_number_that_is_taken",
+                "if is_new and isinstance(error, taken):",
+                "if isinstance(error, taken):",
+            ),
+            (
+                "forgotten_part_of_a_blob_is_an_absent_blob",
+                'if call != "put":  # a put',
+                "if True:  # a put",
+            ),
+            (
+                "panic_of_obstore_escapes",
+                'if type(error).__module__ != "pyo3_runtime":',
+                "if True:",
+            ),
+            (
+                "wrong_setting_of_a_bucket_escapes",
+                '            if not is_raised_by_call(error, "journal", "obstore"):\n'
+                "                raise\n"
+                "            raise RefusedError(",
+                '            if not is_raised_by_call(error, "obstore"):\n'
+                "                raise\n"
+                "            raise RefusedError(",
+            ),
+            (
+                "session_token_is_shown",
+                'return text + ": ".join(_SAID.findall(f"<{answer}"))',
+                'return f"{text}<{answer}"',
+            ),
+            (
+                "session_token_is_in_the_traceback",
+                "raise found from (error if is_whole else None)",
+                "raise found from error",
+            ),
+            (
+                "objects_of_others_are_entries",
+                'return [path for path in paths if "/" not in path]',
+                'return [path.rpartition("/")[2] for path in paths]',
+            ),
+        )
+    ),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import chain
 from secrets import token_hex
 from typing import Literal
 
@@ -16,6 +17,7 @@ from journal._mirror.blobs import (
     read_blob,
     roll_up_names,
 )
+from journal._mirror.claiming import look
 from journal._mirror.entry import MirrorDamageError
 from journal._mirror.public_errors import as_public
 from journal._mirror.reading import (
@@ -89,9 +91,11 @@ def findings(
         raise FileNotFoundError(f"{store.url}: there is no mirror of a journal here")
     yield from _strays(names)
     found = set[tuple[int, str]]()
-    for error in (*_damaged_blobs(store, names, progress), *_damaged_entries(store, progress)):
-        found.add((error.number, error.name))
-        yield _damage(error)
+    damaged = _damaged_blobs(store, names, progress), _damaged_entries(store, progress), _end(store)
+    for error in chain.from_iterable(damaged):
+        if (error.number, error.name) not in found:
+            found.add((error.number, error.name))
+            yield _damage(error)
     for finding in _breaks(store):
         if (finding.number, finding.blob or "") not in found:
             yield finding
@@ -138,6 +142,14 @@ def _damaged_entries(
     checks = ((lambda number=number: check(number)) for number in store.numbers(0))
     with closing(in_order(checks, REQUESTS)) as errors:
         yield from (error for error in errors if error is not None)
+
+
+def _end(store: Store) -> Iterator[MirrorDamageError]:
+    """Look for the last entry and its claim, as an open does: roll-ups may hold their numbers."""
+    try:
+        look(store)
+    except MirrorDamageError as error:
+        yield error
 
 
 def _breaks(store: Store) -> Iterator[MirrorFinding]:

@@ -8,6 +8,8 @@ import pytest
 
 from journal import Journal, Mirror, MirrorError, verify_mirror
 from journal._mirror.blobs import checkpoint_names
+from journal._mirror.claiming import look
+from journal._mirror.entry import MirrorDamageError
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.store import RefusedError
 from journal._mirror.verifying import MirrorFinding, findings
@@ -62,6 +64,20 @@ def test_each_damage_is_found(tmp_path: Path) -> None:
     last = max(store.numbers(0))
     store._entries[last] = b"hello"
     assert [(each.number, each.blob) for each in found(store)] == [(last, None)]
+
+
+def test_an_end_that_is_lost_is_found(tmp_path: Path) -> None:
+    """A claim and a last entry that no open can do without are named, although roll-ups hold their
+    numbers."""
+    store = mirrored(tmp_path)
+    whole = dict(store._entries)
+    for lost in ([1], list(whole)):
+        for number in lost:
+            del store._entries[number]
+        with pytest.raises(MirrorDamageError) as refused:
+            look(store)
+        assert refused.value.number in [each.number for each in found(store)]
+        store._entries = dict(whole)
 
 
 def test_a_gap_is_found(tmp_path: Path) -> None:

@@ -8,18 +8,16 @@ bucket `STREAM-blobs`. The server and the stream decide what survives a power cu
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from journal._log import report
-from journal._mirror.loop_calls import error_of
+from journal._mirror.jetstream_connection import JetStreamConnection
 from journal._mirror.pieces_file import Content, PiecesFile
 from journal._mirror.store import (
     AbsentError,
@@ -29,9 +27,7 @@ from journal._mirror.store import (
     TakenError,
     UnreachableError,
 )
-from journal._mirror.stream_settings import MAKE_STREAM, unfit
-from journal._mutex import is_raised_by_call
-from journal._waits import join
+from journal._mirror.stream_settings import unfit
 
 T = TypeVar("T")
 
@@ -39,14 +35,13 @@ _MESSAGE_BYTES_MAX = 16 << 20
 _HEADERS_BYTES_MAX = 1 << 10  # the size that a publish adds to an entry
 _FEW, _FETCHED = 3, 1000  # entries to get one by one; entries to get at a time, through a consumer
 _CONSUMER_S = 60.0  # the time after which the server removes a consumer that was left
-_WRONG_LAST_SEQUENCE, _NO_SUCH_MESSAGE = 10071, (10043, 10057)  # errors of the server
+_WRONG_LAST_SEQUENCE = 10071  # an error of the server
 _ANSWER_S = 2.0  # a leader that was lost never answers, and a publish may be repeated
 _FORMER_LEADER_S = 15.0  # a leader that has lost its replicas steps down within 10 s
 _BYTES_PER_S_MIN = 1 << 18  # a blob that comes more slowly counts as unreachable
-_DEFAULT: Any = object()
 
 
-class JetStreamStore:
+class JetStreamStore(JetStreamConnection):
     """A store in one stream. The connection and its event loop live in a thread of their own."""
 
     def __init__(
@@ -61,26 +56,16 @@ class JetStreamStore:
         """Connect, and check the stream. A reader makes no bucket of blobs. `open_s`: the time
         limit of each of these requests; `timeout_s`: of all later ones. Raises RefusedError,
         UnreachableError, and ImportError without nats-py."""
-        import nats
-
-        self.url = url
-        self._nats: Any = nats
+        super().__init__(url, open_s)
         self._stream = stream
-        self._timeout_s = open_s
         self._is_reader = is_reader
-        self._loop = asyncio.new_event_loop()
-        self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
-        self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
-        self._is_closed = False
-        self._client: Any = self._nats.NATS()
         self._message_bytes_max = _MESSAGE_BYTES_MAX
         self._behind_since: float | None = None  # when a publish first found the stream too short
         try:
             self._start_thread()
             self._call("connect", lambda: self._connect(servers, timeout_s))
-            self._js: Any = self._client.jetstream(timeout=timeout_s)
+            self._js = self._client.jetstream(timeout=timeout_s)
             self._subject: str = self._call("open", self._check_stream)
-            self._bucket: Any = None
             self._has_bucket()
             self._timeout_s = timeout_s
         except BaseException:
@@ -194,50 +179,7 @@ class JetStreamStore:
             with suppress(AbsentError):
                 self._call(f"delete blob {name}", partial(self._bucket.delete, name))
 
-    def close(self) -> None:
-        self._is_closed = True
-        if not self._loop.is_closed():  # an earlier call may have been cut off
-            self._loop.call_soon_threadsafe(self._closing.set)
-            if join(self._thread, self._timeout_s):
-                self._loop.close()
-
     # --- internal ---
-
-    def _start_thread(self) -> None:
-        try:
-            self._thread.start()
-        except RuntimeError as error:  # too many threads, or the interpreter is exiting
-            if not is_raised_by_call(error, "threading"):
-                raise
-            raise UnreachableError(f"{self.url}: connect: {error}") from error
-
-    def _run(self) -> None:
-        """Run the event loop until the store is closed."""
-        self._loop.run_until_complete(self._end())
-
-    async def _end(self) -> None:
-        """Wait for the close. Then cancel the requests under way, and close the connection."""
-        await self._closing.wait()
-        requests = asyncio.all_tasks() - {asyncio.current_task()}
-        for request in requests:
-            request.cancel()
-        if requests:
-            await asyncio.wait(requests, timeout=self._timeout_s)
-        with suppress(Exception):  # it is gone nevertheless
-            await asyncio.wait_for(self._client.close(), self._timeout_s)
-
-    async def _connect(self, servers: list[str], timeout_s: float) -> None:
-        async def ignore(error: Exception) -> None:
-            """Ignore an error of the connection: the request that it concerns reports it."""
-
-        await self._client.connect(
-            servers,
-            connect_timeout=max(1, int(timeout_s)),
-            max_reconnect_attempts=-1,
-            allow_reconnect=True,
-            reconnect_time_wait=0.2,
-            error_cb=ignore,
-        )
 
     async def _check_stream(self) -> str:
         """Return the stream's subject. Raises RefusedError for a stream that may drop messages, or
@@ -333,34 +275,3 @@ class JetStreamStore:
             f"{self.url}: entry {number} is next, but the stream's last sequence is {last}: the "
             "stream was emptied or made anew; mirror to a new one"
         )
-
-    def _call(
-        self,
-        what: str,
-        call: Callable[[], Coroutine[Any, Any, T]],
-        *,
-        timeout_s: float | None = _DEFAULT,
-    ) -> T:
-        """Run a coroutine in the store's thread, and turn the errors of nats-py into errors of the
-        store. `timeout_s`: None for no limit."""
-        limit_s = self._timeout_s if timeout_s is _DEFAULT else timeout_s
-        where = f"{self.url}: {what}"
-        if self._is_closed:
-            raise UnreachableError(f"{where}: the store is closed")
-
-        future = asyncio.run_coroutine_threadsafe(call(), self._loop)
-        error = error_of(future, limit_s)
-        if error is None:
-            return future.result()
-        if isinstance(error, StoreError) or not isinstance(error, Exception):
-            raise error
-        if isinstance(error, self._nats.js.errors.NotFoundError):
-            if what == "open":
-                raise RefusedError(f"{where}: the stream does not exist. {MAKE_STREAM}") from error
-            raise AbsentError(f"{where}: it does not exist") from error
-        if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:
-            raise AbsentError(f"{where}: it does not exist") from error
-        if isinstance(error, self._nats.errors.AuthorizationError):
-            raise RefusedError(f"{where}: not permitted: {error}") from error
-        no_text = "no answer" if isinstance(error, TimeoutError) else type(error).__name__
-        raise UnreachableError(f"{where}: {str(error) or no_text}") from error

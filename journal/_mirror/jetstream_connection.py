@@ -1,0 +1,117 @@
+"""JetStreamConnection: a connection to NATS, whose requests are calls that end in time.
+
+nats-py needs an event loop, and tells some errors only to a callback of the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from threading import Thread
+from typing import Any, TypeVar
+
+from journal._mirror.loop_calls import error_of
+from journal._mirror.store import AbsentError, RefusedError, StoreError, UnreachableError
+from journal._mirror.stream_settings import MAKE_STREAM
+from journal._mutex import is_raised_by_call
+from journal._waits import join
+
+T = TypeVar("T")
+
+_DEFAULT: Any = object()
+_NO_SUCH_MESSAGE = 10043, 10057  # errors of the server
+
+
+class JetStreamConnection:
+    """A connection. It and its event loop live in a thread of their own."""
+
+    def __init__(self, url: str, open_s: float) -> None:
+        """Prepare to connect. `open_s`: the time limit of each request, in seconds, until another
+        one is set. Raises ImportError without nats-py."""
+        import nats
+
+        self.url = url
+        self._nats: Any = nats
+        self._timeout_s = open_s
+        self._loop = asyncio.new_event_loop()
+        self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
+        self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
+        self._is_closed = False
+        self._client: Any = self._nats.NATS()
+        self._bucket: Any = None
+        self._js: Any = None
+
+    def _start_thread(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # too many threads, or the interpreter is exiting
+            if not is_raised_by_call(error, "threading"):
+                raise
+            raise UnreachableError(f"{self.url}: connect: {error}") from error
+
+    async def _connect(self, servers: list[str], timeout_s: float) -> None:
+        async def ignore(error: Exception) -> None:
+            """Ignore an error of the connection: the request that it concerns reports it."""
+
+        await self._client.connect(
+            servers,
+            connect_timeout=max(1, int(timeout_s)),
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            reconnect_time_wait=0.2,
+            error_cb=ignore,
+        )
+
+    def _call(
+        self,
+        what: str,
+        call: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        timeout_s: float | None = _DEFAULT,
+    ) -> T:
+        """Run a coroutine in the store's thread, and turn the errors of nats-py into errors of the
+        store. `timeout_s`: None for no limit."""
+        limit_s = self._timeout_s if timeout_s is _DEFAULT else timeout_s
+        where = f"{self.url}: {what}"
+        if self._is_closed:
+            raise UnreachableError(f"{where}: the store is closed")
+
+        future = asyncio.run_coroutine_threadsafe(call(), self._loop)
+        error = error_of(future, limit_s)
+        if error is None:
+            return future.result()
+        if isinstance(error, StoreError) or not isinstance(error, Exception):
+            raise error
+        if isinstance(error, self._nats.js.errors.NotFoundError):
+            if what == "open":
+                raise RefusedError(f"{where}: the stream does not exist. {MAKE_STREAM}") from error
+            raise AbsentError(f"{where}: it does not exist") from error
+        if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:
+            raise AbsentError(f"{where}: it does not exist") from error
+        if isinstance(error, self._nats.errors.AuthorizationError):
+            raise RefusedError(f"{where}: not permitted: {error}") from error
+        no_text = "no answer" if isinstance(error, TimeoutError) else type(error).__name__
+        raise UnreachableError(f"{where}: {str(error) or no_text}") from error
+
+    def close(self) -> None:
+        self._is_closed = True
+        if not self._loop.is_closed():  # an earlier call may have been cut off
+            self._loop.call_soon_threadsafe(self._closing.set)
+            if join(self._thread, self._timeout_s):
+                self._loop.close()
+
+    def _run(self) -> None:
+        """Run the event loop until the store is closed."""
+        self._loop.run_until_complete(self._end())
+
+    async def _end(self) -> None:
+        """Wait for the close. Then cancel the requests under way, and close the connection."""
+        await self._closing.wait()
+        requests = asyncio.all_tasks() - {asyncio.current_task()}
+        for request in requests:
+            request.cancel()
+        if requests:
+            await asyncio.wait(requests, timeout=self._timeout_s)
+        with suppress(Exception):  # it is gone nevertheless
+            await asyncio.wait_for(self._client.close(), self._timeout_s)

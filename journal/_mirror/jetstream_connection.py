@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _DEFAULT: Any = object()
 _NO_SUCH_MESSAGE = 10043, 10057  # errors of the server
+OPEN, ASK_LAST = "open", "ask for the last sequence"  # they only need the stream
 
 
 class JetStreamConnection:
@@ -84,7 +85,7 @@ class JetStreamConnection:
         if isinstance(error, StoreError) or not isinstance(error, Exception):
             raise error
         if isinstance(error, self._nats.js.errors.NotFoundError):
-            if what == "open":
+            if what in (OPEN, ASK_LAST):
                 raise RefusedError(f"{where}: the stream does not exist. {MAKE_STREAM}") from error
             raise AbsentError(f"{where}: it does not exist") from error
         if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from journal._log import report
-from journal._mirror.jetstream_connection import JetStreamConnection
+from journal._mirror.jetstream_connection import ASK_LAST, OPEN, JetStreamConnection
 from journal._mirror.pieces_file import Content, PiecesFile
 from journal._mirror.store import (
     AbsentError,
@@ -65,7 +65,7 @@ class JetStreamStore(JetStreamConnection):
             self._start_thread()
             self._call("connect", lambda: self._connect(servers, timeout_s))
             self._js = self._client.jetstream(timeout=timeout_s)
-            self._subject: str = self._call("open", self._check_stream)
+            self._subject: str = self._call(OPEN, self._check_stream)
             self._has_bucket()
             self._timeout_s = timeout_s
         except BaseException:
@@ -150,6 +150,9 @@ class JetStreamStore(JetStreamConnection):
         try:
             # Each of its messages has a time limit of its own.
             self._call(f"put blob {name}", lambda: self._bucket.put(name, source), timeout_s=None)
+        except AbsentError as error:
+            problem = f"the bucket {self._stream}-blobs is gone: the mirror was emptied"
+            raise LostError(f"{self.url}: {problem}; mirror to a new stream") from error
         except BaseException:
             if source.error is not None:
                 raise source.error from None
@@ -160,9 +163,16 @@ class JetStreamStore(JetStreamConnection):
         if not self._has_bucket():
             raise AbsentError(f"{self.url}: {what}: there is no bucket of blobs")
         info = self._call(what, lambda: self._bucket.get_info(name))
+        if info.size and self._call(what, lambda: self._is_hollow(name, info.nuid)):
+            return
         content = Content()
         timeout_s = self._timeout_s + info.size / _BYTES_PER_S_MIN
-        self._call(what, lambda: self._bucket.get(name, writeinto=content), timeout_s=timeout_s)
+        try:
+            self._call(what, lambda: self._bucket.get(name, writeinto=content), timeout_s=timeout_s)
+        except UnreachableError as error:
+            # The parts of a blob have checksums of their own, which show where it is damaged.
+            if not isinstance(error.__cause__, self._nats.js.errors.DigestMismatchError):
+                raise
         yield from content.pieces
 
     def blob_names(self) -> list[str]:
@@ -214,6 +224,16 @@ class JetStreamStore(JetStreamConnection):
             raise RefusedError(f"{self.url}: the bucket {name} forgets objects; its TTL must be 0")
         return bucket
 
+    async def _is_hollow(self, name: str, nuid: str) -> bool:
+        """Return whether all bytes of a blob are gone. For these, nats-py would wait in vain."""
+        bucket = f"{self._stream}-blobs"
+        try:
+            await self._js.get_last_msg(f"OBJ_{bucket}", f"$O.{bucket}.C.{nuid}")
+        except self._nats.js.errors.NotFoundError:
+            info = await self._bucket.get_info(name)
+            return bool(info.nuid == nuid)  # otherwise, it was replaced meanwhile
+        return False
+
     async def _list(self, after: int) -> list[int]:
         """List entries without their bytes, through a consumer that lasts as long as the call. The
         last ones may be missing."""
@@ -248,7 +268,7 @@ class JetStreamStore(JetStreamConnection):
         return found
 
     def _last(self) -> int:
-        info = self._call("ask for the last sequence", lambda: self._js.stream_info(self._stream))
+        info = self._call(ASK_LAST, lambda: self._js.stream_info(self._stream))
         last: int = info.state.last_seq
         return last
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 OBJECTS = ("tests/mirror/test_object_store_answers.py",)
+JETSTREAM = ("tests/mirror/test_jetstream_losses.py",)
 
 ALL_OF = (
     *(
@@ -50,6 +51,33 @@ ALL_OF = (
                 'return [path.rpartition("/")[2] for path in paths]',
             ),
         )
+    ),
+    *(
+        Weakening(name, "journal/_mirror/jetstream_store.py", old, new, JETSTREAM)
+        for name, old, new in (
+            (
+                "hollow_blob_of_a_stream_is_waited_for",
+                "if info.size and self._call(what, lambda: self._is_hollow(name, info.nuid)):",
+                "if False:",
+            ),
+            (
+                "damaged_blob_of_a_stream_is_unreachable",
+                "if not isinstance(error.__cause__, self._nats.js.errors.DigestMismatchError):",
+                "if True:",
+            ),
+            (
+                "deleted_bucket_of_a_stream_is_an_absent_blob",
+                'raise LostError(f"{self.url}: {problem}; mirror to a new stream") from error',
+                "raise",
+            ),
+        )
+    ),
+    Weakening(
+        "deleted_stream_has_no_entry",
+        "journal/_mirror/jetstream_connection.py",
+        "if what in (OPEN, ASK_LAST):",
+        "if what == OPEN:",
+        JETSTREAM,
     ),
     Weakening(
         "lost_end_of_a_mirror_is_not_verified",

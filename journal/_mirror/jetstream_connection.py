@@ -6,6 +6,8 @@ nats-py needs an event loop, and tells some errors only to a callback of the con
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from threading import Thread
@@ -19,6 +21,7 @@ from journal._waits import join
 
 T = TypeVar("T")
 
+_REFUSAL = re.compile(r"(?i)authorization|permissions violation|authentication (?:expired|revoked)")
 _DEFAULT: Any = object()
 _NO_SUCH_MESSAGE = 10043, 10057  # errors of the server
 OPEN, ASK_LAST = "open", "ask for the last sequence"  # they only need the stream
@@ -39,6 +42,8 @@ class JetStreamConnection:
         self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
         self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
         self._is_closed = False
+        self._refusal: Exception | None = None  # the last one, at `_refused_at`
+        self._refused_at = 0.0
         self._client: Any = self._nats.NATS()
         self._bucket: Any = None
         self._js: Any = None
@@ -52,8 +57,11 @@ class JetStreamConnection:
             raise UnreachableError(f"{self.url}: connect: {error}") from error
 
     async def _connect(self, servers: list[str], timeout_s: float) -> None:
-        async def ignore(error: Exception) -> None:
-            """Ignore an error of the connection: the request that it concerns reports it."""
+        async def note(error: Exception) -> None:
+            """Note that the server refuses something: the request that it concerns gets no answer.
+            Every other error of the connection is reported by its request."""
+            if _REFUSAL.search(str(error)):
+                self._refusal, self._refused_at = error, time.monotonic()
 
         await self._client.connect(
             servers,
@@ -61,7 +69,7 @@ class JetStreamConnection:
             max_reconnect_attempts=-1,
             allow_reconnect=True,
             reconnect_time_wait=0.2,
-            error_cb=ignore,
+            error_cb=note,
         )
 
     def _call(
@@ -78,6 +86,7 @@ class JetStreamConnection:
         if self._is_closed:
             raise UnreachableError(f"{where}: the store is closed")
 
+        began = time.monotonic()
         future = asyncio.run_coroutine_threadsafe(call(), self._loop)
         error = error_of(future, limit_s)
         if error is None:
@@ -90,9 +99,12 @@ class JetStreamConnection:
             raise AbsentError(f"{where}: it does not exist") from error
         if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:
             raise AbsentError(f"{where}: it does not exist") from error
-        if isinstance(error, self._nats.errors.AuthorizationError):
-            raise RefusedError(f"{where}: not permitted: {error}") from error
-        no_text = "no answer" if isinstance(error, TimeoutError) else type(error).__name__
+        is_silent = isinstance(error, TimeoutError)
+        refusal = self._refusal if is_silent and self._refused_at >= began else None
+        if isinstance(error, self._nats.errors.AuthorizationError) or refusal is not None:
+            advice = "check the user and the password of the address, and the user's permissions"
+            raise RefusedError(f"{where}: not permitted: {refusal or error}; {advice}") from error
+        no_text = "no answer" if is_silent else type(error).__name__
         raise UnreachableError(f"{where}: {str(error) or no_text}") from error
 
     def close(self) -> None:

@@ -80,6 +80,13 @@ ALL_OF = (
         JETSTREAM,
     ),
     Weakening(
+        "refusal_of_jetstream_is_an_outage",
+        "journal/_mirror/jetstream_connection.py",
+        "if _REFUSAL.search(str(error)):",
+        "if False:",
+        ("tests/mirror/test_jetstream_rights.py",),
+    ),
+    Weakening(
         "lost_end_of_a_mirror_is_not_verified",
         "journal/_mirror/verifying.py",
         "_damaged_entries(store, progress), _end(store)",

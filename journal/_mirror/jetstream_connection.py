@@ -42,8 +42,8 @@ class JetStreamConnection:
         self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
         self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
         self._is_closed = False
-        self._refusal: Exception | None = None  # the last one, at `_refused_at`
-        self._refused_at = 0.0
+        # The last refusal of the server, and the last other error of the connection, with its time.
+        self._noted = {True: (0.0, ""), False: (0.0, "")}
         self._client: Any = self._nats.NATS()
         self._bucket: Any = None
         self._js: Any = None
@@ -58,10 +58,8 @@ class JetStreamConnection:
 
     async def _connect(self, servers: list[str], timeout_s: float) -> None:
         async def note(error: Exception) -> None:
-            """Note that the server refuses something: the request that it concerns gets no answer.
-            Every other error of the connection is reported by its request."""
-            if _REFUSAL.search(str(error)):
-                self._refusal, self._refused_at = error, time.monotonic()
+            """Note an error of the connection: the request that it concerns gets no answer."""
+            self._noted[bool(_REFUSAL.search(str(error)))] = time.monotonic(), str(error)
 
         await self._client.connect(
             servers,
@@ -100,12 +98,15 @@ class JetStreamConnection:
         if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:
             raise AbsentError(f"{where}: it does not exist") from error
         is_silent = isinstance(error, TimeoutError)
-        refusal = self._refusal if is_silent and self._refused_at >= began else None
-        if isinstance(error, self._nats.errors.AuthorizationError) or refusal is not None:
+        refusal, trouble = (
+            text if is_silent and noted_at >= began else ""
+            for noted_at, text in (self._noted[True], self._noted[False])
+        )
+        if isinstance(error, self._nats.errors.AuthorizationError) or refusal:
             advice = "check the user and the password of the address, and the user's permissions"
             raise RefusedError(f"{where}: not permitted: {refusal or error}; {advice}") from error
         no_text = "no answer" if is_silent else type(error).__name__
-        raise UnreachableError(f"{where}: {str(error) or no_text}") from error
+        raise UnreachableError(f"{where}: {trouble or str(error) or no_text}") from error
 
     def close(self) -> None:
         self._is_closed = True

@@ -60,6 +60,8 @@ def opener(url: str, *, open_s: float, timeout_s: float, is_reader: bool) -> Cal
         stream = parts.path.strip("/")
         _check(shown, parts.netloc, "server")
         _check(shown, stream, "stream")
+        if any(sign in ">*. /\\" or sign.isspace() for sign in stream):
+            raise ValueError(f"{shown}: {stream!r} is not the name of a stream")
         _import("nats", "nats")
         from journal._mirror.jetstream_store import JetStreamStore
 

@@ -39,6 +39,7 @@ from tests.mirror.servers import BUCKET, free_ports, losing_a_cancellation, make
         ("s3:///prefix", "names no bucket"),
         ("nats:///STREAM", "names no server"),
         ("nats://host", "names no stream"),
+        *((f"nats://host/{name}", "is not the name of a stream") for name in ("A/B", "A.log", "*")),
         ("file://", "names no directory"),
         ("file://host/mirror", "write file:///DIRECTORY"),
         ("file:mirror", "is not the absolute path of a directory"),
@@ -272,10 +273,11 @@ def test_a_bucket_that_does_not_exist_is_refused(
 
 
 def test_no_nats_server_is_unreachable() -> None:
-    """If no server listens at any of the addresses, opening ends within a few timeouts."""
+    """If no server listens at any of the addresses, opening ends within a few timeouts, and the
+    error states the cause."""
     import_package("nats")
     one, two = free_ports(2)
-    with pytest.raises(UnreachableError, match="connect"):
+    with pytest.raises(UnreachableError, match=rf"connect: .*Connect call failed.*({one}|{two})"):
         open_store(f"nats://127.0.0.1:{one},127.0.0.1:{two}/STREAM", timeout_s=1)
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from journal._mirror.loop_calls import error_of
 from journal._mirror.store import AbsentError, RefusedError, StoreError, UnreachableError
 from journal._mirror.stream_settings import MAKE_STREAM
-from journal._mutex import is_raised_by_call
+from journal._mutex import HandlerSafeLock, is_raised_by_call
 from journal._waits import join
 
 T = TypeVar("T")
@@ -24,13 +24,13 @@ T = TypeVar("T")
 _REFUSAL = re.compile(r"(?i)authorization|permissions violation|authentication (?:expired|revoked)")
 _DEFAULT: Any = object()
 _NO_SUCH_MESSAGE = 10043, 10057  # errors of the server
-OPEN, ASK_LAST = "open", "ask for the last sequence"  # they only need the stream
+CONNECT, OPEN, ASK_LAST = "connect", "open", "ask for the last sequence"
 
 
 class JetStreamConnection:
     """A connection. It and its event loop live in a thread of their own."""
 
-    def __init__(self, url: str, open_s: float) -> None:
+    def __init__(self, url: str, servers: list[str], open_s: float, timeout_s: float) -> None:
         """Prepare to connect. `open_s`: the time limit of each request, in seconds, until another
         one is set. Raises ImportError without nats-py."""
         import nats
@@ -44,6 +44,8 @@ class JetStreamConnection:
         self._is_closed = False
         # The last refusal of the server, and the last other error of the connection, with its time.
         self._noted = {True: (0.0, ""), False: (0.0, "")}
+        self._servers, self._connect_s = servers, max(1, int(timeout_s))
+        self._reconnecting = HandlerSafeLock()
         self._client: Any = self._nats.NATS()
         self._bucket: Any = None
         self._js: Any = None
@@ -56,19 +58,35 @@ class JetStreamConnection:
                 raise
             raise UnreachableError(f"{self.url}: connect: {error}") from error
 
-    async def _connect(self, servers: list[str], timeout_s: float) -> None:
+    def _reconnect(self) -> None:
+        """Connect anew. nats-py closes a connection for good once the server refuses its user, who
+        may be admitted again."""
+        with self._reconnecting.checked():
+            if not self._client.is_closed:  # another thread was faster
+                return
+            client = self._nats.NATS()
+            self._call(CONNECT, lambda: self._connect(client))
+            self._bucket = None
+            self._client, self._js = client, client.jetstream(timeout=self._timeout_s)
+
+    async def _connect(self, client: Any) -> None:
         async def note(error: Exception) -> None:
             """Note an error of the connection: the request that it concerns gets no answer."""
             self._noted[bool(_REFUSAL.search(str(error)))] = time.monotonic(), str(error)
 
-        await self._client.connect(
-            servers,
-            connect_timeout=max(1, int(timeout_s)),
-            max_reconnect_attempts=-1,
-            allow_reconnect=True,
-            reconnect_time_wait=0.2,
-            error_cb=note,
-        )
+        try:
+            await client.connect(
+                self._servers,
+                connect_timeout=self._connect_s,
+                max_reconnect_attempts=-1,
+                allow_reconnect=True,
+                reconnect_time_wait=0.2,
+                error_cb=note,
+            )
+        except BaseException:
+            if client is not self._client:
+                await asyncio.wait_for(client.close(), self._timeout_s)
+            raise
 
     def _call(
         self,
@@ -83,7 +101,8 @@ class JetStreamConnection:
         where = f"{self.url}: {what}"
         if self._is_closed:
             raise UnreachableError(f"{where}: the store is closed")
-
+        if what != CONNECT and self._client.is_closed:
+            self._reconnect()
         began = time.monotonic()
         future = asyncio.run_coroutine_threadsafe(call(), self._loop)
         error = error_of(future, limit_s)
@@ -92,7 +111,7 @@ class JetStreamConnection:
         if isinstance(error, StoreError) or not isinstance(error, Exception):
             raise error
         if isinstance(error, self._nats.js.errors.NotFoundError):
-            if what in (OPEN, ASK_LAST):
+            if what in (OPEN, ASK_LAST):  # they only need the stream
                 raise RefusedError(f"{where}: the stream does not exist. {MAKE_STREAM}") from error
             raise AbsentError(f"{where}: it does not exist") from error
         if getattr(error, "err_code", None) in _NO_SUCH_MESSAGE:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from journal._log import report
-from journal._mirror.jetstream_connection import ASK_LAST, OPEN, JetStreamConnection
+from journal._mirror.jetstream_connection import ASK_LAST, CONNECT, OPEN, JetStreamConnection
 from journal._mirror.pieces_file import Content, PiecesFile
 from journal._mirror.store import (
     AbsentError,
@@ -56,17 +56,17 @@ class JetStreamStore(JetStreamConnection):
         """Connect, and check the stream. A reader makes no bucket of blobs. `open_s`: the time
         limit of each of these requests; `timeout_s`: of all later ones. Raises RefusedError,
         UnreachableError, and ImportError without nats-py."""
-        super().__init__(url, open_s)
+        super().__init__(url, servers, open_s, timeout_s)
         self._stream = stream
         self._is_reader = is_reader
         self._message_bytes_max = _MESSAGE_BYTES_MAX
         self._behind_since: float | None = None  # when a publish first found the stream too short
         try:
             self._start_thread()
-            self._call("connect", lambda: self._connect(servers, timeout_s))
+            self._call(CONNECT, lambda: self._connect(self._client))
             self._js = self._client.jetstream(timeout=timeout_s)
             self._subject: str = self._call(OPEN, self._check_stream)
-            self._has_bucket()
+            self._opened_bucket()
             self._timeout_s = timeout_s
         except BaseException:
             self.close()
@@ -144,12 +144,13 @@ class JetStreamStore(JetStreamConnection):
                 self._call(f"delete entry {number}", call)
 
     def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
-        if not self._has_bucket():
+        bucket = self._opened_bucket()
+        if bucket is None:
             raise RefusedError(f"{self.url}: put blob {name}: there is no bucket of blobs")
         source = PiecesFile(pieces)
         try:
             # Each of its messages has a time limit of its own.
-            self._call(f"put blob {name}", lambda: self._bucket.put(name, source), timeout_s=None)
+            self._call(f"put blob {name}", lambda: bucket.put(name, source), timeout_s=None)
         except AbsentError as error:
             problem = f"the bucket {self._stream}-blobs is gone: the mirror was emptied"
             raise LostError(f"{self.url}: {problem}; mirror to a new stream") from error
@@ -160,15 +161,16 @@ class JetStreamStore(JetStreamConnection):
 
     def blob(self, name: str) -> Iterator[bytes]:
         what = f"get blob {name}"
-        if not self._has_bucket():
+        bucket = self._opened_bucket()
+        if bucket is None:
             raise AbsentError(f"{self.url}: {what}: there is no bucket of blobs")
-        info = self._call(what, lambda: self._bucket.get_info(name))
-        if info.size and self._call(what, lambda: self._is_hollow(name, info.nuid)):
+        info = self._call(what, lambda: bucket.get_info(name))
+        if info.size and self._call(what, lambda: self._is_hollow(bucket, name, info.nuid)):
             return
         content = Content()
         timeout_s = self._timeout_s + info.size / _BYTES_PER_S_MIN
         try:
-            self._call(what, lambda: self._bucket.get(name, writeinto=content), timeout_s=timeout_s)
+            self._call(what, lambda: bucket.get(name, writeinto=content), timeout_s=timeout_s)
         except UnreachableError as error:
             # The parts of a blob have checksums of their own, which show where it is damaged.
             if not isinstance(error.__cause__, self._nats.js.errors.DigestMismatchError):
@@ -176,18 +178,20 @@ class JetStreamStore(JetStreamConnection):
         yield from content.pieces
 
     def blob_names(self) -> list[str]:
-        if not self._has_bucket():
+        bucket = self._opened_bucket()
+        if bucket is None:
             return []
         try:
-            infos = self._call("list blobs", lambda: self._bucket.list(ignore_deletes=True))
+            infos = self._call("list blobs", lambda: bucket.list(ignore_deletes=True))
         except AbsentError:  # so it reports an empty bucket
             return []
         return sorted(info.name for info in infos)
 
     def delete_blobs(self, names: Iterable[str]) -> None:
-        for name in names:
+        bucket = self._opened_bucket()
+        for name in names if bucket else ():
             with suppress(AbsentError):
-                self._call(f"delete blob {name}", partial(self._bucket.delete, name))
+                self._call(f"delete blob {name}", partial(bucket.delete, name))
 
     # --- internal ---
 
@@ -205,12 +209,15 @@ class JetStreamStore(JetStreamConnection):
             self._message_bytes_max = config.max_msg_size - _HEADERS_BYTES_MAX
         return str(config.subjects[0])
 
-    def _has_bucket(self) -> bool:
-        """Return whether the bucket of blobs is open. A reader looks for it each time, because the
-        first writer makes it."""
-        if self._bucket is None:
-            self._bucket = self._call("open the bucket of blobs", self._open_bucket)
-        return self._bucket is not None
+    def _opened_bucket(self) -> Any:
+        """Return the bucket of blobs. A reader looks for it each time, because the first writer
+        makes it; None if it has not."""
+        if self._client.is_closed:
+            self._reconnect()
+        bucket = self._bucket
+        if bucket is None:
+            bucket = self._bucket = self._call("open the bucket of blobs", self._open_bucket)
+        return bucket
 
     async def _open_bucket(self) -> Any:
         name = f"{self._stream}-blobs"
@@ -224,13 +231,13 @@ class JetStreamStore(JetStreamConnection):
             raise RefusedError(f"{self.url}: the bucket {name} forgets objects; its TTL must be 0")
         return bucket
 
-    async def _is_hollow(self, name: str, nuid: str) -> bool:
+    async def _is_hollow(self, bucket: Any, name: str, nuid: str) -> bool:
         """Return whether all bytes of a blob are gone. For these, nats-py would wait in vain."""
-        bucket = f"{self._stream}-blobs"
+        blobs = f"{self._stream}-blobs"
         try:
-            await self._js.get_last_msg(f"OBJ_{bucket}", f"$O.{bucket}.C.{nuid}")
+            await self._js.get_last_msg(f"OBJ_{blobs}", f"$O.{blobs}.C.{nuid}")
         except self._nats.js.errors.NotFoundError:
-            info = await self._bucket.get_info(name)
+            info = await bucket.get_info(name)
             return bool(info.nuid == nuid)  # otherwise, it was replaced meanwhile
         return False
 

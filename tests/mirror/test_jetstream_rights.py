@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from proof.servers import nats_servers
 
-from journal._mirror.store import RefusedError
+from journal._mirror.store import RefusedError, StoreError
 from journal._mirror.urls import open_store
+from tests.installed import find_command, import_package
 from tests.mirror.servers import make_stream, nats_server
+from tests.support import until
 
 USERS = """
 authorization { users: [
@@ -54,3 +59,33 @@ def test_a_user_that_may_not_publish_is_refused(address: str) -> None:
         pytest.raises(RefusedError, match=r"publish entry 1: not permitted: .*app\.log"),
     ):
         store.append(1, b"x")
+
+
+def test_a_user_who_is_admitted_again_is_served(tmp_path: Path) -> None:
+    """After the server has refused the user of an open store for a while, the store goes on."""
+    find_command("nats-server")
+    import_package("nats")
+    with nats_servers(tmp_path, more=USERS) as ((server,), address):
+        make_stream(f"owner:sesame@{address}", "APP")
+        config = tmp_path / "nats-0" / "nats.conf"
+        text = config.read_text()
+
+        def load(changed: str) -> None:
+            config.write_text(changed)
+            server.send(signal.SIGHUP)
+
+        def error() -> StoreError | None:
+            try:
+                store.last(0)
+            except StoreError as error:
+                return error
+            return None
+
+        with closing(open_store(f"nats://owner:sesame@{address}/APP", timeout_s=1)) as store:
+            store.put_blob("b", [b"x"])
+            load(text.replace("sesame", "changed"))
+            until(lambda: isinstance(error(), RefusedError), "the refusal")
+            load(text)
+            until(lambda: error() is None, "the answer")
+            store.append(1, b"x")
+            assert store.blob_names() == ["b"]

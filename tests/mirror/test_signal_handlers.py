@@ -258,7 +258,7 @@ def test_a_close_of_nats_that_was_cut_off_is_repeated(monkeypatch: pytest.Monkey
     async def done(_: object, *arguments: object) -> None:
         pass
 
-    client = SimpleNamespace(jetstream=lambda timeout: None, close=close)
+    client = SimpleNamespace(jetstream=lambda timeout: None, close=close, is_closed=False)
     vars(nats)["NATS"] = lambda: client
     for name in ("_connect", "_check_stream", "_open_bucket"):
         monkeypatch.setattr(JetStreamStore, name, done)

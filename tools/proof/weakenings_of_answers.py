@@ -57,8 +57,8 @@ ALL_OF = (
         for name, old, new in (
             (
                 "hollow_blob_of_a_stream_is_waited_for",
-                "if info.size and self._call(what, lambda: self._is_hollow(name, info.nuid)):",
-                "if False:",
+                "if info.size and self._call(what,",
+                "if False and self._call(what,",
             ),
             (
                 "damaged_blob_of_a_stream_is_unreachable",
@@ -78,6 +78,13 @@ ALL_OF = (
         "if what in (OPEN, ASK_LAST):",
         "if what == OPEN:",
         JETSTREAM,
+    ),
+    Weakening(
+        "refused_connection_is_given_up",
+        "journal/_mirror/jetstream_connection.py",
+        "if what != CONNECT and self._client.is_closed:",
+        "if False:",
+        ("tests/mirror/test_jetstream_rights.py",),
     ),
     Weakening(
         "refusal_of_jetstream_is_an_outage",

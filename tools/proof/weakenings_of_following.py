@@ -93,8 +93,8 @@ OF_RETURNING = (
     Weakening(
         "reader_of_a_stream_never_looks_for_its_bucket_again",
         "journal/_mirror/jetstream_store.py",
-        "        if not self._has_bucket():\n            raise AbsentError(",
-        "        if self._bucket is None:\n            raise AbsentError(",
+        "= self._opened_bucket()\n        if bucket is None:\n            raise AbsentError(",
+        "= self._bucket\n        if bucket is None:\n            raise AbsentError(",
         ("tests/mirror/test_blobs.py",),
     ),
     Weakening(

@@ -91,7 +91,7 @@ class Store(Protocol):
         """Store a blob, and return once it is durable. Replaces a blob of that name.
 
         Nobody ever sees a part of it, even if `pieces` raises, which is passed on. Raises
-        UnreachableError and RefusedError.
+        UnreachableError, RefusedError, and LostError if the store knows that blobs are lost.
         """
 
     def blob(self, name: str) -> Iterator[bytes]:

@@ -21,7 +21,9 @@ from journal._waits import join
 
 T = TypeVar("T")
 
-_REFUSAL = re.compile(r"(?i)authorization|permissions violation|authentication (?:expired|revoked)")
+_REFUSAL = re.compile(
+    r"(?i)authorization|permissions violation|authentication (?:expired|revoked)|does not encrypt"
+)
 _DEFAULT: Any = object()
 _NO_SUCH_MESSAGE = 10043, 10057  # errors of the server
 CONNECT, OPEN, ASK_LAST = "connect", "open", "ask for the last sequence"
@@ -35,6 +37,8 @@ class JetStreamConnection:
         one is set. Raises ImportError without nats-py."""
         import nats
 
+        from journal._mirror.encrypting_client import EncryptingClient
+
         self.url = url
         self._nats: Any = nats
         self._timeout_s = open_s
@@ -46,7 +50,8 @@ class JetStreamConnection:
         self._noted = {True: (0.0, ""), False: (0.0, "")}
         self._servers, self._connect_s = servers, max(1, int(timeout_s))
         self._reconnecting = HandlerSafeLock()
-        self._client: Any = self._nats.NATS()
+        self._new_client: Callable[[], Any] = EncryptingClient
+        self._client = self._new_client()
         self._bucket: Any = None
         self._js: Any = None
 
@@ -64,7 +69,7 @@ class JetStreamConnection:
         with self._reconnecting.checked():
             if not self._client.is_closed:  # another thread was faster
                 return
-            client = self._nats.NATS()
+            client = self._new_client()
             self._call(CONNECT, lambda: self._connect(client))
             self._bucket = None
             self._client, self._js = client, client.jetstream(timeout=self._timeout_s)
@@ -122,7 +127,7 @@ class JetStreamConnection:
             for noted_at, text in (self._noted[True], self._noted[False])
         )
         if isinstance(error, self._nats.errors.AuthorizationError) or refusal:
-            advice = "check the user and the password of the address, and the user's permissions"
+            advice = "check the address, its user and password, and the user's permissions"
             raise RefusedError(f"{where}: not permitted: {refusal or error}; {advice}") from error
         no_text = "no answer" if is_silent else type(error).__name__
         raise UnreachableError(f"{where}: {trouble or str(error) or no_text}") from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from journal._mirror.store import RefusedError, StoreError
 from journal._mirror.urls import open_store
 from tests.installed import find_command, import_package
 from tests.mirror.servers import make_stream, nats_server
-from tests.support import until
+from tests.support import TIMEOUT_S, until
 
 USERS = """
 authorization { users: [
@@ -89,3 +91,28 @@ def test_a_user_who_is_admitted_again_is_served(tmp_path: Path) -> None:
             until(lambda: error() is None, "the answer")
             store.append(1, b"x")
             assert store.blob_names() == ["b"]
+
+
+def test_no_login_is_sent_unencrypted_to_a_tls_address() -> None:
+    """A server that does not encrypt is refused if the address asks for TLS, and gets no
+    password."""
+    said: list[bytes] = []
+
+    def listen() -> None:
+        with suppress(OSError):  # the end of the test
+            while True:
+                connection = server.accept()[0]
+                with connection:
+                    connection.sendall(b'INFO {"auth_required":true,"max_payload":9}\r\n')
+                    said.append(connection.recv(1 << 12))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        listening = threading.Thread(target=listen, daemon=True)
+        listening.start()
+        url = f"tls://w:secret@127.0.0.1:{server.getsockname()[1]}/stream"
+        with pytest.raises(RefusedError, match="does not encrypt"):
+            open_store(url, timeout_s=1)
+        server.shutdown(socket.SHUT_RDWR)
+        listening.join(TIMEOUT_S)
+    assert said
+    assert not any(said)

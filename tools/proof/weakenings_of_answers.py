@@ -8,6 +8,13 @@ OBJECTS = ("tests/mirror/test_object_store_answers.py",)
 JETSTREAM = ("tests/mirror/test_jetstream_losses.py",)
 
 ALL_OF = (
+    Weakening(
+        "login_of_a_mirror_is_sent_unencrypted",
+        "journal/_mirror/encrypting_client.py",
+        'if server.uri.scheme == "tls" and',
+        "if False and",
+        ("tests/mirror/test_jetstream_rights.py",),
+    ),
     *(
         Weakening(name, "journal/_mirror/object_store.py", old, new, OBJECTS)
         for name, old, new in (

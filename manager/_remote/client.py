@@ -14,8 +14,15 @@ import nats.aio.client
 import nats.errors
 
 
+class OpenServerError(nats.errors.Error):
+    """The server does not encrypt, or asks for no login."""
+
+
 class LastingClient(nats.aio.client.Client):
     """A client of NATS. Without this class, some errors would end it for good, or hold it up."""
+
+    is_strict = False
+    """True to refuse servers that do not encrypt or ask for no login, also when one was lost."""
 
     def abort(self) -> None:
         """End the connection to the server, and send nothing that still waits for that.
@@ -50,10 +57,15 @@ class LastingClient(nats.aio.client.Client):
             raise nats.errors.Error(f"nats: {str(error) or type(error).__name__}") from error
 
     def _connect_command(self) -> bytes:
-        """Return the greeting, which has the login. Raises nats.errors.Error if the URL asks for
-        TLS and the server does not: nats-py would send it unencrypted."""
+        """Return the greeting, which has the login. Raises OpenServerError, and nats.errors.Error
+        if the URL asks for TLS and the server does not: nats-py would send it unencrypted."""
         server: Any = self._current_server
-        if server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+        is_encrypted = self._server_info.get("tls_required")
+        if self.is_strict and not self._server_info.get("auth_required"):
+            raise OpenServerError("asks for no login")
+        if self.is_strict and not is_encrypted:
+            raise OpenServerError("does not encrypt")
+        if server.uri.scheme == "tls" and not is_encrypted:
             raise nats.errors.Error("nats: the server does not encrypt, as its tls:// asks for")
         command: bytes = super()._connect_command()
         return command

@@ -83,13 +83,15 @@ class NatsLink:
         import_packages(needs_keys=credentials is not None)
         import nats.errors
 
-        from manager._remote.client import LastingClient
+        from manager._remote.client import LastingClient, OpenServerError
 
         earlier = _cancellations()
 
         async def note(error: Exception) -> None:
             """Note an error of the connection. Later, the request that it concerns reports it."""
             _end_if_cancelled(earlier)  # else the client would go on connecting
+            if isinstance(error, OpenServerError) and not has_connected:
+                raise error
             if len(link._refusals) < _REFUSALS_MAX:
                 link._refusals[str(error)] = None
 
@@ -97,6 +99,8 @@ class NatsLink:
         if address.password is None and address.user is not None:
             login = {"token": address.user}
         client: Any = LastingClient()
+        client.is_strict = not insecure and not address.is_loopback
+        has_connected = False
         servers = ", ".join(address.servers)
         count = len(address.servers)
         connect_s = max(_CONNECT_S, _SERVER_S * count)
@@ -118,28 +122,21 @@ class NatsLink:
                     error_cb=note,
                 )
                 await _ended(connecting)
+            has_connected = True
         except BaseException as error:
             await link.close()
+            if isinstance(error, OpenServerError):
+                raise DispatchError(
+                    f"{servers}: {error}, so anyone on the network could run commands here; "
+                    "configure the server, or accept that with --insecure"
+                ) from error
             if not isinstance(error, OSError | ValueError | nats.errors.Error):
                 raise
             text = "; ".join(link._refusals) or str(error) or "no answer"
             raise DispatchError(
                 f"{servers}: can't connect within {connect_s:g} s: {text}"
             ) from error
-        problem = "" if insecure or address.is_loopback else link._problem()
-        if problem:
-            await link.close()
-            raise DispatchError(
-                f"{servers}: {problem}, so anyone on the network could run commands here; "
-                "configure the server, or accept that with --insecure"
-            )
         return link
-
-    def _problem(self) -> str:
-        info = self._client._server_info
-        if not info.get("auth_required"):
-            return "asks for no login"
-        return "" if info.get("tls_required") else "does not encrypt"
 
     @property
     def message_bytes_max(self) -> int:

@@ -235,6 +235,46 @@ def test_a_server_that_takes_nothing_holds_up_no_end(monkeypatch: pytest.MonkeyP
         run(body())
 
 
+def test_no_login_is_sent_to_a_server_that_does_not_encrypt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unless it may be insecure, a server on another machine that does not encrypt gets no
+    password, neither at first nor after another one was lost."""
+    monkeypatch.setattr("manager._remote.address._is_loopback", lambda server: False)
+    said: list[bytes] = []
+
+    def leave(connection: socket.socket) -> None:
+        connection.sendall(greeting(auth_required=True))
+        connection.recv(1 << 12)
+        connection.sendall(b"PONG\r\n")
+        ready.wait(TIMEOUT_S)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    def listen(connection: socket.socket) -> None:
+        connection.sendall(greeting(auth_required=True))
+        said.append(connection.recv(1 << 12))
+
+    async def first() -> None:
+        with pytest.raises(DispatchError, match=r"does not encrypt.*--insecure"):
+            await connected(address, insecure=False)
+
+    async def later() -> None:
+        made = await connected(address, insecure=True)  # instead of one that encrypts
+        made._client.is_strict = True
+        ready.set()
+        while len(connections) < 3:  # the second attempt to connect again follows the first
+            await asyncio.sleep(0.01)
+        assert not made.is_connected
+        await made.close()
+
+    ready = threading.Event()
+    with server(listen) as (address, _):
+        run(first())
+    with server(leave, listen) as (address, connections):
+        run(later())
+    assert not any(said)
+
+
 def test_no_login_is_sent_unencrypted_to_a_tls_address() -> None:
     """A server that does not encrypt is refused if the URL asks for TLS, and gets no password."""
     said: list[bytes] = []

@@ -10,6 +10,20 @@ BAD_SERVERS = ("tests/remote/test_bad_servers.py",)
 
 ALL_OF = (
     Weakening(
+        "login_is_sent_to_an_open_server",
+        CLIENT,
+        "        if self.is_strict and not is_encrypted:\n",
+        "        if False:\n",
+        BAD_SERVERS,
+    ),
+    Weakening(
+        "open_server_is_tried_again_and_again",
+        LINK,
+        "            if isinstance(error, OpenServerError) and not has_connected:\n",
+        "            if False:\n",
+        BAD_SERVERS,
+    ),
+    Weakening(
         "error_of_a_server_ends_the_client",
         CLIENT,
         'if "permissions violation" in err_msg:',

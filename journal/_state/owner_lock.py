@@ -79,10 +79,10 @@ class OwnerLock:
 
         The interpreter switches threads, and runs signal handlers, only at calls and backward
         jumps. There is none between the check of `_holder` and its setting, nor between its
-        clearing and the lock's release, so it is set exactly while the lock is held. Without a
-        global interpreter lock, or when a finalizer runs in between (possible before 3.12), it is
-        set late. Threads then wait for the lock itself, which is slower but still correct, and
-        count as threads that did not wait.
+        clearing and the lock's release, so it is set exactly while the lock is held. It is set late
+        without a global interpreter lock, if a finalizer runs in between (possible before 3.12),
+        and if threads switch after `__enter__` (possible in 3.14). Threads then wait for the lock
+        itself, which is slower but still correct, and count as threads that did not wait.
         """
         hold_ns, wait_ns = self._hold_ns, self._wait_ns
         if not len(hold_ns.pending) & _CHECK_MASK:

@@ -96,6 +96,7 @@ def test_a_user_who_is_admitted_again_is_served(tmp_path: Path) -> None:
 def test_no_login_is_sent_unencrypted_to_a_tls_address() -> None:
     """A server that does not encrypt is refused if the address asks for TLS, and gets no
     password."""
+    import_package("nats")
     said: list[bytes] = []
 
     def listen() -> None:

@@ -287,6 +287,7 @@ def test_commands_that_cannot_be_killed_hold_up_the_next_run(
         with pytest.raises(TimeoutError, match="earlier run"):
             run(tmp_path)
     assert not (tmp_path / "ran").exists()
+    monkeypatch.undo()
     assert run(tmp_path).exit_code == 0
 
 

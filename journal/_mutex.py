@@ -54,7 +54,11 @@ class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be subclass
             try:
                 return self.acquire(blocking, timeout)
             except BaseException:
-                release(self)  # as the first call: another interrupt may strike after it
+                try:
+                    self.release()  # as the first call: another interrupt may strike after it
+                except RuntimeError as error:  # it was not acquired
+                    if not is_raised_by_call(error):
+                        raise
                 raise
 
     def is_held_here(self) -> bool:
@@ -123,7 +127,7 @@ def package_of(trace: TracebackType) -> str:
     return name.partition(".")[0]
 
 
-def release(lock: HandlerSafeLock | Lock) -> None:
+def release(lock: Lock) -> None:
     """Release a lock that may be free already."""
     try:
         lock.release()

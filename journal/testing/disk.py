@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -18,6 +17,7 @@ from posixpath import normpath
 from typing import Literal, TypeVar, get_args
 
 from journal._disk.disk import Buffer, FileMode, StrPath
+from journal._mutex import HandlerSafeLock
 from journal.errors import LockedError
 from journal.testing.arguments import absolute_path, check_fault, check_outcome, journal_path
 from journal.testing.medium import Folder, Inode, Medium, contents_of, join_name
@@ -102,7 +102,7 @@ class SimulatedDisk:
         self.operations = []
         self.faults = 0
         # Guards everything below, and the folders and inodes. Never held while `before` runs.
-        self._mutex = threading.RLock()
+        self._mutex = HandlerSafeLock()
         self._medium = Medium._copy_of(medium)
         self._process = Process()  # the running process; handles of earlier ones are dead
         self._ids = itertools.count(1)

@@ -87,8 +87,8 @@ for call in opens:
 def test_greenlets_in_place_of_threads_are_refused(
     tmp_path: Path, module: str, fix: str, when: str
 ) -> None:
-    """Where a library has replaced threads by greenlets, before or after the import, each open
-    raises JournalError, which names the library and its fix, and makes no journal."""
+    """Each open raises JournalError and makes no journal if a library has replaced threads by
+    greenlets, before or after the import. The error names the library and its fix."""
     process = run(GREEN, tmp_path, module, when)
     library = module.partition(".")[0]
     assert (process.returncode, process.stderr) == (0, "")

@@ -16,6 +16,6 @@ def test_no_damage_hides_records(seed: int) -> None:
 
 
 def test_records_that_no_evidence_is_left_of_are_no_loss() -> None:
-    """In this seed, damage hits all records and all evidence that they were durable. So a reader
-    finds none of them, although a copy of a frame is whole, and an open need not find them."""
+    """An open need not find a record that no reader finds, although a copy of its frame is whole:
+    with this seed, damage hits all records and all evidence that they were durable."""
     soak(30171)

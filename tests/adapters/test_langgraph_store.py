@@ -133,6 +133,24 @@ def test_an_item_keeps_its_time_of_creation(tmp_path: Path) -> None:
         assert JournalStore(tables).get(("a",), "k") == item
 
 
+def test_a_search_finds_items_in_the_order_of_their_creation(tmp_path: Path) -> None:
+    """A search without a query finds the oldest items first, before and after the journal is opened
+    again, as in LangGraph's own store."""
+    oracle: Any = InMemoryStore()
+
+    def found(store: Any) -> list[Any]:
+        return [(item.namespace, item.key) for item in store.search((), limit=3)]
+
+    with Tables.open(tmp_path / "journal") as tables:
+        store: Any = JournalStore(tables)
+        for each in (store, oracle):
+            for namespace, key in [("b", "z"), ("b", "y"), ("a", "x"), ("b", "a"), ("b", "z")]:
+                each.put((namespace,), key, {})
+        assert found(store) == found(oracle) == [(("b",), "z"), (("b",), "y"), (("b",), "a")]
+    with Tables.open(tmp_path / "journal") as tables:
+        assert found(JournalStore(tables)) == found(oracle)
+
+
 def test_a_put_that_the_journal_refuses_is_not_seen(tmp_path: Path) -> None:
     """A put that raises changes nothing that the store shows."""
     with Tables.open(tmp_path / "journal") as tables:

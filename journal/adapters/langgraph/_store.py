@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
 from datetime import UTC, datetime
 from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -75,6 +76,7 @@ class JournalStore(InMemoryStore):
         self._serde = serde or JsonPlusSerializer(allowed_msgpack_modules=None)
         for (*namespace, key), row in pairs(self._rows.items()):
             self._load(tuple(namespace), key, row)
+        self._data.sort()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Run the operations, and wait until their puts survive a crash."""
@@ -205,6 +207,14 @@ class _Namespaces(dict[tuple[str, ...], dict[str, Any]]):
         self[namespace].pop(key, None)
         if not self[namespace]:
             self.pop(namespace, None)
+
+    def sort(self) -> None:
+        """Put the items in the order of their creation, in which a search finds them."""
+        items = chain.from_iterable(map(dict.values, self.values()))
+        by_age = sorted(items, key=attrgetter("created_at"))
+        self.clear()
+        for item in by_age:
+            self.setdefault(item.namespace, {})[item.key] = item
 
 
 class _Written(NamedTuple):

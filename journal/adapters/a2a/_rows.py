@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from a2a.types.a2a_pb2 import Task
 
 from journal import Tables, Transaction
+from journal.adapters._tables import checked
 
 Time: TypeAlias = tuple[int, int, int]
 Position: TypeAlias = tuple[int, int, int, str]
@@ -39,7 +40,7 @@ class TaskTables:
     """The tables of tasks in a journal."""
 
     def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+        self._tables = checked(tables)
         self._tasks = tables.table(_PREFIX + "tasks")
         self._by_time = tables.table(_PREFIX + "by_time")
         self._by_context = tables.table(_PREFIX + "by_context")

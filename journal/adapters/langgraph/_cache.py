@@ -15,6 +15,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from journal import Tables
 from journal.adapters._strings import plain
+from journal.adapters._tables import checked
 from journal.adapters.langgraph._rows import KEYS_A_SLICE, typed_of
 
 _log = logging.getLogger("journal")
@@ -34,7 +35,7 @@ class JournalCache(BaseCache[Any]):
     def __init__(self, tables: Tables, *, serde: SerializerProtocol | None = None) -> None:
         """Cache in open tables. `serde`: as in `JournalSaver.open`."""
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
-        self._tables = tables
+        self._tables = checked(tables)
         self._rows = tables.table(_ROWS)
 
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:

@@ -30,6 +30,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from journal import InterruptedCallError, JournalError, Key, Tables, Transaction
 from journal.adapters._commits import acommit, commit, durable
 from journal.adapters._strings import plain
+from journal.adapters._tables import checked
 from journal.adapters.langgraph._recent import RecentKeys
 
 Place: TypeAlias = tuple[str, str]
@@ -59,7 +60,7 @@ class SaverTables:
     """The tables of a saver in a journal."""
 
     def __init__(self, tables: Tables) -> None:
-        self.tables = tables
+        self.tables = checked(tables)
         self.checkpoints = tables.table(_PREFIX + "checkpoints")
         self.values = tables.table(_PREFIX + "values")
         self.writes = tables.table(_PREFIX + "writes")

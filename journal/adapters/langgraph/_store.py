@@ -18,6 +18,7 @@ from langgraph.store.memory import InMemoryStore
 
 from journal import HandlerSafeLock, JournalError, Tables
 from journal.adapters._strings import plain
+from journal.adapters._tables import checked
 from journal.adapters.langgraph._rows import pairs, typed_of
 
 Place: TypeAlias = tuple[tuple[str, ...], str]
@@ -71,7 +72,7 @@ class JournalStore(InMemoryStore):
         self._unapplied: dict[Place, _Written] = {}  # of a put, until its items are in memory
         self._data = _Namespaces()
         self._vectors = _Namespaces()
-        self._tables = tables
+        self._tables = checked(tables)
         self._rows = tables.table(_ROWS)
         self._serde = serde or JsonPlusSerializer(allowed_msgpack_modules=None)
         for (*namespace, key), row in pairs(self._rows.items()):

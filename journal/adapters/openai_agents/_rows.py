@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 
 from journal import Tables, Transaction
 from journal.adapters._strings import plain
+from journal.adapters._tables import checked
 
 # A long list that is added at once takes few rows. A pop writes the rest of its row again, so
 # several items share a row only if they have at most this number of characters.
@@ -42,7 +43,7 @@ class SessionRows:
 
     def __init__(self, tables: Tables, session: str) -> None:
         self.session = plain(session)
-        self._tables = tables
+        self._tables = checked(tables)
         self._sessions = tables.table(_PREFIX + "sessions")
         self._items = tables.table(_PREFIX + "items")
         self._removals = tables.table(_PREFIX + "removals")

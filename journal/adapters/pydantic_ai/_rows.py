@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from journal import Tables, Transaction
 from journal.adapters._strings import plain
+from journal.adapters._tables import checked
 
 Position: TypeAlias = tuple[int, int, str]
 """The time of the last save in Unix microseconds, the negative LSN before the conversation was
@@ -56,7 +57,7 @@ class ConversationTables:
     """The tables of conversations in a journal."""
 
     def __init__(self, tables: Tables) -> None:
-        self.tables = tables
+        self.tables = checked(tables)
         self._records = tables.table(_PREFIX + "records")
         self._by_time = tables.table(_PREFIX + "by_time")
         self._by_scope = tables.table(_PREFIX + "by_scope")

@@ -110,10 +110,11 @@ def refuse(record: Record, error: Exception, parts_max: int | None = _PARTS_MAX)
     if not is_raised_by_call(error, "msgpack"):
         raise error
     place = wrong_place(record, "record", parts_max)
+    reason = str(error).removesuffix(".")  # as msgpack says of what nests too deep
     close_coroutine(record)  # of a coroutine function that was to decide on a record
     raise RecordError(
-        f"a record of type {type(record).__name__} can't be packed: {place or error}; use only "
-        "nil, bool, int (64 bits), float, str, bytes, list and dict, and no subclasses of them"
+        f"a record of type {type(record).__name__} can't be packed: {place or reason}; use only "
+        "None, bool, int (64 bits), float, str, bytes, list and dict, and no subclasses of them"
     ) from error
 
 

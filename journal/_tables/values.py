@@ -66,7 +66,8 @@ def pack_value(value: Any, expires_at: float | None = None) -> bytes:
                 raise_unreadable(error)
     except RecordError as error:
         place = wrong_place(value, "value")
-        message = f"{place}; {_KINDS}" if place else f"the value can't be packed: {error}"
+        reason = str(error.__cause__ or error).removesuffix(".")
+        message = f"{place}; {_KINDS}" if place else f"the value can't be packed: {reason}"
         raise RecordError(message) from error
     if len(packed) > VALUE_BYTES_MAX:
         raise RecordError(

@@ -84,6 +84,14 @@ def test_a_value_that_cant_be_kept_names_its_place(users: Table, value: Any, mes
     assert "x" not in users
 
 
+def test_a_value_that_contains_itself_is_refused(users: Table) -> None:
+    """The error states the reason once, in the words of msgpack."""
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(RecordError, match=r"^the value can't be packed: [a-z ]+$"):
+        users["x"] = value
+
+
 # --- reads ---
 
 

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def needing_extra(extra: str) -> Iterator[None]:
-    """Let the error for a missing package name the extra that installs it."""
+    """Let the error name the extra that installs a missing package, or a version of it that has a
+    missing name."""
     try:
         yield
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name is None or error.name.partition(".")[0] == "journal":
             raise
-        raise ModuleNotFoundError(
+        kind = ModuleNotFoundError if isinstance(error, ModuleNotFoundError) else ImportError
+        raise kind(
             f"{error.msg}, which the extra {extra} installs; "
             f"run: pip install 'journal-engine[{extra}]'",
             name=error.name,

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from types import TracebackType
 from typing import NamedTuple
+
+from journal import _time as time
 
 # It has no NullHandler: in a program that sets up no logging, Python prints warnings on stderr.
 log = logging.getLogger("journal")

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from journal import _time as time
 from journal._public import PACKAGES
 
 _SHOWN_CHARS = 80

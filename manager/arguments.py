@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
 from typing import TypeVar
+
+from manager import clock
 
 T = TypeVar("T")
 
@@ -82,4 +83,4 @@ def remaining_s(until: float | None) -> float | None:
     """
     if until is None:
         return None
-    return min(max(until - time.monotonic(), 0), threading.TIMEOUT_MAX)
+    return min(max(until - clock.monotonic(), 0), threading.TIMEOUT_MAX)

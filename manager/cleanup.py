@@ -3,11 +3,10 @@ each agent again under the lock."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
-from manager import records
+from manager import clock, records
 from manager.agent import ENDED, Row, get
 from manager.fleet import Fleet
 from manager.layouts import Record
@@ -29,7 +28,7 @@ class Heartbeats:
         self._at_s: dict[str, float] = {}
 
     def beat(self, agent_id: str) -> None:
-        self._at_s[agent_id] = time.monotonic()
+        self._at_s[agent_id] = clock.monotonic()
 
     def forget(self, agent_id: str) -> None:
         self._at_s.pop(agent_id, None)
@@ -44,7 +43,7 @@ class Heartbeats:
         """Return a function that checks whether a row's agent has been silent for `timeout_s`, as
         of now.
         """
-        now_s = time.monotonic()
+        now_s = clock.monotonic()
 
         def is_silent(row: Row) -> bool:
             # The time of an agent without an entry counts from now: it has just begun to run, or a

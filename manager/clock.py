@@ -1,8 +1,16 @@
-"""Clock: the time of a manager's changes."""
+"""Clock: the time of a manager's changes, durations, and pauses.
+
+Tests of a program may stop, move or replace the functions of `time`, as freezegun does. That moves
+the times of changes, but stops no time limit: freezegun replaces no partial of a function.
+"""
 
 from __future__ import annotations
 
 import time
+from functools import partial
+
+monotonic = partial(time.monotonic)
+sleep = partial(time.sleep)
 
 
 def now_ms() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,7 @@ class Delivery:
         """
         parent, timeout_s = text("parent", parent), optional_seconds("timeout_s", timeout_s)
         self._warn_in_event_loop("wait_inbox", "results(...)", timeout_s)
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        until_s = None if timeout_s is None else clock.monotonic() + timeout_s
         while True:
             if rows := self._inbox(parent):
                 self._state.wait_durable(_last_lsn(rows), timeout_s=remaining_s(until_s))

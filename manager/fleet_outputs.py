@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from journal import ClosedError, DurableState, FailedError
+from manager import clock
 from manager.fleet import Fleet
 from manager.outputs import OutputCleanup
 
@@ -36,11 +36,11 @@ class FleetOutputs:
 
     def _wait_durable(self) -> bool:
         """Wait a while until all removals are durable, and return whether they are."""
-        until_s = time.monotonic() + _DURABLE_TIMEOUT_S
+        until_s = clock.monotonic() + _DURABLE_TIMEOUT_S
         try:
             self._state.wait_durable(timeout_s=_DURABLE_TIMEOUT_S)
         except TimeoutError:
-            if time.monotonic() < until_s:  # a signal handler has raised it
+            if clock.monotonic() < until_s:  # a signal handler has raised it
                 raise
             return False
         except (FailedError, ClosedError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -47,10 +46,10 @@ class Retention:
 
     def check(self) -> None:
         """Start a thread that drops agents if that is due. This waits for nothing."""
-        if len(self._fleet.rows) <= self._next_count and time.monotonic() < self._next_s:
+        if len(self._fleet.rows) <= self._next_count and clock.monotonic() < self._next_s:
             return  # nearly always, and in a tenth of the time that counting takes
         ended = _ended(self._fleet)
-        is_due = ended > self._next_count or (ended and time.monotonic() >= self._next_s)
+        is_due = ended > self._next_count or (ended and clock.monotonic() >= self._next_s)
         if not is_due or (self._thread is not None and self._thread.is_alive()):
             return
         thread = threading.Thread(target=self._run, name="subagents-retention", daemon=True)
@@ -72,7 +71,7 @@ class Retention:
         rows, ended = self._state.read(lambda fleet: (fleet.rows.freeze(), _ended(fleet)))
         dropped = removed(self._updates, expired(rows, limits, clock.now_ms()))
         if limits.keep_ended_s is not None:
-            self._next_s = time.monotonic() + min(_PERIOD_S, limits.keep_ended_s / 10)
+            self._next_s = clock.monotonic() + min(_PERIOD_S, limits.keep_ended_s / 10)
         if limits.keep_ended_max is not None:
             kept_max, kept = limits.keep_ended_max, ended - len(dropped)
             self._next_count = max(kept, kept_max) + kept_max // _SLACK

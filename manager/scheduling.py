@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
@@ -109,7 +108,7 @@ class Scheduling(Verbs[Agent, Agent]):
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)
         self._warn_in_event_loop("wait_capacity", "capacity()", timeout_s)
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        until_s = None if timeout_s is None else clock.monotonic() + timeout_s
         while not self._has_capacity():
             self._watch.wait_capacity(remaining_s(until_s), self._has_capacity)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 
 from journal import CompactedError, JournalReader
-from manager import arguments
+from manager import arguments, clock
 from manager._public import public
 from manager.agent import (
     Agent,
@@ -197,7 +196,7 @@ def _wait_while_writer_lives(reader: JournalReader, fleet: Fleet) -> Callable[[]
 
     def wait() -> None:
         nonlocal is_gone
-        time.sleep(_POLL_S)
+        clock.sleep(_POLL_S)
         was_gone, is_gone = is_gone, fleet.counts["running"] > 0 and not reader.live
         # Raised the second time only: in between, the reader has read the records that the writer
         # had not yet proved to be durable.

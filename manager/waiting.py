@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Container
 
 from journal import DurableState
+from manager import clock
 from manager.agent import ENDED, Row, get
 from manager.arguments import remaining_s
 from manager.errors import UnknownAgentError
@@ -31,7 +31,7 @@ class Waiting:
     # --- waiting for an end ---
 
     def wait_ended(self, ref: str, timeout_s: float | None) -> Row:
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        until_s = None if timeout_s is None else clock.monotonic() + timeout_s
         waiter = Waiter()
         try:
             row = self._enlist(ref, waiter)

@@ -7,9 +7,9 @@ everything is done that must hold after it: the flusher is awake, and the bytes 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from journal import _time as time
 from journal._commit.backpressure import Backpressure
 from journal._commit.batch import FILLER_RECORD, CommitBatch
 from journal._commit.gate import open_gates

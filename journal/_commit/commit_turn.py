@@ -8,10 +8,10 @@ thread. If that waiter is interrupted, the flusher finishes its commit.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sized
 from threading import get_ident
 
+from journal import _time as time
 from journal._commit.backpressure import Backpressure
 from journal._commit.batch import EVENTS_ONLY, CommitBatch
 from journal._commit.buffer import LogBuffer

@@ -8,11 +8,11 @@ succeeded, and none after a failure.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from threading import Lock, Thread, get_ident
 
+from journal import _time as time
 from journal._commit.batch import CommitBatch
 from journal._commit.writer import SyncedEnd
 from journal._disk.disk import File

@@ -11,7 +11,7 @@ pay it together. Elsewhere, that is half as fast as waking them in turn.
 
 from __future__ import annotations
 
-import time
+from journal import _time as time
 
 # After a sync longer than `_SLOW_SYNC_S`, it pays to wait for a third of its duration, if twice as
 # many waiters then share the next sync.

@@ -9,7 +9,8 @@ checkpoint of 300 MB was read. A real pause lets them run.
 from __future__ import annotations
 
 from threading import active_count, local
-from time import sleep, thread_time_ns
+
+from journal._time import sleep, thread_time_ns
 
 _STEP_NS = 1_000_000  # of processor time
 _PAUSE_S = 50e-6

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from contextvars import ContextVar
 
+from journal import _time as time
 from journal._disk.disk import Directory
 from journal._mutex import Alarm
 from journal._waits import warn_in_event_loop

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from journal import _time as time
 from journal._commit.committer import Committer
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import NEVER, Attempt, CompactionSchedule

@@ -7,13 +7,13 @@ read:   disk -> segment -> frame -> record
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import TIMEOUT_MAX, get_ident
 from typing import TYPE_CHECKING
 
+from journal import _time as time
 from journal._commit.backpressure import Backpressure
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_turn import CommitTurn

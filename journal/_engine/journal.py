@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal
 
+from journal import _time as time
 from journal._callbacks import check_freeze
 from journal._commit.gate import Gate, running_loop
 from journal._disk.disk import Disk, StrPath
@@ -20,6 +19,7 @@ from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, Record, check_spans
 from journal._log import report
 from journal._public import public
+from journal._time import perf_counter_ns
 from journal._waits import check_lsn, check_timeout_s, warn_in_event_loop
 from journal.errors import InterruptedCallError, JournalError
 from journal.options import Options, check_options

@@ -12,12 +12,12 @@ writer may have claimed the mirror meanwhile.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from typing import NamedTuple, cast
 
+from journal import _time as time
 from journal._disk.disk import Directory, Disk
 from journal._format.segment import segment_names
 from journal._log import report

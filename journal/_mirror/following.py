@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 
+from journal import _time as time
 from journal._commit.gate import Gate
 from journal._disk.disk import Directory
 from journal._format.checkpoint import checkpoint_lsns

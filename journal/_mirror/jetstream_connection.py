@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from threading import Thread
 from typing import Any, TypeVar
 
+from journal import _time as time
 from journal._mirror.loop_calls import error_of
 from journal._mirror.store import AbsentError, RefusedError, StoreError, UnreachableError
 from journal._mirror.stream_settings import MAKE_STREAM

@@ -9,13 +9,13 @@ bucket `STREAM-blobs`. The server and the stream decide what survives a power cu
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from journal import _time as time
 from journal._log import report
 from journal._mirror.jetstream_connection import ASK_LAST, CONNECT, OPEN, JetStreamConnection
 from journal._mirror.pieces_file import Content, PiecesFile

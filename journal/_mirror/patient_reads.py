@@ -6,11 +6,11 @@ fails one of a hundred would keep a directory from opening.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
+from journal import _time as time
 from journal._mirror.store import Store, UnreachableError
 
 T = TypeVar("T")

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+from journal import _time as time
 from journal._commit.gate import Gate
 from journal._commit.writer import SyncedEnd
 from journal._disk.disk import Directory

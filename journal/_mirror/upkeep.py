@@ -7,11 +7,11 @@ time of a restore.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from threading import TIMEOUT_MAX, Thread
 
+from journal import _time as time
 from journal._commit.writer import SyncedEnd
 from journal._disk.disk import Directory
 from journal._format.segment import segment_names

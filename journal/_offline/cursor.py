@@ -6,12 +6,12 @@ damage only if they are still bad when they are read again, after the evidence w
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import NoReturn
 
+from journal import _time as time
 from journal._disk.disk import Directory
 from journal._format.checkpoint import checkpoint_lsns, floor_lsn
 from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, MARK

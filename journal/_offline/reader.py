@@ -8,13 +8,13 @@ they are still bad when they are read again, after the evidence was gathered.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from journal import _time as time
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import disk_or_default
 from journal._format.checkpoint import (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
+from journal import _time as time
 from journal._commit.gate import Gate
 from journal._engine.compactor import Fill, Freeze
 from journal._engine.core import Core

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from threading import Lock, get_ident
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, TypeVar
 
 from journal._mutex import (
@@ -27,6 +26,7 @@ from journal._mutex import (
 )
 from journal._recorder import PENDING_MAX, Recorder
 from journal._state.early_collection import EarlyCollection
+from journal._time import perf_counter_ns
 from journal.errors import InterruptedCallError
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ is odd while the bounds of chunks change. A lookup that finds nothing is repeate
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from threading import get_ident
 from typing import TypeAlias
 
+from journal import _time as time
 from journal._mutex import is_raised_by_call
 from journal.errors import FailedError, InterruptedCallError
 

@@ -7,7 +7,6 @@ It also removes expired rows, a few at a time.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from journal import _time as time
 from journal._disk.disk import clock_ns
 from journal._format.record import PackedRecord, pack_flat
 from journal._mutex import is_raised_by_call

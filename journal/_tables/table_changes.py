@@ -7,12 +7,12 @@ If compaction has removed records that a consumer has not read, the consumer get
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self
 
+from journal import _time as time
 from journal._disk.disk import Directory
 from journal._format.record import Record
 from journal._handle import OpenHandle

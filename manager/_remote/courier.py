@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import Callable
 
+from manager import clock
 from manager._remote import messages, subjects
 from manager._remote.desk import LEASE_S
 from manager._remote.link import Link, UnansweredError
@@ -30,7 +30,7 @@ class Courier:
         fleet: str,
         worker: str,
         is_free: Callable[[], bool],
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] = clock.monotonic,
     ) -> None:
         """Prepare requests. `is_free` returns whether no agents run in the worker, so that it may
         begin to work for another journal."""

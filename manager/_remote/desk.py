@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from journal import RecordError
+from manager import clock
 from manager._remote import messages
 from manager._remote.grants import grant_of, lease_of, size_of
 from manager._remote.messages import Body, Lease, MessageError, VersionError
@@ -91,7 +91,7 @@ class Desk:
         lease_s: float = LEASE_S,
         attempts_max: int = ATTEMPTS_MAX,
         message_bytes_max: int,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] = clock.monotonic,
     ) -> None:
         """Prepare answers. `settle` waits until the record of an LSN can't be lost any more."""
         self._manager = manager

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 
+from manager import clock
 from manager._public import public
 from manager._remote import messages, subjects
 from manager._remote.address import Address
@@ -78,7 +78,7 @@ async def run_station(
     link: Link,
     fleet: str,
     worker: str,
-    clock_s: Callable[[], float] = time.monotonic,
+    clock_s: Callable[[], float] = clock.monotonic,
     shelf: Shelf | None = None,
 ) -> None:
     """Run a station until the task is cancelled. The manager may read and empty the `shelf`."""

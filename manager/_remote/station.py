@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from manager import records
+from manager import clock, records
 from manager._remote import messages
 from manager._remote.context import RemoteContext
 from manager._remote.courier import Courier
@@ -62,7 +61,7 @@ class Station:
         *,
         orphan_s: float = ORPHAN_S,
         spool: Spool | None = None,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._runners = runners
         self._queues = [*queues]

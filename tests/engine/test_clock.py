@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import pytest
 
-from journal import JournalReader
+from journal import Journal, JournalReader, LockedError
 from journal.testing import SimulatedDisk
-from tests.support import PATH, frozen, logged, open_on, put
+from tests.support import PATH, TIMEOUT_S, frozen, interrupt_after, logged, open_on, put, until
 
 LATEST_NS = 2**64 - 1  # the largest value of a frame's field
 CLOCKS = [
@@ -49,3 +52,39 @@ def test_an_os_journal_commits_with_a_wrong_clock(disk: SimulatedDisk) -> None:
             disk.clock_ns = clock_ns
             put(journal, clock_ns % 1000)
         assert journal.durable_lsn == len(CLOCKS)
+
+
+def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clocks of `time`, in all modules that hold their functions, as freezegun does."""
+    for name in ("monotonic", "perf_counter_ns"):
+        clock = getattr(time, name)
+        for module_name, module in [*sys.modules.items()]:
+            if module_name.partition(".")[0] in ("time", "journal", "manager"):
+                for attribute, value in [*vars(module).items()]:
+                    if value is clock:
+                        monkeypatch.setattr(module, attribute, lambda: 10**9)
+
+
+def test_clocks_that_a_program_stops_delay_no_commit(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that nobody waits for is committed after `flush_interval_s`, although a test of the
+    program has stopped the clocks of `time`, or has started them again after the append."""
+    with open_on(disk, flush_interval_s=0.1) as journal, interrupt_after(TIMEOUT_S):
+        with monkeypatch.context() as patch:
+            stop_clocks(patch)
+            journal.append("while they stand still")
+            until(lambda: journal.durable_lsn == 1, "the commit")
+            journal.append("before they go on")
+        until(lambda: journal.durable_lsn == 2, "the commit")
+
+
+def test_clocks_that_a_program_stops_extend_no_time_limit(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call gives up at its time limit, although a test of the program has stopped the clocks of
+    `time`."""
+    with open_on(disk), interrupt_after(TIMEOUT_S):
+        stop_clocks(monkeypatch)
+        with pytest.raises(LockedError):
+            Journal.open(PATH, disk=disk, lock_timeout_s=0.01)

@@ -80,7 +80,7 @@ class OneAgent(RuleBasedStateMachine):
         # Its thread would drop agents at any time. The rule `retain` calls it instead.
         self.patch.setattr("manager.retention.Retention.check", lambda self: None)
         steady = SimpleNamespace(monotonic=lambda: self.steady_s)
-        self.patch.setattr("manager.cleanup.time", steady)
+        self.patch.setattr("manager.cleanup.clock", steady)
         self.disk = SimulatedDisk()
         self.model = Model(LIMITS)
         self.ids: list[str] = []

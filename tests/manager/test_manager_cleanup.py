@@ -26,7 +26,7 @@ class Clocks:
         self.steady_s = 1000.0
         monkeypatch.setattr("manager.clock.now_ms", lambda: self.unix_ms)
         steady = SimpleNamespace(monotonic=lambda: self.steady_s)
-        monkeypatch.setattr("manager.cleanup.time", steady)
+        monkeypatch.setattr("manager.cleanup.clock", steady)
 
     def pass_s(self, seconds: float) -> None:
         self.unix_ms += int(seconds * 1000)

@@ -22,7 +22,7 @@ PACKAGES = {
 # A module may import from lower layers, and from its own package. "" is the package itself, with
 # all its public names. A word that is not a folder is a module beside the package's `__init__`.
 JOURNAL_LAYERS = (
-    ("_extra", "_public"),
+    ("_extra", "_public", "_time"),
     ("_names",),
     ("errors",),
     ("_callbacks", "_handle", "_log", "_mutex", "_waits"),
@@ -44,8 +44,8 @@ JOURNAL_LAYERS = (
     ("__main__",),
 )
 MANAGER_LAYERS = (
-    ("_public",),
-    ("errors", "arguments", "clock"),
+    ("_public", "clock"),
+    ("errors", "arguments"),
     ("agent", "values", "ids", "workspace", "companion"),
     ("legacy_export", "again", "worker_checks"),
     ("layouts", "columns"),
@@ -103,6 +103,8 @@ OUTSIDE = {
     "tempfile",
 }
 MAY_REACH_OUTSIDE = "journal._disk."
+# What a test of a program may stop or replace in `time`. A commit or a time limit depends on it.
+STOPPABLE = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"}
 
 
 def module_name(path: Path) -> str:
@@ -191,6 +193,20 @@ def test_only_the_disk_package_does_io() -> None:
         assert not {top(module) for module, _ in imports(tree)} & OUTSIDE, name
         calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
         assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "open"], name
+
+
+def test_no_clock_that_a_program_may_stop_is_used() -> None:
+    """The engine and the manager take clocks and pauses from `_time` and `clock`, not from `time`.
+    Only commands run in processes of their own, where nobody stops a clock."""
+    for package in ("journal", "manager"):
+        for name, tree in modules_of(package).items():
+            if name.startswith(("journal._time", "manager.clock", "manager._cli", "manager._run")):
+                continue
+            taken = {name for module, name in imports(tree) if module == "time"}
+            if "" in taken:
+                nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+                taken |= {node.attr for node in nodes if getattr(node.value, "id", "") == "time"}
+            assert not taken & STOPPABLE, name
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,13 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
+        "time_limits_stop_with_the_clock_of_a_program",
+        "journal/_time.py",
+        "monotonic = partial(time.monotonic)",
+        "monotonic = time.monotonic",
+        ("tests/engine/test_clock.py",),
+    ),
+    Weakening(
         "full_disk_retry_delay_is_unbounded",
         "journal/_commit/committer.py",
         "min(max(delay_s * 2, _RETRY_S_MIN), _RETRY_S_MAX)",

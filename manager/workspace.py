@@ -42,7 +42,11 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
             "the directory of the state must be below the workspace, and named relative to it and "
             f"without '..', unlike {state_dir!r}"
         )
-    path = os.path.realpath(workspace)
+    try:
+        path = os.path.realpath(workspace)
+    except FileNotFoundError as error:  # only the working directory is looked up
+        message = "the working directory was removed"
+        raise FileNotFoundError(errno.ENOENT, message, workspace) from error
     handle = os.open(path, _DIRECTORY)
     try:
         _refuse_journal(path)

@@ -248,9 +248,12 @@ def _split_last(path: str) -> tuple[str, str]:
     if not path:
         raise FileNotFoundError(errno.ENOENT, "a journal's path can't be empty", path)
     above, name = os.path.split(path.rstrip("/"))
-    if name in ("", ".", ".."):  # not a name that could be a symlink, so resolve the whole path
-        return os.path.split(os.path.realpath(path))
-    return os.path.realpath(above), name
+    try:
+        if name in ("", ".", ".."):  # not a name that could be a symlink, so resolve the whole path
+            return os.path.split(os.path.realpath(path))
+        return os.path.realpath(above), name
+    except FileNotFoundError as error:  # only the working directory is looked up
+        raise FileNotFoundError(errno.ENOENT, "the working directory was removed", path) from error
 
 
 def _open_parent(path: str, *, write: bool) -> tuple[int, bool]:

@@ -113,6 +113,19 @@ def test_relative_paths_are_resolved_when_opened(
     assert (directory.path, os.listdir(path)) == (str(path), ["a"])
 
 
+def test_a_relative_path_from_a_removed_directory_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the working directory is gone, the error names the path and says so."""
+    path.mkdir()
+    monkeypatch.chdir(path)
+    path.rmdir()
+    for spelling in ("journal", "."):
+        with pytest.raises(FileNotFoundError, match="working directory was removed") as caught:
+            DISK.open_directory(spelling, write=True)
+        assert caught.value.filename == spelling
+
+
 def test_a_path_that_is_not_a_directory_is_refused(path: Path) -> None:
     """A file, or a FIFO without a writer, at the journal's path raises NotADirectoryError."""
     path.touch()

@@ -27,6 +27,18 @@ def test_a_state_dir_outside_the_workspace_is_refused(tmp_path: Path, bad: str) 
     assert list(workspace.iterdir()) == []
 
 
+def test_a_removed_working_directory_is_no_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the working directory is gone, the error of a relative workspace says so."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError, match="working directory was removed") as caught:
+        SubAgentManager.open(".")
+    assert caught.value.filename == "."
+
+
 def test_the_directory_of_the_state_is_no_workspace(tmp_path: Path) -> None:
     """A manager's own directory is no workspace: a second, empty fleet would begin in it."""
     SubAgentManager.open(tmp_path).close()

@@ -52,6 +52,9 @@ def test_messages_name_the_program_and_the_file(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == "subagents: a\\u001b\n"
     assert describe_system(FileNotFoundError(2, "No such file", "/a")) == "/a: No such file"
     assert describe_system(OSError("alone")) == "alone"
+    assert (
+        describe_system(FileNotFoundError(2, "No such file")) == "the working directory was removed"
+    )
     assert describe_lock("/j", 7, "wait") == "/j: locked by process 7; stop it first, or wait"
     assert "another process" in describe_lock("/j", None, "wait")
 

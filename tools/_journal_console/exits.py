@@ -28,6 +28,8 @@ def describe_lock(path: str, pid: int | None, instead: str) -> str:
 
 def describe_system(error: OSError) -> str:
     """Describe an error of the system: the file, if there is one, and the cause."""
+    if type(error) is FileNotFoundError and error.errno and error.filename is None:
+        return "the working directory was removed"  # the others have the path of a file
     if error.filename is None or error.strerror is None:
         return str(error)
     return f"{os.fsdecode(error.filename)}: {error.strerror}"

@@ -5,7 +5,13 @@ from __future__ import annotations
 import gc
 import sys
 
-from _journal_console import LACKS_EXTRA, missing_extra, release_stderr, repair_streams
+from _journal_console import (
+    LACKS_EXTRA,
+    lost_help,
+    missing_extra,
+    release_stderr,
+    repair_streams,
+)
 
 
 def main() -> None:
@@ -23,6 +29,8 @@ def _main() -> int:
     if advice := missing_extra():
         print(f"subagents: {advice}", file=sys.stderr)
         return LACKS_EXTRA
+    if note := lost_help():
+        print(f"subagents: {note}", file=sys.stderr)
     gc.disable()  # imports make no garbage
     from manager._cli.cli import run_cli
 

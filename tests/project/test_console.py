@@ -13,6 +13,8 @@ import pytest
 from _journal_console.exits import describe_lock, describe_system
 from _journal_console.text import cut, escaped, one_line, say, width
 
+from tests.support import TIMEOUT_S
+
 
 @pytest.mark.parametrize(
     ("text", "shown"),
@@ -57,6 +59,18 @@ def test_messages_name_the_program_and_the_file(capsys: pytest.CaptureFixture[st
     )
     assert describe_lock("/j", 7, "wait") == "/j: locked by process 7; stop it first, or wait"
     assert "another process" in describe_lock("/j", None, "wait")
+
+
+@pytest.mark.parametrize("program", ["manager", "journal"])
+def test_help_without_docstrings_says_so(program: str) -> None:
+    """With -OO, Python removes most of the help, and a message says why. Without -OO, each line of
+    the commands is whole."""
+    for options, is_lost in (["-OO"], True), (["-O"], False):
+        command = [sys.executable, *options, "-P", "-m", program, "--help"]
+        child = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        assert (child.returncode, "Commands:" in child.stdout) == (0, True)
+        assert ("Python runs with -OO" in child.stderr) == is_lost
+        assert "..." not in child.stdout.partition("Commands:")[2]
 
 
 def test_the_console_imports_little_before_an_interrupt_is_quiet() -> None:

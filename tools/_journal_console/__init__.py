@@ -34,6 +34,13 @@ def missing_extra() -> str:
     )
 
 
+def lost_help() -> str:
+    """Return a note for `--help` if the interpreter has removed most of its text, or ""."""
+    if sys.flags.optimize < 2 or {"-h", "--help"}.isdisjoint(sys.argv):
+        return ""
+    return "Python runs with -OO, which removes most of this help; run it without -OO to see it"
+
+
 class naming_stdout:  # noqa: N801 - used like a function
     """A block in which an error of writing to stdout names it, as that of a file names the file."""
 

@@ -8,6 +8,7 @@ import sys
 
 from _journal_console import (
     LACKS_EXTRA,
+    lost_help,
     missing_extra,
     release_stderr,
     release_stdout,
@@ -32,6 +33,8 @@ def main() -> int:
         if advice := missing_extra():
             say(advice)
             return LACKS_EXTRA
+        if note := lost_help():
+            say(note)
         gc.disable()  # imports create no garbage
         from journal_inspect.commands.cli import cli
 

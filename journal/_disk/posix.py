@@ -108,10 +108,10 @@ class PosixDirectory:
         # Listing moves a handle's position, and threads would share one. So open another handle.
         with _with_whole_path(self.path):
             fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
-        try:
-            return sorted(os.listdir(fd))
-        finally:
-            os.close(fd)
+            try:
+                return sorted(os.listdir(fd))
+            finally:
+                os.close(fd)
 
     def rename(self, old: str, new: str) -> None:
         with _with_whole_path(self._join(old), self._join(new)):

@@ -126,6 +126,20 @@ def test_a_relative_path_from_a_removed_directory_is_named(
         assert caught.value.filename == spelling
 
 
+def test_a_list_that_needs_one_more_handle_names_the_directory(
+    directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has the path, also if only the second handle that a list needs is missing."""
+
+    def refuse(fd: int) -> list[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(OSError, match="Too many open files") as caught:
+        directory.names()
+    assert caught.value.filename == directory.path
+
+
 def test_a_path_that_is_not_a_directory_is_refused(path: Path) -> None:
     """A file, or a FIFO without a writer, at the journal's path raises NotADirectoryError."""
     path.touch()

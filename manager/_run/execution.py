@@ -120,7 +120,7 @@ class Executor:
         if is_cut_off and stop_reason:
             reason = _joined(stop_reason, survivors)
             return AgentResult(stdout.tail, status="interrupted", reason=reason, checkpoint=known)
-        problem = f"timed out after {timeout_s:g} s" if timed_out else _exit_problem(code)
+        problem = f"timed out after {timeout_s:g} s" if timed_out else _exit_problem(code, command)
         if not problem:
             return AgentResult(stdout.tail, reason=survivors or None, checkpoint=known)
         reason = f"{_joined(problem, survivors)}\n{_last_lines(stdout, stderr)}".rstrip()
@@ -145,8 +145,10 @@ def tail_bytes_max(tasks: int) -> int:
     return max(_TAIL_BYTES_MIN, min(_TAIL_BYTES_MAX, _ALL_TAILS_BYTES // max(tasks, 1)))
 
 
-def _exit_problem(code: int | None) -> str:
+def _exit_problem(code: int | None, command: Command) -> str:
     """Return a text for an exit code other than 0, and "" for 0."""
+    if code is None and command.exited.done():
+        return "exited, but other code of the runner's process has taken its exit code"
     if code is None:
         return "did not exit"
     if code >= 0:

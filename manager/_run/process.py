@@ -208,6 +208,7 @@ class Command:
         self._process = process
         self._guard = guard
         self._exit_watch = ExitWatch(process.pid)
+        self._returncode: int | None = None
         self.stdout = stdout
         """The output of the command on stdout."""
 
@@ -293,7 +294,8 @@ class Command:
         command.
 
         Return None if the command could not be killed, because it has become another user's or
-        waits for a device. Then it is left running.
+        waits for a device. Then it is left running. Return None, too, if other code of this process
+        has reaped it, as a handler of SIGCHLD may do.
         """
         self.signal(signal.SIGKILL)
         try:
@@ -308,7 +310,7 @@ class Command:
                 await asyncio.wait(pipes, timeout=_DRAIN_TIMEOUT_S)
         finally:
             self._release()
-        return self._process.returncode if self.exited.done() else None
+        return self._returncode
 
     def _release(self) -> None:
         self.stdout.close()
@@ -321,10 +323,10 @@ class Command:
             self._guard.forget(pid)  # first: a reaped process's number may become a stranger's
         finally:
             if self.exited.done():
-                self._process.wait()
+                with suppress(ChildProcessError):  # `Popen.wait` would return 0
+                    self._returncode = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 self.left_running = _unkillable(pid)
-            else:
-                self._process.returncode = 0  # nobody waits for it any more
+            self._process.returncode = self._returncode or 0  # nobody waits for it any more
 
 
 def _unkillable(group: int) -> list[int]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from manager._run import runner as runner_module
 from manager._run.process import Guard, GuardError
 from manager._run.report import RunReport
 from tests.manager.runner_support import (
+    agents,
     is_running,
     only,
     put_in_state,
@@ -180,6 +182,27 @@ def test_ignored_ends_of_children_hang_no_run(tmp_path: Path) -> None:
         signal.signal(signal.SIGCHLD, before)
     assert report.counts["running"] == 0
     assert (tmp_path / "ran").exists()
+
+
+def test_a_command_whose_exit_code_is_lost_has_not_completed(tmp_path: Path) -> None:
+    """If other code of the process reaps a command, such as a handler of SIGCHLD, its exit code is
+    unknown, and the command counts as failed."""
+
+    def reap(*_: object) -> None:
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    before = signal.signal(signal.SIGCHLD, reap)
+    try:
+        ended = agents(run(tmp_path, *(f"sleep 0.0{n}; exit 3" for n in range(4)), jobs=4))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert {agent.status for agent in ended} == {"failed"}
+    for agent in ended:  # the runner may still be the first
+        exits = {"exit 3": 3}.get(agent.reason or "")
+        assert agent.checkpoint["exit_code"] == exits
+        assert exits or "has taken its exit code" in (agent.reason or "")
 
 
 def test_a_command_that_cannot_be_killed_is_named(

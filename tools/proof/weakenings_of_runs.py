@@ -208,6 +208,13 @@ ALL_OF = (
         GUARD,
     ),
     Weakening(
+        "lost_exit_code_is_taken_for_0",
+        "manager/_run/process.py",
+        "self._returncode = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])",
+        "self._returncode = self._process.wait()",
+        GUARD,
+    ),
+    Weakening(
         "guard_kills_strangers",
         "manager/_run/guard.py",
         "for group, leader in leaders.items() if not is_reused(group, leader)",

@@ -25,7 +25,7 @@ from journal._commit.commit_figures import CommitFigures
 from journal._commit.commit_turn import CommitTurn, LoneWaiter
 from journal._commit.gate import Gate, open_gates
 from journal._commit.lane_policy import SLOW_SYNC_NS, LanePolicy
-from journal._commit.lifecycle import Lifecycle
+from journal._commit.lifecycle import Lifecycle, in_words
 from journal._commit.observers import Event, Observers
 from journal._commit.sync_lanes import PendingSync, SyncLanes
 from journal._commit.writer import NO_SPACE, SyncedEnd, Writer
@@ -267,7 +267,7 @@ class Committer:
                 logging.ERROR,
                 "%s: the journal stopped: %s; close it, fix the cause, and reopen it",
                 path,
-                error,
+                in_words(error),
                 error=unexpected,
             )
             self.notify(lambda observer: observer.failed(error))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from functools import partial
 
+from journal._log import shown
 from journal.errors import ClosedError, FailedError, JournalError
 
 _closed = partial(ClosedError, "the journal is closed; open it again")
@@ -41,8 +42,8 @@ class Lifecycle:
         if isinstance(self.failure, FailedError) and type(self.failure) is not FailedError:
             return copy(self.failure)  # it has all facts, such as the writer that has taken over
         error = FailedError(
-            f"the journal stopped: {self.failure}; unacknowledged records may or may not survive. "
-            "Close the journal, fix the cause, and reopen it"
+            f"the journal stopped: {in_words(self.failure)}; unacknowledged records may or may not "
+            "survive. Close the journal, fix the cause, and reopen it"
         )
         error.__cause__ = self.failure.__cause__ or self.failure
         return error
@@ -74,3 +75,8 @@ class Lifecycle:
         self.closing = False
         self.failure = None
         self.refusal = _forked
+
+
+def in_words(failure: BaseException) -> str:
+    """Return what a failure says. Some say nothing, such as the interpreter's MemoryError."""
+    return str(failure) or shown(failure)

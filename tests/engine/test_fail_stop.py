@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -185,9 +186,7 @@ def test_no_space_for_the_mark_is_no_failure(disk: SimulatedDisk) -> None:
     assert on_disk(disk) == [1, 2] == reopened(disk)
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("bug"), MemoryError("none"), SystemExit(3)], ids=repr
-)
+@pytest.mark.parametrize("error", [RuntimeError("bug"), MemoryError(), SystemExit(3)], ids=repr)
 @pytest.mark.parametrize("operation", ["write", "sync"])
 def test_an_unforeseen_exception_is_fail_stop(
     disk: SimulatedDisk, error: BaseException, operation: Operation
@@ -203,7 +202,8 @@ def test_an_unforeseen_exception_is_fail_stop(
 
         disk.before = before
         lsn = journal.append(2)
-        with pytest.raises(FailedError, match=str(error)) as caught:
+        words = re.escape(str(error) or repr(error))
+        with pytest.raises(FailedError, match=f"stopped: {words}; ") as caught:
             journal.wait_durable(lsn, timeout_s=TIMEOUT_S)
         assert caught.value.__cause__ is error
         disk.before = None

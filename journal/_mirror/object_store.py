@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 from journal._disk.process import environment
@@ -29,11 +30,17 @@ ENTRY_BYTES_MAX = 16 << 20
 _ENTRY_NAME = re.compile(r"[0-9]{20}")
 _STATUS = re.compile(r"status code: ([0-9]{3})\b")
 _SAID = re.compile(r"<(?:Code|Message)>([^<]*)<")
+# An answer that no object storage gives: those of a web server, a gateway or a login page.
+_FOREIGN = re.compile(
+    r"status code: 404[^:]*: (?=\S)(?!.*<Code>)|invalid \w+ response|Header missing from response",
+    re.DOTALL,
+)
 # S3 answers 400 to a session token that has expired, and a redirect to the wrong region. The server
 # of Google's tokens answers 400 to credentials that were withdrawn.
 _WRONG_SETTING = re.compile(
     r"status code: 400.*(?:Token|Authori[sz]ation|Authentication|invalid_grant)|configured region"
 )
+_DUMP = "\n\nDebug source"
 _USER = re.compile(r"://[^/@\s]*@")
 _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20
@@ -112,10 +119,9 @@ class ObjectStore:
             obstore.put(store, _entry_path(number), data, mode="create", use_multipart=False)
 
     def entry(self, number: int) -> bytes:
-        import obstore
-
-        with self._reaching("get", f"entry {number}"):
-            return bytes(obstore.get(self._store, _entry_path(number)).bytes())
+        what = f"entry {number}"
+        with self._reaching("get", what):
+            return bytes(self._got(_entry_path(number), what).bytes())
 
     def numbers(self, after: int) -> list[int]:
         names = self._names("entries", _entry_path(after) if after else None)
@@ -147,11 +153,9 @@ class ObjectStore:
             raise
 
     def blob(self, name: str) -> Iterator[bytes]:
-        import obstore
-
         what = f"blob {name}"
         with self._reaching("get", what):
-            stream = obstore.get(self._store, f"blobs/{name}").stream(min_chunk_size=_PIECE_BYTES)
+            stream = self._got(f"blobs/{name}", what).stream(min_chunk_size=_PIECE_BYTES)
         while True:
             with self._reaching("get", what):
                 piece = next(stream, None)
@@ -170,13 +174,36 @@ class ObjectStore:
 
     # --- internal ---
 
+    def _check_absence(self) -> None:
+        """Raise UnreachableError if there is an object of a name that nobody uses.
+
+        obstore reads any page as an empty list. So behind a wrong port or the login page of a
+        network, a mirror would look empty, and its writer would be told that it was emptied.
+        """
+        what = f"blob probe-{token_hex(8)}"
+        with suppress(AbsentError), self._reaching("get", what):
+            self._got(what.replace(" ", "s/"), what)
+            raise _foreign(f"{self.url}: get {what}: there is such a blob")
+
+    def _got(self, path: str, what: str) -> Any:
+        """Return obstore's answer to a get. Raises UnreachableError for a page, and what obstore
+        raises."""
+        import obstore
+
+        result = obstore.get(self._store, path)
+        if result.attributes.get("Content-Type", "").startswith("text/html"):
+            raise _foreign(f"{self.url}: get {what}: an HTML page")
+        return result
+
     def _names(self, folder: str, after: str | None) -> list[str]:
         import obstore
 
         with self._reaching("list", folder):
             pages = obstore.list(self._store, folder, offset=after)
             paths = [meta["path"].removeprefix(f"{folder}/") for page in pages for meta in page]
-            return [path for path in paths if "/" not in path]  # a folder inside is somebody else's
+        if not paths:
+            self._check_absence()
+        return [path for path in paths if "/" not in path]  # a folder inside is somebody else's
 
     def _delete(self, paths: list[str]) -> None:
         import obstore
@@ -222,6 +249,8 @@ class ObjectStore:
         denied = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError
         if is_new and isinstance(error, taken):
             return TakenError(f"{where}: it exists")
+        if _FOREIGN.search(str(error).partition(_DUMP)[0]):
+            return _foreign(f"{where}: {text}")
         if isinstance(error, absent) or status == 404:
             if call == "list":
                 return RefusedError(f"{self.url}: the bucket does not exist; make it first")
@@ -286,13 +315,22 @@ class _Pieces:
             raise
 
 
+def _foreign(problem: str) -> UnreachableError:
+    endpoint = environment("AWS_ENDPOINT") or environment("AWS_ENDPOINT_URL")
+    shown = f"endpoint AWS_ENDPOINT={_shown(endpoint)}" if endpoint else "address"
+    return UnreachableError(
+        f"{problem}; object storage gives no such answer: check the {shown}, and whether a web "
+        "server, a gateway or a login page answers in its place"
+    )
+
+
 def _entry_path(number: int) -> str:
     return f"entries/{number:020d}"
 
 
 def _text(error: BaseException) -> str:
     """Return the message of an error without obstore's dump of its causes."""
-    return _shown(str(error).partition("\n\nDebug source")[0])
+    return _shown(str(error).partition(_DUMP)[0])
 
 
 def _shown(text: str) -> str:

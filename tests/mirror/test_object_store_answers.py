@@ -23,6 +23,7 @@ from tests.installed import import_package
 
 Call = Callable[[Store], object]
 EMPTY = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+PAGE = b"<!DOCTYPE html><html><body>Welcome</body></html>"
 CALLS: dict[str, Call] = {
     "append": lambda store: store.append(7, b"entry"),
     "entry": lambda store: store.entry(7),
@@ -34,10 +35,10 @@ CALLS: dict[str, Call] = {
 
 
 class Answers:
-    """An S3 server that gives the same answer to each request."""
+    """An S3 server that is empty, or that gives the same answer to each request."""
 
     def __init__(self) -> None:
-        self.status, self.body = 200, EMPTY
+        self.status, self.body, self.kind = 200, EMPTY, "application/xml"
         answers = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,10 +46,14 @@ class Answers:
 
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self.send_response(answers.status)
-                self.send_header("Content-Length", str(len(answers.body)))
+                status, body = answers.status, answers.body
+                if body == EMPTY and "list-type" not in self.path:
+                    status, body = 404, b"<Error><Code>NoSuchKey</Code></Error>"
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Type", answers.kind)
                 self.end_headers()
-                self.wfile.write(answers.body)
+                self.wfile.write(body)
 
             do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
 
@@ -119,6 +124,38 @@ def test_an_answer_becomes_the_documented_error(
     with pytest.raises(StoreError) as raised:
         CALLS[call](store)
     assert type(raised.value) is kind, raised.value
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (PAGE, "text/html"),
+        (b"<html/>", "application/xml"),
+        (b"<!DOCTYPE html><html><br></html>", "text/html; charset=utf-8"),
+        (b'{"status": "ok"}', "application/json"),
+        (b"", "text/plain"),
+    ],
+)
+def test_a_page_is_no_empty_bucket(body: bytes, kind: str, answers: Answers) -> None:
+    """A server that answers everything with a page, such as a web server or the login page of a
+    network, is reported with its address. obstore takes some pages for an empty list."""
+    answers.body, answers.kind = body, kind
+    port = answers.server.server_port
+    with pytest.raises(UnreachableError, match=f"check .*AWS_ENDPOINT=http://127.0.0.1:{port},"):
+        open_store("s3://bucket/prefix", timeout_s=5)
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_page_in_the_place_of_an_answer_is_no_answer(
+    call: str, status: int, answers: Answers
+) -> None:
+    """A gateway may answer with a page while its server restarts. So an entry is neither damaged
+    nor missing, and the bucket is not emptied: the request is repeated."""
+    store = open_store("s3://bucket/prefix", timeout_s=5)
+    answers.status, answers.body, answers.kind = status, PAGE, "text/html"
+    with pytest.raises(UnreachableError, match="object storage gives no such answer"):
+        CALLS[call](store)
 
 
 def test_a_token_that_the_server_repeats_is_not_shown(

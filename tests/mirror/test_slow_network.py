@@ -65,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if "list-type" in self.path:
             self._answer(f'<ListBucketResult xmlns="{_NAMESPACE}"/>'.encode())
+        elif "probe" in self.path:
+            self._answer(status=404)
         else:
             self._answer(b"x" * _BYTES)
 
@@ -75,8 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.transfer(size)
             left -= size
 
-    def _answer(self, body: bytes = b"") -> None:
-        self.send_response(200)
+    def _answer(self, body: bytes = b"", *, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("ETag", '"x"')
         self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
         self.send_header("Content-Length", str(len(body)))

@@ -29,6 +29,21 @@ ALL_OF = (
                 "if True:  # a put",
             ),
             (
+                "page_is_an_empty_bucket",
+                "            self._check_absence()",
+                "            pass",
+            ),
+            (
+                "page_is_an_entry",
+                '.startswith("text/html")',
+                '.startswith("text/never")',
+            ),
+            (
+                "page_of_a_gateway_is_an_absent_object",
+                "if _FOREIGN.search(str(error).partition(_DUMP)[0]):",
+                "if False:",
+            ),
+            (
                 "panic_of_obstore_escapes",
                 'if type(error).__module__ != "pyo3_runtime":',
                 "if True:",

@@ -131,6 +131,13 @@ class Following:
 
     def poll(self) -> None:
         """Take what is new. Raises what the store and the disk raise, and MirrorDamageError."""
+        try:
+            self._poll()
+        except BaseException:
+            self._copy.forget_part()
+            raise
+
+    def _poll(self) -> None:
         burst, self._burst = self._burst, 0
         while not self._stops():
             asked_s = self._clock_s()

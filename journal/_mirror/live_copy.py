@@ -4,6 +4,9 @@ It looks to a reader like the directory of a live writer. A segment gets its nam
 header, and once the segment before it is synced. After the last frame comes a mark, which states
 that the frames before it are durable. The mark is not the mirror's: the next bytes overwrite it. A
 part of a frame's header would take its place and prove nothing, so it waits for the rest.
+
+Where the mirror has removed the log, it goes on from checkpoints. They get their names together
+with the first segment after them: until that is there, the log would seem to end too early.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from journal._format.checkpoint import (
     CHECKPOINTS_KEPT_MIN,
     BadCheckpointError,
     checkpoint_lsns,
+    checkpoint_name,
     read_checkpoint,
 )
 from journal._format.layout import FRAME_HEADER_BYTES, MARK, SEGMENT_HEADER_BYTES
 from journal._format.segment import Segment, SegmentName, segment_names
-from journal._mirror.entry import MirrorEntry, Piece
+from journal._mirror.entry import CHECKPOINT, MirrorEntry, Piece
 from journal._mirror.place_note import Known
 from journal._recovery.recovery import drop_covered
 from journal._recovery.walk import Walk
@@ -36,6 +40,7 @@ class LiveCopy:
         self.known = known
         self._file: File | None = None
         self._checkpoint: File | None = None  # one that is unfinished
+        self._unnamed = set[int]()  # the LSNs of checkpoints that are whole and have no name yet
         self._name: SegmentName | None = None
         self._walk: Walk | None = None
         self._held: Piece | None = None  # the part of a frame's header with which the bytes end
@@ -50,7 +55,7 @@ class LiveCopy:
     @property
     def is_complete(self) -> bool:
         """True if all bytes that are known are in the files."""
-        return self._held is None
+        return self._held is None and not self._unnamed
 
     def apply(self, entry: MirrorEntry) -> None:
         """Write the bytes of an entry or a roll-up, durably, and show them to readers. Raises the
@@ -65,6 +70,10 @@ class LiveCopy:
                 self._write(Piece(piece.name, size, piece.data[size - piece.offset :]))
         if not entry.more:
             self._end_checkpoint()
+            # The segments after a checkpoint are still to come.
+            if self._unnamed and entry.kind != CHECKPOINT:
+                self._name_checkpoints()
+                self._directory.sync()
         self._finish()
         self.known.pass_by(entry)
 
@@ -75,6 +84,8 @@ class LiveCopy:
             for piece in part.pieces:
                 self._add_to_checkpoint(piece)
         self._end_checkpoint()
+        self._name_checkpoints()
+        self._directory.sync()
         verified: list[int] = []
         for lsn in reversed(checkpoint_lsns(self._directory.names())):
             with suppress(BadCheckpointError):
@@ -84,11 +95,16 @@ class LiveCopy:
                 break
         drop_covered(self._directory, verified, CHECKPOINTS_KEPT_MIN)
 
+    def forget_part(self) -> None:
+        """Forget the part of a checkpoint whose rest could not be read."""
+        checkpoint, self._checkpoint = self._checkpoint, None
+        if checkpoint is not None:
+            checkpoint.close()
+
     def close(self) -> None:
-        """Close the open file. A second call does nothing."""
+        """Close the open files. A second call does nothing."""
         self._close_file()
-        if self._checkpoint is not None:
-            self._checkpoint.close()
+        self.forget_part()
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
@@ -96,16 +112,16 @@ class LiveCopy:
             file.close()
 
     def _add_to_checkpoint(self, piece: Piece) -> None:
-        """Write bytes of a checkpoint. It gets its name before any segment that comes after it."""
         if self._checkpoint and not self._checkpoint.path.endswith(f"/{piece.name}{TMP}"):
             self._end_checkpoint()
         if self._checkpoint is None:
+            self._unnamed -= {*checkpoint_lsns([piece.name])}
             remove_if_exists(self._directory, piece.name + TMP)
             self._checkpoint = self._directory.open(piece.name + TMP, "create")
         write_all(self._checkpoint, piece.data, piece.offset)
 
     def _end_checkpoint(self) -> None:
-        """Sync an unfinished checkpoint, and give it its name."""
+        """Sync an unfinished checkpoint."""
         file, self._checkpoint = self._checkpoint, None
         if file is None:
             return
@@ -113,9 +129,15 @@ class LiveCopy:
             file.sync()
         finally:
             file.close()
-        unfinished = file.path.rpartition("/")[2]
-        self._directory.rename(unfinished, unfinished.removesuffix(TMP))
-        self._directory.sync()
+        name = file.path.rpartition("/")[2].removesuffix(TMP)
+        self._unnamed.update(checkpoint_lsns([name]))
+
+    def _name_checkpoints(self) -> None:
+        """Give whole checkpoints their names, the oldest first: after a crash, a comparison fetches
+        only those after the newest one. The caller syncs the directory."""
+        for lsn in sorted(self._unnamed):
+            self._directory.rename(checkpoint_name(lsn) + TMP, checkpoint_name(lsn))
+            self._unnamed.remove(lsn)
 
     def _write(self, piece: Piece) -> None:
         self._end_checkpoint()
@@ -164,6 +186,7 @@ class LiveCopy:
         try:
             write_all(file, header, 0)
             file.sync()
+            self._name_checkpoints()
             self._directory.rename(unfinished, str(name))
         finally:
             file.close()

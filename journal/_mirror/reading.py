@@ -219,14 +219,14 @@ class _Log:
     def _from(
         self, start: Sequence[CheckpointName]
     ) -> Generator[MirrorEntry, None, MirrorDamageError | None]:
-        """Yield the blobs of a start. The log goes on after the first of them. Return an error for
-        one that is missing."""
-        for at, name in enumerate(start):
+        """Yield the blobs of a start, the first one last: the log goes on after it, and a reader
+        that was interrupted before that begins again. Return an error for one that is missing."""
+        for name in reversed(start):
             try:
                 for entry in read_blob(self._store, name):
-                    if not at:
+                    if name == start[0]:
                         self._from_lsn = entry.from_lsn if entry.kind == CHECKPOINT else 0
-                    yield self._take(replace(entry, more=True) if at else entry)
+                    yield self._take(entry if name == start[0] else replace(entry, more=True))
             except AbsentError:
                 return MirrorDamageError(name.number, "it is missing", name=str(name))
         return None

@@ -165,11 +165,20 @@ class LogCursor:
                 yield batch
                 del batch  # free the memory before the next batch: each may be one large frame
             if after:
+                self._check_kept(name, after)
                 self._walk.leave(after)
                 self._next_lsn = max(self._next_lsn, after.first_lsn)
             if error:
                 raise error
             self.at_end = not after and self._suspect_place is None
+
+    def _check_kept(self, name: SegmentName, after: SegmentName) -> None:
+        """Raise CompactedError if what follows a segment is gone, and checkpoints cover it: the
+        segment is a leftover, such as a follower has that went on from a checkpoint."""
+        assert self._next_lsn is not None
+        is_gap = self._walk.next_lsn < after.first_lsn and not self._walk.damage
+        if is_gap and name not in (kept := kept_segments(self._segments, self._checkpoint_lsns)):
+            _raise_compacted(self._walk.next_lsn, kept)
 
     def _is_in_last_segment(self) -> bool:
         return self._next_lsn is None or self._next_lsn >= self._segments[-1].first_lsn

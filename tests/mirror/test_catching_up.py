@@ -1,0 +1,112 @@
+"""Catching up: readers meet no damage while a follower that was away goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import CompactedError, JournalReader
+from journal._mirror import blobs, rolling_up
+from journal._mirror.store import UnreachableError
+from tests.mirror.test_checkpointing import counter_at
+from tests.mirror.test_comparing import Counted
+from tests.mirror.test_following import Clock, followed
+
+
+def read_state(path: Path) -> tuple[int, int]:
+    """Return the LSN and the state of a journal, as a reader finds it."""
+    with JournalReader.open(path) as reader:
+        base, lsn, count = reader.base(), 0, 0
+        if base is not None:
+            with closing(base):
+                items: Any = list(base.items())
+                lsn, count = base.lsn, items[0]["count"]
+        for entry in reader.entries(lsn):
+            lsn, count = entry.lsn, count + 1
+    return lsn, count
+
+
+def test_readers_meet_no_damage_while_a_follower_catches_up(tmp_path: Path) -> None:
+    """A follower that was away while the mirror removed the log goes on from a checkpoint. Until
+    then, readers find the state before, and then the new one. A reader in the middle of the log is
+    told that what it reads next is no longer kept, as if the writer had compacted."""
+    store, clock, found = Counted(), Clock(), list[int]()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(1)
+    with followed(store, tmp_path / "b", clock) as following:
+        before = following.lsn
+        with JournalReader.open(tmp_path / "b") as reader:
+            entries = reader.entries(follow=True)
+            assert any(entry.lsn == before for entry in entries)
+            counter.rounds(6)
+            blob, entry = store.blob, store.entry
+
+            def read(_: object) -> None:
+                lsn, count = read_state(tmp_path / "b")
+                assert lsn == count
+                found.append(lsn)
+
+            store.blob = lambda name: read(name) or blob(name)  # type: ignore[func-returns-value,method-assign]
+            store.entry = lambda number: read(number) or entry(number)  # type: ignore[func-returns-value,method-assign]
+            clock.now_s += 61
+            following.poll()
+            store.blob, store.entry = blob, entry  # type: ignore[method-assign]
+            read(None)
+            assert (found[0], found[-1]) == (before, counter.journal.last_lsn)
+            with pytest.raises(CompactedError):
+                next(entries)
+    counter.close()
+
+
+@pytest.mark.parametrize(
+    ("is_away", "whole", "is_compacted"),
+    [(False, 0, False), (True, 0, True), (True, 1, False)],
+    ids=["what is there", "the first", "the second"],
+)
+def test_a_part_of_a_checkpoint_gets_no_name(
+    is_away: bool,
+    whole: int,
+    is_compacted: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the mirror falls silent while a follower gets a checkpoint, no reader finds a part of it.
+    That is one of what is there already, or, if the follower was away, one of two to go on from."""
+    for module in (blobs, rolling_up):
+        monkeypatch.setattr(module, "PART_BYTES", 64)
+    store, clock, cut = Counted(), Clock(), list[str]()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(1)
+    with followed(store, tmp_path / "b", clock) as following:
+        counter.rounds(5 if is_away else 1)
+        if not is_away:
+            following.poll()
+        blob = store.blob
+
+        def broken(name: str) -> Iterator[bytes]:
+            data = b"".join(blob(name))
+            cut.extend([name] if name.endswith(".ckpt") else [])
+            if len(cut) <= whole:
+                yield data
+                return
+            yield data[:-9]
+            raise UnreachableError("the store is down")
+
+        store.blob = broken  # type: ignore[method-assign]
+        clock.now_s += 61
+        with pytest.raises(UnreachableError):
+            following.poll()
+        assert len(cut) == whole + 1
+        store.blob = blob  # type: ignore[method-assign]
+        counter.add(2)
+        counter.ship()
+        counter.rounds(int(is_compacted))
+        following.poll()
+        with JournalReader.open(tmp_path / "b") as reader:
+            assert list(reader.verify()) == []
+        assert read_state(tmp_path / "b") == (following.lsn, following.lsn)
+    counter.close()

@@ -1,0 +1,38 @@
+"""Weakenings of what readers meet while a follower that was away catches up."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+CATCHING_UP = ("tests/mirror/test_catching_up.py",)
+
+ALL_OF = (
+    Weakening(
+        "checkpoint_is_named_without_the_log_after_it",
+        "journal/_mirror/live_copy.py",
+        "if self._unnamed and entry.kind != CHECKPOINT:",
+        "if self._unnamed:",
+        CATCHING_UP,
+    ),
+    Weakening(
+        "part_of_a_checkpoint_is_named",
+        "journal/_mirror/following.py",
+        "            self._copy.forget_part()\n",
+        "",
+        CATCHING_UP,
+    ),
+    Weakening(
+        "follower_goes_on_from_one_checkpoint",
+        "journal/_mirror/reading.py",
+        "for name in reversed(start):",
+        "for name in start:",
+        CATCHING_UP,
+    ),
+    Weakening(
+        "log_that_was_left_behind_is_damage",
+        "journal/_offline/cursor.py",
+        "                self._check_kept(name, after)\n",
+        "",
+        CATCHING_UP,
+    ),
+)

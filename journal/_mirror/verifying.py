@@ -32,6 +32,8 @@ from journal._mirror.store import AbsentError, RefusedError, Store, StoreError, 
 from journal._mirror.urls import open_store, shown_url
 from journal._public import public
 
+_ATTEMPTS = 5
+
 
 @public
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def findings(
             found.add((error.number, error.name))
             yield _damage(error)
     for finding in _breaks(store):
-        if (finding.number, finding.blob or "") not in found:
+        if (place := (finding.number, finding.blob or "")) not in found:
+            found.add(place)
             yield finding
     if probe:
         with suppress(RefusedError):  # the credentials may read and not write
@@ -121,7 +124,8 @@ def _damaged_blobs(
             for part in read_blob(store, name):
                 progress(sum(len(piece.data) for piece in part.pieces))
         except MirrorDamageError as error:
-            yield error
+            if str(name) in store.blob_names():
+                yield error
         except AbsentError:
             continue  # removed meanwhile; if it is needed, the log shows that
 
@@ -152,36 +156,45 @@ def _end(store: Store) -> Iterator[MirrorDamageError]:
         yield error
 
 
-def _breaks(store: Store) -> Iterator[MirrorFinding]:
-    """Read the log from its oldest start, and after each break from the next checkpoint."""
+def _breaks(store: Store, attempts: int = _ATTEMPTS) -> Iterator[MirrorFinding]:
+    """Read the log from its oldest start, and after each break from the next checkpoint. Begin
+    again if the writer has removed that start meanwhile."""
     try:
-        checkpoints = true_checkpoints(store, store.blob_names())
+        begin, rest = _oldest_start(store)
     except MirrorDamageError as error:
         yield _damage(error)
         return
-    rest = list(checkpoints)
-    start: list[CheckpointName] = []
-    if checkpoints and not has_beginning(store, checkpoints):
-        start = [rest.pop(0)]
+    start = begin
     while True:
-        number, last_lsn, base = 0, 0, set[int]()
+        number, last_lsn = 0, 0
         try:
             with closing(read_log(store, start=start)) as log:
                 for entry in log:
                     is_base = bool(entry.from_lsn) and number > 0 and entry.number > number
                     if is_base and entry.from_lsn > last_lsn + 1 and last_lsn:
-                        base.add(entry.number)
                         yield _gap(entry.number, last_lsn, entry.from_lsn)
                     number = entry.number
                     last_lsn = max(last_lsn, entry.last_lsn)
             return
         except MirrorDamageError as error:
+            with suppress(MirrorDamageError):
+                if attempts > 1 and _oldest_start(store)[0] != begin:
+                    yield from _breaks(store, attempts - 1)
+                    return
             yield _damage(error)
             rest = [name for name in rest if name.number >= error.number]
             if not rest:
                 return
             start = start_from(rest[:1])
             rest.pop(0)
+
+
+def _oldest_start(store: Store) -> tuple[list[CheckpointName], list[CheckpointName]]:
+    """Return the oldest blob from which the log can be read, none for its beginning, and the
+    checkpoints after it. Raises MirrorDamageError and what the store raises."""
+    checkpoints = true_checkpoints(store, store.blob_names())
+    is_removed = bool(checkpoints) and not has_beginning(store, checkpoints)
+    return checkpoints[:is_removed], checkpoints[is_removed:]
 
 
 def _gap(number: int, last_lsn: int, from_lsn: int) -> MirrorFinding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,37 @@ def test_each_damage_is_found(tmp_path: Path) -> None:
     last = max(store.numbers(0))
     store._entries[last] = b"hello"
     assert [(each.number, each.blob) for each in found(store)] == [(last, None)]
+
+
+def test_a_writer_may_remove_the_log_meanwhile(tmp_path: Path) -> None:
+    """What a live writer removes while it is read is no damage. What is damaged after it still
+    is."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(4)
+    last, blob = store.last, store.blob
+    rounds = list[int]()
+
+    def end(after: int) -> int:  # it is read after all blobs, and before the log
+        rounds[:] = [3]
+        return last(after)
+
+    def read(name: str) -> Iterator[bytes]:
+        counter.rounds(rounds.pop() if rounds else 0)
+        return blob(name)
+
+    store.last, store.blob = end, read  # type: ignore[method-assign]
+    assert found(store) == []
+    store.blob = blob  # type: ignore[method-assign]
+    newest = str(checkpoint_names(store.blob_names())[-1])
+
+    def replaced(name: str) -> Iterator[bytes]:
+        data = b"".join(blob(name))
+        yield data[:-3] if name == newest else data
+
+    store.blob = replaced  # type: ignore[method-assign]
+    assert [each.blob for each in found(store)] == [newest]
+    counter.close()
 
 
 def test_an_end_that_is_lost_is_found(tmp_path: Path) -> None:

@@ -69,21 +69,24 @@ def follow(
     process.check_interpreter(path)
     mirror._check(path_of(path))
     disk = disk_or_default(disk)
-    directory = disk.open_directory(path, write=True)
+    until_s = time.monotonic() + mirror.open_timeout_s
+    open_store = partial(mirror._open_store, is_reader=True)
+    directory: Directory | None = None
     store: Store | None = None
     following: Following | None = None
     try:
-        directory.lock()
-        checked_names(directory)
         try:
-            until_s = time.monotonic() + mirror.open_timeout_s
-            store = _answered(partial(mirror._open_store, is_reader=True), until_s)
-            opened = store
+            if _is_missing(disk, path):  # an attempt that fails then makes no directory
+                store = _answered(open_store, until_s)
+            opened_in = directory = disk.open_directory(path, write=True)
+            directory.lock()
+            checked_names(directory)
+            opened = store = store or _answered(open_store, until_s)
             known = _answered(
-                lambda _: _prepare(opened, disk if put_aside else None, directory, mirror), until_s
+                lambda _: _prepare(opened, disk if put_aside else None, opened_in, mirror), until_s
             )
         except StoreError as error:
-            raise as_public(error, mirror.shown_url, directory.path) from error
+            raise as_public(error, mirror.shown_url, path_of(path)) from error
         process.write_pid_note(directory, 0)
         following = Following(store, directory, known, poll_s=poll_s)
         return Follower(mirror, disk, directory, store, following)
@@ -93,7 +96,8 @@ def follow(
             following.join()
         if store is not None:
             store.close()
-        directory.close(unlock=True)
+        if directory is not None:
+            directory.close(unlock=True)
         raise
 
 
@@ -303,6 +307,17 @@ def _check_same(store: Store, directory: Directory) -> int:
             f"{SEGMENT_VERSION}; use a newer journal-engine"
         )
     return claimed.epoch if claimed else 0
+
+
+def _is_missing(disk: Disk, path: StrPath) -> bool:
+    """Return whether there is no directory. Raises what `Disk.open_directory` raises."""
+    try:
+        disk.open_directory(path, write=False).close(unlock=False)
+    except FileNotFoundError as error:
+        if not is_disk_error(error, disk):
+            raise
+        return True
+    return False
 
 
 def _answered(call: Callable[[float], T], until_s: float) -> T:

@@ -91,8 +91,11 @@ def restore_into(
     and what the store and the disk raise. Nothing that it has made is left in the directory then.
     """
 
+    target = target or Target()
+    mirrored_lsn = _mirrored_lsn(store, target)  # before the directory is made
+
     def fill(directory: NewDirectory) -> RestoreReport:
-        restore = _Restore(store, directory, target or Target(), progress)
+        restore = _Restore(store, directory, target, mirrored_lsn, progress)
         lsn = restore.run()
         if not restore.reaches_end(lsn):
             mark(directory, lsn)
@@ -100,6 +103,21 @@ def restore_into(
         return _verified(directory, restore)
 
     return fill_directory(disk_or_default(disk), path, fill)
+
+
+def _mirrored_lsn(store: Store, target: Target) -> int:
+    """Return the LSN at which the mirror ends. Raises FileNotFoundError if the store has no
+    journal, CompactedError if the target is after that LSN, and what the store raises."""
+    last = last_entry(store)
+    if last is None:
+        raise FileNotFoundError(f"{store.url}: there is no mirror of a journal here")
+    if (target.lsn or 0) > last.last_lsn:
+        raise CompactedError(
+            f"{store.url}: LSN {target.lsn} is not in the mirror; it ends at LSN {last.last_lsn}",
+            last.last_lsn,
+            lsn=target.lsn,
+        )
+    return last.last_lsn
 
 
 class _Restore:
@@ -110,6 +128,7 @@ class _Restore:
         store: Store,
         directory: NewDirectory,
         target: Target,
+        mirrored_lsn: int,
         progress: Callable[[int], object],
     ) -> None:
         self._store = store
@@ -121,22 +140,11 @@ class _Restore:
         self._begin_lsn = 0  # the first LSN as of which it can be restored
         self._past_ns: int | None = None  # the time of the first entry past the target
         self.number = 0
-        self.mirrored_lsn = 0
+        self.mirrored_lsn = mirrored_lsn
         self.end_lsn = 0
 
     def run(self) -> int:
         """Copy the mirror up to the target, and cut it there. Return the LSN of the end."""
-        last = last_entry(self._store)
-        if last is None:
-            raise FileNotFoundError(f"{self._store.url}: there is no mirror of a journal here")
-        self.mirrored_lsn = last.last_lsn
-        if (self._target.lsn or 0) > last.last_lsn:
-            raise CompactedError(
-                f"{self._store.url}: LSN {self._target.lsn} is not in the mirror; it ends at LSN "
-                f"{last.last_lsn}",
-                last.last_lsn,
-                lsn=self._target.lsn,
-            )
         for attempt in range(_ATTEMPTS):
             start = self._start()
             try:

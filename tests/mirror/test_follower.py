@@ -13,6 +13,7 @@ import pytest
 
 from journal import (
     ClosedError,
+    CompactedError,
     DurableDict,
     FencedError,
     Journal,
@@ -24,6 +25,7 @@ from journal import (
     Tables,
     UnsafePathError,
     follow,
+    restore,
 )
 from journal._mirror.memory_store import MemoryStore
 from manager import SubAgentManager, read_fleet
@@ -207,6 +209,23 @@ def test_a_silent_mirror_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(MirrorError) as refused:
         follow(mirror_of(store, open_timeout_s=0.1), tmp_path / "b")
     assert refused.value.reason is MirrorReason.UNREACHABLE
+
+
+def test_a_mirror_that_can_not_be_opened_makes_no_directory(tmp_path: Path) -> None:
+    """With a wrong address, nothing is left of a follow and of a restore. So it is with a restore
+    from an empty mirror, or of an LSN that the mirror lacks."""
+    mirror, path = tmp_path / "mirror", tmp_path / "b"
+    url = f"file://{mirror}"
+    with pytest.raises(FileNotFoundError, match="no mirror of a journal here"):
+        follow(url, path)
+    mirror.mkdir(mode=0o700)
+    with pytest.raises(FileNotFoundError, match="no mirror of a journal here"):
+        restore(url, path)
+    with Journal.open(tmp_path / "a", mirror=url) as journal:
+        journal.append("x")
+    with pytest.raises(CompactedError, match="LSN 2 is not in the mirror"):
+        restore(url, path, lsn=2)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("call", ["close", "request"])

@@ -19,10 +19,11 @@ from tests.mirror.test_claiming import claimer
 
 def test_a_restore_needs_a_new_directory(tmp_path: Path) -> None:
     """A directory with files is refused and not changed."""
+    ((_, store),) = damaged_mirrors(tmp_path, "none")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine").write_text("x")
     with pytest.raises(FileExistsError, match="is not empty"):
-        restore_into(MemoryStore(), tmp_path / "b")
+        restore_into(store, tmp_path / "b")
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["mine"]
 
 

@@ -56,8 +56,8 @@ OF_NOTES = (
     Weakening(
         "restore_needs_every_claim",
         "journal/_mirror/restoring.py",
-        "last = last_entry(self._store)",
-        "from journal._mirror.claiming import look\n\n        last = look(self._store).last",
+        "last = last_entry(store)",
+        "from journal._mirror.claiming import look\n\n    last = look(store).last",
         LOST,
     ),
     Weakening(

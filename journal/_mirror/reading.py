@@ -165,7 +165,8 @@ class _Log:
         self._store = store
         self._place = after
         self._requests = requests
-        self._suspect = ""  # what was missing at the last look
+        # What was missing at the last look, and what there was to go on from.
+        self._suspect: tuple[str, list[RollUpName], list[CheckpointName]] | None = None
         self._from_lsn = 0
         self.last_lsn: int | None = None  # None: not known
 
@@ -189,14 +190,14 @@ class _Log:
             if astray is None:
                 return
             # Either that was rolled up or removed meanwhile, or what was read before is a stray.
-            if self._suspect == str(astray):
-                raise astray
-            self._suspect = str(astray)
             names = self._store.blob_names()
-            astray = None
-            if roll_up_chain(roll_up_names(names), self._place) not in ([], chain):
-                continue
+            chain_now = roll_up_chain(roll_up_names(names), self._place)
             newest = [] if is_fixed else self._newest(names)
+            if self._suspect == (suspect := (str(astray), chain_now, newest)):
+                raise astray
+            self._suspect, astray = suspect, None
+            if chain_now not in ([], chain):
+                continue
             if newest and newest[0].number > self._place.number:
                 astray = yield from self._from(newest)
 

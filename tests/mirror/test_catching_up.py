@@ -110,3 +110,30 @@ def test_a_part_of_a_checkpoint_gets_no_name(
             assert list(reader.verify()) == []
         assert read_state(tmp_path / "b") == (following.lsn, following.lsn)
     counter.close()
+
+
+def test_a_roll_up_may_be_removed_as_soon_as_it_is_listed(tmp_path: Path) -> None:
+    """A follower that finds that the next entry was rolled up, and then that the roll-up is removed
+    as well, goes on from a checkpoint. That is no damage."""
+    store, clock = Counted(), Clock()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(1)
+    with followed(store, tmp_path / "b", clock) as following:
+        names, lists = store.blob_names, [store.blob_names()]
+        counter.rounds(1)
+
+        def listed() -> list[str]:
+            if lists:
+                return lists.pop()  # from before the entry was rolled up
+            found = names()
+            if rounds:
+                counter.rounds(rounds.pop())
+            return found
+
+        rounds = [4]
+        store.blob_names = listed  # type: ignore[method-assign]
+        clock.now_s += 61
+        following.poll()
+        assert (lists, rounds) == ([], [])
+        assert following.lsn == counter.journal.last_lsn
+    counter.close()

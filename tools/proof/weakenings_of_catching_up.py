@@ -35,4 +35,12 @@ ALL_OF = (
         "",
         CATCHING_UP,
     ),
+    Weakening(
+        "second_look_is_damage",
+        "journal/_mirror/reading.py",
+        "if self._suspect == (suspect := (str(astray), chain_now, newest)):",
+        "suspect = str(astray), chain_now, newest\n"
+        '            if (self._suspect or [""])[0] == suspect[0]:',
+        CATCHING_UP,
+    ),
 )

@@ -131,8 +131,8 @@ OF_THE_READER = (
     Weakening(
         "reader_skips_a_missing_entry",
         "journal/_mirror/reading.py",
-        "            if self._suspect == str(astray):\n                raise astray\n",
-        "            if self._suspect == str(astray):\n                return\n",
+        "chain_now, newest)):\n                raise astray\n",
+        "chain_now, newest)):\n                return\n",
         FENCE,
     ),
     Weakening(

@@ -40,7 +40,7 @@ class RemoteContext(WorkContext):
         value = json_value("checkpoint", value)
         body = {"value": value, "steps_taken": steps}
         self._check_size("checkpoint", body)
-        self._check(await self._outbox.post("checkpoint", body), "update_checkpoint")
+        self._check(await self._outbox.ask("checkpoint", body), "update_checkpoint")
         steps = max(steps, self.agent.steps_taken)
         self.agent = replace(self.agent, checkpoint=value, steps_taken=steps)
         return self.agent
@@ -55,7 +55,7 @@ class RemoteContext(WorkContext):
         self._check_size("progress", body)
         if self._outbox.is_over:
             self._check({"outcome": "over"}, "progress")
-        self._outbox.post("progress", body)
+        self._outbox.tell("progress", body)
         return self.agent
 
     def _check_size(self, kind: str, body: Body) -> None:

@@ -236,6 +236,7 @@ class Station:
             await answered
             if self._spool is not None:
                 self._spool.drop(run.journal_id, run.lease)
+            run.outbox.end()  # what a thread of the runner still reports would wait forever
             self._forget(run)
 
     async def _result(self, run: _Run) -> AgentResult:

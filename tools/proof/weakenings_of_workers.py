@@ -9,6 +9,7 @@ REQUESTS = ("tests/remote/test_requests.py",)
 NETWORK = ("tests/remote/test_network.py", "tests/remote/test_bad_messages.py")
 FAILURES = ("tests/remote/test_failures.py",)
 WORKER_FILES = ("tests/remote/test_worker_files.py",)
+LOOPS = ("tests/remote/test_loops.py",)
 STATION = ("tests/remote/test_station.py",)
 
 ALL_OF = (
@@ -88,6 +89,27 @@ ALL_OF = (
         '        answered = run.outbox.post("result", body)\n        self._changed.set()',
         '        self._changed.set()\n        answered = run.outbox.post("result", body)',
         STATION,
+    ),
+    Weakening(
+        "reports_wait_in_the_event_loop_of_their_caller",
+        "manager/_remote/outbox.py",
+        "        if loop is self._loop:\n",
+        "        if loop:\n",
+        LOOPS,
+    ),
+    Weakening(
+        "thread_waits_for_a_worker_that_has_ended",
+        "manager/_remote/outbox.py",
+        "self._is_over or self._is_closed or self._loop.is_closed()",
+        "self._is_over",
+        LOOPS,
+    ),
+    Weakening(
+        "thread_waits_for_an_agent_that_has_ended",
+        "manager/_remote/station.py",
+        "            run.outbox.end()  # what",
+        "            pass  # what",
+        LOOPS,
     ),
     Weakening(
         "server_lost_during_the_open_is_no_dispatch_error",

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from journal import _time as time
 from journal._mirror.loop_calls import error_of
 from journal._mirror.store import AbsentError, RefusedError, StoreError, UnreachableError
-from journal._mirror.stream_settings import MAKE_STREAM
+from journal._mirror.stream_settings import ENABLE_JETSTREAM, MAKE_STREAM
 from journal._mutex import HandlerSafeLock, is_raised_by_call
 from journal._waits import join
 
@@ -26,6 +26,7 @@ _REFUSAL = re.compile(
 )
 _DEFAULT: Any = object()
 _NO_SUCH_MESSAGE = 10043, 10057  # errors of the server
+_NO_JETSTREAM = 10039, 10076  # for the user's account; on this server
 CONNECT, OPEN, ASK_LAST = "connect", "open", "ask for the last sequence"
 
 
@@ -129,6 +130,11 @@ class JetStreamConnection:
         if isinstance(error, self._nats.errors.AuthorizationError) or refusal:
             advice = "check the address, its user and password, and the user's permissions"
             raise RefusedError(f"{where}: not permitted: {refusal or error}; {advice}") from error
+        if isinstance(error, self._nats.js.errors.ServiceUnavailableError) and (
+            error.err_code in (None, *_NO_JETSTREAM)  # None: no server has heard the request
+        ):
+            problem = "JetStream is not enabled there, or is just starting"
+            raise UnreachableError(f"{where}: {problem}. {ENABLE_JETSTREAM}") from error
         no_text = "no answer" if is_silent else type(error).__name__
         raise UnreachableError(f"{where}: {trouble or str(error) or no_text}") from error
 

@@ -8,6 +8,10 @@ MAKE_STREAM = (
     "Make it: nats stream add NAME --subjects NAME.log --storage file --replicas 3 --discard new "
     "--retention limits --defaults"
 )
+ENABLE_JETSTREAM = (
+    "Enable it: nats-server --jetstream, or jetstream {} in the configurations of the servers, and "
+    "jetstream: enabled in the account of the user, if there are accounts"
+)
 _MESSAGE_BYTES_MIN = 8 << 10  # less would make a large commit thousands of entries
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from proof.servers import nats_servers
 
-from journal._mirror.store import RefusedError, StoreError
+from journal._mirror.store import RefusedError, StoreError, UnreachableError
 from journal._mirror.urls import open_store
 from tests.installed import find_command, import_package
 from tests.mirror.servers import make_stream, nats_server
@@ -117,3 +117,16 @@ def test_no_login_is_sent_unencrypted_to_a_tls_address() -> None:
         listening.join(TIMEOUT_S)
     assert said
     assert not any(said)
+
+
+@pytest.mark.parametrize("has_jetstream", [False, True])
+def test_servers_without_jetstream_are_named(has_jetstream: bool, tmp_path: Path) -> None:
+    """If JetStream is disabled on the server, or for the user's account, the error says so. The
+    server may be starting, so it counts as unreachable."""
+    accounts = "accounts { A { users: [{user: me, password: sesame}] } }\n"
+    off = "" if has_jetstream else "jetstream: disabled\n"
+    with (
+        nats_server(tmp_path, more=accounts + off) as address,
+        pytest.raises(UnreachableError, match=rf"{address}/APP: open: JetStream is not enabled"),
+    ):
+        open_store(f"nats://me:sesame@{address}/APP", timeout_s=1)

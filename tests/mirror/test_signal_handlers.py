@@ -264,7 +264,8 @@ def test_a_close_of_nats_that_was_cut_off_is_repeated(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "journal._mirror.encrypting_client", made)
     for name in ("_connect", "_check_stream", "_open_bucket"):
         monkeypatch.setattr(JetStreamStore, name, done)
-    errors = SimpleNamespace(NotFoundError=LookupError, AuthorizationError=PermissionError)
+    names = "NotFoundError", "AuthorizationError", "ServiceUnavailableError"
+    errors = SimpleNamespace(**dict.fromkeys(names, LookupError))
     store = JetStreamStore("nats://host/STREAM", ["nats://host"], "STREAM", LONG_S, LONG_S)
     store._nats = cast("Any", SimpleNamespace(errors=errors, js=SimpleNamespace(errors=errors)))
     call = store._loop.call_soon_threadsafe

@@ -109,6 +109,13 @@ ALL_OF = (
         ("tests/mirror/test_jetstream_rights.py",),
     ),
     Weakening(
+        "missing_jetstream_has_no_advice",
+        "journal/_mirror/jetstream_connection.py",
+        "error.err_code in (None, *_NO_JETSTREAM)",
+        "False",
+        ("tests/mirror/test_jetstream_rights.py",),
+    ),
+    Weakening(
         "refusal_of_jetstream_is_an_outage",
         "journal/_mirror/jetstream_connection.py",
         "self._noted[bool(_REFUSAL.search(str(error)))]",

@@ -308,24 +308,38 @@ class Station:
 
     def _cancel_all(self) -> None:
         for run in self._runs.values():
-            if run.task is None:  # it has come, and has not begun
-                run.task = asyncio.create_task(self._report(run, _HANDED_BACK))
-            elif run.is_running:
+            if run.task is not None and run.is_running:
                 run.task.cancel()
+        self._hand_back_come()
+
+    def _hand_back_come(self) -> None:
+        """Hand back the agents that have come, and have not begun."""
+        for run in self._runs.values():
+            if run.task is None:
+                run.task = asyncio.create_task(self._report(run, _HANDED_BACK))
 
     async def _hand_back(self) -> None:
         """Let the manager give all agents to others, if it answers soon."""
         self._cancel_all()
-        with suppress(DispatchError, TimeoutError):
-            async with asyncio.timeout(_WITHDRAW_S):
-                await self._ask(0, 0)  # first: the request that waits could bring them back here
-        tasks = [run.task for run in self._runs.values() if run.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=_HAND_BACK_S)
-        for run in chain.from_iterable(runs.values() for runs in self._all.values()):
-            run.outbox.close()
-            if run.task is not None:
-                run.task.cancel()
+        try:
+            with suppress(DispatchError, TimeoutError):
+                async with asyncio.timeout(_WITHDRAW_S):
+                    await self._withdraw()
+            tasks = [run.task for run in self._runs.values() if run.task is not None]
+            if tasks:
+                await asyncio.wait(tasks, timeout=_HAND_BACK_S)
+        finally:  # also if the worker is cancelled again, because it shall not wait
+            for run in chain.from_iterable(runs.values() for runs in self._all.values()):
+                run.outbox.close()
+                if run.task is not None:
+                    run.task.cancel()
+
+    async def _withdraw(self) -> None:
+        """End the request that waits for agents, which could come back here. Those that were in its
+        answer, which nobody has read, are named again in this one."""
+        answer = await self._ask(0, 0)
+        if answer is not None and self._accept(answer, self._slots):
+            self._hand_back_come()
 
 
 def _result_body(result: AgentResult, bytes_max: int) -> Body:

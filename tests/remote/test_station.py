@@ -10,6 +10,7 @@ import pytest
 from manager import WorkContext
 from manager._remote.courier import Courier
 from tests.remote.fleets import World, echo, forever, queue, run
+from tests.remote.network import run_virtually
 
 ask = Courier.try_to_ask
 
@@ -155,3 +156,47 @@ def test_a_worker_hears_of_a_shorter_lease_before_its_next_beat(slots: int, leas
         assert (await world.ended("a")).starts == 1
 
     run(body, lease_s=300.0)
+
+
+def test_agents_that_are_on_their_way_to_an_ended_worker_are_handed_back() -> None:
+    """Agents in an answer that a worker has not got when it ends go on elsewhere at once, and not
+    when their leases have expired."""
+
+    async def main() -> None:
+        world = World([(0.0,), (1.0,)])  # the second message is the answer with the agents
+        await world.open()
+        for name in "ab":
+            queue(world, name)
+        worker = world.work({"t": echo})
+        await asyncio.sleep(0.5)
+        await world.drain(worker)
+        world.work({"t": echo})
+        for name in "ab":
+            agent = await world.ended(name, 3)
+            assert (agent.status, agent.starts) == ("completed", 2)
+        await world.close()
+
+    run_virtually(main())
+
+
+def test_a_worker_that_is_cancelled_again_leaves_no_tasks() -> None:
+    """A second cancellation ends a worker that waits for its manager, with all of its tasks."""
+
+    async def body(world: World) -> None:
+        before = asyncio.all_tasks()
+        task = world.task_of(world.work({"t": forever}))
+        queue(world, "a")
+        while world.manager.get("a").checkpoint is None:
+            await asyncio.sleep(0.1)
+        await world.kill_manager()
+        task.cancel()
+        await asyncio.sleep(3)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait((task,), timeout=1)
+        assert task.cancelled()
+        await asyncio.sleep(1)
+        assert asyncio.all_tasks() <= before
+        await world.open()
+
+    run(body)

@@ -44,8 +44,8 @@ ALL_OF = (
     Weakening(
         "waiting_request_survives_the_worker",
         "manager/_remote/station.py",
-        "                await self._ask(0, 0)  # first",
-        "                pass  # first",
+        "                    await self._withdraw()",
+        "                    pass",
         NETWORK,
     ),
     Weakening(
@@ -110,6 +110,20 @@ ALL_OF = (
         "            run.outbox.end()  # what",
         "            pass  # what",
         LOOPS,
+    ),
+    Weakening(
+        "agents_on_their_way_wait_for_the_end_of_their_leases",
+        "manager/_remote/station.py",
+        "if answer is not None and self._accept(answer, self._slots):",
+        "if answer is None:",
+        STATION,
+    ),
+    Weakening(
+        "second_cancellation_leaves_reports",
+        "manager/_remote/station.py",
+        "        finally:  # also",
+        "        except TimeoutError:\n            raise\n        else:  # also",
+        STATION,
     ),
     Weakening(
         "server_lost_during_the_open_is_no_dispatch_error",

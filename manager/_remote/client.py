@@ -40,6 +40,13 @@ class LastingClient(nats.aio.client.Client):
             raise nats.errors.ConnectionReconnectingError
         await super().flush(timeout)
 
+    async def _process_pong(self) -> None:
+        """Take the answer to a ping. If nobody waits for it any more, nats-py would log a traceback
+        and stop reading."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.Future()
+        await super()._process_pong()
+
     async def _process_connect_init(self) -> None:
         """Greet a server. Raises OSError or nats.errors.Error, after which another one is tried."""
         try:

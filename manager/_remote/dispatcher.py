@@ -122,8 +122,10 @@ class Serving:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(self._desk.tick_s)
-            if not self._link.is_connected:
+            # The client notices only after 15 s that a server has gone without a word.
+            is_reached = await self._link.reaches_server()
+            await asyncio.sleep(self._desk.tick_s)  # what came before the answer is taken meanwhile
+            if not is_reached:
                 self._desk.renew_all()
             self._desk.expire()
             for worker in self._desk.silent():  # it may not know how short its leases are

@@ -41,6 +41,10 @@ class Link(Protocol):
     def is_connected(self) -> bool:
         """True while a server can be reached."""
 
+    async def reaches_server(self) -> bool:
+        """Return whether a server answers within a moment. Everything that it had sent before has
+        come then."""
+
     async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
         """Send a request and return its answer. Raises UnansweredError."""
 
@@ -147,6 +151,16 @@ class NatsLink:
     def is_connected(self) -> bool:
         connected: bool = self._client.is_connected
         return connected
+
+    async def reaches_server(self) -> bool:
+        import nats
+
+        try:
+            async with asyncio.timeout(_FLUSH_S):
+                await _ended(self._client.flush())
+        except (nats.errors.Error, TimeoutError, OSError):
+            return False
+        return True
 
     async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
         import nats

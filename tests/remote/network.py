@@ -86,7 +86,11 @@ class NetworkLink:
     def __init__(self, network: Network) -> None:
         self._network = network
         self.is_connected = True
+        self.is_silent = False  # a manager does not know yet that the network has gone
         self.message_bytes_max = MESSAGE_BYTES_MAX
+
+    async def reaches_server(self) -> bool:
+        return self.is_connected and not self.is_silent
 
     async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
         assert len(data) <= self.message_bytes_max

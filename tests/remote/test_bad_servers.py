@@ -235,6 +235,36 @@ def test_a_server_that_takes_nothing_holds_up_no_end(monkeypatch: pytest.MonkeyP
         run(body())
 
 
+def test_a_server_that_hangs_for_a_while_is_not_reached(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that answers no ping is not reached, although its connection is open. When it goes
+    on, it is reached again at once, and its late answers are no error."""
+    monkeypatch.setattr(link, "_FLUSH_S", 0.2)
+    go_on = threading.Event()
+
+    def pause(connection: socket.socket) -> None:
+        connection.sendall(greeting())
+        lines = connection.makefile("rb")
+        for number, _ in enumerate(line for line in lines if line.startswith(b"PING")):
+            if number == 1:
+                go_on.wait(TIMEOUT_S)
+            connection.sendall(b"PONG\r\n")
+
+    async def body() -> None:
+        made = await connected(address)
+        assert not await made.reaches_server()
+        assert made.is_connected
+        go_on.set()
+        assert await made.reaches_server()
+        assert not caplog.records
+        await made.close()
+
+    with server(pause) as (address, connections):
+        run(body())
+    assert len(connections) == 1
+
+
 def test_no_login_is_sent_to_a_server_that_does_not_encrypt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

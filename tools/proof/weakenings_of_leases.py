@@ -147,6 +147,13 @@ ALL_OF = (
         DESK,
     ),
     Weakening(
+        "leases_end_before_a_silent_server_is_noticed",
+        "manager/_remote/dispatcher.py",
+        "is_reached = await self._link.reaches_server()",
+        "is_reached = self._link.is_connected",
+        DESK,
+    ),
+    Weakening(
         "leases_end_while_the_manager_is_cut_off",
         "manager/_remote/dispatcher.py",
         "                self._desk.renew_all()\n",

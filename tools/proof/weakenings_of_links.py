@@ -24,6 +24,13 @@ ALL_OF = (
         BAD_SERVERS,
     ),
     Weakening(
+        "late_answer_to_a_ping_ends_the_reading",
+        CLIENT,
+        "        if self._pongs and self._pongs[0].done():\n",
+        "        if False:\n",
+        BAD_SERVERS,
+    ),
+    Weakening(
         "error_of_a_server_ends_the_client",
         CLIENT,
         'if "permissions violation" in err_msg:',

@@ -134,7 +134,7 @@ class Following:
         try:
             self._poll()
         except BaseException:
-            self._copy.forget_part()
+            self._copy.forget_parts()
             raise
 
     def _poll(self) -> None:
@@ -194,6 +194,8 @@ class Following:
 
     def _take_checkpoint(self) -> None:
         """Get the newest checkpoint, so that the directory is compacted like the writer's."""
+        if self._copy.is_catching_up:
+            return
         own_lsn = max(checkpoint_lsns(self._directory.names()), default=-1)
         names = checkpoint_names(self._store.blob_names())
         number = self._copy.known.place.number

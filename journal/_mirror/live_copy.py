@@ -5,8 +5,8 @@ header, and once the segment before it is synced. After the last frame comes a m
 that the frames before it are durable. The mark is not the mirror's: the next bytes overwrite it. A
 part of a frame's header would take its place and prove nothing, so it waits for the rest.
 
-Where the mirror has removed the log, it goes on from checkpoints. They get their names together
-with the first segment after them: until that is there, the log would seem to end too early.
+Where the mirror has removed the log, it goes on from checkpoints. The log would seem to end too
+early until it reaches the newest of them, so until then readers see the files as they were.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from journal._format.checkpoint import (
     CHECKPOINTS_KEPT_MIN,
     BadCheckpointError,
     checkpoint_lsns,
-    checkpoint_name,
     read_checkpoint,
 )
 from journal._format.layout import FRAME_HEADER_BYTES, MARK, SEGMENT_HEADER_BYTES
 from journal._format.segment import Segment, SegmentName, segment_names
-from journal._mirror.entry import CHECKPOINT, MirrorEntry, Piece
+from journal._mirror.entry import CHECKPOINT, MirrorEntry, Piece, is_checkpoint
 from journal._mirror.place_note import Known
+from journal._mirror.staging import Staging
 from journal._recovery.recovery import drop_covered
 from journal._recovery.walk import Walk
 
@@ -39,8 +39,8 @@ class LiveCopy:
         self._directory = directory
         self.known = known
         self._file: File | None = None
-        self._checkpoint: File | None = None  # one that is unfinished
-        self._unnamed = set[int]()  # the LSNs of checkpoints that are whole and have no name yet
+        self._staging = Staging(directory)  # checkpoints and what is after them, until it is shown
+        self._whole = set[str]()  # the checkpoints in it that are whole
         self._name: SegmentName | None = None
         self._walk: Walk | None = None
         self._held: Piece | None = None  # the part of a frame's header with which the bytes end
@@ -54,38 +54,47 @@ class LiveCopy:
 
     @property
     def is_complete(self) -> bool:
-        """True if all bytes that are known are in the files."""
-        return self._held is None and not self._unnamed
+        """True if all bytes that are known are in the files that readers see."""
+        return self._held is None and not self.is_catching_up
+
+    @property
+    def is_catching_up(self) -> bool:
+        """True while readers do not see what came last."""
+        return bool(self._staging.names)
 
     def apply(self, entry: MirrorEntry) -> None:
         """Write the bytes of an entry or a roll-up, durably, and show them to readers. Raises the
         disk's errors, CorruptionError, and MirrorDamageError."""
         for piece in entry.pieces:
             if piece.is_checkpoint:
-                self._add_to_checkpoint(piece)
+                self._staging.write(piece)
                 continue
             size = self.known.size(piece.name)
             self.known.add_piece(piece, entry.number)
             if piece.end > size:
-                self._write(Piece(piece.name, size, piece.data[size - piece.offset :]))
+                rest = Piece(piece.name, size, piece.data[size - piece.offset :])
+                (self._stage if self.is_catching_up else self._write)(rest)
         if not entry.more:
-            self._end_checkpoint()
+            self._whole = {*filter(is_checkpoint, self._staging.names)}
             # The segments after a checkpoint are still to come.
-            if self._unnamed and entry.kind != CHECKPOINT:
-                self._name_checkpoints()
-                self._directory.sync()
-        self._finish()
+            newest_lsn = max(checkpoint_lsns([*self._whole]), default=0)
+            if self._whole and entry.kind != CHECKPOINT and entry.last_lsn >= newest_lsn:
+                self._show()
+        if not self.is_catching_up:
+            self._finish()
         self.known.pass_by(entry)
 
     def add_checkpoint(self, parts: Iterable[MirrorEntry]) -> None:
         """Write a checkpoint of what is in the directory already, and remove what two checkpoints
         cover, as the writer does. Raises the disk's errors and what `parts` raises."""
-        for part in parts:
-            for piece in part.pieces:
-                self._add_to_checkpoint(piece)
-        self._end_checkpoint()
-        self._name_checkpoints()
-        self._directory.sync()
+        try:
+            for part in parts:
+                for piece in part.pieces:
+                    self._staging.write(piece)
+        except BaseException:
+            self._staging.drop()
+            raise
+        self._staging.put()
         verified: list[int] = []
         for lsn in reversed(checkpoint_lsns(self._directory.names())):
             with suppress(BadCheckpointError):
@@ -95,52 +104,49 @@ class LiveCopy:
                 break
         drop_covered(self._directory, verified, CHECKPOINTS_KEPT_MIN)
 
-    def forget_part(self) -> None:
-        """Forget the part of a checkpoint whose rest could not be read."""
-        checkpoint, self._checkpoint = self._checkpoint, None
-        if checkpoint is not None:
-            checkpoint.close()
+    def forget_parts(self) -> None:
+        """Remove parts of checkpoints whose rest could not be read. Another start may follow."""
+        self._staging.drop({*filter(is_checkpoint, self._staging.names)} - self._whole)
 
     def close(self) -> None:
-        """Close the open files. A second call does nothing."""
+        """Close the open files, and remove those that readers do not see. A second call does
+        nothing."""
         self._close_file()
-        self.forget_part()
+        self._staging.drop()
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
-    def _add_to_checkpoint(self, piece: Piece) -> None:
-        if self._checkpoint and not self._checkpoint.path.endswith(f"/{piece.name}{TMP}"):
-            self._end_checkpoint()
-        if self._checkpoint is None:
-            self._unnamed -= {*checkpoint_lsns([piece.name])}
-            remove_if_exists(self._directory, piece.name + TMP)
-            self._checkpoint = self._directory.open(piece.name + TMP, "create")
-        write_all(self._checkpoint, piece.data, piece.offset)
+    def _stage(self, piece: Piece) -> None:
+        """Add bytes to a file that readers do not see yet."""
+        held = self._held
+        if held and held.name == piece.name:
+            piece, self._held = Piece(held.name, held.offset, held.data + piece.data), None
+        self._staging.write(piece)
 
-    def _end_checkpoint(self) -> None:
-        """Sync an unfinished checkpoint."""
-        file, self._checkpoint = self._checkpoint, None
-        if file is None:
-            return
-        try:
-            file.sync()
-        finally:
-            file.close()
-        name = file.path.rpartition("/")[2].removesuffix(TMP)
-        self._unnamed.update(checkpoint_lsns([name]))
+    def _show(self) -> None:
+        """Show all that came to readers, and go on with the newest segment."""
+        names = self._staging.names
+        self._staging.put(at_once=True)
+        self._whole = set()
+        segments = segment_names([*names])
+        if segments:
+            if self._file is not None and str(self._name) not in names:
+                self._end_segment(self._file)
+            self._open(segments[-1])
 
-    def _name_checkpoints(self) -> None:
-        """Give whole checkpoints their names, the oldest first: after a crash, a comparison fetches
-        only those after the newest one. The caller syncs the directory."""
-        for lsn in sorted(self._unnamed):
-            self._directory.rename(checkpoint_name(lsn) + TMP, checkpoint_name(lsn))
-            self._unnamed.remove(lsn)
+    def _end_segment(self, file: File) -> None:
+        """Replace the mark of the open segment, after which another one has its name. Readers need
+        the mark until then."""
+        if held := self._held:
+            self._held = None
+            self._put(held)
+        file.truncate(self.known.size(str(self._name)))
+        file.sync()
 
     def _write(self, piece: Piece) -> None:
-        self._end_checkpoint()
         name = segment_names([piece.name])[0]
         if held := self._held:
             self._held = None
@@ -186,7 +192,6 @@ class LiveCopy:
         try:
             write_all(file, header, 0)
             file.sync()
-            self._name_checkpoints()
             self._directory.rename(unfinished, str(name))
         finally:
             file.close()

@@ -59,10 +59,14 @@ class Staging:
         file = self._opened(piece.name, copied_bytes=file_size(self.directory, piece.name))
         write_all(file, piece.data, piece.offset)
 
-    def put(self) -> None:
+    def put(self, *, at_once: bool = False) -> None:
         """Sync the files, and give them their names, the checkpoints and the oldest segments first.
         So a crash leaves a log that ends too early, which the next comparison finds. Raises the
-        disk's errors."""
+        disk's errors.
+
+        `at_once`: readers read the directory, and shall not see that end. So the directory is
+        synced only after the last name, and a crash may leave any of them.
+        """
         self._close()
         present = set(self.directory.names())
         for name in sorted(self.names, key=lambda name: (not is_checkpoint(name), name)):
@@ -70,6 +74,9 @@ class Staging:
                 self.directory.rename(name + TMP, name)
             else:
                 self.directory.rename_new(name + TMP, name)
+            if not at_once:
+                self.directory.sync()
+        if at_once:
             self.directory.sync()
         self._begun, self.lacking, self.fixed = set(), [], {}
 

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from journal import CompactedError, JournalReader
+from journal._disk.disk import TMP
+from journal._disk.posix import PosixDisk
+from journal._format.checkpoint import checkpoint_lsns
 from journal._mirror import blobs, rolling_up
+from journal._mirror.blobs import checkpoint_names
+from journal._mirror.entry import MirrorEntry
+from journal._mirror.live_copy import LiveCopy
+from journal._mirror.place_note import Known
+from journal._mirror.reading import read_log
 from journal._mirror.store import UnreachableError
 from tests.mirror.test_checkpointing import counter_at
 from tests.mirror.test_comparing import Counted
@@ -30,7 +38,9 @@ def read_state(path: Path) -> tuple[int, int]:
     return lsn, count
 
 
-def test_readers_meet_no_damage_while_a_follower_catches_up(tmp_path: Path) -> None:
+def test_readers_meet_no_damage_while_a_follower_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A follower that was away while the mirror removed the log goes on from a checkpoint. Until
     then, readers find the state before, and then the new one. A reader in the middle of the log is
     told that what it reads next is no longer kept, as if the writer had compacted."""
@@ -43,19 +53,17 @@ def test_readers_meet_no_damage_while_a_follower_catches_up(tmp_path: Path) -> N
             entries = reader.entries(follow=True)
             assert any(entry.lsn == before for entry in entries)
             counter.rounds(6)
-            blob, entry = store.blob, store.entry
+            apply = following._copy.apply
 
-            def read(_: object) -> None:
+            def applied(entry: MirrorEntry) -> None:
+                apply(entry)
                 lsn, count = read_state(tmp_path / "b")
-                assert lsn == count
+                assert lsn == count == following.lsn
                 found.append(lsn)
 
-            store.blob = lambda name: read(name) or blob(name)  # type: ignore[func-returns-value,method-assign]
-            store.entry = lambda number: read(number) or entry(number)  # type: ignore[func-returns-value,method-assign]
+            monkeypatch.setattr(following._copy, "apply", applied)
             clock.now_s += 61
             following.poll()
-            store.blob, store.entry = blob, entry  # type: ignore[method-assign]
-            read(None)
             assert (found[0], found[-1]) == (before, counter.journal.last_lsn)
             with pytest.raises(CompactedError):
                 next(entries)
@@ -104,11 +112,57 @@ def test_a_part_of_a_checkpoint_gets_no_name(
         store.blob = blob  # type: ignore[method-assign]
         counter.add(2)
         counter.ship()
-        counter.rounds(int(is_compacted))
+        counter.rounds(2 if is_compacted else 0)
         following.poll()
         with JournalReader.open(tmp_path / "b") as reader:
             assert list(reader.verify()) == []
         assert read_state(tmp_path / "b") == (following.lsn, following.lsn)
+    counter.close()
+
+
+def test_a_follower_that_stops_while_it_catches_up_shows_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers find the state before, and nothing unfinished is left."""
+    store, clock = Counted(), Clock()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(1)
+    with followed(store, tmp_path / "b", clock) as following:
+        before = following.lsn
+        counter.rounds(6)
+        apply, applied = following._copy.apply, list[int]()
+
+        def apply_some(entry: MirrorEntry) -> None:
+            apply(entry)
+            applied.append(entry.number)
+            if len(applied) == 3:
+                following.stop()
+
+        monkeypatch.setattr(following._copy, "apply", apply_some)
+        clock.now_s += 61
+        following.poll()
+        assert len(applied) == 3
+        assert read_state(tmp_path / "b") == (following.lsn, following.lsn) == (before, before)
+    assert not [path for path in (tmp_path / "b").iterdir() if path.name.endswith(TMP)]
+    counter.close()
+
+
+def test_a_checkpoint_is_shown_with_the_log_after_it(tmp_path: Path) -> None:
+    """As long as nothing after a checkpoint has come, readers do not see it."""
+    store = Counted()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(2)
+    newest = checkpoint_names(store.blob_names())[-1:]
+    directory = PosixDisk().open_directory(tmp_path / "b", write=True)
+    copy = LiveCopy(directory, Known())
+    with closing(read_log(store, start=newest)) as log:
+        copy.apply(next(log))
+        assert checkpoint_lsns(directory.names()) == []
+        for entry in log:
+            copy.apply(entry)
+    assert read_state(tmp_path / "b") == (copy.last_lsn, counter.journal.last_lsn)
+    copy.close()
+    directory.close(unlock=False)
     counter.close()
 
 

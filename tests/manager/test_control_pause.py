@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from manager import SubAgentManager
+from manager import Agent, SubAgentManager
 from manager._cli.cli import run_cli
 from manager._control.errors import RefusedError
 from manager._run import execution
 from manager._run.report import RunReport
+from manager._run.run import Run
 from manager.view import read_fleet
 from tests.manager.control_support import STATE, ask, meanwhile, task
 from tests.manager.runner_support import (
@@ -196,6 +197,7 @@ def test_a_retry_of_a_task_that_begins_counts_once(
     """A task that is cancelled and retried while its start is journaled completes, and is counted
     once."""
     original, moments = getattr(SubAgentManager, moment), iter([True])
+    original_retry, has_come = Run.retry, threading.Event()
     retries: list[threading.Thread] = []
 
     async def at(manager: SubAgentManager, *arguments: int) -> None:
@@ -204,11 +206,15 @@ def test_a_retry_of_a_task_that_begins_counts_once(
             retry = threading.Thread(target=ask, args=(tmp_path, "retry"), kwargs={"ref": "a"})
             retry.start()
             retries.append(retry)
-            if moment == "room":
-                await asyncio.to_thread(retry.join)
+            await asyncio.to_thread(retry.join if moment == "room" else has_come.wait)
         await original(manager, *arguments)
 
+    async def retry(run: Run, agent_id: str) -> Agent:
+        has_come.set()
+        return await original_retry(run, agent_id)
+
     monkeypatch.setattr(SubAgentManager, moment, at)
+    monkeypatch.setattr(Run, "retry", retry)
     report = run(tmp_path, task("a", "echo $SUBAGENT_ID >>ran"))
     retries[0].join()
     assert (report.exit_code, report.counts["completed"], len(report.agents)) == (0, 1, 1)

@@ -279,7 +279,8 @@ def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: 
         text = "%s: the mirror lacks records of the directory, which are in %s now"
         report(logging.WARNING, text, aside.origin, aside.path)
         comparison = compare(store, directory, marker)
-    write_marker(directory, marker._replace(epoch=max(marker.epoch, epoch), unclaimed_lsn=None))
+    epoch = max(marker.epoch, epoch, comparison.epoch)  # a claim may have come meanwhile
+    write_marker(directory, marker._replace(epoch=epoch, unclaimed_lsn=None))
     comparison.fetch()
     write_note(directory, comparison.known)  # in case that the follower is killed
     return comparison.known

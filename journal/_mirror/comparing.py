@@ -48,6 +48,7 @@ from journal._mirror.reading import (
     list_names,
     read_entry,
     read_log,
+    shown_after,
     start_from,
     true_checkpoints,
 )
@@ -71,8 +72,9 @@ class Comparison:
     if it is "forked". common: for each local segment, the number of its first bytes that the mirror
     has, or had.
     fixed_lsn: the last LSN that the segments have with the replaced bytes; 0 if there are none.
-    shown_lsn: the LSN at which the first segment begins that the mirror's log shows; 0 if it shows
-    none. An earlier segment is not in `common` if the mirror has removed its log.
+    shown_lsn: the LSN at which the first segment begins that the mirror's log shows, after the last
+    gap in it; 0 if it shows none. An earlier segment is not in `common` if the mirror has removed
+    its log. epoch: the highest epoch of the entries that were read; 0 if there were none.
     """
 
     verdict: Verdict
@@ -80,6 +82,7 @@ class Comparison:
     staging: Staging
     common: dict[str, int]
     shown_lsn: int
+    epoch: int = 0
     fixed_lsn: int = 0
 
     def fetch(self) -> None:
@@ -115,14 +118,24 @@ def compare(
     and MirrorDamageError.
     """
     local = _Local(directory, marker, had)
-    if (known := read_note(directory)) and known.is_in(directory, local.is_covered):
+    known = read_note(directory)
+    if known and known.is_in(directory, local.is_covered) and not local.has_gap(known):
         try:
             names = list_names(store)
             if _continues(store, names, local, known.place):
                 return _compare(store, names, local, known)
         except MirrorDamageError:
             pass  # the note may be of entries that are gone
-    return _compare(store, list_names(store), local, Known())
+    names = list_names(store)
+    while True:
+        try:
+            return _compare(store, names, local, Known())
+        except MirrorDamageError:
+            # A fixed start is gone if the mirror's writer has removed the log after it meanwhile.
+            before = local.start(store, names)
+            names = list_names(store)
+            if local.start(store, names) == before:
+                raise
 
 
 def _continues(store: Store, names: Names, local: _Local, place: Place) -> bool:
@@ -143,25 +156,26 @@ def _continues(store: Store, names: Names, local: _Local, place: Place) -> bool:
 def _compare(store: Store, names: Names, local: _Local, known: Known) -> Comparison:
     staging = Staging(local.directory)
     common = {name: each.size for name, each in known.extents.items() if name in local.names}
-    is_differing, shown_lsn = False, 0
+    is_differing, epoch = False, 0
+    noted = segment_names(list(known.extents))
+    shown_lsn = noted[0].first_lsn if noted else 0
     try:
         start = local.start(store, names) if known.place == BEGINNING else None
         with closing(read_log(store, known.place, start=start, blobs=names.blobs)) as log:
             for entry in log:
                 known.add(entry)
-                shown = [p.name for p in entry.pieces if not p.is_checkpoint]
-                lsns = [name.first_lsn for name in segment_names(shown)]
-                shown_lsn = min([*lsns, *([shown_lsn] if shown_lsn else [])], default=0)
+                epoch = max(epoch, entry.epoch)
+                shown_lsn = shown_after(entry, shown_lsn)
                 is_differing = not _stage(entry, local, staging, common)
                 if is_differing:
                     break
-        verdict, fixed_lsn = _verdict(local, known, staging, is_differing=is_differing)
+        verdict, fixed_lsn = _verdict(local, known, staging, shown_lsn, is_differing=is_differing)
     except BaseException:
         staging.drop()
         raise
     if verdict == "forked":
         staging.drop()
-    return Comparison(verdict, known, staging, common, shown_lsn, fixed_lsn)
+    return Comparison(verdict, known, staging, common, shown_lsn, epoch, fixed_lsn)
 
 
 def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str, int]) -> bool:
@@ -191,7 +205,7 @@ def _stage(entry: MirrorEntry, local: _Local, staging: Staging, common: dict[str
 
 
 def _verdict(
-    local: _Local, known: Known, staging: Staging, *, is_differing: bool
+    local: _Local, known: Known, staging: Staging, shown_lsn: int, *, is_differing: bool
 ) -> tuple[Verdict, int]:
     """Return the verdict, and the last LSN of the segments that are fixed. Keep only those staged
     files that the log needs."""
@@ -209,7 +223,7 @@ def _verdict(
     fixed_lsn = max(fixed.values(), default=0)
     if not mirrored:
         return "new", 0
-    if is_differing or local.cuts_covered(known) or local.cuts_fixed(known, fixed):
+    if is_differing or local.cuts_covered(known, shown_lsn) or local.cuts_fixed(known, fixed):
         return "forked", 0
     if local.has_other_state(known.last_lsn, segment_names(list(staging.lacking))):
         return "forked", 0
@@ -219,6 +233,7 @@ def _verdict(
             local.has_records_past(name, known.size(name)) for name in local.names
         )
         return ("forked", 0) if is_forked else ("behind", fixed_lsn)
+    is_ahead = any(local.has_own_past(name, known.size(name)) for name in local.names)
     return "behind" if staging.lacking else "ahead" if is_ahead else "equal", fixed_lsn
 
 
@@ -311,6 +326,13 @@ class _Local:
             begin = first_difference(own, piece.data, end)
         return len(own), damaged
 
+    def has_gap(self, known: Known) -> bool:
+        """Return whether bytes of the directory are missing from what is `known`, before its end. A
+        reader that was killed may have left them, and then read on from a checkpoint. Only without
+        its note is the place found from which the mirror shows its log."""
+        last = max(known.extents, default="")
+        return any(self._is_longer(name, known.size(name)) for name in self.names if name < last)
+
     def has_ended(self, name: str) -> bool:
         """Return whether another segment follows a segment, which had all its bytes then."""
         return name in self.names[:-1]
@@ -325,10 +347,10 @@ class _Local:
             for each in self._segments
         )
 
-    def cuts_covered(self, known: Known) -> bool:
+    def cuts_covered(self, known: Known, shown_lsn: int) -> bool:
         """Return whether a segment that two checkpoints cover has records in the mirror that these
         do not cover. The directory's log was cut before them, as in `cuts_fixed`."""
-        mirrored = segment_names(list(known.extents))
+        mirrored = [n for n in segment_names(list(known.extents)) if n.first_lsn >= shown_lsn]
         return any(
             (after.first_lsn - 1 if after else known.last_lsn) > self.floor_lsn
             and self.is_covered(str(name))
@@ -338,8 +360,7 @@ class _Local:
     def reaches_past(self, name: str, size: int) -> bool:
         """Return whether a segment has more than `size` bytes that may be of the log, and that the
         mirror is not known to have had."""
-        size = max(size, self._had.get(name, 0))
-        return file_size(self.directory, name) > size and self._size(name) > size
+        return self._is_longer(name, max(size, self._had.get(name, 0)))
 
     def has_cut(self, mirrored: list[SegmentName], lacking: list[SegmentName]) -> bool:
         """Return whether the directory has a segment without records that would cut off those it is
@@ -363,6 +384,19 @@ class _Local:
                 scanned.state is FrameState.RECORDS and scanned.end > size
                 for scanned in segment.scan()
             )
+
+    def has_own_past(self, name: str, size: int) -> bool:
+        """Return whether a segment has bytes after its first `size` bytes that may be of the
+        directory's own log. The torn tail of a segment of which the mirror had the records is not,
+        nor is what two checkpoints cover."""
+        if not self.reaches_past(name, size):
+            return False
+        (segment,) = segment_names([name])
+        is_had = self._had.get(name) or self._is_before_floor(segment)
+        return not is_had or self.has_records_past(name, size)
+
+    def _is_longer(self, name: str, size: int) -> bool:
+        return file_size(self.directory, name) > size and self._size(name) > size
 
     def _never_had(self, name: SegmentName) -> bool:
         """Return whether a segment has a later epoch than that of the directory's last claim."""

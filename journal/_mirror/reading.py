@@ -278,6 +278,18 @@ class _Log:
         return fetch
 
 
+def shown_after(entry: MirrorEntry, before: int) -> int:
+    """Return the LSN at which the first segment begins that was read since the last gap in the log,
+    after `entry`; 0 if there is none. `before`: the result for the entry before it."""
+    for piece in entry.pieces:
+        if piece.is_checkpoint:  # the log between what was read and this is removed
+            before = 0
+        else:
+            lsn = segment_name(piece.name).first_lsn
+            before = min(before, lsn) if before else lsn
+    return before
+
+
 def roll_up_chain(names: Sequence[RollUpName], place: Place) -> list[RollUpName]:
     """Return the roll-ups from which to go on, one after the other. There are none if the entries
     go on.

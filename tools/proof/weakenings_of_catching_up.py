@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proof.weakenings import Weakening
 
+KILLED = ("tests/mirror/test_killed_followers.py",)
 CATCHING_UP = ("tests/mirror/test_catching_up.py",)
 
 ALL_OF = (
@@ -56,5 +57,47 @@ ALL_OF = (
         "suspect = str(astray), chain_now, newest\n"
         '            if (self._suspect or [""])[0] == suspect[0]:',
         CATCHING_UP,
+    ),
+    Weakening(
+        "gap_in_the_log_settles_nothing",
+        "journal/_mirror/reading.py",
+        "            before = 0\n",
+        "            pass\n",
+        KILLED,
+    ),
+    Weakening(
+        "note_hides_files_in_a_gap",
+        "journal/_mirror/comparing.py",
+        " and not local.has_gap(known)",
+        "",
+        KILLED,
+    ),
+    Weakening(
+        "removed_start_is_damage",
+        "journal/_mirror/comparing.py",
+        "            if local.start(store, names) == before:\n                raise",
+        "            raise",
+        KILLED,
+    ),
+    Weakening(
+        "claim_during_a_comparison_is_not_noted",
+        "journal/_engine/follower.py",
+        "max(marker.epoch, epoch, comparison.epoch)",
+        "max(marker.epoch, epoch)",
+        KILLED,
+    ),
+    Weakening(
+        "segment_before_a_gap_is_cut",
+        "journal/_mirror/comparing.py",
+        " if n.first_lsn >= shown_lsn",
+        "",
+        KILLED,
+    ),
+    Weakening(
+        "empty_segment_is_ahead",
+        "journal/_mirror/comparing.py",
+        "return not is_had or self.has_records_past(name, size)",
+        "return True",
+        KILLED,
     ),
 )

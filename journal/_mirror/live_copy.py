@@ -14,7 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
-from journal._disk.disk import TMP, Directory, File, remove_if_exists, write_all
+from journal._disk.disk import (
+    TMP,
+    Directory,
+    File,
+    is_disk_error,
+    remove_if_exists,
+    write_all,
+)
 from journal._format import frame
 from journal._format.checkpoint import (
     CHECKPOINTS_KEPT_MIN,
@@ -63,8 +70,9 @@ class LiveCopy:
         return bool(self._staging.names)
 
     def apply(self, entry: MirrorEntry) -> None:
-        """Write the bytes of an entry or a roll-up, durably, and show them to readers. Raises the
-        disk's errors, CorruptionError, and MirrorDamageError."""
+        """Write the bytes of an entry or of a part of a blob, durably, and show them to readers
+        unless it is catching up. Raises the disk's errors, CorruptionError, and
+        MirrorDamageError."""
         for piece in entry.pieces:
             if piece.is_checkpoint:
                 self._staging.write(piece)
@@ -73,7 +81,10 @@ class LiveCopy:
             self.known.add_piece(piece, entry.number)
             if piece.end > size:
                 rest = Piece(piece.name, size, piece.data[size - piece.offset :])
-                (self._stage if self.is_catching_up else self._write)(rest)
+                if self.is_catching_up:
+                    self._stage(rest)
+                else:
+                    self._write(rest)
         if not entry.more:
             self._whole = {*filter(is_checkpoint, self._staging.names)}
             # The segments after a checkpoint are still to come.
@@ -112,7 +123,11 @@ class LiveCopy:
         """Close the open files, and remove those that readers do not see. A second call does
         nothing."""
         self._close_file()
-        self._staging.drop()
+        try:
+            self._staging.drop()
+        except OSError as error:  # an unfinished file that stays does no harm
+            if not is_disk_error(error):
+                raise
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
@@ -138,8 +153,8 @@ class LiveCopy:
             self._open(segments[-1])
 
     def _end_segment(self, file: File) -> None:
-        """Replace the mark of the open segment, after which another one has its name. Readers need
-        the mark until then."""
+        """Remove the mark of the open segment. Readers need it until a later segment has its
+        name."""
         if held := self._held:
             self._held = None
             self._put(held)

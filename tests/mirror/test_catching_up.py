@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import Any
 import pytest
 
 from journal import CompactedError, JournalReader
-from journal._disk.disk import TMP
-from journal._disk.posix import PosixDisk
+from journal._disk.disk import TMP, Disk
 from journal._format.checkpoint import checkpoint_lsns
 from journal._mirror import blobs, rolling_up
 from journal._mirror.blobs import checkpoint_names
@@ -20,14 +20,15 @@ from journal._mirror.live_copy import LiveCopy
 from journal._mirror.place_note import Known
 from journal._mirror.reading import read_log
 from journal._mirror.store import UnreachableError
+from journal.testing import SimulatedDisk
 from tests.mirror.test_checkpointing import counter_at
 from tests.mirror.test_comparing import Counted
 from tests.mirror.test_following import Clock, followed
 
 
-def read_state(path: Path) -> tuple[int, int]:
+def read_state(path: Path | str, disk: Disk | None = None) -> tuple[int, int]:
     """Return the LSN and the state of a journal, as a reader finds it."""
-    with JournalReader.open(path) as reader:
+    with JournalReader.open(path, disk=disk) as reader:
         base, lsn, count = reader.base(), 0, 0
         if base is not None:
             with closing(base):
@@ -147,23 +148,47 @@ def test_a_follower_that_stops_while_it_catches_up_shows_nothing_of_it(
     counter.close()
 
 
-def test_a_checkpoint_is_shown_with_the_log_after_it(tmp_path: Path) -> None:
-    """As long as nothing after a checkpoint has come, readers do not see it."""
-    store = Counted()
+@pytest.fixture
+def catching_up(tmp_path: Path) -> Iterator[tuple[SimulatedDisk, LiveCopy, Iterator[MirrorEntry]]]:
+    """Yield a copy that has begun with the newest checkpoint, its disk, and the log after it."""
+    store, disk = Counted(), SimulatedDisk()
     counter = counter_at(tmp_path / "a", store, keep_s=0)
     counter.rounds(2)
     newest = checkpoint_names(store.blob_names())[-1:]
-    directory = PosixDisk().open_directory(tmp_path / "b", write=True)
+    directory = disk.open_directory("/b", write=True)
     copy = LiveCopy(directory, Known())
     with closing(read_log(store, start=newest)) as log:
         copy.apply(next(log))
-        assert checkpoint_lsns(directory.names()) == []
-        for entry in log:
-            copy.apply(entry)
-    assert read_state(tmp_path / "b") == (copy.last_lsn, counter.journal.last_lsn)
+        yield disk, copy, log
     copy.close()
     directory.close(unlock=False)
     counter.close()
+
+
+CatchingUp = tuple[SimulatedDisk, LiveCopy, Iterator[MirrorEntry]]
+
+
+def test_a_checkpoint_is_shown_with_the_log_after_it(catching_up: CatchingUp) -> None:
+    """As long as nothing after a checkpoint has come, readers do not see it. Then all files get
+    their names, with no sync in between, which could take long."""
+    disk, copy, log = catching_up
+    assert checkpoint_lsns(copy._directory.names()) == []
+    before = len(disk.operations)
+    for entry in log:
+        copy.apply(entry)
+    assert read_state("/b", disk)[0] == copy.last_lsn > 0
+    operations = [operation for operation, _ in disk.operations[before:]]
+    names = [at for at, operation in enumerate(operations) if operation.startswith("rename")]
+    assert len(names) > 1
+    assert {*operations[names[0] : names[-1]]} == {operations[names[0]]}
+
+
+def test_a_copy_is_closed_on_a_disk_that_fails(catching_up: CatchingUp) -> None:
+    """A close raises nothing if an unfinished file can't be removed, which does no harm."""
+    disk, copy, _ = catching_up
+    disk.fail("remove", errno.EIO)
+    copy.close()
+    assert disk.faults == 1
 
 
 def test_a_roll_up_may_be_removed_as_soon_as_it_is_listed(tmp_path: Path) -> None:

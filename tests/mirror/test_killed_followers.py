@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
-from typing import Any
+from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 
@@ -16,7 +15,8 @@ from journal._mirror.memory_store import MemoryStore
 from journal._mirror.place_note import remove_note
 from journal._mirror.store import UnreachableError
 from journal.testing import SimulatedDisk
-from tests.mirror.stores import mirror_of
+from tests.mirror.stores import SilentStore, mirror_of
+from tests.mirror.test_catching_up import read_state
 from tests.mirror.test_checkpointing import counter_at
 from tests.mirror.test_following import Clock
 
@@ -55,7 +55,7 @@ class Recorded(MemoryStore):
             self.states.append((dict(self._entries), dict(self._blobs)))
 
 
-class Replayed(MemoryStore):
+class Replayed(SilentStore):
     """A store that makes the recorded changes again: `pace` of them before each request. After
     `requests_max` requests, it is unreachable."""
 
@@ -72,22 +72,6 @@ class Replayed(MemoryStore):
     def move(self, changes: int) -> None:
         self.at = min(self.at + changes, len(self._states) - 1)
         self._entries, self._blobs = self._states[self.at]
-
-    def entry(self, number: int) -> bytes:
-        self._request()
-        return super().entry(number)
-
-    def numbers(self, after: int) -> list[int]:
-        self._request()
-        return super().numbers(after)
-
-    def blob(self, name: str) -> Iterator[bytes]:
-        self._request()
-        return super().blob(name)
-
-    def blob_names(self) -> list[str]:
-        self._request()
-        return super().blob_names()
 
     def _request(self) -> None:
         self.move(self.pace)
@@ -148,14 +132,7 @@ def state_on(disk: SimulatedDisk) -> tuple[int, int]:
     """Return the LSN and the state of the follower's directory, which has no damage."""
     with JournalReader.open(PATH, disk=disk) as reader:
         assert {finding.kind for finding in reader.verify()} <= {"stray"}
-        base, lsn, count = reader.base(), 0, 0
-        if base is not None:
-            with closing(base):
-                items: Any = list(base.items())
-                lsn, count = base.lsn, items[0]["count"]
-        for entry in reader.entries(lsn):
-            lsn, count = entry.lsn, count + 1
-        return lsn, count
+    return read_state(PATH, disk)
 
 
 @pytest.mark.usefixtures("_one_request")

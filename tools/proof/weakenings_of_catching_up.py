@@ -30,6 +30,20 @@ ALL_OF = (
         CATCHING_UP,
     ),
     Weakening(
+        "names_are_synced_one_by_one_while_readers_look",
+        "journal/_mirror/live_copy.py",
+        "self._staging.put(at_once=True)",
+        "self._staging.put()",
+        CATCHING_UP,
+    ),
+    Weakening(
+        "close_of_a_follower_raises_on_a_failing_disk",
+        "journal/_mirror/live_copy.py",
+        "            if not is_disk_error(error):\n                raise\n",
+        "            raise\n",
+        CATCHING_UP,
+    ),
+    Weakening(
         "part_of_a_checkpoint_is_named",
         "journal/_mirror/following.py",
         "            self._copy.forget_parts()\n",

@@ -180,9 +180,10 @@ class ObjectStore:
         obstore reads any page as an empty list. So behind a wrong port or the login page of a
         network, a mirror would look empty, and its writer would be told that it was emptied.
         """
-        what = f"blob probe-{token_hex(8)}"
+        name = f"probe-{token_hex(8)}"
+        what = f"blob {name}"
         with suppress(AbsentError), self._reaching("get", what):
-            self._got(what.replace(" ", "s/"), what)
+            self._got(f"blobs/{name}", what)
             raise _foreign(f"{self.url}: get {what}: there is such a blob")
 
     def _got(self, path: str, what: str) -> Any:
@@ -316,8 +317,10 @@ class _Pieces:
 
 
 def _foreign(problem: str) -> UnreachableError:
-    endpoint = environment("AWS_ENDPOINT") or environment("AWS_ENDPOINT_URL")
-    shown = f"endpoint AWS_ENDPOINT={_shown(endpoint)}" if endpoint else "address"
+    shown = "address"
+    for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL"):
+        if problem.startswith("s3:") and (endpoint := environment(name)):
+            shown = f"endpoint {name}={_shown(endpoint)}"
     return UnreachableError(
         f"{problem}; object storage gives no such answer: check the {shown}, and whether a web "
         "server, a gateway or a login page answers in its place"

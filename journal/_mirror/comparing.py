@@ -233,8 +233,8 @@ def _verdict(
             local.has_records_past(name, known.size(name)) for name in local.names
         )
         return ("forked", 0) if is_forked else ("behind", fixed_lsn)
-    is_ahead = any(local.has_own_past(name, known.size(name)) for name in local.names)
-    return "behind" if staging.lacking else "ahead" if is_ahead else "equal", fixed_lsn
+    has_own = any(local.has_own_past(name, known.size(name)) for name in local.names)
+    return "behind" if staging.lacking else "ahead" if has_own else "equal", fixed_lsn
 
 
 class _Local:
@@ -327,9 +327,9 @@ class _Local:
         return len(own), damaged
 
     def has_gap(self, known: Known) -> bool:
-        """Return whether bytes of the directory are missing from what is `known`, before its end. A
-        reader that was killed may have left them, and then read on from a checkpoint. Only without
-        its note is the place found from which the mirror shows its log."""
+        """Return whether the directory has bytes that are not `known`, before the last segment that
+        is. A follower that was killed may have left them, and the next one went on from a
+        checkpoint. The note does not say where the mirror's log begins then."""
         last = max(known.extents, default="")
         return any(self._is_longer(name, known.size(name)) for name in self.names if name < last)
 

@@ -124,7 +124,7 @@ class Serving:
         while True:
             # The client notices only after 15 s that a server has gone without a word.
             is_reached = await self._link.reaches_server()
-            await asyncio.sleep(self._desk.tick_s)  # what came before the answer is taken meanwhile
+            await asyncio.sleep(self._desk.tick_s)  # requests that came before are answered first
             if not is_reached:
                 self._desk.renew_all()
             self._desk.expire()

@@ -212,7 +212,7 @@ def test_a_silent_mirror_is_given_up(tmp_path: Path) -> None:
 
 
 def test_a_mirror_that_can_not_be_opened_makes_no_directory(tmp_path: Path) -> None:
-    """With a wrong address, nothing is left of a follow and of a restore. So it is with a restore
+    """A follow and a restore with a wrong address leave no directory, and neither does a restore
     from an empty mirror, or of an LSN that the mirror lacks."""
     mirror, path = tmp_path / "mirror", tmp_path / "b"
     url = f"file://{mirror}"

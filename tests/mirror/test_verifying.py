@@ -68,8 +68,8 @@ def test_each_damage_is_found(tmp_path: Path) -> None:
 
 
 def test_a_writer_may_remove_the_log_meanwhile(tmp_path: Path) -> None:
-    """What a live writer removes while it is read is no damage. What is damaged after it still
-    is."""
+    """A verify reports no damage where a live writer removes what is being read, and still reports
+    what is damaged after that."""
     store = MemoryStore()
     counter = counter_at(tmp_path / "a", store, keep_s=0)
     counter.rounds(4)

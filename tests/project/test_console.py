@@ -63,8 +63,8 @@ def test_messages_name_the_program_and_the_file(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("program", ["manager", "journal"])
 def test_help_without_docstrings_says_so(program: str) -> None:
-    """With -OO, Python removes most of the help, and a message says why. Without -OO, each line of
-    the commands is whole."""
+    """The help says why it is short if Python runs with -OO, which removes most of it. Without -OO,
+    each line of the commands is whole."""
     for options, is_lost in (["-OO"], True), (["-O"], False):
         command = [sys.executable, *options, "-P", "-m", program, "--help"]
         child = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from journal import JournalError
+from journal import JournalError, Tables
 from journal.testing import SimulatedDisk
 from tests.installed import import_package
 
@@ -234,6 +234,48 @@ def test_a_checkpoint_may_be_put_again_after_an_interrupted_removal(
         assert rows_left(saver)["langgraph.writes"] == 1
         saver.put(place(), state, {"source": "loop"}, {"n": "1", "same": "1"})
         assert steps(saver) == [0]
+
+
+@pytest.mark.parametrize("kind", ["writes", "subgraphs"])
+@pytest.mark.parametrize("is_removed_before", [False, True])
+def test_a_checkpoint_may_come_after_an_interrupted_prune(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, is_removed_before: bool, kind: str
+) -> None:
+    """What an interrupted transaction has left is not missed. What one before removed is."""
+    transact = Tables._transact_once
+
+    def interrupted(tables: Tables, write: Any) -> Any:
+        def interrupt(t: Any) -> None:
+            write(t)
+            raise KeyboardInterrupt
+
+        return transact(tables, interrupt)
+
+    with saver_on(disk) as saver:
+        first = put_steps(saver, 1)[0]
+        late = checkpoint({"n": "late", "same": ""}, {"n": "late", "same": "1"})
+        config = place(checkpoint_id=late["id"])
+
+        def store_early(name: str) -> None:
+            if kind == "writes":
+                saver.put_writes(config, [("n", "early")], name)
+            else:
+                put_steps(saver, 1, place(namespace=f"{name}:1"), parents={"": late["id"]})
+
+        put_steps(saver, 2, first)
+        if is_removed_before:
+            store_early("removed")
+            saver.prune(["t"])
+        store_early("left")
+        monkeypatch.setattr(Tables, "_transact_once", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            saver.prune(["t"])
+        monkeypatch.undo()
+        if is_removed_before:
+            with pytest.raises(JournalError, match="stored writes or subgraphs"):
+                saver.put(first, late, {"source": "loop"}, {"n": "late"})
+        else:
+            assert saver.put(first, late, {"source": "loop"}, {"n": "late"}) == config
 
 
 def test_removed_early_checkpoints_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ class Put:
             reason = (
                 f"its delta channels {names} are rebuilt from checkpoint {self.parent}, which was"
             )
-        elif replaced is None and (*self.place, self.checkpoint_id) in saved.removed_early:
+        elif replaced is None and saved.is_removed_early(self.place, self.checkpoint_id):
             reason = "its tasks stored writes or subgraphs before it was put, and these were"
         else:
             return

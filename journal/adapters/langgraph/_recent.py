@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-_KEYS = 5_000  # of each generation; some 1 MB
+_KEYS = 5_000  # of each generation; some 3 MB
 
 
 class RecentKeys:
-    """The last `_KEYS` keys that were added, at least, and at most twice as many. Thread-safe."""
+    """The last `_KEYS` keys that were added, at least, and at most twice as many. Each has a set of
+    notes. Thread-safe."""
 
     def __init__(self) -> None:
-        self._newer: set[Hashable] = set()
-        self._older: set[Hashable] = set()
+        self._newer: dict[Hashable, set[tuple[str, Hashable]]] = {}
+        self._older: dict[Hashable, set[tuple[str, Hashable]]] = {}
 
-    def add(self, key: Hashable) -> None:
-        """Add a key."""
+    def add(self, key: Hashable, *notes: tuple[str, Hashable]) -> None:
+        """Add a key, or notes to it."""
         newer = self._newer
-        if len(newer) >= _KEYS:
-            self._older, self._newer = newer, {key}
-        newer.add(key)
+        if key not in newer and len(newer) >= _KEYS:
+            self._older, self._newer = newer, {key: set(notes)}
+        newer.setdefault(key, set()).update(notes)
+
+    def notes(self, key: Hashable) -> set[tuple[str, Hashable]]:
+        """Return the notes of a key."""
+        return self._newer.get(key, set()) | self._older.get(key, set())
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._newer or key in self._older

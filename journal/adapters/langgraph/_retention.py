@@ -80,7 +80,7 @@ def remove(
             checkpoints.discard((*place, checkpoint_id))
             changed += 1 + len(row.refs)
         else:
-            saved.removed_early.add((*place, checkpoint_id))
+            saved.removed_early.add((*place, checkpoint_id), *(("writes", key) for key in keys))
         for key in keys:
             writes.discard(key)
             delete_parts(t, saved, owner_of_write(place, *key[2:]))
@@ -88,8 +88,10 @@ def remove(
     remove_unused(t, saved, place, rows, unused)
     doomed: list[tuple[str, ...]] = []
     for child in _children_of(t, saved, place, removed, strays_before):
-        if (*place, child[1]) not in saved.checkpoints:
-            saved.removed_early.add((*place, child[1]))
+        if (parent := (*place, child[1])) not in saved.checkpoints:
+            newest = methodcaller("prefix", (place[0], child[2]), reverse=True, limit=1)
+            found = [("checkpoints", key) for key, _ in beside(t, saved.checkpoints, newest)]
+            saved.removed_early.add(parent, ("children", child), *found)
         t[saved.children].discard(child)
         doomed.append((place[0], child[2]))
         doom(t, saved, doomed[-1])
@@ -211,7 +213,7 @@ def _note_early(
     """Note the checkpoints that are not there, before anything is removed."""
     if _is_doomed(t, saved, prefix, mark):
         for key in keys:
-            saved.removed_early.add(key)
+            saved.removed_early.add(key, ("checkpoints", key))
 
 
 def _is_doomed(

@@ -70,9 +70,10 @@ class SaverTables:
         self.doomed = tables.table(_PREFIX + "doomed")
         self.deadlines = tables.table(_PREFIX + "deadlines")
         self.expiring = tables.table(_PREFIX + "expiring")
-        # The keys of checkpoints that were not there when their writes or subgraphs were removed.
-        # They may still come, but not after the end of the process. The removals of threads and
-        # namespaces that have added such keys. All savers share both.
+        # The keys of checkpoints that were not there when their writes or subgraphs were removed,
+        # with the tables and keys of the rows. They may still come, but not after the end of the
+        # process. The removals of threads and namespaces that have added such keys. All savers
+        # share both.
         both = _shared.setdefault(tables, (RecentKeys(), RecentKeys()))
         self.removed_early, self.removals = both
 
@@ -80,6 +81,15 @@ class SaverTables:
         """Return a checkpoint, or None."""
         found = self.checkpoints.get((*place, checkpoint_id))
         return None if found is None else CheckpointRow(*found)
+
+    def is_removed_early(self, place: Place, checkpoint_id: str) -> bool:
+        """Return whether writes or subgraphs of a checkpoint that is not there were removed.
+
+        A removal notes them before it commits, and an interrupt may end it in between. Then all of
+        them are there.
+        """
+        notes = self.removed_early.notes((*place, checkpoint_id))
+        return not all(key in getattr(self, table) for table, key in notes)
 
     def rows(self, place: Place, t: Transaction | None = None) -> dict[str, CheckpointRow]:
         """Return the checkpoints of a namespace by id, the oldest first. `t`: the transaction, if

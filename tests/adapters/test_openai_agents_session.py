@@ -306,6 +306,17 @@ def test_an_id_may_be_of_a_subclass_of_str() -> None:
     on_disk(main)
 
 
+def test_an_id_is_a_string() -> None:
+    """7 and "7" would be two conversations, and are one for SQLiteSession. So 7 is refused."""
+
+    async def main(tables: Tables) -> None:
+        for wrong in (7, b"7", None):
+            with pytest.raises(TypeError, match=f"^session_id is {wrong!r}, of type .* give a str"):
+                JournalSession(wrong, tables)  # type: ignore[arg-type]
+
+    on_disk(main)
+
+
 def test_settings_are_as_the_sdks() -> None:
     """The limit of the settings applies unless a call gives one, and unknown settings are
     refused."""

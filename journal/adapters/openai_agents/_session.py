@@ -51,7 +51,13 @@ class JournalSession(SessionABC):
         session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
         """Use the session `session_id` in open tables, and finish the removals that a crash
-        interrupted. Its rows are in tables whose names begin with `openai_agents.`."""
+        interrupted. Its rows are in tables whose names begin with `openai_agents.`.
+
+        Raises TypeError for an id that is not a str.
+        """
+        if not isinstance(session_id, str):  # keys 7 and "7" differ, and SQLiteSession's do not
+            kind = type(session_id).__name__  # type: ignore[unreachable]
+            raise TypeError(f"session_id is {session_id!r:.80}, of type {kind}; give a str")
         self.session_id = session_id
         self.session_settings = coerce_session_settings(
             SessionSettings() if session_settings is None else session_settings

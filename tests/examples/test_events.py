@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from journal import Journal, JournalReader, Options
+from journal import DurableDict, Journal, JournalReader, Options
+from journal.docs.examples import events
 from journal.docs.examples.events import OPTIONS, write
 from tests.examples.examples_support import started
 from tests.support import TIMEOUT_S, until
@@ -84,16 +86,57 @@ def test_old_events_are_removed(
 def test_a_reader_begins_anew_with_a_new_log(tmp_path: Path) -> None:
     """A position is one in its own log. A log that replaced it is read from its first event."""
     path = tmp_path / "events.d"
-    for events in (["a", "b"], ["  c "]):
+    for records in (["a", "b"], ["  c "]):
         with Journal.open(path, options=OPTIONS) as journal:
-            journal.append_batch(events)
+            journal.append_batch(records)
         with started("events.py", tmp_path, "read", path, "mail") as reader:
-            assert lines_of(reader, len(events)) == [
-                f"{lsn} {event}\n" for lsn, event in enumerate(events, 1)
+            assert lines_of(reader, len(records)) == [
+                f"{lsn} {record}\n" for lsn, record in enumerate(records, 1)
             ]
             reader.send_signal(signal.SIGINT)  # saves the position
             reader.communicate(timeout=TIMEOUT_S)
         shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_running_reader_goes_on_with_a_new_log(tmp_path: Path, is_moved: bool) -> None:
+    """A reader that runs while its log is removed or moved, and another one takes its place, reads
+    that from its first event."""
+    path = tmp_path / "events.d"
+    with Journal.open(path, options=OPTIONS) as journal:
+        journal.append_batch(["a", "b"])
+    with started("events.py", tmp_path, "read", path, "mail") as reader:
+        assert lines_of(reader, 2) == ["1 a\n", "2 b\n"]
+        if is_moved:
+            path.rename(tmp_path / "old.d")
+        else:
+            shutil.rmtree(path)
+        with Journal.open(path, options=OPTIONS) as journal:
+            journal.append_batch(["c", "d", "e"])
+        assert lines_of(reader, 3) == ["1 c\n", "2 d\n", "3 e\n"]
+
+
+def test_a_reader_waits_for_the_first_file_of_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reader that finds a log in the making saves its position under that log's own id."""
+    path = tmp_path / "events.d"
+    path.mkdir(mode=0o700)
+    (path / "LOCK").touch()
+
+    def make_the_log(_: float) -> None:
+        if saved:
+            raise KeyboardInterrupt
+        with Journal.open(path, options=OPTIONS) as journal:
+            journal.append("a")
+
+    monkeypatch.setattr(events, "time", SimpleNamespace(sleep=make_the_log))
+    with DurableDict.open(tmp_path / "positions") as saved:
+        with pytest.raises(KeyboardInterrupt):
+            events.follow(str(path), saved)
+        assert capsys.readouterr().out == "1 a\n"
+        with JournalReader.open(path) as log:
+            assert dict(saved) == {log.journal_id: 1}
 
 
 def test_an_event_is_its_whole_line(

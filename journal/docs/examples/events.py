@@ -7,18 +7,30 @@
 it. Events that are older than a day are removed. `read` runs in another process, even while `write`
 runs. It prints each event and waits for more. Kill it at any moment and start it again: it
 continues after the last event whose position it saved. Each reader has a name and a position of its
-own.
+own. If the log is removed or moved, it waits for a new one at the same path.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
+from contextlib import suppress
 
-from journal import CompactedError, DurableDict, Journal, JournalError, JournalReader, Options
+from journal import (
+    CompactedError,
+    DurableDict,
+    Journal,
+    JournalError,
+    JournalReader,
+    NotAJournalError,
+    Options,
+)
 
 OPTIONS = Options(segment_bytes=1 << 20, retain_s=24 * 3600, application="example-events/1")
 WAIT_S = 10  # the longest time that the end waits for a full disk
+POLL_S = 0.02  # the time between two looks for new events
 
 
 def write(path: str, options: Options = OPTIONS) -> None:
@@ -32,14 +44,42 @@ def write(path: str, options: Options = OPTIONS) -> None:
         journal.close(timeout_s=WAIT_S)  # without a limit, it waits for a full disk
 
 
+class ReplacedError(Exception):
+    """Another log has taken the place of the one that a reader follows."""
+
+
 def read(path: str, name: str) -> None:
-    with JournalReader.open(path) as reader, DurableDict.open(f"{path}.{name}") as saved:
-        log = str(reader.journal_id)  # a new log at this path begins at its own first event
+    JournalReader.open(path).close()  # without a log, make no file of positions
+    with DurableDict.open(f"{path}.{name}") as saved:
+        while True:
+            with suppress(ReplacedError):
+                follow(path, saved)
+
+
+def follow(path: str, saved: DurableDict) -> None:
+    """Print the events of a log, until another one replaces it."""
+    place = os.stat(path)
+    is_replaced = False
+
+    def wait() -> None:
+        nonlocal is_replaced
+        if is_replaced:  # and the last events of the old log were read after that
+            raise ReplacedError
+        time.sleep(POLL_S)
+        with suppress(FileNotFoundError, NotAJournalError):  # there is no new one yet
+            if not os.path.samestat(os.stat(path), place):
+                JournalReader.open(path).close()
+                is_replaced = True
+
+    with JournalReader.open(path) as reader:
+        while (log := reader.journal_id) is None:  # its first file is not there yet
+            wait()
         while True:
             try:
-                # The engine commits the position within 10 ms, so after a crash, the last events
-                # are read again.
-                for entry in reader.entries(saved.get(log, 0), follow=True):
+                # A new log at this path has another id, and begins at its own first event. The
+                # engine commits the position within 10 ms, so after a crash, the last events are
+                # read again.
+                for entry in reader.entries(saved.get(log, 0), follow=True, wait=wait):
                     print(entry.lsn, entry.record, flush=True)  # do the work here
                     saved[log] = entry.lsn
             except CompactedError as error:  # this reader was away for too long

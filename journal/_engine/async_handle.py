@@ -139,16 +139,16 @@ class AsyncOpening(Generic[H]):
         call = _ThreadCall(open_handle, given_up.wake, _discard)
         await call.end()
         if call.is_cancelled and call.results:
-            await _ThreadCall(partial(_discard, call.results.pop())).end()
+            await _ThreadCall(partial(_discard, call.results.pop())).end(may_block=True)
         call.raise_cancellation()
         return call.result()
 
 
 async def _run(function: Callable[[], T]) -> T:
-    """Return the result of a function that runs in a thread. If the task is cancelled meanwhile,
-    raise the cancellation after the end of the function, unless the function raised an error."""
+    """Return the result of a close that runs in a thread. If the task is cancelled meanwhile,
+    raise the cancellation after the end of the close, unless the close raised an error."""
     call = _ThreadCall(function)
-    await call.end()
+    await call.end(may_block=True)
     result = call.result()
     call.raise_cancellation()
     return result
@@ -186,8 +186,11 @@ class _ThreadCall(Generic[T]):
         """True if the task was cancelled during the call."""
         return bool(self._cancellations)
 
-    async def end(self) -> None:
-        """Make the call, and wait until it has ended, even if the task is cancelled."""
+    async def end(self, *, may_block: bool = False) -> None:
+        """Make the call, and wait until it has ended, even if the task is cancelled.
+
+        If no thread can be started and the call `may_block` the event loop, it is made here.
+        """
         import asyncio
         from contextvars import copy_context
 
@@ -198,7 +201,14 @@ class _ThreadCall(Generic[T]):
             target=copy_context().run, args=(self._work,), name="journal-call", daemon=True
         )
         try:
-            thread.start()
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError):  # a limit of the system, or too little memory
+                if not may_block or thread.ident is not None:
+                    raise
+                # Otherwise, nothing would ever close the handle.
+                self._work()
+                return
             while not self._gate.opened:
                 try:
                     await self._gate.passed()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 WAITS = ("tests/engine/test_waits.py",)
+THREADLESS = ("tests/engine/test_async_without_threads.py",)
 LOCKS = ("tests/engine/test_lock_wait.py",)
 ASYNC = ("tests/engine/test_async_handle.py", "tests/engine/test_async_loop_ends.py")
 PLACES = ("tests/engine/test_wrong_place.py",)
@@ -98,6 +99,20 @@ THREADS = (
         "if call.is_cancelled and call.results:",
         "if False:",
         ASYNC,
+    ),
+    Weakening(
+        "cancelled_open_stays_open_without_threads",
+        "journal/_engine/async_handle.py",
+        "call.results.pop())).end(may_block=True)",
+        "call.results.pop())).end()",
+        THREADLESS,
+    ),
+    Weakening(
+        "close_needs_a_thread",
+        "journal/_engine/async_handle.py",
+        "    await call.end(may_block=True)\n",
+        "    await call.end()\n",
+        THREADLESS,
     ),
     Weakening(
         "cancelled_call_is_not_waited_for",

@@ -9,15 +9,18 @@ from journal._format.segment import FrameState, Segment, SegmentName
 from journal._recovery.walk import Walk
 
 _BLOCK_BYTES = 1 << 12
+_REPLACEABLE = (FrameState.MARK, FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)
 
 
 def damage_in(directory: Directory, name: SegmentName) -> list[tuple[int, int]]:
-    """Return the places of a segment that are in no whole frame: where each begins and ends."""
+    """Return the places of a segment that hold no whole frame of records: where each begins and
+    ends. A mark is one of them: a power cut may leave it, and after it the rest of a frame that was
+    written over it."""
     with Segment(directory, name) as segment:
         return [
             (scanned.offset, scanned.end)
             for scanned in segment.scan()
-            if scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)
+            if scanned.state in _REPLACEABLE
         ]
 
 

@@ -114,4 +114,11 @@ ALL_OF = (
         "return True",
         KILLED,
     ),
+    Weakening(
+        "old_mark_in_a_torn_write_is_a_fork",
+        "journal/_mirror/content.py",
+        "(FrameState.MARK, FrameState.DAMAGED_PAYLOAD, ",
+        "(FrameState.DAMAGED_PAYLOAD, ",
+        KILLED,
+    ),
 )

@@ -247,7 +247,7 @@ OF_ATTACHING = (
     Weakening(
         "differing_records_are_damage",
         "journal/_mirror/content.py",
-        "if scanned.state in (FrameState.DAMAGED_PAYLOAD, FrameState.GARBAGE)",
+        "if scanned.state in _REPLACEABLE",
         "if True",
         ATTACHING,
     ),

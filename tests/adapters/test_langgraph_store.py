@@ -288,9 +288,8 @@ def test_an_item_that_cannot_be_deserialized_does_not_affect_the_others(
         assert [item.value for item in store.search(())] == [{"n": 2}, {"n": 1}]
 
 
-def test_an_item_is_deserialized_again_after_an_error_that_passes(tmp_path: Path) -> None:
-    """An exception of a signal handler while a store is made leaves no item unreadable, nor does a
-    class that can be imported later."""
+def test_an_item_can_be_read_after_an_interrupted_deserialization(tmp_path: Path) -> None:
+    """An exception of a signal handler, raised while a store is made, leaves no item unreadable."""
 
     class Interrupted(JsonPlusSerializer):
         def loads_typed(self, data: Any) -> Any:
@@ -298,17 +297,12 @@ def test_an_item_is_deserialized_again_after_an_error_that_passes(tmp_path: Path
                 raise interrupts.pop()
             return super().loads_typed(data)
 
-    interrupts: list[Exception] = []
+    interrupts = [TimeoutError("of a signal handler")]
     with Tables.open(tmp_path / "journal") as tables:
-        JournalStore(tables).put(("a",), "k", {"n": [1]})
-        interrupts.append(TimeoutError("of a signal handler"))
-        store: Any = JournalStore(tables, serde=Interrupted())
+        JournalStore(tables).put(("a",), "k", {"n": 1})
+        store = JournalStore(tables, serde=Interrupted())
         assert interrupts == []
-        store.get(("a",), "k").value["n"].append(2)
-        found = store.get(("a",), "k")
-        assert found.value == {"n": [1]}
-        assert found.created_at == JournalStore(tables).get(("a",), "k").created_at
-        assert store.search(("a",), filter={"n": [1]})[0].value == {"n": [1]}
+        assert [item.value for item in store.search(())] == [{"n": 1}]
 
 
 def test_an_item_has_the_vectors_of_its_own_text(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
 from datetime import UTC, datetime
 from functools import partial
@@ -170,13 +170,16 @@ class JournalStore(InMemoryStore):
         self._unapplied = {}
 
     def _load(self, namespace: tuple[str, ...], key: str, row: Any) -> None:
-        """Deserialize the item of a row. If that fails, each read of the item tries it again."""
+        """Deserialize the item of a row. If that fails twice, reading the item raises an error."""
         kind: type[Item] = Item
         load = partial(self._serde.loads_typed, (row[0], row[1]))
         try:
-            value = load()
-        except Exception:  # maybe of a signal handler
-            kind, value = _UnreadItem, load
+            try:
+                value = load()
+            except Exception:  # maybe of a signal handler, so try it again
+                value = load()
+        except Exception as error:
+            kind, value = _UnreadableItem, error
         self._keep(namespace, key, row, value, kind)
 
     def _keep(
@@ -227,34 +230,23 @@ class _Written(NamedTuple):
     value: Any  # deserialized from `typed`
 
 
-class _UnreadItem(Item):
-    """An item whose value could not be deserialized yet. It may be replaced and deleted."""
+class _UnreadableItem(Item):
+    """An item whose value can't be deserialized. It may be replaced and deleted."""
 
-    __slots__ = ("_load",)
+    __slots__ = ("_error",)
 
     @property
     def value(self) -> Any:
-        """The value. Raises JournalError if it can't be deserialized."""
-        try:
-            return self._load()
-        except Exception as error:
-            raise JournalError(
-                f"item {self.key!r:.80} of namespace {self.namespace!r:.200} can't be deserialized "
-                f"({error!r:.300}); make its classes importable again, or put or delete the item"
-            ) from error
+        """The value, in place of which this raises JournalError."""
+        raise JournalError(
+            f"item {self.key!r:.80} of namespace {self.namespace!r:.200} can't be deserialized "
+            f"({self._error!r:.300}); make its classes importable again and reopen the store, or "
+            "put or delete the item"
+        ) from self._error
 
     @value.setter
-    def value(self, load: Callable[[], Any]) -> None:
-        self._load = load
-
-    def __copy__(self) -> Item:
-        return Item(
-            value=self.value,
-            key=self.key,
-            namespace=self.namespace,
-            created_at=self.created_at,
-            updated_at=self.updated_at,
-        )
+    def value(self, error: Exception) -> None:
+        self._error = error
 
 
 class _ThenRoom:

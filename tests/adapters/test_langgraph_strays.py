@@ -241,7 +241,8 @@ def test_a_checkpoint_may_be_put_again_after_an_interrupted_removal(
 def test_a_checkpoint_may_come_after_an_interrupted_prune(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, is_removed_before: bool, kind: str
 ) -> None:
-    """What an interrupted transaction has left is not missed. What one before removed is."""
+    """An interrupted prune removed nothing, so the put is accepted. It is refused if a prune before
+    that removed writes or subgraphs."""
     transact = Tables._transact_once
 
     def interrupted(tables: Tables, write: Any) -> Any:

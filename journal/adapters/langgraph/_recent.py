@@ -8,8 +8,8 @@ _KEYS = 5_000  # of each generation; some 3 MB
 
 
 class RecentKeys:
-    """The last `_KEYS` keys that were added, at least, and at most twice as many. Each has a set of
-    notes. Thread-safe."""
+    """The newest keys, each with a set of notes: at least `_KEYS`, at most twice as many.
+    Thread-safe."""
 
     def __init__(self) -> None:
         self._newer: dict[Hashable, set[tuple[str, Hashable]]] = {}

@@ -85,8 +85,8 @@ class SaverTables:
     def is_removed_early(self, place: Place, checkpoint_id: str) -> bool:
         """Return whether writes or subgraphs of a checkpoint that is not there were removed.
 
-        A removal notes them before it commits, and an interrupt may end it in between. Then all of
-        them are there.
+        A removal notes them before it commits. If an interrupt ends it in between, all of them are
+        still there.
         """
         notes = self.removed_early.notes((*place, checkpoint_id))
         return not all(key in getattr(self, table) for table, key in notes)

@@ -63,7 +63,7 @@ def follow(path: str, saved: DurableDict) -> None:
 
     def wait() -> None:
         nonlocal is_replaced
-        if is_replaced:  # and the last events of the old log were read after that
+        if is_replaced:  # by now, the last events of the old log have been read, too
             raise ReplacedError
         time.sleep(POLL_S)
         with suppress(FileNotFoundError, NotAJournalError):  # there is no new one yet

@@ -21,7 +21,7 @@ from journal._mirror.attaching import ForkedError, RestoredError
 from journal._mirror.claiming import NewerVersionError, OtherJournalError, look
 from journal._mirror.comparing import compare
 from journal._mirror.following import Following
-from journal._mirror.marker import Marker, read_marker, write_marker
+from journal._mirror.marker import Marker, follows, read_marker, write_marker
 from journal._mirror.mirror import Mirror, as_mirror
 from journal._mirror.place_note import Known, write_note
 from journal._mirror.public_errors import as_public
@@ -279,8 +279,8 @@ def _prepare(store: Store, aside_on: Disk | None, directory: Directory, mirror: 
         text = "%s: the mirror lacks records of the directory, which are in %s now"
         report(logging.WARNING, text, aside.origin, aside.path)
         comparison = compare(store, directory, marker)
-    epoch = max(marker.epoch, epoch, comparison.epoch)  # a claim may have come meanwhile
-    write_marker(directory, marker._replace(epoch=epoch, unclaimed_lsn=None))
+    marker = follows(marker, max(epoch, comparison.epoch))  # a claim may have come meanwhile
+    write_marker(directory, marker._replace(unclaimed_lsn=None))
     comparison.fetch()
     write_note(directory, comparison.known)  # in case that the follower is killed
     return comparison.known

@@ -21,11 +21,11 @@ class Marker(NamedTuple):
     url: the address of the mirror, without credentials. journal_id: the journal's identity, which
     no other file states until there is a segment or a checkpoint; "" if unknown. epoch, writer: of
     the last claim of this directory that is known to stand; 0 and "" before the first one. A
-    follower notes the epoch of the claim that it follows. mirrored_lsn: the LSN up to which the
-    mirror had every record then. next_writer: the id of a claim that was begun after that, or "".
-    restored_lsn: the LSN to which the directory was restored, if its mirror has later ones; such a
-    directory has no mirror yet. unclaimed_lsn: the LSN after which the directory may have been
-    written to since then without a claim, None if it was not.
+    follower notes the epoch of a later claim that it follows, and "". mirrored_lsn: the LSN up to
+    which the mirror had every record then. next_writer: the id of a claim that was begun after
+    that, or "". restored_lsn: the LSN to which the directory was restored, if its mirror has later
+    ones; such a directory has no mirror yet. unclaimed_lsn: the LSN after which the directory may
+    have been written to since then without a claim, None if it was not.
     """
 
     url: str

@@ -265,7 +265,7 @@ class Attachment:
             )
         if self._is_late and claimed is not None and not is_own:
             raise OvertakenError(self._store.url, claimed.number, claimed)
-        if claimed is None and self._marker.writer and not self._start_over:
+        if claimed is None and self._marker.epoch and not self._start_over:
             raise LostError(
                 f"{self._url}: the mirror had entries of the directory {self._directory.path}, and "
                 "has none now: it was emptied or made anew. Nothing was changed. Find out why, and "

@@ -72,4 +72,10 @@ def note_followed(directory: Directory, epoch: int) -> None:
     MirrorError and OSError."""
     marker = read_marker(directory)
     if marker is not None and marker.epoch < epoch:
-        write_marker(directory, marker._replace(epoch=epoch))
+        write_marker(directory, follows(marker, epoch))
+
+
+def follows(marker: Marker, epoch: int) -> Marker:
+    """Return the marker of a directory that follows the writer of a claim of this epoch. If that is
+    a later one, the directory is no longer that of the last writer."""
+    return marker._replace(epoch=epoch, writer="") if marker.epoch < epoch else marker

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import FailedError, FencedError, MirrorError, Tables, follow
+from journal import FailedError, FencedError, MirrorError, MirrorReason, Tables, follow
 from journal._engine.reappending import reappend
 from journal._mirror.memory_store import MemoryStore
 from journal._names import MIRROR, MIRROR_PLACE
@@ -227,9 +227,9 @@ def followed(path: Path, store: MemoryStore) -> None:
     mirrored(path.with_name("writer"), store, "noted")
     note = path / MIRROR_PLACE
     with follow(mirror_of(store), path) as follower:
-        data = note.read_bytes()
+        data, lsn = note.read_bytes(), follower.lsn
         mirrored(path.with_name("writer"), store, "not noted")  # with another claim
-        follower.wait(2, timeout_s=TIMEOUT_S)
+        follower.wait(lsn + 1, timeout_s=TIMEOUT_S)
     note.write_bytes(data)
 
 
@@ -242,6 +242,48 @@ def test_a_killed_follower_goes_on_after_the_mirror_was_trimmed(tmp_path: Path) 
     with follow(mirror_of(store), path) as follower:
         assert set(Tables.read(path).table("t")) == {"noted", "not noted", "next"}
         assert follower.lsn > 2
+
+
+def formerly_written(path: Path, store: MemoryStore) -> None:
+    """Write in a directory, take the mirror over, and let the directory follow."""
+    mirrored(path, store, "own")
+    mirrored(path.with_name("writer"), store, "later")
+    with follow(mirror_of(store), path):
+        pass
+
+
+def test_a_former_writer_goes_on_after_the_mirror_was_trimmed(tmp_path: Path) -> None:
+    """Once the directory of a former writer has followed, all of its records are the mirror's. It
+    goes on like any other that was killed."""
+    store, path = MemoryStore(), tmp_path / "one"
+    formerly_written(path, store)
+    followed(path, store)
+    take_over(tmp_path / "two", store)
+    with follow(mirror_of(store), path):
+        assert set(Tables.read(path).table("t")) >= {"own", "later", "not noted", "next"}
+
+
+def test_a_former_writer_opens_with_its_mirror_only(tmp_path: Path) -> None:
+    """A directory that has followed another writer is not that of the last one. So it does not open
+    while the mirror is unreachable."""
+    store, path = SilentStore(), tmp_path / "one"
+    formerly_written(path, store)
+    store.fall_silent()
+    with pytest.raises(MirrorError) as refused:
+        Tables.open(path, mirror=mirror_of(store, open_timeout_s=0.1))
+    assert refused.value.reason is MirrorReason.UNREACHABLE
+
+
+def test_a_follower_takes_over_no_emptied_mirror(tmp_path: Path) -> None:
+    """A follower's directory shows that the mirror had entries. So one that was emptied does not
+    begin again with it, unless that is asked for."""
+    store, path = MemoryStore(), tmp_path / "one"
+    followed(path, store)
+    store.trim(store.numbers(0))
+    store.delete_blobs(store.blob_names())
+    with pytest.raises(MirrorError) as refused:
+        Tables.open(path, mirror=mirror_of(store), takeover=True)
+    assert refused.value.reason is MirrorReason.EMPTIED
 
 
 def test_a_follower_that_was_written_to_is_refused(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ ALL_OF = (
     Weakening(
         "claim_during_a_comparison_is_not_noted",
         "journal/_engine/follower.py",
-        "max(marker.epoch, epoch, comparison.epoch)",
-        "max(marker.epoch, epoch)",
+        "max(epoch, comparison.epoch)",
+        "epoch",
         KILLED,
     ),
     Weakening(

@@ -99,7 +99,7 @@ ALL_OF = (
     Weakening(
         "emptied_mirror_begins_again",
         "journal/_mirror/attaching.py",
-        "if claimed is None and self._marker.writer and not self._start_over:",
+        "if claimed is None and self._marker.epoch and not self._start_over:",
         "if False:",
         OPENING,
     ),

@@ -97,6 +97,7 @@ class LogCursor:
         # Walks that are further on in the same segment. Every frame up to each of them is whole.
         self._ahead: list[Walk] = []
         self._checked_at_s = 0.0
+        self._is_partly_proven = False  # True if the last probe found more than can be read
         # The place of bytes that look damaged. They are read again before they count as damage.
         self._suspect_place: tuple[str, int, int] | None = None
         self.at_end = False  # True if no more records can be read now
@@ -113,7 +114,8 @@ class LogCursor:
             with open_segment(self._directory, name, name.first_lsn) as segment:
                 self._enter(segment)
                 checkpoints = read_proofs(self._directory, checkpoint_lsns(names))
-                return self._probe(segment, live, checkpoints)[0]
+                lsn = self._probe(segment, live, checkpoints)[0]
+            return self.last_lsn() if self._is_followed(name) else lsn
         except CorruptionError:  # advance() raises it, after it has yielded the good records
             return name.first_lsn - 1
 
@@ -156,6 +158,9 @@ class LogCursor:
             limit_lsn, error = None, None
             if not after:
                 limit_lsn, error = self._probe(segment, self._live, self._checkpoints)
+                if self._is_followed(name):
+                    self.at_end = False  # now all of this segment can be read
+                    return
             after_lsn = self._next_lsn - 1
             batches = self._walk.batches(
                 segment, after, after_lsn=after_lsn, limit_lsn=limit_lsn, read=self._read
@@ -174,9 +179,10 @@ class LogCursor:
 
     def _check_kept(self, name: SegmentName, after: SegmentName) -> None:
         """Raise CompactedError if what follows a segment is gone, and checkpoints cover it: the
-        segment is a leftover, such as a follower has that went on from a checkpoint."""
+        segment is a leftover, such as a follower has that went on from a checkpoint. Its mark may
+        be removed while it is looked for, which looks like damage at the end."""
         assert self._next_lsn is not None
-        is_gap = self._walk.next_lsn < after.first_lsn and not self._walk.damage
+        is_gap = self._walk.next_lsn < after.first_lsn and not self._walk.resumes_lsn
         if is_gap and name not in (kept := kept_segments(self._segments, self._checkpoint_lsns)):
             _raise_compacted(self._walk.next_lsn, kept)
 
@@ -243,13 +249,22 @@ class LogCursor:
             damage = checkpoints.past_end(probe.next_lsn)
         except CorruptionError as error:
             damage = error
-        limit_lsn = probe.next_lsn - 1
+        last_lsn = limit_lsn = probe.next_lsn - 1
         if self._proven and live and not segment.header.flags & FLAG_OS:
-            limit_lsn = min(limit_lsn, probe.evidence)
+            limit_lsn = min(last_lsn, probe.evidence)
+        self._is_partly_proven = limit_lsn < last_lsn
         known_place, self._suspect_place = self._suspect_place, None
         if damage and known_place != (place := (damage.path, damage.offset, damage.lsn)):
             self._suspect_place, damage = place, None
         return limit_lsn, damage
+
+    def _is_followed(self, name: SegmentName) -> bool:
+        """Return whether another segment has come after the one that was probed, whose name proves
+        all before it. A follower has removed the mark then, which proved the last records."""
+        if not self._is_partly_proven:
+            return False
+        self._list_files()
+        return bool(self._segments) and self._segments[-1] > name
 
     def _was_checked_lately(self) -> bool:
         """Return whether all preallocated space was scanned within `_PREALLOCATED_POLL_S`. If not,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from journal import CompactedError, JournalReader
-from journal._disk.disk import TMP, Disk
+from journal._disk.disk import TMP, Directory, Disk, File
 from journal._format.checkpoint import checkpoint_lsns
 from journal._mirror import blobs, rolling_up
 from journal._mirror.blobs import checkpoint_names
@@ -68,6 +68,58 @@ def test_readers_meet_no_damage_while_a_follower_catches_up(
             assert (found[0], found[-1]) == (before, counter.journal.last_lsn)
             with pytest.raises(CompactedError):
                 next(entries)
+    counter.close()
+
+
+class Watched:
+    """A directory for readers, or a segment in it, that calls a function after each look at a
+    segment's size."""
+
+    def __init__(self, handle: Any, then: Callable[[], object]) -> None:
+        self._handle = handle
+        self._then = then
+
+    def open(self, name: str, mode: str) -> Any:
+        file = self._handle.open(name, mode)
+        return Watched(file, self._then) if name.endswith(".seg") else file
+
+    def size(self) -> int:
+        size: int = self._handle.size()
+        self._then()
+        return size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+
+def test_a_mark_may_go_while_a_reader_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower that goes on from a checkpoint removes the mark of the segment before it, in which
+    a reader is. Wherever the reader is just then, what follows is no longer kept."""
+    store, clock, ended = Counted(), Clock(), list[File]()
+    counter = counter_at(tmp_path / "a", store, keep_s=0)
+    counter.rounds(1)
+    with (
+        followed(store, tmp_path / "b", clock) as following,
+        JournalReader.open(tmp_path / "b") as reader,
+    ):
+        end_segment = following._copy._end_segment
+        watched = Watched(reader._opened, lambda: [end_segment(file) for file in ended])
+        reader._opened = cast(Directory, watched)
+        entries = reader.entries(follow=True)
+        assert any(entry.lsn == following.lsn for entry in entries)
+        counter.rounds(6)
+
+        def read_and_end(file: File) -> None:
+            ended.append(file)
+            with pytest.raises(CompactedError):
+                next(entries)
+
+        monkeypatch.setattr(following._copy, "_end_segment", read_and_end)
+        clock.now_s += 61
+        following.poll()
+        assert ended
     counter.close()
 
 

@@ -65,6 +65,20 @@ ALL_OF = (
         CATCHING_UP,
     ),
     Weakening(
+        "mark_that_goes_is_damage",
+        "journal/_offline/cursor.py",
+        " and not self._walk.resumes_lsn",
+        " and not self._walk.damage",
+        CATCHING_UP,
+    ),
+    Weakening(
+        "reader_goes_back_when_a_segment_comes",
+        "journal/_offline/cursor.py",
+        "self._segments[-1] > name",
+        "False",
+        ("tests/mirror/test_following.py",),
+    ),
+    Weakening(
         "second_look_is_damage",
         "journal/_mirror/reading.py",
         "if self._suspect == (suspect := (str(astray), chain_now, newest)):",

@@ -32,7 +32,9 @@ _STATUS = re.compile(r"status code: ([0-9]{3})\b")
 _SAID = re.compile(r"<(?:Code|Message)>([^<]*)<")
 # An answer that no object storage gives: those of a web server, a gateway or a login page.
 _FOREIGN = re.compile(
-    r"status code: 404[^:]*: (?=\S)(?!.*<Code>)|invalid \w+ response|Header missing from response",
+    r"status code: 404[^:]*: (?=\S)(?!.*<Code>)"
+    r"|status code: 40[13][^:]*: \s*(?i:<!doctype html|<html)"
+    r"|invalid \w+ response|Header missing from response",
     re.DOTALL,
 )
 # S3 answers 400 to a session token that has expired, and a redirect to the wrong region. The server

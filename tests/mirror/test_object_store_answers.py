@@ -145,13 +145,14 @@ def test_a_page_is_no_empty_bucket(body: bytes, kind: str, answers: Answers) -> 
         open_store("s3://bucket/prefix", timeout_s=5)
 
 
-@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("status", [200, 401, 403, 404])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_page_in_the_place_of_an_answer_is_no_answer(
     call: str, status: int, answers: Answers
 ) -> None:
-    """A gateway may answer with a page while its server restarts. So an entry is neither damaged
-    nor missing, and the bucket is not emptied: the request is repeated."""
+    """A gateway may answer with a page while its server restarts, and a proxy where it forbids a
+    request. So an entry is neither damaged nor missing, the bucket is not emptied, and no right is
+    missing: the request is repeated."""
     store = open_store("s3://bucket/prefix", timeout_s=5)
     answers.status, answers.body, answers.kind = status, PAGE, "text/html"
     with pytest.raises(UnreachableError, match="object storage gives no such answer"):

@@ -44,6 +44,11 @@ ALL_OF = (
                 "if False:",
             ),
             (
+                "page_of_a_proxy_is_a_missing_right",
+                "(?i:<!doctype html|<html)",
+                "(?i:<!doctype never|<never)",
+            ),
+            (
                 "panic_of_obstore_escapes",
                 'if type(error).__module__ != "pyo3_runtime":',
                 "if True:",

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from journal._mirror.blobs import CheckpointName, RollUpName, encode_blob, roll_up_names
 from journal._mirror.entry import (
@@ -290,6 +291,7 @@ class Appender:
         self._overtaken: OvertakenError | None = None
         # The numbers of the entries with bytes that this writer has appended and not trimmed.
         self._untrimmed: dict[int, None] = {}
+        self.trims = True  # False at the end: some stores trim thousands one by one
         self.claimed = claimed
 
     @property
@@ -418,7 +420,7 @@ class Appender:
         self._trim([*others, *(n for n in list(self._untrimmed) if n <= floor and n != last)])
 
     def _trim(self, numbers: list[int]) -> None:
-        self._store.trim(numbers)
+        self._store.trim(takewhile(lambda _: self.trims, numbers))
         for number in numbers:
             self._untrimmed.pop(number, None)
 

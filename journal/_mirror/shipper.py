@@ -34,6 +34,7 @@ from journal.errors import InterruptedCallError
 
 _NOTE_S = 30.0  # between two notes of the last place
 _RETRY_S_MIN, _RETRY_S_MAX = 0.05, 1.0
+_UPKEEP_S_MAX = 5.0  # at the end: what is not removed then, the next writer may remove
 
 
 class Shipper:
@@ -179,7 +180,9 @@ class Shipper:
             self._ship(is_closed=self._is_closed)
             _, appender, _, upkeep = self._linked
             # The rest of the limit is for the release.
-            upkeep.run(self.mirrored_lsn, wait_s=(self._give_up_at - time.monotonic()) / 2)
+            wait_s = (self._give_up_at - time.monotonic()) / 2
+            upkeep.run(self.mirrored_lsn, wait_s=min(wait_s, _UPKEEP_S_MAX))
+            appender.trims = False
             self._until_answered(appender.release, appender.retry)
             self._note(appender.last)
         except _GivenUpError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from journal import FailedError
 from journal._commit.mirrored_turn import MirroredTurn
+from journal._mirror import rolling_up, shipper
 from journal._mirror.memory_store import MemoryStore
 from journal.testing import ManualOptions
 from tests.engine.waiting_support import log_of
@@ -114,3 +117,39 @@ def test_an_acknowledgement_wakes_the_flusher() -> None:
     assert isinstance(log.turn, MirroredTurn)
     log.turn.acknowledge(1, 0)
     assert log.is_woken()
+
+
+class TrimsSlowly(MemoryStore):
+    """A store that trims one entry after the other, and each only once `goes_on` is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.goes_on = threading.Semaphore(0)
+
+    def trim(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self.begun.set()
+            assert self.goes_on.acquire(timeout=TIMEOUT_S)
+            super().trim([number])
+
+
+@pytest.mark.parametrize("ack", ["local", "remote"])
+def test_a_close_waits_for_no_backlog_of_the_upkeep(
+    ack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A close ends although the mirror still has many entries to trim, which some stores do one by
+    one. It does not report that the mirror lacks anything."""
+    monkeypatch.setattr(rolling_up, "ROLL_UP_ENTRIES", 10)
+    monkeypatch.setattr(shipper, "_UPKEEP_S_MAX", 0.05)
+    store = TrimsSlowly()
+    journal = opened(tmp_path / "a", store, ack=ack)
+    for _ in range(20):
+        journal.wait_mirrored(write(journal), timeout_s=TIMEOUT_S)
+    assert store.begun.wait(TIMEOUT_S)
+    timer = threading.Timer(0.5, store.goes_on.release)  # the entry that is under way
+    timer.start()
+    with caplog.at_level(logging.WARNING, "journal"):
+        journal.close(timeout_s=TIMEOUT_S)
+    timer.join()
+    assert caplog.records == []

@@ -97,6 +97,13 @@ ALL_OF = (
         OPENING,
     ),
     Weakening(
+        "close_waits_for_all_of_the_upkeep",
+        "journal/_mirror/claiming.py",
+        "takewhile(lambda _: self.trims, numbers)",
+        "numbers",
+        ("tests/mirror/test_mirrored_turn.py",),
+    ),
+    Weakening(
         "emptied_mirror_begins_again",
         "journal/_mirror/attaching.py",
         "if claimed is None and self._marker.epoch and not self._start_over:",

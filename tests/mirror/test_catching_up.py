@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from journal import CompactedError, JournalReader
+from journal import CompactedError, JournalReader, Options
 from journal._disk.disk import TMP, Directory, Disk, File
 from journal._format.checkpoint import checkpoint_lsns
 from journal._mirror import blobs, rolling_up
@@ -21,6 +21,7 @@ from journal._mirror.place_note import Known
 from journal._mirror.reading import read_log
 from journal._mirror.store import UnreachableError
 from journal.testing import SimulatedDisk
+from tests.mirror.shipping_support import TIMEOUT_S, Mirrored, segments_in
 from tests.mirror.test_checkpointing import counter_at
 from tests.mirror.test_comparing import Counted
 from tests.mirror.test_following import Clock, followed
@@ -268,3 +269,45 @@ def test_a_roll_up_may_be_removed_as_soon_as_it_is_listed(tmp_path: Path) -> Non
         assert (lists, rounds) == ([], [])
         assert following.lsn == counter.journal.last_lsn
     counter.close()
+
+
+def last_read(reader: JournalReader) -> int:
+    return max(entry.lsn for entry in reader.entries())
+
+
+def last_stated(reader: JournalReader) -> int:
+    return reader.last_lsn
+
+
+class Polled:
+    """A directory for readers, whose follower polls after each listing."""
+
+    def __init__(self, directory: Directory, poll: Callable[[], None]) -> None:
+        self._directory = directory
+        self._poll = poll
+
+    def names(self) -> list[str]:
+        names = self._directory.names()
+        self._poll()
+        return names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._directory, name)
+
+
+@pytest.mark.parametrize("read", [last_read, last_stated])
+def test_a_reader_never_goes_back(read: Callable[[JournalReader], int], tmp_path: Path) -> None:
+    """If the follower begins a segment just when a reader has listed the files, the reader still
+    finds every record that it has found before."""
+    store = Counted()
+    mirrored = Mirrored(tmp_path / "a", store, Options(segment_bytes=4096), interval_s=3600)
+    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    with followed(store, tmp_path / "b") as following:
+        for _ in range(60):
+            before = following.lsn
+            assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+            with JournalReader.open(tmp_path / "b") as reader:
+                reader._opened = cast(Directory, Polled(reader._opened, following.poll))
+                assert read(reader) >= before
+        assert len(segments_in(tmp_path / "b")) > 2
+    mirrored.close()

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from journal import Directory, Journal, JournalReader, LockedError, Options
+from journal import Journal, JournalReader, LockedError, Options
 from journal._disk.posix import PosixDisk
 from journal._disk.process import write_pid_note
 from journal._mirror.comparing import compare
@@ -53,14 +52,6 @@ def followed(
 def records_in(path: Path) -> list[int]:
     with JournalReader.open(path) as reader:
         return [entry.lsn for entry in reader.entries()]
-
-
-def last_read(reader: JournalReader) -> int:
-    return max(entry.lsn for entry in reader.entries())
-
-
-def last_stated(reader: JournalReader) -> int:
-    return reader.last_lsn
 
 
 @pytest.mark.parametrize("options", [Options(), Options(segment_bytes=4096)], ids=["one", "many"])
@@ -105,40 +96,6 @@ def test_a_thread_follows(tmp_path: Path) -> None:
     assert known.last_lsn == 30
     assert following.gate(99) is None
     directory.close(unlock=False)
-    mirrored.close()
-
-
-class Polled:
-    """A directory for readers, whose follower polls after each listing."""
-
-    def __init__(self, directory: Directory, poll: Callable[[], None]) -> None:
-        self._directory = directory
-        self._poll = poll
-
-    def names(self) -> list[str]:
-        names = self._directory.names()
-        self._poll()
-        return names
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._directory, name)
-
-
-@pytest.mark.parametrize("read", [last_read, last_stated])
-def test_a_reader_never_goes_back(read: Callable[[JournalReader], int], tmp_path: Path) -> None:
-    """If the follower begins a segment just when a reader has listed the files, the reader still
-    finds every record that it has found before."""
-    store = Counted()
-    mirrored = Mirrored(tmp_path / "a", store, Options(segment_bytes=4096), interval_s=3600)
-    assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
-    with followed(store, tmp_path / "b") as following:
-        for _ in range(60):
-            before = following.lsn
-            assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
-            with JournalReader.open(tmp_path / "b") as reader:
-                reader._opened = cast(Directory, Polled(reader._opened, following.poll))
-                assert read(reader) >= before
-        assert len(segments_in(tmp_path / "b")) > 2
     mirrored.close()
 
 

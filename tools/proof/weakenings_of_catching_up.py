@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 KILLED = ("tests/mirror/test_killed_followers.py",)
+RETURNING = ("tests/mirror/test_returning.py",)
 CATCHING_UP = ("tests/mirror/test_catching_up.py",)
 
 ALL_OF = (
@@ -76,7 +77,7 @@ ALL_OF = (
         "journal/_offline/cursor.py",
         "self._segments[-1] > name",
         "False",
-        ("tests/mirror/test_following.py",),
+        CATCHING_UP,
     ),
     Weakening(
         "second_look_is_damage",
@@ -134,5 +135,19 @@ ALL_OF = (
         "(FrameState.MARK, FrameState.DAMAGED_PAYLOAD, ",
         "(FrameState.DAMAGED_PAYLOAD, ",
         KILLED,
+    ),
+    Weakening(
+        "former_writer_stays_the_last_one",
+        "journal/_mirror/marker.py",
+        'marker._replace(epoch=epoch, writer="")',
+        "marker._replace(epoch=epoch)",
+        RETURNING,
+    ),
+    Weakening(
+        "emptied_mirror_begins_again_with_a_follower",
+        "journal/_mirror/attaching.py",
+        "claimed is None and self._marker.epoch and",
+        "claimed is None and self._marker.writer and",
+        RETURNING,
     ),
 )

@@ -147,20 +147,6 @@ OF_RETURNING = (
         RETURNING,
     ),
     Weakening(
-        "former_writer_stays_the_last_one",
-        "journal/_mirror/marker.py",
-        'marker._replace(epoch=epoch, writer="")',
-        "marker._replace(epoch=epoch)",
-        RETURNING,
-    ),
-    Weakening(
-        "emptied_mirror_begins_again_with_a_follower",
-        "journal/_mirror/attaching.py",
-        "claimed is None and self._marker.epoch and",
-        "claimed is None and self._marker.writer and",
-        RETURNING,
-    ),
-    Weakening(
         "followed_claim_is_not_noted",
         "journal/_mirror/following.py",
         "            note_followed(self._directory, entry.epoch)  #",

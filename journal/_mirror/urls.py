@@ -70,7 +70,7 @@ def opener(url: str, *, open_s: float, timeout_s: float, is_reader: bool) -> Cal
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise ValueError(f"{url}: has a host; write file:///DIRECTORY, with three slashes")
-        path = unquote(parts.path)
+        path = _path(parts)
         _check(url, path.strip("/"), "directory")
         if not path.startswith("/") or "\0" in path:
             raise ValueError(
@@ -87,7 +87,7 @@ def check_url(url: str, path: str) -> None:
     ValueError for a mirror in the journal's own directory."""
     opener(url, open_s=0.0, timeout_s=0.0, is_reader=True)
     parts = _split(url)
-    if parts.scheme == "file" and is_inside(unquote(parts.path), path):
+    if parts.scheme == "file" and is_inside(_path(parts), path):
         raise ValueError(
             f"{shown_url(url)}: the mirror is in the journal's own directory {path}; give a "
             "directory outside of it, on another disk"
@@ -132,3 +132,8 @@ def _import(package: str, extra: str) -> None:
             f"this kind of mirror needs the package {package}; "
             f"run: pip install 'journal-engine[{extra}]'"
         ) from error
+
+
+def _path(parts: SplitResult) -> str:
+    """Return the path of a directory's address, whose bytes need not be UTF-8."""
+    return unquote(parts.path, errors="surrogateescape")

@@ -43,9 +43,16 @@ ALL_OF = (
     Weakening(
         "mirror_within_the_journals_directory",
         "journal/_mirror/urls.py",
-        'if parts.scheme == "file" and is_inside(unquote(parts.path), path):',
+        'if parts.scheme == "file" and is_inside(_path(parts), path):',
         "if False:",
         OPENING,
+    ),
+    Weakening(
+        "mirror_beside_the_directory_named",
+        "journal/_mirror/urls.py",
+        'return unquote(parts.path, errors="surrogateescape")',
+        "return unquote(parts.path)",
+        ("tests/mirror/test_directory_names.py",),
     ),
     Weakening(
         "damaged_marker_is_no_finding",

@@ -18,6 +18,7 @@ from manager._remote.desk import ATTEMPTS_MAX, LEASE_S, Desk, Hooks, StaleError
 from manager._remote.inquiries import Inquiries
 from manager._remote.link import Answer, Link, NatsLink, UnansweredError
 from manager._remote.messages import Lease
+from manager._remote.rivals import Rivals
 from manager._remote.supply import FleetSupply
 from manager.agent import Agent
 from manager.arguments import instance, optional_seconds, seconds
@@ -48,11 +49,14 @@ class Serving:
         """Answer until the task is cancelled or the manager is closed.
 
         `on_open` is called once workers can reach this manager. Raises DispatchError if a newer
-        manager of this journal has taken over, and the errors of the journal.
+        manager of this journal has taken over, or if one of another journal serves the fleet, and
+        the errors of the journal.
         """
         updates = self._manager._updates
         inquiries = Inquiries(self._link, self._fleet, self._desk)
+        rivals = Rivals(self._link, self._fleet, self._desk)
         try:
+            await rivals.check()
             async with asyncio.TaskGroup() as self._group:
                 self._begin(self._tick())
                 # The reader begins before the agents are looked at, so that no change is missed.
@@ -61,6 +65,8 @@ class Serving:
                     self._note(agent)
                 served = subjects.of_manager(self._fleet)
                 await self._link.serve("subagents-manager", served, self._receive)
+                await rivals.listen()
+                self._begin(rivals.watch())
                 updates.workers = inquiries
                 on_open()
                 async for agent in changes:
@@ -168,8 +174,8 @@ class Dispatcher(AsyncHandle):
     outside.
 
     The agents run on while there is no dispatcher and no manager. One manager of a fleet may have
-    a dispatcher at a time. Its own thread does the work; any thread may call its methods. Close it
-    before the manager.
+    a dispatcher at a time; a second one is refused, or ends with an `error`. Its own thread does
+    the work; any thread may call its methods. Close it before the manager.
     """
 
     def __init__(
@@ -210,7 +216,8 @@ class Dispatcher(AsyncHandle):
         that several fleets may share servers.
 
         Raises ValueError or TypeError for a bad argument, DispatchError if no server can be
-        reached, or if its login may not serve workers, and ImportError without nats-py.
+        reached, if its login may not serve workers, or if a manager of another journal already
+        serves the fleet, and ImportError without nats-py.
         """
         instance("manager", manager, SubAgentManager)
         hooks = Hooks(supply=FleetSupply(manager._state))
@@ -226,7 +233,8 @@ class Dispatcher(AsyncHandle):
     @property
     def error(self) -> Exception | None:
         """The error that has ended this dispatcher, or None. A newer manager of the same journal,
-        or an error of the journal, ends it. Workers then get no answers from it."""
+        one of another journal that has served the fleet for longer, or an error of the journal,
+        ends it. Workers then get no answers from it."""
         return self._error
 
     def workers(self) -> list[WorkerInfo]:

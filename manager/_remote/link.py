@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
@@ -16,6 +16,9 @@ Answer = Callable[[bytes], Awaitable[None]]
 Handler = Callable[[str, bytes, Answer], None]
 """A function that receives the subject and the bytes of a request, and the function that answers
 it. It must not block."""
+Listener = Callable[[bytes], bytes | None]
+"""A function that receives the bytes of a request, and returns its answer, or None for no answer.
+It must not block."""
 
 _SERVICE_VERSION = "1.0.0"
 _CONNECT_S = 3.0
@@ -28,6 +31,9 @@ _REFUSALS_MAX = 16  # more than the subjects of a service
 
 class UnansweredError(Exception):
     """No answer came. The request may have arrived, and may be repeated."""
+
+    is_forbidden = False
+    """True if the servers have refused to carry requests of this subject from this login."""
 
 
 class Link(Protocol):
@@ -52,6 +58,10 @@ class Link(Protocol):
         """Answer the requests of these subjects, which are given with names for statistics. Each
         request goes to one of the processes that serve its subject. Raises DispatchError if the
         servers do not confirm that."""
+
+    async def listen(self, subject: str, handler: Listener) -> None:
+        """Answer the requests of this subject, each of which goes to all processes that listen.
+        Raises DispatchError if the servers do not confirm that."""
 
     async def stop_serving(self) -> None:
         """Answer no more requests. Their senders learn that nobody serves these subjects."""
@@ -168,20 +178,46 @@ class NatsLink:
         try:
             message = await _ended(self._client.request(subject, data, timeout=timeout_s))
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise UnansweredError(f"{subject}: {str(error) or type(error).__name__}") from error
+            unanswered = UnansweredError(f"{subject}: {str(error) or type(error).__name__}")
+            unanswered.is_forbidden = self._is_refused("publish", subject)
+            raise unanswered from error
         answer: bytes = message.data
         return answer
 
     async def serve(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
+        await self._confirmed(self._add_service(name, subjects, handler), subjects.values())
+
+    async def listen(self, subject: str, handler: Listener) -> None:
+        async def receive(message: Any) -> None:
+            if (answer := handler(message.data)) is not None:
+                with suppress(Exception):  # nobody waits for it, or the connection has ended
+                    await message.respond(answer)
+
+        subscribing = self._client.subscribe(subject, cb=receive)
+        await self._confirmed(_ended(subscribing), (subject,))
+
+    async def _confirmed(self, work: Awaitable[object], subjects: Iterable[str]) -> None:
+        """Do what subscribes to subjects. Raises DispatchError if the servers do not confirm it."""
         import nats
 
         try:
             async with asyncio.timeout(_CONNECT_S):
-                await self._add_service(name, subjects, handler)
+                await work
+                await _ended(self._client.flush())  # its ping may be sent before the subscription
+                await _ended(self._client.flush())
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise DispatchError(
                 f"{self._servers}: can't serve within {_CONNECT_S:g} s: {str(error) or 'no answer'}"
             ) from error
+        for subject in subjects:
+            if self._is_refused("subscription", subject):
+                raise DispatchError(
+                    f"{self._servers}: the login may not subscribe to {subject}: its permissions, "
+                    "or the name of the worker, are wrong"
+                )
+
+    def _is_refused(self, what: str, subject: str) -> bool:
+        return any(f'{what} to "{subject.lower()}"' in text for text in self._refusals)
 
     async def _add_service(self, name: str, subjects: dict[str, str], handler: Handler) -> None:
         from nats.micro import add_service
@@ -199,14 +235,6 @@ class NatsLink:
 
         for verb, subject in subjects.items():
             await service.add_endpoint(name=verb, subject=subject, handler=receive)
-        await _ended(self._client.flush())  # its ping may be sent before the last subscription
-        await _ended(self._client.flush())
-        for subject in subjects.values():
-            if any(f'subscription to "{subject.lower()}"' in text for text in self._refusals):
-                raise DispatchError(
-                    f"{self._servers}: the login may not subscribe to {subject}: its permissions, "
-                    "or the name of the worker, are wrong"
-                )
 
     async def stop_serving(self) -> None:
         while self._services:

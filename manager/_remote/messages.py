@@ -17,7 +17,11 @@ The manager's requests to a worker:
 | output | agent_id, start, stream, position | is_known, position, data |
 | forget | agent_ids: agents that were removed, whose files are removed | nothing |
 
-An answer to the last two may be an error.
+An answer to the last two may be an error. A manager asks others of its fleet, too:
+
+| verb | request | answer |
+|---|---|---|
+| claim | manager, machine, served_s | the same of one that goes on, so that the asking one ends |
 
 `held` lists the leases that the worker knows, as [agent_id, epoch, lsn], and `running` is the
 number of agents that run there. While it is not 0, the worker obeys only its own journal. Each

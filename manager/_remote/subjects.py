@@ -2,6 +2,7 @@
 
     FLEET.manager.VERB.NAME.OWN    requests of the worker NAME.OWN to the manager
     FLEET.worker.NAME.OWN.VERB     requests to that worker
+    FLEET.manager.claim            requests of a manager to others that serve the fleet
 
 NAME is the name of the worker's credential or machine. OWN is of one process, so that a worker that
 was started anew never passes for the one before it.
@@ -20,6 +21,11 @@ def to_manager(fleet: str, verb: str, worker: str) -> str:
 def of_manager(fleet: str) -> dict[str, str]:
     """Return the subjects that a manager serves, by verb."""
     return {verb: f"{fleet}.manager.{verb}.*.*" for verb in VERBS}
+
+
+def claim(fleet: str) -> str:
+    """Return the subject of a manager's request to all other managers of its fleet."""
+    return f"{fleet}.manager.claim"
 
 
 def parsed(subject: str) -> tuple[str, str]:

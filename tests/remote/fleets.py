@@ -37,7 +37,8 @@ class World:
     async def open(
         self, *, attempts_max: int = 3, lease_s: float = LEASE_S, **options: Any
     ) -> None:
-        """Open the manager with these options of `SubAgentManager.open`, and serve workers."""
+        """Open the manager with these options of `SubAgentManager.open`, and serve workers. Raise
+        what prevents that."""
         self.manager = self.opened(**options)
         self.link = NetworkLink(self.network)
         manager, settled = self.manager, _settler(self.manager)
@@ -58,7 +59,11 @@ class World:
         serving = Serving(self.desk, self.link, FLEET, manager)
         started = asyncio.Event()
         self._serving = asyncio.create_task(serving.run(started.set))
-        await started.wait()
+        opened = asyncio.create_task(started.wait())
+        await asyncio.wait((opened, self._serving), return_when=asyncio.FIRST_COMPLETED)
+        opened.cancel()
+        if not started.is_set():
+            await self._serving
 
     def opened(self, **options: Any) -> SubAgentManager:
         """Return the manager, opened with these options and without a dispatcher."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from manager._remote.link import Answer, Handler, UnansweredError
+from manager._remote.link import Answer, Handler, Listener, UnansweredError
 
 T = TypeVar("T")
 MESSAGE_BYTES_MAX = 1 << 20
@@ -62,6 +62,7 @@ class Network:
         After the last one, each message arrives at once."""
         self._fates = fates
         self.services: list[tuple[str, Handler, NetworkLink]] = []
+        self.listeners: list[tuple[str, Listener, NetworkLink]] = []
         self.sent = 0
 
     def send(self, deliver: Callable[[], None]) -> None:
@@ -106,7 +107,16 @@ class NetworkLink:
                 handler, link = service
                 handler(subject, data, link.answerer(arrive))
 
-        if self.is_connected:
+        listeners = [each for each in self._network.listeners if each[0] == subject]
+        if subject.endswith(".claim"):  # of managers: the fates are those of workers' messages
+            if not listeners:
+                raise UnansweredError(subject)  # as NATS reports at once
+            for _, listener, link in listeners:
+                if self.is_connected and link.is_connected:
+                    answer = listener(data)
+                    if answer is not None:
+                        arrive(answer)
+        elif self.is_connected:
             self._network.send(deliver)
         try:
             return await asyncio.wait_for(answered, timeout_s)
@@ -127,11 +137,15 @@ class NetworkLink:
         assert name
         self._network.services += [(subject, handler, self) for subject in subjects.values()]
 
+    async def listen(self, subject: str, handler: Listener) -> None:
+        self._network.listeners.append((subject, handler, self))
+
     async def stop_serving(self) -> None:
         self._network.services[:] = [s for s in self._network.services if s[2] is not self]
 
     async def close(self) -> None:
         self.is_connected = False
+        self._network.listeners[:] = [s for s in self._network.listeners if s[2] is not self]
         self._network.services[:] = [s for s in self._network.services if s[2] is not self]
 
 

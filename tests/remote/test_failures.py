@@ -65,6 +65,11 @@ TESTS = {
         "test_desk.test_a_stale_manager_is_fenced_on_both_sides",
         "test_desk.test_a_worker_obeys_no_lower_epoch",
     ),
+    "managers of two journals open a Dispatcher for one fleet": (
+        "test_rivals.test_a_second_manager_is_refused",
+        "test_rivals.test_of_two_that_serve_the_younger_one_ends",
+        "test_rivals.test_a_manager_that_was_cut_off_yields",
+    ),
     "a server, or all of them, are killed": (
         "test_real_server.test_a_restarted_server_and_manager_lose_nothing",
         "test_real_cluster.test_killed_servers_lose_nothing",

@@ -183,8 +183,20 @@ def test_a_login_that_may_not_serve_is_refused(tmp_path: Path, address: str) -> 
     """A manager with the login of a worker, and a worker with the name of another, get an error
     that names the subject, instead of waiting for messages that never come."""
     with SubAgentManager.open(tmp_path) as manager:
-        refused = r"may not subscribe to subagents\.manager\.next"
+        refused = r"may not publish to subagents\.manager\.claim"
         with pytest.raises(DispatchError, match=refused):
             Dispatcher.open(url(address, "gpu1"), manager)
     with pytest.raises(DispatchError, match=r"may not subscribe to subagents\.worker\.Gpu2\."):
         run(serve(url(address, "gpu1"), {}, name="Gpu2"))
+
+
+def test_a_manager_that_may_not_look_for_others_is_refused(tmp_path: Path) -> None:
+    """A manager whose login may not ask for other managers of its fleet gets an error that names
+    the subject."""
+    text = configuration().replace(', "subagents.manager.claim"', "")
+    with (
+        nats_server(tmp_path, more=text) as address,
+        SubAgentManager.open(tmp_path) as manager,
+        pytest.raises(DispatchError, match=r"may not publish to subagents\.manager\.claim"),
+    ):
+        Dispatcher.open(url(address, "manager"), manager)

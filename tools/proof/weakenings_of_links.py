@@ -6,6 +6,9 @@ from proof.weakenings import Weakening
 
 CLIENT = "manager/_remote/client.py"
 LINK = "manager/_remote/link.py"
+RIVALS = "manager/_remote/rivals.py"
+RIVALS_TESTS = ("tests/remote/test_rivals.py",)
+PERMISSIONS = ("tests/remote/test_permissions.py",)
 BAD_SERVERS = ("tests/remote/test_bad_servers.py",)
 
 ALL_OF = (
@@ -110,8 +113,57 @@ ALL_OF = (
     Weakening(
         "refused_subscription_is_no_error",
         LINK,
-        "            if any(f'subscription to",
-        "            if False and any(f'subscription to",
-        ("tests/remote/test_permissions.py",),
+        '            if self._is_refused("subscription", subject):',
+        "            if False:",
+        PERMISSIONS,
+    ),
+    Weakening(
+        "manager_that_can_not_look_for_others_serves",
+        RIVALS,
+        "            if error.is_forbidden:",
+        "            if False:",
+        PERMISSIONS,
+    ),
+    Weakening(
+        "second_manager_is_not_refused",
+        "manager/_remote/dispatcher.py",
+        "            await rivals.check()\n",
+        "",
+        RIVALS_TESTS,
+    ),
+    Weakening(
+        "two_managers_go_on",
+        "manager/_remote/dispatcher.py",
+        "                self._begin(rivals.watch())\n",
+        "",
+        RIVALS_TESTS,
+    ),
+    Weakening(
+        "older_manager_ends",
+        RIVALS,
+        "if (other_s, key) < (served_s, self._own):",
+        "if (other_s, key) > (served_s, self._own):",
+        RIVALS_TESTS,
+    ),
+    Weakening(
+        "manager_takes_itself_for_another",
+        RIVALS,
+        'if claim.get("manager") == self._own:',
+        "if False:",
+        RIVALS_TESTS,
+    ),
+    Weakening(
+        "manager_that_was_cut_off_goes_on",
+        RIVALS,
+        "or not self._link.is_connected:",
+        "or False:",
+        RIVALS_TESTS,
+    ),
+    Weakening(
+        "older_epoch_of_the_journal_goes_on",
+        RIVALS,
+        '            if epoch < own["epoch"]:\n',
+        '            if epoch > own["epoch"]:\n',
+        RIVALS_TESTS,
     ),
 )

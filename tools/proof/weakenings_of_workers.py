@@ -128,8 +128,8 @@ ALL_OF = (
     Weakening(
         "server_lost_during_the_open_is_no_dispatch_error",
         "manager/_remote/link.py",
-        "(_CONNECT_S):\n                await self._add_service",
-        "(999):\n                await self._add_service",
+        "(_CONNECT_S):\n                await work",
+        "(999):\n                await work",
         ("tests/remote/test_real_server.py",),
     ),
     Weakening(

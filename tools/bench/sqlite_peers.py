@@ -51,6 +51,8 @@ class Sqlite(Peer):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._connections = Reused(partial(_sqlite, directory))
+        with self._connections.one():
+            pass  # WAL begins here: two connections that begin it at once may refuse each other
 
     def update(self) -> None:
         packed = next(self.packed)

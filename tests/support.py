@@ -90,9 +90,9 @@ def on_disk(disk: SimulatedDisk) -> list[Any]:
     return [record.record for record in decode_files(disk.contents(PATH))[1]]
 
 
-def read_all(disk: SimulatedDisk, after: int | None = None) -> list[Any]:
+def read_all(disk: SimulatedDisk) -> list[Any]:
     with JournalReader.open(PATH, disk=disk) as reader:
-        return [entry.record for entry in reader.entries(after)]
+        return [entry.record for entry in reader.entries()]
 
 
 def crash(journal: Journal, disk: SimulatedDisk) -> None:

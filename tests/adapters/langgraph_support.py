@@ -13,8 +13,6 @@ from journal.adapters.langgraph import JournalSaver
 from journal.adapters.langgraph._opening import TRANSACTION_KEYS_MAX
 from journal.testing import SimulatedDisk
 
-ROOT_PLACE = {"thread_id": "t", "checkpoint_ns": ""}
-
 
 @contextmanager
 def saver_on(disk: SimulatedDisk, **arguments: Any) -> Iterator[JournalSaver]:

@@ -208,9 +208,9 @@ def test_of_two_saves_of_a_version_one_is_refused() -> None:
     async def main(tables: Tables) -> None:
         store: Any = JournalVersionedTaskStore(tables)
 
-        async def save(version: Any, state: int = 2) -> Any:
+        async def save(version: Any) -> Any:
             return await store.save(
-                task_of(state=state), event=None, prev=None, prev_version=version,
+                task_of(state=2), event=None, prev=None, prev_version=version,
                 context=called_by(),
             )  # fmt: skip
 

@@ -143,11 +143,9 @@ def history(
     return tuple(snapshots)
 
 
-def journal(
-    *, closed: bool, journal_id: int = 1, durability: Durability = "disk", size: Size = SMALL
-) -> Files:
+def journal(*, closed: bool, journal_id: int = 1) -> Files:
     """Return the journal's files after the last step."""
-    return history(closed=closed, journal_id=journal_id, durability=durability, size=size)[-1]
+    return history(closed=closed, journal_id=journal_id)[-1]
 
 
 def tear(owner: Owner[Ledger], torn: Record) -> None:

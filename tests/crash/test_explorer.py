@@ -96,12 +96,12 @@ def compactions(owner: Owner[Ledger]) -> None:
     owner.compact()
 
 
-def compact_beside(owner: Owner[Ledger], at: int = 3) -> None:
-    """Compact, and commit before operation `at` of the compaction."""
+def compact_beside(owner: Owner[Ledger]) -> None:
+    """Compact, and commit before its fourth operation."""
     thread, calls = threading.get_ident(), count()
 
     def before(operation: str, path: str) -> None:
-        if threading.get_ident() == thread and next(calls) == at:
+        if threading.get_ident() == thread and next(calls) == 3:
             owner.disk.before = None
             append(owner)
             owner.wait()

@@ -48,8 +48,8 @@ from tests.support import (
 # --- opening ---
 
 
-def records(reader: JournalReader, after: int | None = None) -> list[Any]:
-    return [entry.record for entry in reader.entries(after)]
+def records(reader: JournalReader) -> list[Any]:
+    return [entry.record for entry in reader.entries()]
 
 
 def test_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:

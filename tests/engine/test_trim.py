@@ -38,10 +38,10 @@ from tests.support import (
 LARGE = "x" * 3000  # one record of this size takes a segment
 
 
-def filled(disk: SimulatedDisk, count: int = 8, **more: Any) -> Journal:
-    """Open a journal, and write `count` segments of one record each."""
+def filled(disk: SimulatedDisk, **more: Any) -> Journal:
+    """Open a journal, and write eight segments of one record each."""
     journal = open_on(disk, **more)
-    put(journal, *([n, LARGE] for n in range(1, count + 1)))
+    put(journal, *([n, LARGE] for n in range(1, 9)))
     return journal
 
 

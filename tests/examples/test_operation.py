@@ -34,9 +34,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def ended(process: subprocess.Popen[str], given: str = "") -> tuple[int, str]:
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Return the exit code of a process, and what it wrote to stderr."""
-    _, err = process.communicate(given, timeout=TIMEOUT_S)
+    _, err = process.communicate("", timeout=TIMEOUT_S)
     return process.returncode, err
 
 

@@ -29,13 +29,13 @@ def mirror_at(place: Path) -> Mirror:
     return Mirror(f"file://{place}/mirror", interval_s=0.01)
 
 
-def write(place: Path, name: str = "j", count: int = 3, application: str = "") -> Path:
+def write(place: Path, application: str = "") -> Path:
     """Write a mirrored journal, and return its directory."""
     options = Options(application=application)
-    with Journal.open(place / name, options=options, mirror=mirror_at(place)) as journal:
-        for number in range(count):
+    with Journal.open(place / "j", options=options, mirror=mirror_at(place)) as journal:
+        for number in range(3):
             journal.append(number)
-    return place / name
+    return place / "j"
 
 
 def forked(place: Path, application: str = "") -> Path:

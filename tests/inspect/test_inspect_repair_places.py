@@ -14,8 +14,6 @@ from tests.inspect.damage_support import LAST_LSN, copy_as, damage_frame, histor
 from tests.inspect.inspect_support import ask, fleet, make
 from tests.support import PATH, open_on, put
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-
 
 def damaged(tmp_path: Path) -> Path:
     path = history(tmp_path / "j")

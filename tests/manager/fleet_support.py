@@ -75,9 +75,9 @@ class MemoryState:
         return self.around(look, self.machine)
 
 
-def manager_in_memory(limits: Limits = ROOMY) -> tuple[SubAgentManager, MemoryState]:
+def manager_in_memory() -> tuple[SubAgentManager, MemoryState]:
     state = MemoryState()
-    return SubAgentManager(cast("DurableState[Fleet]", state), limits), state
+    return SubAgentManager(cast("DurableState[Fleet]", state), ROOMY), state
 
 
 def contents(fleet: Fleet) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from journal import Journal, JournalReader, Mirror, Options
 from journal._mirror.memory_store import MemoryStore
-from journal._mirror.store import Store, StoreError, UnreachableError
+from journal._mirror.store import Store, UnreachableError
 from tests.support import until
 
 TIMEOUT_S = 20.0
@@ -86,17 +86,6 @@ class SilentStore(MemoryStore):
     def delete_blobs(self, names: Iterable[str]) -> None:
         self._request()
         super().delete_blobs(names)
-
-
-class UnopenableStore(MemoryStore):
-    """A store that refuses each request."""
-
-    def __init__(self, error: StoreError) -> None:
-        super().__init__()
-        self._error = error
-
-    def blob_names(self) -> list[str]:
-        raise self._error
 
 
 class MirrorOf(Mirror):

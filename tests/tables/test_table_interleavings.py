@@ -68,8 +68,8 @@ GET_A, GET_B, ALL = ("get", "t", "a"), ("get", "t", "b"), ("keys", "t")
 ADD_A = ("add", "t", "a")
 
 
-def put(key: str, value: Any, time_s: int | None = None) -> Step:
-    return ("set", "t", key, value, time_s)
+def put(key: str, value: Any) -> Step:
+    return ("set", "t", key, value, None)
 
 
 # The rows before, both bodies, the actions of others, the order of the events, how each body ends,

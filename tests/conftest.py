@@ -194,6 +194,24 @@ def few_to_collect() -> Iterator[None]:
 
 
 @pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Switch threads far more often than by default."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before_s)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep two values of a CowTable in cells, and the others in chunks of two."""
+    monkeypatch.setattr("journal._state.cow_table._CELLS", 2)
+    monkeypatch.setattr("journal._state.many_rows._MASK", 3)
+    for module in ("cow_table", "many_rows"):
+        monkeypatch.setattr(f"journal._state.{module}._BITS", 1)
+
+
+@pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(16) as pool:
         yield pool

@@ -62,11 +62,7 @@ def wait_in_a_thread(manager: SubAgentManager, ref: str) -> Agent:
 
 
 def wait_in_a_loop(manager: SubAgentManager, ref: str) -> Agent:
-    async def bounded() -> Agent:
-        async with asyncio.timeout(TIMEOUT_S):
-            return await manager.ended(ref)
-
-    return asyncio.run(bounded())
+    return asyncio.run(asyncio.wait_for(manager.ended(ref), TIMEOUT_S))
 
 
 class CountedLoop(asyncio.SelectorEventLoop):

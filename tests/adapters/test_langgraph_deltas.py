@@ -21,12 +21,6 @@ from journal.adapters.langgraph._rows import SaverTables  # noqa: E402
 from tests.adapters.langgraph_support import checkpoint, place, saver_on  # noqa: E402
 
 
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    """Return a simulated disk."""
-    return SimulatedDisk()
-
-
 def delta_chain(saver: Any, count: int, snapshots: set[int]) -> Any:
     """Put checkpoints whose channel "m" has its value only in those of `snapshots`."""
     config, since, version = place(), 0, "0"

@@ -30,12 +30,6 @@ def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_parts, "PART_BYTES", PART_BYTES)
 
 
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    """Return a simulated disk."""
-    return SimulatedDisk()
-
-
 def put(saver: Any, config: Any, size: int, version: str) -> Any:
     """Put a checkpoint whose value has `size` bytes, and a write and an interrupt of that size."""
     state = checkpoint({"n": "x" * size}, {"n": version})

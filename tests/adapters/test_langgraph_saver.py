@@ -37,12 +37,6 @@ class Payload:
     text: str
 
 
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    """Return a simulated disk."""
-    return SimulatedDisk()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("part_bytes", [_parts.PART_BYTES, 40])
 def test_the_conformance_suite_passes(

@@ -30,12 +30,6 @@ WHOLE = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    """Return a simulated disk."""
-    return SimulatedDisk()
-
-
 def put_strays(saver: Any, count: int = 1) -> Any:
     """Put checkpoints until the first one is removed. Then put writes and subgraphs of that one,
     as a slow run does. Return the config of the newest checkpoint."""

@@ -28,12 +28,6 @@ from tests.adapters.langgraph_support import (  # noqa: E402
 WHOLE = {"langgraph.checkpoints": 1, "langgraph.values": 2, "langgraph.heads": 1}
 
 
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    """Return a simulated disk."""
-    return SimulatedDisk()
-
-
 def put_one(saver: Any) -> None:
     """Put a checkpoint without a parent."""
     versions = {"n": "1", "same": "1"}

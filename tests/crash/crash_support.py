@@ -23,6 +23,15 @@ def files(disk: SimulatedDisk, path: str = PATH) -> dict[str, bytes]:
     return {name: data for name, data in disk.contents(path).items() if name != "LOCK"}
 
 
+def error_of(call: Callable[[], object]) -> int | None:
+    """Return the errno of the OSError that a call raises, or None."""
+    try:
+        call()
+    except OSError as error:
+        return error.errno
+    return None
+
+
 def image(contents: dict[str, bytes], path: str = PATH) -> SimulatedDisk:
     """Return a disk whose directory holds exactly these files, all of them durable."""
     return SimulatedDisk.holding(path, contents)

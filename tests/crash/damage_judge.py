@@ -44,6 +44,7 @@ from tests.crash.damaged_journal import (
     stated_lsn,
 )
 from tests.independent_reader import CHECKPOINT_NAME, SEGMENT_NAME
+from tests.support import findings as findings_on
 
 FOREIGN_OFFSET = 16  # offset of the journal id in a segment header
 NAME = re.compile(f"{SEGMENT_NAME.pattern}|{CHECKPOINT_NAME.pattern}")
@@ -228,11 +229,6 @@ def without(contents: Files, *names: str) -> Files:
 
 def findings(contents: Files) -> list[Finding]:
     return findings_on(image(contents))
-
-
-def findings_on(disk: SimulatedDisk) -> list[Finding]:
-    with JournalReader.open(PATH, disk=disk) as reader:
-        return list(reader.verify())
 
 
 def read(disk: SimulatedDisk, base: int) -> tuple[Opened, list[object]]:

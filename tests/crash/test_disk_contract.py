@@ -18,6 +18,7 @@ from journal._disk.disk import Buffer, Directory, Disk, File, FileMode
 from journal._disk.posix import PosixDisk
 from journal.errors import LockedError, UnsafePathError
 from journal.testing import SimulatedDisk
+from tests.crash.crash_support import error_of
 from tests.mirror.mirrored_disk import MirroredDisk
 
 KINDS = ("posix", "simulated", pytest.param("mirrored", marks=pytest.mark.slow))
@@ -55,14 +56,6 @@ def put(directory: Directory, name: str, data: bytes) -> File:
 
 def content(file: File) -> bytes:
     return file.read(file.size() + 10, 0)
-
-
-def error_of(call: Callable[[], object]) -> int | None:
-    try:
-        call()
-    except OSError as error:
-        return error.errno
-    return None
 
 
 # --- the directory ---

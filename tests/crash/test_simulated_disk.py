@@ -11,16 +11,8 @@ import pytest
 
 from journal._disk.disk import Directory
 from journal.testing import SimulatedDisk, keep, lose
+from tests.crash.crash_support import error_of
 from tests.support import PATH, put_file
-
-
-def error_of(call: Callable[[], object]) -> int | None:
-    try:
-        call()
-    except OSError as error:
-        return error.errno
-    return None
-
 
 # --- the death of the process ---
 

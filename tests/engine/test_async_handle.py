@@ -56,12 +56,7 @@ KINDS = pytest.mark.parametrize("kind", OPENERS)
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine. It must end in time, and leave no lock-holding thread."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            await main
-
-    asyncio.run(bounded())
+    asyncio.run(asyncio.wait_for(main, TIMEOUT_S))
 
 
 def assert_free(disk: SimulatedDisk) -> None:

@@ -50,6 +50,7 @@ def held(lock: OwnerLock, pool: ThreadPoolExecutor) -> Iterator[threading.Event]
         holding.result(TIMEOUT_S)
 
 
+@pytest.mark.usefixtures("frequent_switches")
 def test_the_lock_excludes_other_threads() -> None:
     """Threads that are switched as often as possible lose no increment of a counter."""
     lock = OwnerLock()
@@ -61,16 +62,11 @@ def test_the_lock_excludes_other_threads() -> None:
         sum(range(20))  # calls, so that threads are switched in here
         count = before + 1
 
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with ThreadPoolExecutor(16) as pool:
-            for each in [
-                pool.submit(lambda: [lock.run(step, None) for _ in range(500)]) for _ in range(16)
-            ]:
-                each.result(TIMEOUT_S)
-    finally:
-        sys.setswitchinterval(before_s)
+    with ThreadPoolExecutor(16) as pool:
+        for each in [
+            pool.submit(lambda: [lock.run(step, None) for _ in range(500)]) for _ in range(16)
+        ]:
+            each.result(TIMEOUT_S)
     assert count == 16 * 500
     assert lock.stats().hold.count == count
 

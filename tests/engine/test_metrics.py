@@ -22,11 +22,6 @@ from tests.engine.compaction_support import raising
 from tests.support import PATH, TIMEOUT_S, frozen, names, open_on, put, put_lines, until
 
 
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    return SimulatedDisk()
-
-
 def recorded(values: list[int]) -> Histogram:
     recorder = Recorder()
     for value in values:

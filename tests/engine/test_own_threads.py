@@ -15,6 +15,7 @@ import pytest
 
 from journal import ClosedError, InterruptedCallError, Journal
 from journal.testing import SimulatedDisk
+from tests.engine.waiting_support import wait_durable, wait_room
 from tests.support import frozen, open_on, put, until
 
 
@@ -36,18 +37,6 @@ class Calling:
             self.errors.append(error)
         else:
             self.errors.append(None)
-
-
-def wait_durable(journal: Journal) -> None:
-    journal.wait_durable(journal.append(1), timeout_s=1)
-
-
-def wait_room(journal: Journal) -> None:
-    journal._buffer.hold_from(0)
-    try:
-        journal.wait_room(timeout_s=1)
-    finally:
-        journal._buffer.hold_from(float("inf"))
 
 
 def compact(journal: Journal) -> None:

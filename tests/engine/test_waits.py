@@ -45,11 +45,7 @@ def handle(request: pytest.FixtureRequest, disk: SimulatedDisk) -> Iterator[Any]
 
 
 def awaited(awaitable: Awaitable[object]) -> object:
-    async def call() -> object:
-        async with asyncio.timeout(TIMEOUT_S):
-            return await awaitable
-
-    return asyncio.run(call())
+    return asyncio.run(asyncio.wait_for(awaitable, TIMEOUT_S))
 
 
 @pytest.mark.parametrize("lsn", WRONG_LSNS, ids=repr)

@@ -27,6 +27,19 @@ def wait_in(pool: ThreadPoolExecutor, journal: Journal, lsn: int | None = None) 
     return pool.submit(journal.wait_durable, lsn, timeout_s=TIMEOUT_S)
 
 
+def wait_durable(journal: Journal) -> None:
+    journal.wait_durable(journal.append(1), timeout_s=1)
+
+
+def wait_room(journal: Journal) -> None:
+    """Wait for room while there is none."""
+    journal._buffer.hold_from(0)
+    try:
+        journal.wait_room(timeout_s=1)
+    finally:
+        journal._buffer.hold_from(float("inf"))
+
+
 @contextmanager
 def busy(disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor) -> Iterator[Held]:
     """Keep a commit of one record at its sync until the end of the `with`, or until it is

@@ -30,13 +30,6 @@ from tests.inspect.inspect_support import (
     tear,
 )
 
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return a golden journal: four epochs, a torn tail, two checkpoints, records of every type."""
-    return golden(tmp_path / "golden")
-
-
 # --- info ---
 
 

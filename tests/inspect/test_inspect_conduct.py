@@ -33,7 +33,6 @@ from tests.inspect.inspect_support import (
     environment,
     fleet,
     flip,
-    golden,
     make,
     segments,
     tables,
@@ -42,12 +41,6 @@ from tests.installed import find_command
 from tests.support import until
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b2J\x7f\r\n\t\u202eesrever\u2028\ud83d\ude00é"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return a golden journal: four epochs, a torn tail, two checkpoints, records of every type."""
-    return golden(tmp_path / "golden")
 
 
 # --- changes ---

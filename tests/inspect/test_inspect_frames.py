@@ -12,17 +12,10 @@ from journal import JournalReader
 from tests.inspect.inspect_support import (
     ask,
     flip,
-    golden,
     open_journal,
     put,
     segments,
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return a golden journal: four epochs, a torn tail, two checkpoints, records of every type."""
-    return golden(tmp_path / "golden")
 
 
 def test_frames_cover_every_byte_of_the_files(path: Path) -> None:

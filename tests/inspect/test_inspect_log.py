@@ -22,7 +22,6 @@ from tests.inspect.inspect_support import (
     checkpoints,
     compact,
     flip,
-    golden,
     make,
     open_journal,
     put,
@@ -32,12 +31,6 @@ from tests.inspect.inspect_support import (
 from tests.support import until
 
 FIRST_LSN, LAST_LSN = 9, len(LOG)  # the LSNs that the golden journal keeps
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return a golden journal: four epochs, a torn tail, two checkpoints, records of every type."""
-    return golden(tmp_path / "golden")
 
 
 def lsns(*args: object) -> list[int]:

@@ -52,12 +52,6 @@ from tests.installed import import_package
 import_package("jinja2")
 
 
-@pytest.fixture
-def story(tmp_path: Path) -> Path:
-    """Return a closed journal with at least one agent of every outcome."""
-    return write(tmp_path / "j", *STORY)
-
-
 def test_a_report_of_another_programs_journal_has_no_fleet(tmp_path: Path) -> None:
     """The report of another program's journal shows record kinds over time, and no fleet."""
     page = report(golden(tmp_path / "golden"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.inspect.browser_support import SCHEMES, TIMEOUT_S, Browser, browsing, rgb
+from tests.inspect.browser_support import SCHEMES, TIMEOUT_S, Browser, rgb
 from tests.inspect.report_support import (
     BOOT,
     HOSTILE,
@@ -33,18 +33,6 @@ import_package("jinja2")
 
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    """Return the report of a fleet with at least one agent of every outcome."""
-    return write_report_beside(write(tmp_path / "j", *STORY))
 
 
 def test_the_focused_agents_details_are_shown(browser: Browser, page: Path) -> None:

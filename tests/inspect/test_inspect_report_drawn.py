@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.inspect.browser_support import SCHEMES, Browser, browsing, contrast, rgb
+from tests.inspect.browser_support import SCHEMES, Browser, contrast, rgb
 from tests.inspect.inspect_support import damage_a_fleet, golden
 from tests.inspect.report_support import (
-    STORY,
     Page,
-    write,
     write_report_beside,
 )
 from tests.installed import import_package
@@ -28,18 +25,6 @@ STATUSES = (
 TEXT_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 DRAWN_CONTRAST = 3.0  # WCAG 2.2, 1.4.11
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    """Return the report of a fleet with at least one agent of every outcome."""
-    return write_report_beside(write(tmp_path / "j", *STORY))
 
 
 def test_every_agent_has_its_bars(browser: Browser, page: Path) -> None:

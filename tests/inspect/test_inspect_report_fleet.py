@@ -43,12 +43,6 @@ from tests.support import until
 import_package("jinja2")
 
 
-@pytest.fixture
-def story(tmp_path: Path) -> Path:
-    """Return a closed journal with at least one agent of every outcome."""
-    return write(tmp_path / "j", *STORY)
-
-
 def assert_report_matches_the_manager(path: Path | str) -> None:
     page_agents = {agent["agent_id"]: agent for agent in report(path).agents}
     agents = read_fleet(path).agents(include_archived=True)

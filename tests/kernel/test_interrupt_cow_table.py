@@ -9,10 +9,11 @@ from itertools import count
 import pytest
 
 from journal import CowTable
-from journal._state import cow_table, many_rows
+from journal._state import cow_table
 from tests.kernel.interrupt_support import MANY, monitored, run_with_handler, struck
 
 __all__ = ["monitored"]  # a fixture
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 ROWS = 5, 6, 7  # so many keys leave the last chunk full, empty or half full
 ALL = 1, 2, *ROWS  # one key leaves room for a cell, and two do not
@@ -39,15 +40,6 @@ class RaisingKey:
     def _count(self) -> None:
         if next(self.calls) == self.nth:
             raise ArithmeticError
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep two values in cells, and the others in chunks of two."""
-    monkeypatch.setattr(cow_table, "_CELLS", 2)
-    monkeypatch.setattr(many_rows, "_MASK", 3)
-    for module in (cow_table, many_rows):
-        monkeypatch.setattr(module, "_BITS", 1)
 
 
 def filled(size: int, key_of: Callable[[int], object]) -> tuple[Table, dict[object, int]]:

@@ -19,6 +19,7 @@ import pytest
 from journal._disk.lock_holder import listed_inode
 from journal._disk.posix import PosixDirectory, PosixDisk
 from journal.errors import LockedError, UnsafePathError
+from tests.support import line_of
 
 DISK = PosixDisk()
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -44,11 +45,6 @@ def child(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
                 process.wait(timeout=30)
             finally:
                 process.kill()
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 LOCK = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,6 @@ from manager import Agent, AgentResult, BudgetError, SubAgentManager, Transition
 from manager.agent import ENDED, STATUSES, Status
 from tests.manager.fleet_support import manager_in_memory
 from tests.manager_support import ROOMY, agent_that_is
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
-    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        yield manager
 
 
 def use(manager: SubAgentManager, ref: str, tokens: int) -> Agent:

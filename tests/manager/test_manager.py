@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,6 @@ from manager import (
 from manager.agent import ENDED, LIVE, STATUSES, TRANSITIONS, Status
 from tests.manager_support import ROOMY, agent_that_is
 from tests.support import run
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
-    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        yield manager
-
 
 # --- transitions ---
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,12 +14,6 @@ from manager.agent import LIVE, STATUSES
 from manager.fleet import Fleet
 from tests.manager.fleet_support import contents, manager_in_memory
 from tests.manager_support import ROOMY, agent_that_is, ids
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
-    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        yield manager
 
 
 def test_cancel_leaves_children_alone_unless_asked(manager: SubAgentManager) -> None:

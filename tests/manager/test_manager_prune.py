@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from manager import AgentResult, SubAgentManager, TransitionError, UnknownAgentError
 from manager.limits import HOLD_AGENTS_MAX
-from tests.manager_support import ROOMY, ids
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
-    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        yield manager
+from tests.manager_support import ids
 
 
 def end(manager: SubAgentManager, *names: str) -> None:

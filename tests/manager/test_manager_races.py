@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -34,17 +33,9 @@ from tests.manager.fleet_support import contents
 from tests.manager_support import ROOMY, ids
 from tests.support import TIMEOUT_S
 
+pytestmark = pytest.mark.usefixtures("frequent_switches")
 THREADS = 64
 MANY = Limits(max_running=10**6, max_admitted=10**6)
-
-
-@pytest.fixture(autouse=True)
-def _many_switches() -> Iterator[None]:
-    """Let the interpreter switch threads far more often than usual."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def run_in_threads(work: Callable[[int], object], threads: int = THREADS) -> list[object]:

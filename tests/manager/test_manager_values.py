@@ -6,7 +6,7 @@ import enum
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from manager import AgentResult, Limits, SubAgentManager
 from manager.values import json_value, tail, text
-from tests.manager_support import ROOMY
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = (
@@ -37,12 +36,6 @@ values = st.recursive(
     ),
     max_leaves=20,
 )
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
-    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        yield manager
 
 
 class Colour(enum.StrEnum):

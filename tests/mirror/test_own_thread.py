@@ -10,6 +10,7 @@ import pytest
 from journal import InterruptedCallError, Journal
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.restoring import restore_into
+from tests.engine.waiting_support import wait_durable, wait_room
 from tests.mirror.stores import opened, write
 from tests.support import until
 
@@ -31,20 +32,8 @@ class CallingStore(MemoryStore):
         super().append(number, data)
 
 
-def wait_durable(journal: Journal) -> None:
-    journal.wait_durable(journal.append(1), timeout_s=1)
-
-
 def wait_mirrored(journal: Journal) -> None:
     journal.wait_mirrored(journal.append(1), timeout_s=1)
-
-
-def wait_room(journal: Journal) -> None:
-    journal._buffer.hold_from(0)
-    try:
-        journal.wait_room(timeout_s=1)
-    finally:
-        journal._buffer.hold_from(float("inf"))
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from manager._remote.link import Answer, Handler, Listener, UnansweredError
+from tests.support import TIMEOUT_S
 
 T = TypeVar("T")
 MESSAGE_BYTES_MAX = 1 << 20
@@ -34,6 +35,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if not (events := self._select(0)):
             self._now_s += max(timeout_s, 1e-6)  # each turn takes time, as it does in any loop
         return events
+
+
+def run(work: Awaitable[object]) -> None:
+    """Run a coroutine in a loop with a real clock."""
+    asyncio.run(asyncio.wait_for(work, TIMEOUT_S))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from manager._remote import link
 from manager._remote.address import Address
 from manager._remote.link import NatsLink, UnansweredError
 from tests.installed import import_package
+from tests.remote.network import run
 from tests.support import TIMEOUT_S
 
 import_package("nats")
@@ -112,14 +113,6 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "_CONNECT_S", 0.6)
     monkeypatch.setattr(link, "_SERVER_S", 0.3)
     monkeypatch.setattr(link, "_CLOSE_S", 0.5)
-
-
-def run(work: Any) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            await work
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from manager._remote.station import Station
 from manager.outputs import OutputDirectory, Part
 from tests.installed import import_package
 from tests.mirror.servers import nats_server
+from tests.remote.network import run
 from tests.support import TIMEOUT_S
 
 import_package("nats")
@@ -51,14 +51,6 @@ def url(address: str, user: str) -> str:
 async def echo(context: WorkContext) -> str:
     await context.checkpoint(1)
     return "done"
-
-
-def run(work: Any) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            await work
-
-    asyncio.run(main())
 
 
 def test_manager_and_worker_need_no_other_subjects(tmp_path: Path, address: str) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,12 @@ from proof.servers import nats_servers
 from manager import Agent, Dispatcher, DispatchError, Limits, SubAgentManager, WorkContext, serve
 from manager._remote.link import NatsLink
 from tests.installed import import_package
+from tests.remote.network import run
 from tests.support import TIMEOUT_S, until
 
 import_package("nats")
 ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 1.5
-
-
-def run(work: Awaitable[object]) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            await work
-
-    asyncio.run(main())
 
 
 def queue(manager: SubAgentManager, name: str, agent_type: str = "quick") -> str:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from journal import Table, Tables
 from journal.testing import SimulatedDisk
-from tests.support import PATH, options
+from tests.support import PATH, TIMEOUT_S, options
 
 
 def open_tables(disk: SimulatedDisk, **others: Any) -> Tables:
     """Open tables that commit and compact only when a test asks for it."""
     return Tables.open(PATH, options=options(segment_bytes=1 << 20), disk=disk, **others)
+
+
+def in_thread(call: Callable[[], object]) -> None:
+    """Make a call in a thread of its own."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join(TIMEOUT_S)
 
 
 def rows(table: Table) -> dict[Any, Any]:

@@ -8,17 +8,9 @@ from typing import Any
 import pytest
 
 from journal import CowTable
-from journal._state import cow_table, many_rows
 from journal._state.many_rows import ManyRows, Row
 
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep two values in cells, and the others in chunks of two."""
-    monkeypatch.setattr(cow_table, "_CELLS", 2)
-    monkeypatch.setattr(many_rows, "_MASK", 3)
-    for module in (cow_table, many_rows):
-        monkeypatch.setattr(module, "_BITS", 1)
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 class Once:

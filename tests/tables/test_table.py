@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 import tracemalloc
 import weakref
@@ -329,15 +328,6 @@ def kept_as(request: pytest.FixtureRequest) -> Iterator[None]:
         set_sizes(20, 3)
     yield
     set_sizes(*before)
-
-
-@pytest.fixture
-def frequent_switches() -> Iterator[None]:
-    """Switch threads far more often than by default."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("frequent_switches", "kept_as")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from journal._tables.tables import Table, Tables
 from journal.errors import BufferFullError, ConflictError
 from journal.testing import SimulatedDisk
 from tests.support import PATH, TIMEOUT_S, logged, options
+from tests.tables.tables_support import in_thread
 
 START_S = 1_000_000
 
@@ -157,12 +157,6 @@ def test_a_transaction_writes_rows_that_expire(
     assert set(table) == {"a", "goes", "stays"}
     set_clock(disk, 5)
     assert set(table) == {"goes"}
-
-
-def in_thread(call: Callable[[], object]) -> None:
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join(TIMEOUT_S)
 
 
 def test_a_removal_of_what_was_hidden_does_not_conflict(

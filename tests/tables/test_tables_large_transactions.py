@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -20,6 +18,7 @@ from journal.errors import BufferFullError, ConflictError
 from journal.testing import SimulatedDisk
 from tests.support import PATH, TIMEOUT_S, logged
 from tests.tables.tables_large_support import LARGE, kinds, open_tables
+from tests.tables.tables_support import in_thread
 
 
 def test_the_largest_values_are_written_as_pieces_until_the_rest_fits(disk: SimulatedDisk) -> None:
@@ -92,12 +91,6 @@ def test_pieces_stay_invisible_until_they_are_published(disk: SimulatedDisk) -> 
         assert view.table("t")[1] == (LARGE if lsn == last_lsn else "before")
 
 
-def run_in_thread(call: Callable[[], object]) -> None:
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join(TIMEOUT_S)
-
-
 def test_a_conflict_after_pieces_were_written_drops_them(disk: SimulatedDisk) -> None:
     """P1: After a conflict, the removal of the pieces is journaled, and replay drops them."""
     with open_tables(disk) as app:
@@ -106,7 +99,7 @@ def test_a_conflict_after_pieces_were_written_drops_them(disk: SimulatedDisk) ->
 
         def copy(t: Transaction) -> None:
             t[table][2] = LARGE + str(t[table][1])
-            run_in_thread(lambda: table.__setitem__(1, 2))
+            in_thread(lambda: table.__setitem__(1, 2))
 
         with pytest.raises(ConflictError):
             app.transact(copy, attempts=1)
@@ -163,7 +156,7 @@ def test_what_a_comparison_raises_drops_the_pieces(disk: SimulatedDisk) -> None:
 
         def replace(t: Transaction) -> None:
             t[table].replace(1, LARGE, expected=Once())
-            run_in_thread(lambda: table.__setitem__(1, "b"))
+            in_thread(lambda: table.__setitem__(1, "b"))
 
         with pytest.raises(StrangeError):
             app.transact(replace)
@@ -226,7 +219,7 @@ def test_no_large_value_is_compared_under_the_lock(
 
         def replace(t: Transaction) -> None:
             t[table].replace(1, "after", expected=expected)
-            run_in_thread(lambda: table.__setitem__(1, expected))
+            in_thread(lambda: table.__setitem__(1, expected))
 
         if is_small:
             app.transact(replace, attempts=1)
@@ -247,7 +240,7 @@ def test_a_replace_compares_again_if_the_value_was_changed_meanwhile(disk: Simul
             def __eq__(self, other: object) -> bool:
                 seen.append(other)
                 if len(seen) == 1:
-                    run_in_thread(lambda: table.__setitem__(1, "changed"))
+                    in_thread(lambda: table.__setitem__(1, "changed"))
                 return other == "before"
 
             __hash__ = None  # type: ignore[assignment]

@@ -46,6 +46,16 @@ def options(
     )
 
 
+class IdleObserver:
+    """An observer that ignores each event."""
+
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
+    def stalled(self, error: OSError) -> None: ...
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
+    def compaction_failed(self, error: BaseException) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+
+
 def open_on(disk: SimulatedDisk, **others: Any) -> Journal:
     return Journal.open(PATH, options=options(**others), disk=disk)
 

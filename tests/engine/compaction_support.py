@@ -7,7 +7,7 @@ from typing import Any
 
 from journal import Checkpoint, Journal, Options
 from journal.testing import SimulatedDisk
-from tests.support import PATH, Table, frozen, names, options
+from tests.support import PATH, IdleObserver, Table, frozen, names, options
 
 
 def checkpoint_lsns(disk: SimulatedDisk) -> list[int]:
@@ -45,16 +45,13 @@ def raising(error: BaseException) -> Callable[[], Any]:
     return freeze
 
 
-class RecordingObserver:
+class RecordingObserver(IdleObserver):
     """An observer that counts compactions and records their failures."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
         self.compactions = 0
 
-    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
-    def stalled(self, error: OSError) -> None: ...
-    def failed(self, error: BaseException) -> None: ...
     def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
         self.compactions += 1
 

@@ -20,6 +20,7 @@ from tests.engine.compaction_support import checkpoint_lsns, compact, first_lsns
 from tests.support import (
     PATH,
     TIMEOUT_S,
+    IdleObserver,
     Table,
     Watched,
     names,
@@ -89,11 +90,7 @@ def test_stats_count_compactions(disk: SimulatedDisk) -> None:
     """`stats()` counts compactions, their time and the files, and observers are called."""
     observed: list[tuple[int, int, int]] = []
 
-    class RecordingObserver:
-        def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
-        def stalled(self, error: OSError) -> None: ...
-        def compaction_failed(self, error: BaseException) -> None: ...
-        def failed(self, error: BaseException) -> None: ...
+    class RecordingObserver(IdleObserver):
         def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
             observed.append((lsn, count, size_bytes))
             raise ValueError("the observer's own")

@@ -7,7 +7,6 @@ import errno
 import logging
 import time
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from tests.support import (
     FIRST,
     PATH,
     TIMEOUT_S,
+    IdleObserver,
     crash,
     end_of,
     frozen,
@@ -106,11 +106,7 @@ def test_a_full_disk_and_its_end_are_reported_once(
     reports when there is room again."""
     observed: list[str] = []
 
-    class RecordingObserver:
-        def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
-        def compacted(self, *_: Any) -> None: ...
-        def compaction_failed(self, error: BaseException) -> None: ...
-        def failed(self, error: BaseException) -> None: ...
+    class RecordingObserver(IdleObserver):
         def stalled(self, error: OSError) -> None:
             observed.append(str(error.errno))
 

@@ -8,7 +8,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from tests.support import (
     FIRST,
     PATH,
     TIMEOUT_S,
+    IdleObserver,
     Watched,
     crash,
     frozen,
@@ -218,11 +218,7 @@ def test_a_failure_is_logged_and_observed(
     """Fail-stop logs one error and calls each observer once, and an observer may raise."""
     observed: list[str] = []
 
-    class RecordingObserver:
-        def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
-        def compacted(self, *_: Any) -> None: ...
-        def compaction_failed(self, error: BaseException) -> None: ...
-        def stalled(self, error: OSError) -> None: ...
+    class RecordingObserver(IdleObserver):
         def failed(self, error: BaseException) -> None:
             observed.append(str(error))
             raise ValueError("the observer's own")

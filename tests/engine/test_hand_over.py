@@ -25,6 +25,7 @@ from tests.support import (
     PATH,
     TIMEOUT_S,
     Held,
+    IdleObserver,
     Watched,
     frozen,
     names,
@@ -99,7 +100,7 @@ def test_a_failure_in_a_waiters_thread_ends_the_flusher(
     assert alone._core.committer.join(SOON_S)
 
 
-class Stuck:
+class Stuck(IdleObserver):
     """An observer that holds up the thread in which it is called."""
 
     def __init__(self) -> None:
@@ -108,11 +109,6 @@ class Stuck:
     def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
         self.reached.set()
         self.may_go.wait(TIMEOUT_S)
-
-    def stalled(self, error: OSError) -> None: ...
-    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
-    def compaction_failed(self, error: BaseException) -> None: ...
-    def failed(self, error: BaseException) -> None: ...
 
 
 def test_a_failure_releases_all_waiters_at_once(

@@ -11,7 +11,7 @@ from journal._mirror.blobs import checkpoint_names
 from journal._mirror.store import UnreachableError
 from tests.installed import import_package
 from tests.mirror.stores import TIMEOUT_S, SilentStore, opened, write
-from tests.support import until
+from tests.support import IdleObserver, until
 
 prometheus = import_package("prometheus_client")
 
@@ -136,22 +136,12 @@ class Seen:
         raise RuntimeError("it is ignored")
 
 
-class Older:
-    """An observer from before mirrors."""
-
-    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
-    def stalled(self, error: OSError) -> None: ...
-    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
-    def compaction_failed(self, error: BaseException) -> None: ...
-    def failed(self, error: BaseException) -> None: ...
-
-
 def test_observers_get_uploads_and_stalls(tmp_path: Path) -> None:
     """An observer gets each upload with its LSN and size, and the error of the first that fails.
     One without these methods gets the other events."""
     store, seen = SilentStore(), Seen()
     with opened(tmp_path / "a", store) as journal:
-        journal.observe(Older())
+        journal.observe(IdleObserver())
         journal.observe(seen)
         journal.wait_mirrored(write(journal), timeout_s=TIMEOUT_S)
         until(lambda: bool(seen.uploads), "it is reported")

@@ -31,7 +31,7 @@ from journal._mirror.restoring import restore_into
 from journal._mirror.store import UnreachableError
 from manager import SubAgentManager
 from tests.mirror.stores import TIMEOUT_S, SilentStore, crash, mirror_of, opened, write
-from tests.support import Interrupted, interrupt_after, until
+from tests.support import IdleObserver, Interrupted, interrupt_after, until
 
 SOON_S = 0.02
 
@@ -289,7 +289,7 @@ def test_no_lost_answer_loses_a_record(
     assert restore_into(store, tmp_path / "r").lsn == lsn == 80
 
 
-class Seen:
+class Seen(IdleObserver):
     """An observer that counts the records of its commits."""
 
     def __init__(self, durable_lsn: Callable[[], int]) -> None:
@@ -302,14 +302,6 @@ class Seen:
         self.records += records
         self.is_early |= self.records > self._durable_lsn()
         self.seen.set()
-
-    def stalled(self, error: OSError) -> None: ...
-
-    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
-
-    def compaction_failed(self, error: BaseException) -> None: ...
-
-    def failed(self, error: BaseException) -> None: ...
 
 
 def test_watchers_follow_the_mirror(tmp_path: Path, store: SilentStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from _journal_console.exits import FINE
 
 from journal_inspect.commands.options import LSN_OR_0, PATH, verb
 
@@ -14,18 +15,8 @@ if TYPE_CHECKING:
 _SHELLS = ("bash", "zsh", "fish")
 SCHEMAS = (
     *("info", "verify", "log", "stats", "checkpoint", "tables", "get", "export"),
-    *(
-        "agents",
-        "show",
-        "history",
-        "diff",
-        "restore",
-        "follow",
-        "mirror-list",
-        "mirror-verify",
-        "mirror-reappend",
-    ),
-    *("backup", "repair"),
+    *("agents", "show", "history", "diff"),
+    *("restore", "follow", "mirror-list", "mirror-verify", "mirror-reappend", "backup", "repair"),
 )
 
 
@@ -135,9 +126,12 @@ def completion(ctx: click.Context, shell: str) -> int:
     zsh:  echo 'source <(journal-inspect completion zsh)' >> ~/.zshrc
     fish: journal-inspect completion fish > ~/.config/fish/completions/journal-inspect.fish
     """
-    from journal_inspect.commands.completion import show_completion
+    from _journal_console.completion import completion_script
 
-    return show_completion(ctx.find_root().command, shell)
+    from journal_inspect.rendering.messages import PROGRAM
+
+    print(completion_script(ctx.find_root().command, PROGRAM, shell))
+    return FINE
 
 
 @click.command()

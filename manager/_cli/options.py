@@ -33,6 +33,13 @@ takeover_option = click.option(
     is_flag=True,
     help="Take the mirror over from a writer that has not released it.",
 )
+output_bytes_option = click.option(
+    "--output-bytes",
+    type=click.IntRange(0),
+    default=64 << 20,
+    show_default=True,
+    help="Bytes of each stream of a command that are kept; 0 keeps none.",
+)
 form_option = partial(click.option, "-o", "output", default="text", help="Output format.")
 
 

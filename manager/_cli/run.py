@@ -15,6 +15,7 @@ from manager._cli.options import (
     check_servers,
     check_takeover,
     mirror_option,
+    output_bytes_option,
     state_dir_option,
     takeover_option,
     workspace_option,
@@ -67,13 +68,7 @@ _ANY = 1 << 30  # commands at a time: the workers' slots decide
     "--print", "prints", is_flag=True, help="Print what the commands print, line by line."
 )
 @click.option("--tag", is_flag=True, help="Begin each printed line with its task. Implies --print.")
-@click.option(
-    "--output-bytes",
-    type=click.IntRange(0),
-    default=64 << 20,
-    show_default=True,
-    help="Bytes of each stream of a command that are kept; 0 keeps none.",
-)
+@output_bytes_option
 @click.option("--yes", is_flag=True, help="Run a state that may not be yours without asking.")
 @mirror_option
 @takeover_option

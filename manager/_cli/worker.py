@@ -7,6 +7,8 @@ import os
 import click
 from _journal_console.options import finite
 
+from manager._cli.options import output_bytes_option
+
 
 @click.command(short_help="Run the commands of a manager elsewhere.")
 @click.argument("url")
@@ -47,13 +49,7 @@ from _journal_console.options import finite
     callback=finite,
     help="Seconds without any answer after which the commands are stopped.",
 )
-@click.option(
-    "--output-bytes",
-    type=click.IntRange(0),
-    default=64 << 20,
-    show_default=True,
-    help="Bytes of each stream of a command that are kept; 0 keeps none.",
-)
+@output_bytes_option
 @click.option(
     "--creds",
     type=click.Path(exists=True, dir_okay=False),

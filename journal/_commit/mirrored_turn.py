@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import attrgetter
 from typing import Any
 
 from journal._commit.batch import CommitBatch
@@ -91,7 +92,7 @@ class MirroredTurn(CommitTurn):
                 return None
             if self._lifecycle.failure is not None or self._has_given_up:
                 return None
-            held = self._held[bisect_left(self._held, lsn, key=_last_lsn)]
+            held = self._held[bisect_left(self._held, lsn, key=attrgetter("last_lsn"))]
             held.waiters += 1
             held.gate = held.gate or Gate(wakes_all_at_once=self.wake_policy.wakes_all_at_once)
             return held.gate
@@ -190,7 +191,3 @@ class MirroredTurn(CommitTurn):
         with self._lock.checked():
             gates = [held.gate for held in self._held]
         open_gates(*gates)
-
-
-def _last_lsn(held: Held) -> int:
-    return held.last_lsn

@@ -63,7 +63,6 @@ class CommitBatch:
 
     @classmethod
     def of(cls, first_lsn: int, records: list[bytes]) -> CommitBatch:
-        """Return a batch of the packed `records`."""
         batch = cls(first_lsn)
         batch.records, batch.bytes = records, sum(map(len, records))
         return batch

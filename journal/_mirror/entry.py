@@ -137,7 +137,6 @@ class MirrorEntry:
     more: bool = False
 
     def encode(self) -> bytes:
-        """Return the bytes of the entry."""
         body = msgpack.packb(
             [
                 _VERSION,

@@ -287,7 +287,6 @@ class Shipper:
             self._events.mirrored(lsn)
 
     def _note(self, entry: MirrorEntry) -> None:
-        """Note an entry that was appended."""
         if self._known is None:
             return
         try:

@@ -150,5 +150,4 @@ class StagedDirectory:
         return self._staging.directory.open(unfinished, mode)
 
     def names(self) -> list[str]:
-        """Return the names of all files."""
         return sorted({*self._staging.directory.names(), *self._staging.names})

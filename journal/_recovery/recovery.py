@@ -150,7 +150,6 @@ class Recovery:
         return recovered
 
     def close(self) -> None:
-        """Close the checkpoints."""
         self._checkpoints.close()
 
 

@@ -52,12 +52,10 @@ class ReplayBatch(NamedTuple):
 
     @property
     def first_lsn(self) -> int:
-        """The LSN of the first record."""
         return self.run.first_lsn
 
     @property
     def last_lsn(self) -> int:
-        """The LSN of the last record."""
         return self.run.next_lsn - 1
 
     @property

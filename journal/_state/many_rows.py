@@ -89,7 +89,6 @@ class ManyRows(Generic[K, V]):
         return True
 
     def replace(self, place: int, value: V) -> None:
-        """Set the value at a place."""
         chunk, at = self._chunks[place >> _BITS], (2 * place & _MASK) + 1
         if type(chunk) is list:
             chunk[at] = value

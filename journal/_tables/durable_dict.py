@@ -240,8 +240,6 @@ class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
 
 
 class _Items(ItemsView[Key, Any]):
-    """The keys and values of a dict."""
-
     def __init__(self, whole: DurableDict, table: Table) -> None:
         super().__init__(whole)
         self._table = table
@@ -251,8 +249,6 @@ class _Items(ItemsView[Key, Any]):
 
 
 class _Values(ValuesView[Any]):
-    """The values of a dict."""
-
     def __init__(self, whole: DurableDict, table: Table) -> None:
         super().__init__(whole)
         self._table = table

@@ -36,7 +36,6 @@ def bounds(stored: bytes, piece_bytes: int = PIECE_BYTES_MAX) -> list[slice]:
 
 
 def split(stored: bytes) -> Pieces:
-    """Return the pieces of a stored value."""
     return tuple(stored[part] for part in bounds(stored))
 
 
@@ -52,11 +51,9 @@ class Uploads:
         return upload_id in self._pieces
 
     def ids(self) -> list[bytes]:
-        """Return the ids of all uploads."""
         return list(self._pieces)
 
     def add(self, upload_id: bytes, piece: bytes) -> None:
-        """Add the next piece of an upload."""
         self._pieces.setdefault(upload_id, []).append(piece)
 
     def take(self, upload_id: bytes) -> Pieces:
@@ -68,7 +65,6 @@ class Uploads:
         return [self._pieces.pop(upload_id) for upload_id in upload_ids]
 
     def freeze(self) -> list[tuple[bytes, Pieces]]:
-        """Return a snapshot of all pieces."""
         return [(upload_id, tuple(pieces)) for upload_id, pieces in self._pieces.items()]
 
     def pieces(self, reference: Any) -> Pieces:

@@ -295,7 +295,6 @@ class LargeRecord:
             )
 
     def pieces(self) -> Iterator[PackedRecord]:
-        """Yield the records of all pieces."""
         for upload_id, (value, parts) in zip(self.ids, self._values, strict=True):
             for number, part in enumerate(parts):
                 yield self._pack([PIECE, upload_id, number, value[part]])

@@ -102,7 +102,6 @@ class ReadWriteSet:
         return self._reads[place]
 
     def write(self, place: Place, value: bytes | None) -> None:
-        """Collect a write."""
         self._check_open()
         if place not in self._writes:
             self._count_one()

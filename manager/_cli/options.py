@@ -64,5 +64,4 @@ def check_servers(url: str | None, credentials: str | None) -> None:
 
 
 def state_path(workspace: str, state_dir: str) -> str:
-    """Return the path of the state directory."""
     return os.path.join(os.path.realpath(workspace), state_dir)

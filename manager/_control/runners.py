@@ -93,7 +93,6 @@ class Runners:
             await calls.end()
 
     def find(self, agent: Agent) -> Runner | None:
-        """Return the runner of an agent, or None."""
         return next((runner for runner in [*self._calls] if runner.has(agent)), None)
 
     def of(self, agent: Agent) -> Runner:

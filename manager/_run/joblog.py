@@ -61,7 +61,6 @@ class JobLog:
             self._write("".join(lines[begin : begin + _BLOCK_LINES]))
 
     def close(self) -> None:
-        """Close the file."""
         if self._fd is not None:
             with suppress(OSError):
                 os.close(self._fd)

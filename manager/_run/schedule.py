@@ -84,7 +84,6 @@ def schedule_of(agents: Iterable[Agent]) -> Schedule[Agent]:
 
 
 def entry_of(agent: Agent) -> Entry[Agent]:
-    """Return the entry of an agent of a run."""
     return Entry(agent.metadata["task"], after_of(agent), agent)
 
 

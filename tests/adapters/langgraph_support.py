@@ -16,7 +16,6 @@ from journal.testing import SimulatedDisk
 
 @contextmanager
 def saver_on(disk: SimulatedDisk, **arguments: Any) -> Iterator[JournalSaver]:
-    """Open a saver on a simulated disk."""
     with Tables.open(
         "/journal", disk=disk, transaction_keys_max=TRANSACTION_KEYS_MAX,
         options=Options(segment_bytes=1 << 20),
@@ -25,7 +24,6 @@ def saver_on(disk: SimulatedDisk, **arguments: Any) -> Iterator[JournalSaver]:
 
 
 def place(thread: str = "t", namespace: str = "", checkpoint_id: str | None = None) -> Any:
-    """Return a config."""
     chosen = {"thread_id": thread, "checkpoint_ns": namespace}
     return {"configurable": chosen | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
 

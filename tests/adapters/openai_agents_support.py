@@ -12,7 +12,6 @@ OPTIONS = Options(segment_bytes=1 << 20)
 
 
 def opened(disk: SimulatedDisk) -> Tables:
-    """Open tables on a simulated disk."""
     return Tables.open("/journal", disk=disk, options=OPTIONS)
 
 
@@ -22,7 +21,6 @@ def message(number: int) -> Any:
 
 
 def rows_left(tables: Tables) -> dict[str, int]:
-    """Return the number of rows of each table that has any."""
     return {name: len(tables.table(name)) for name in tables.names()}
 
 

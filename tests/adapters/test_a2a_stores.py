@@ -54,12 +54,10 @@ class Caller(User):
 
 
 def called_by(name: str = "ada") -> Any:
-    """Return the context of a call."""
     return ServerCallContext(user=Caller(name))
 
 
 def task_of(task_id: str = "t", context: str = "", state: int = 2, ns: Any = None) -> Any:
-    """Return a task."""
     status: Any = TaskStatus(state=state) if state else None  # type: ignore[arg-type,unused-ignore]
     if ns is not None:
         status = status or TaskStatus()
@@ -68,7 +66,6 @@ def task_of(task_id: str = "t", context: str = "", state: int = 2, ns: Any = Non
 
 
 async def pages(store: Any, owner: str, request: Any) -> Any:
-    """Return all pages of a list."""
     context, state, after, size = request
     found, token = [], ""
     while True:

@@ -25,7 +25,6 @@ class Sized:
     __slots__ = ()
 
     def nbytes(self) -> int:
-        """Return a size."""
         return 3
 
 
@@ -36,7 +35,6 @@ class Freed:
 
     @property
     def nbytes(self) -> int:
-        """Raise RuntimeError."""
         raise RuntimeError("freed")
 
 
@@ -47,7 +45,6 @@ class Unbound:
 
     @property
     def __dict__(self) -> Any:  # type: ignore[override]
-        """Raise RuntimeError."""
         raise RuntimeError("unbound")
 
 

@@ -59,8 +59,6 @@ def appended(items: list[Any], writes: Sequence[list[Any]]) -> list[Any]:
 
 
 class State(TypedDict, total=False):
-    """The state of the graph."""
-
     n: Annotated[list[Any], add]
     m: Annotated[list[Any], DeltaChannel(appended, snapshot_frequency=3)]
 
@@ -82,8 +80,6 @@ def act(name: str) -> Any:
 
 
 def node(name: str, is_async: bool) -> Any:
-    """Return a node."""
-
     async def run(_: State) -> Any:
         await asyncio.sleep(0)
         return act(name)
@@ -174,11 +170,9 @@ class Program:
         self._graphs = [compiled(both, is_async) for is_async in (False, True)]
 
     def close(self) -> None:
-        """Close the journal."""
         self._stack.close()
 
     def take(self, step: Any) -> None:
-        """Take a step."""
         match step:
             case ("power cut",):
                 self._disk.power_cut(lose)

@@ -33,7 +33,6 @@ PUTS = st.lists(st.tuples(NAMESPACES, st.sampled_from("kl"), VALUES), min_size=1
 
 
 def embed(texts: list[str]) -> list[list[float]]:
-    """Return a vector for each text."""
     return [[float(len(text)), float(text.count("a"))] for text in texts]
 
 

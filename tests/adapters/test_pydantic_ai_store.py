@@ -52,12 +52,10 @@ STEPS = st.lists(WRITES | WRITES | DELETES | st.just(("crash",)), max_size=14)
 
 
 def message(text: str) -> Any:
-    """Return a message of a user."""
     return ModelRequest(parts=[UserPromptPart(content=text, timestamp=START)])
 
 
 def texts(conversation: Any) -> list[str]:
-    """Return the texts of the messages of a conversation."""
     return [part.parts[0].content for part in conversation.messages]
 
 

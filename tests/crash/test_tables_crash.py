@@ -94,7 +94,6 @@ class TablesRun(ModelRun[Tables]):
         self.patch.undo()
 
     def shown(self, model: dict[tuple[str, Any], Row]) -> dict[tuple[str, Any], Row]:
-        """Return the rows that have not expired."""
         now_s = self.disk.clock_ns / 10**9
         return {at: row for at, row in model.items() if row[1] is None or now_s < row[1]}
 

@@ -106,7 +106,6 @@ def _in_process(run_cli: Any, args: list[str]) -> int:
 
 
 def main(cases: Path, work: Path, out: Path) -> None:
-    """Run all cases."""
     os.fsync = os.fdatasync = lambda fd: None  # there is no power cut here
     import journal
 

@@ -24,7 +24,6 @@ Rows = dict[str, Any]
 
 
 def rows(app: Tables) -> tuple[Rows, Rows]:
-    """Return the rows of both tables."""
     return dict(app.table("t").items()), dict(app.table("u").items())  # type: ignore[arg-type]
 
 

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.usefixtures("monitored", "few_to_collect")
 
 
 def set_both(t: Transaction, app: Tables, value: Any) -> None:
-    """Set a row of each table."""
     t[app.table("t")]["x"] = value
     t[app.table("u")]["x"] = value
 

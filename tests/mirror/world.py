@@ -333,7 +333,6 @@ class Follower:
 
 
 def run(choose: Choose, store: Store, steps: int) -> World:
-    """Run a world, check it, and return it."""
     world = World(choose, store)
     for _ in range(steps):
         world.step()

@@ -89,7 +89,6 @@ class World:
         return worker
 
     def link_of(self, worker: str) -> NetworkLink:
-        """Return the link of a worker."""
         return self._workers[worker][1]
 
     def task_of(self, worker: str) -> asyncio.Task[None]:

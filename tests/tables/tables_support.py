@@ -28,7 +28,6 @@ def in_thread(call: Callable[[], object]) -> None:
 
 
 def rows(table: Table) -> dict[Any, Any]:
-    """Return all rows of a table."""
     return dict(table.items())
 
 

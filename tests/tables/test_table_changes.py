@@ -70,7 +70,6 @@ def write(app: Tables, writes: list[tuple[str, Any, Any]]) -> None:
 
 
 def contents(app: Tables) -> dict[tuple[str, Any], Any]:
-    """Return all rows of all tables."""
     return {(name, key): v for name in app.names() for key, v in app.table(name).items()}
 
 

@@ -46,7 +46,6 @@ def state(disk: SimulatedDisk) -> Iterator[DurableState[Composite]]:
 
 @pytest.fixture
 def app(state: DurableState[Composite]) -> Tables:
-    """Return the tables of the state."""
     return Tables.in_state(state, "tables")
 
 
@@ -56,7 +55,6 @@ def app_of(state: DurableState[Composite]) -> Tables:
 
 
 def jobs(state: DurableState[Composite]) -> Any:
-    """Return the jobs of the state."""
     return state.machine["jobs"].content()
 
 

@@ -289,7 +289,6 @@ def test_records_that_no_tables_write_are_refused(records: list[Any]) -> None:
 
 
 def line(text: str) -> EncodedItems:
-    """Return a line of a checkpoint, as it is."""
     return EncodedItems(text.encode(), 1)
 
 

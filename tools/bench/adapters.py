@@ -87,7 +87,6 @@ class Target:
     peer: str = "journal"
 
     def bar(self, row: Row) -> Bar:
-        """Return the bar of a row."""
         counted = "threads" if self.what in (STEPS, STATIC) else "coroutines"
         name = f"{self.what}, {self.count} {counted}, +{row.delay_ms:g} ms: {self.column}"
         if self.peer != "journal":

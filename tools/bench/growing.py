@@ -65,7 +65,6 @@ class Subject:
         raise NotImplementedError
 
     def freeze(self) -> object:
-        """Return a snapshot."""
         raise NotImplementedError
 
 

@@ -26,7 +26,6 @@ _SETTLE_S = 2.0
 
 
 async def nothing(_: WorkContext) -> str:
-    """Do nothing."""
     return "done"
 
 

@@ -30,7 +30,6 @@ broker = taskiq_redis.RedisStreamBroker(
 
 
 async def nothing() -> str:
-    """Do nothing."""
     return "done"
 
 

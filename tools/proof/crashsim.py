@@ -130,7 +130,6 @@ class Explored:
 
 
 def explored(seed: int, steps: int, bounds: Bounds, *, is_mirrored: bool = False) -> Explored:
-    """Explore one seed."""
     plan = Plan.of(seed, steps)
     explore_plan = explore_mirrored if is_mirrored else explore
     try:

@@ -60,7 +60,6 @@ class Stored(NamedTuple):
     mirrored_lsn: int
 
     def store(self) -> MemoryStore:
-        """Return a copy of the store."""
         store = MemoryStore()
         store._entries, store._blobs = dict(self.entries), dict(self.blobs)
         return store

@@ -33,7 +33,6 @@ _PAUSE_S = 0.2
 
 
 def task_name(parent: int, number: int) -> str:
-    """Return the name of a task."""
     return f"task-{parent}-{number}"
 
 

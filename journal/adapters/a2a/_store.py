@@ -55,7 +55,6 @@ class _Tasks:
         self._owner_resolver = owner_resolver
 
     def owner_of(self, context: ServerCallContext) -> str:
-        """Return the owner of the tasks of a call."""
         owner: str = self._owner_resolver(context)
         return plain(owner)
 

@@ -16,12 +16,10 @@ Owner: TypeAlias = tuple[str | int, ...]
 
 
 def owner_of_value(place: Place, channel: str, reference: str) -> Owner:
-    """Return the owner of the parts of a value."""
     return (*place, "value", channel, reference)
 
 
 def owner_of_write(place: Place, checkpoint_id: str, task: str, index: int) -> Owner:
-    """Return the owner of the parts of a write."""
     return (*place, "write", checkpoint_id, task, index)
 
 
@@ -48,7 +46,6 @@ def joined(saved: SaverTables, owner: Owner, first: bytes, count: int = 0) -> by
 
 
 def delete_parts(t: Transaction, saved: SaverTables, owner: Owner) -> None:
-    """Delete the parts of an owner."""
     if not saved.parts:  # most savers have none; without this, a superstep takes 14 us more
         return
     number = 0

@@ -54,7 +54,6 @@ class Stored(NamedTuple):
 
 
 def config_of(thread: Any, namespace: str, checkpoint_id: str) -> RunnableConfig:
-    """Return the config that names a checkpoint."""
     return {
         "configurable": {
             "thread_id": thread,

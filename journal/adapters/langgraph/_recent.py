@@ -23,7 +23,6 @@ class RecentKeys:
         newer.setdefault(key, set()).update(notes)
 
     def notes(self, key: Hashable) -> set[tuple[str, Hashable]]:
-        """Return the notes of a key."""
         return self._newer.get(key, set()) | self._older.get(key, set())
 
     def __contains__(self, key: Hashable) -> bool:

@@ -141,7 +141,6 @@ def describe(report: PutBackReport) -> str:
 
 
 def as_json(reports: list[PutBackReport]) -> JSON:
-    """Return the reports as JSON."""
     return [{**_fields(report), "refused": damage.as_json(report.refused)} for report in reports]
 
 

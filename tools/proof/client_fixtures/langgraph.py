@@ -64,17 +64,14 @@ def tables(tmp_path: Path) -> Iterator[Tables]:
 
 @pytest.fixture
 def cache(tables: Tables) -> Any:
-    """Return a cache."""
     return JournalCache(tables)
 
 
 @pytest.fixture
 def sync_store(tables: Tables) -> Any:
-    """Return a store."""
     return JournalStore(tables)
 
 
 @pytest.fixture
 async def async_store(tables: Tables) -> Any:
-    """Return a store."""
     return JournalStore(tables)

@@ -254,22 +254,11 @@ def _put(tally: Tally, renderer: Renderer, top: int) -> None:
         ("bytes per commit", tally.batch_bytes.histogram(), size),
         ("between commits", tally.intervals_ns.histogram(), _duration),
     )
-    header = ("", "P50", "P99", "P99.9", "MAX", "MEAN")
-    put_lines(
-        table(
-            header,
-            [
-                (
-                    name,
-                    *map(
-                        text_of,
-                        (spread.p50, spread.p99, spread.p99_9, spread.max, round(spread.mean)),
-                    ),
-                )
-                for name, spread, text_of in histograms
-            ],
-        )
-    )
+    spreads = []
+    for name, spread, text_of in histograms:
+        figures = spread.p50, spread.p99, spread.p99_9, spread.max, round(spread.mean)
+        spreads.append((name, *map(text_of, figures)))
+    put_lines(table(("", "P50", "P99", "P99.9", "MAX", "MEAN"), spreads))
     print()
     kinds = [
         (kind, share.records, size(share.bytes))

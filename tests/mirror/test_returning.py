@@ -90,21 +90,6 @@ def rolled_back_and_cut_off(path: Path, store: SilentStore) -> None:
             alone.wait_mirrored(timeout_s=TIMEOUT_S)
 
 
-@pytest.mark.parametrize(
-    "diverge", [overtaken, opened_without, rolled_back_and_opened_without, rolled_back_and_cut_off]
-)
-def test_a_fork_is_noticed_after_its_log_was_compacted(
-    diverge: Callable[[Path, SilentStore], None], tmp_path: Path
-) -> None:
-    """A directory's own checkpoint does not cover what another writer has put into the mirror, or
-    what the directory had before it was rolled back. It is put aside."""
-    store, path = SilentStore(), tmp_path / "one"
-    diverge(path, store)
-    with opened(path, store) as again:
-        assert set(again.table("t")) == {"common", "acknowledged"}
-    assert len(list(tmp_path.glob("one.aside-*"))) == 1
-
-
 def overtaken_and_lost(path: Path, store: SilentStore) -> None:
     """Take the mirror over from a writer whose checkpoint is all that is left of its own row."""
     with suppress(FailedError), opened(path.with_name("running"), store) as first:
@@ -151,13 +136,17 @@ def overtaken_opened_without_and_lost(path: Path, store: SilentStore) -> None:
 
 @pytest.mark.parametrize(
     "diverge",
-    [overtaken_and_lost, opened_without_and_lost, overtaken_opened_without_and_lost],
+    [
+        *(overtaken, opened_without, rolled_back_and_opened_without, rolled_back_and_cut_off),
+        *(overtaken_and_lost, opened_without_and_lost, overtaken_opened_without_and_lost),
+    ],
 )
-def test_a_checkpoint_of_a_fork_is_noticed_after_its_log_was_lost(
+def test_a_fork_is_noticed_after_its_log_was_compacted_or_lost(
     diverge: Callable[[Path, SilentStore], None], tmp_path: Path
 ) -> None:
-    """A directory's checkpoint does not hide what another writer has put into the mirror, although
-    the directory has lost the records that the checkpoint holds in its place."""
+    """A directory's own checkpoint does not cover what another writer has put into the mirror, or
+    what the directory had before it was rolled back. It is put aside, although it may have lost the
+    records that the checkpoint holds in their place."""
     store, path = SilentStore(), tmp_path / "one"
     diverge(path, store)
     with opened(path, store) as again:

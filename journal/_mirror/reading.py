@@ -36,6 +36,7 @@ from journal._mirror.entry import (
 from journal._mirror.store import AbsentError, Store
 
 REQUESTS = 32  # at a time: a request takes tens of milliseconds, whatever its size
+MISSING = "it is missing, and in no blob"
 
 
 class Place(NamedTuple):
@@ -255,7 +256,7 @@ class _Log:
         with closing(in_order(fetches, self._requests)) as entries:
             for number, fetched in enumerate(entries, after + 1):
                 if fetched is None:
-                    return MirrorDamageError(number, "it is missing, and in no blob")
+                    return MirrorDamageError(number, MISSING)
                 if fetched.follows != self._place.nonce:
                     return MirrorDamageError(number, "it does not follow the entry before it")
                 if fetched.kind != BASE:

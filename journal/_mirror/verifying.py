@@ -21,8 +21,10 @@ from journal._mirror.claiming import look
 from journal._mirror.entry import MirrorDamageError
 from journal._mirror.public_errors import as_public
 from journal._mirror.reading import (
+    MISSING,
     REQUESTS,
     has_beginning,
+    list_names,
     read_entry,
     read_log,
     start_from,
@@ -98,7 +100,7 @@ def findings(
         if (error.number, error.name) not in found:
             found.add((error.number, error.name))
             yield _damage(error)
-    for finding in _breaks(store):
+    for finding in chain(_breaks(store), _holes(store)):
         if (place := (finding.number, finding.blob or "")) not in found:
             found.add(place)
             yield finding
@@ -187,6 +189,31 @@ def _breaks(store: Store, attempts: int = _ATTEMPTS) -> Iterator[MirrorFinding]:
                 return
             start = start_from(rest[:1])
             rest.pop(0)
+
+
+def _holes(store: Store) -> Iterator[MirrorFinding]:
+    """Yield the holes in the log: a reader stops at the first one after each checkpoint. Look
+    twice, because a writer may remove the oldest start and what follows it meanwhile."""
+    for number in sorted(_first_missing(store) & _first_missing(store)):
+        yield _damage(MirrorDamageError(number, MISSING))
+
+
+def _first_missing(store: Store) -> set[int]:
+    """Return the first number of each run that is in no entry and in no blob. Numbers before the
+    oldest start do not count."""
+    names = list_names(store)
+    try:
+        start = _oldest_start(store)[0]
+    except MirrorDamageError:
+        return set()  # a reader reports it
+    held = [(name.first, name.last) for name in roll_up_names(names.blobs)]
+    held += [(number, number) for number in names.numbers]
+    first, next_number = set[int](), start[0].number + 1 if start else 1
+    for begin, end in sorted(held):
+        if begin > next_number:
+            first.add(next_number)
+        next_number = max(next_number, end + 1)
+    return first
 
 
 def _oldest_start(store: Store) -> tuple[list[CheckpointName], list[CheckpointName]]:

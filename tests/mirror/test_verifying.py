@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from journal import Journal, Mirror, MirrorError, verify_mirror
-from journal._mirror.blobs import checkpoint_names
+from journal._mirror.blobs import checkpoint_names, roll_up_names
 from journal._mirror.claiming import look
 from journal._mirror.entry import MirrorDamageError
 from journal._mirror.memory_store import MemoryStore
@@ -65,6 +65,23 @@ def test_each_damage_is_found(tmp_path: Path) -> None:
     last = max(store.numbers(0))
     store._entries[last] = b"hello"
     assert [(each.number, each.blob) for each in found(store)] == [(last, None)]
+
+
+def test_each_hole_is_found(tmp_path: Path) -> None:
+    """Each run of missing numbers is named once, by its first one, also where no checkpoint after
+    it lets a reader go on."""
+    store = MemoryStore()
+    counter = counter_at(tmp_path / "a", store)
+    for _ in range(60):
+        counter.add(1)
+        counter.ship()
+    counter.close()
+    rolls = roll_up_names(store.blob_names())
+    lost = [rolls[1], rolls[3]]
+    for name in lost:
+        del store._blobs[str(name)]
+    expected = [("damage", name.first, None) for name in lost]
+    assert [(each.kind, each.number, each.blob) for each in found(store)] == expected
 
 
 def test_a_writer_may_remove_the_log_meanwhile(tmp_path: Path) -> None:

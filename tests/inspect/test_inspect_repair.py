@@ -11,6 +11,7 @@ import pytest
 
 from journal import Journal, JournalReader
 from manager import SubAgentManager
+from tests.inspect.damage_support import damage_frame
 from tests.inspect.inspect_support import (
     FRAME_BYTES,
     Damaged,
@@ -161,6 +162,19 @@ def test_repair_is_a_dry_run_by_default(damaged: Damaged) -> None:
     assert (
         facts["lost"].strip().endswith(f"{damaged.last_lsn - damaged.lsn + 1} of them unreadable")
     )
+
+
+def test_a_repair_of_another_programs_journal_names_no_agents(tmp_path: Path) -> None:
+    """The lost records are counted by kind alone, also if some look like those of a manager."""
+    path = make(tmp_path / "log", [[1], [2], [3], ["progress", "a.txt", 1, 2], "text"])
+    damage_frame(path, 2)
+    answer = ask("repair", path)
+    assert "AGENT" not in answer.out
+    header = answer.lines.index("LOST RECORDS  FIRST LSN  LAST LSN  KINDS")
+    row = answer.lines[header + 1].split(maxsplit=3)
+    assert row == ["3", "3", "5", "1 (array), 1 progress, 1 (str)"]
+    (lost,) = ask("repair", path, "-o", "json").json["lost_by_agent"]
+    assert (lost["agent_id"], lost["name"], lost["records"]) == (None, None, 3)
 
 
 def test_an_applied_repair_keeps_copies_of_all_that_it_cut(damaged: Damaged) -> None:

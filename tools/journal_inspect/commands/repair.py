@@ -39,7 +39,8 @@ from journal_inspect.rendering.objects import JSON, as_object, put_one
 from journal_inspect.rendering.renderer import Renderer
 
 _PARTS_SHOWN = 5
-_HEADER = ("LOST OF AGENT", "NAME", "RECORDS", "FIRST LSN", "LAST LSN", "KINDS")
+_AGENTS_HEADER = ("LOST OF AGENT", "NAME", "RECORDS", "FIRST LSN", "LAST LSN", "KINDS")
+_HEADER = ("LOST RECORDS", *_AGENTS_HEADER[3:])
 
 
 def show_repair(
@@ -224,8 +225,9 @@ def _put(
     put_facts(facts)
     if after_damage.losses:
         print()
-        rows = (_row(agent_id, loss) for agent_id, loss in after_damage.losses.items())
-        put_lines(table(_HEADER, rows, flexible=("KINDS", "NAME"), optional=("FIRST LSN",)))
+        header = _AGENTS_HEADER if any(after_damage.losses) else _HEADER
+        rows = (_row(each, loss)[-len(header) :] for each, loss in after_damage.losses.items())
+        put_lines(table(header, rows, flexible=("KINDS", "NAME"), optional=("FIRST LSN",)))
 
 
 def _problem(report: RepairReport) -> str:

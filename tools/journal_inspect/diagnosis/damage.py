@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from _journal_console.text import count_of
 
 from journal import FrameInfo, JournalReader, RecoveryPreview
-from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
+from journal_inspect.rendering.entries import is_managers
+from journal_inspect.rendering.kinds import agent_of, is_agent_id, kind_of, name_of
 from journal_inspect.rendering.objects import JSON
 
 Range = tuple[int, int]  # the first and the last LSN
@@ -107,6 +108,7 @@ def read_after_damage(
     after_damage = AfterDamage(last_good_lsn, evidence_lsn, [], [], {}, is_replaced)
     readable: list[Range] = []
     cut: list[Range] = []
+    of_agents = is_managers(reader)
     for info in reader.frames():
         if info.file.name in aside:
             continue
@@ -121,7 +123,7 @@ def read_after_damage(
             first_lsn = max(info.first_lsn, last_good_lsn + 1)
             after_damage.last_lsn = max(after_damage.last_lsn, info.last_lsn)
             readable.append((first_lsn, info.last_lsn))
-            _count(after_damage.losses, info, first_lsn)
+            _count(after_damage.losses, info, first_lsn, of_agents=of_agents)
     after_damage.readable, after_damage.cut = merged(readable), merged(cut)
     return after_damage
 
@@ -141,14 +143,21 @@ def verified_lsns(reader: JournalReader) -> list[int]:
     return [checkpoint.lsn for checkpoint in checkpoints]
 
 
-def _count(losses: dict[str | None, Loss], info: FrameInfo, first_lsn: int) -> None:
+def _count(
+    losses: dict[str | None, Loss], info: FrameInfo, first_lsn: int, *, of_agents: bool
+) -> None:
+    """Count the records of a frame from `first_lsn` on. `of_agents`: the journal is known to be a
+    manager's. Damage may hide that, but then ids of agents show it."""
     for lsn, record in enumerate(info.records or (), info.first_lsn):
         if lsn < first_lsn:
             continue
-        loss = losses.setdefault(agent_of(record), Loss(first_lsn=lsn))
+        agent_id = agent_of(record)
+        if agent_id and not of_agents and not is_agent_id(agent_id):
+            agent_id = None
+        loss = losses.setdefault(agent_id, Loss(first_lsn=lsn))
         loss.records += 1
         loss.last_lsn = lsn
-        loss.name = loss.name or name_of(record)
+        loss.name = loss.name or (name_of(record) if agent_id else None)
         loss.kinds[kind_of(record)] += 1
 
 

@@ -111,10 +111,16 @@ class JournalStore(InMemoryStore):
 
     def _insertinmem_store(self, to_embed: Any, embeddings: Any) -> None:
         """Keep the vectors for `_apply_put_ops`, which this thread calls next."""
-        places = chain.from_iterable(to_embed.values())
+        embeddings = list(embeddings)
+        if len(embeddings) != len(to_embed):
+            raise ValueError(
+                f"the embedding function returned {len(embeddings)} vectors for {len(to_embed)} "
+                "texts; nothing was stored"
+            )
         vectors: dict[Any, dict[str, Any]] = defaultdict(dict)
-        for vector, (namespace, key, path) in zip(embeddings, places, strict=True):
-            vectors[namespace, key][path] = list(map(float, vector))  # an array, for example
+        for vector, places in zip(embeddings, to_embed.values(), strict=True):
+            for namespace, key, path in places:  # which have the same text
+                vectors[namespace, key][path] = list(map(float, vector))  # an array, for example
         self._embedded.vectors = vectors
 
     def _apply_put_ops(self, put_ops: Mapping[Place, PutOp]) -> None:

@@ -138,14 +138,17 @@ def test_a_search_finds_items_in_the_order_of_their_creation(tmp_path: Path) -> 
     oracle: Any = InMemoryStore()
 
     def found(store: Any) -> list[Any]:
-        return [(item.namespace, item.key) for item in store.search((), limit=3)]
+        return [(*item.namespace, item.key) for item in store.search((), limit=6)]
 
+    expected = [("b", "z"), ("b", "y"), ("b", "a"), ("a", "x"), ("d", "k"), ("d", "j")]
     with Tables.open(tmp_path / "journal") as tables:
         store: Any = JournalStore(tables)
         for each in (store, oracle):
             for namespace, key in [("b", "z"), ("b", "y"), ("a", "x"), ("b", "a"), ("b", "z")]:
                 each.put((namespace,), key, {})
-        assert found(store) == found(oracle) == [(("b",), "z"), (("b",), "y"), (("b",), "a")]
+            batch = [("d", "k"), ("d", "j"), ("c", "i"), ("a", "x")]
+            each.batch([PutOp((namespace,), key, {}) for namespace, key in batch])
+        assert found(store) == found(oracle) == expected
     with Tables.open(tmp_path / "journal") as tables:
         assert found(JournalStore(tables)) == found(oracle)
 

@@ -132,6 +132,7 @@ ALL_OF = (
             ),
             ("refused_value_is_in_memory", "elif typed is not None and", "elif True or"),
             ("removed_items_leave_a_namespace", "if not self[namespace]:", "if False:"),
+            ("batch_has_no_order", "now + timedelta(microseconds=number)", "now"),
             ("one_item_closes_the_store", "except Exception as error:", "except OSError as error:"),
         )
     ),

@@ -6,7 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from operator import attrgetter
@@ -139,13 +139,14 @@ class JournalStore(InMemoryStore):
             self._unapplied = written
             try:
                 with self._tables.transaction() as t:
-                    for (namespace, key), (typed, _) in written.items():
+                    for number, ((namespace, key), (typed, _)) in enumerate(written.items()):
                         if typed is None:
                             t[self._rows].discard((*namespace, key))
                             continue
                         old = self._data[namespace].get(key)
-                        created = now if old is None else old.created_at
-                        times = (created.isoformat(), now.isoformat())
+                        moment = now + timedelta(microseconds=number)  # the next open sorts by it
+                        created = moment if old is None else old.created_at
+                        times = (created.isoformat(), moment.isoformat())
                         vectors = {
                             **self._vectors[namespace].get(key, {}),
                             **embedded.get((namespace, key), {}),

@@ -89,9 +89,10 @@ class JournalConversationStore(ConversationStore):
         """Store a record and new entries in one transaction, and wait until they survive a crash.
 
         Raises ConversationConflict if the stored revision is not `expected_revision`, or if the
-        entry `head_id` is missing, and ValueError if the record or a message could not be read back
-        from JSON; nothing is stored then. Raises TransactionTooLargeError for more new entries than
-        some half of the tables' `transaction_keys_max`, and what `durable` raises.
+        entry `head_id` is missing, and ValueError if the record or a message can't be written as
+        JSON or could not be read back; nothing is stored then. Raises TransactionTooLargeError for
+        more new entries than some half of the tables' `transaction_keys_max`, and what `durable`
+        raises.
         """
         row = _row_of(record)
         dump = partial(_dumped_entries, new_entries)
@@ -227,17 +228,21 @@ def _loaded_entries(found: list[tuple[str, EntryRow]]) -> list[ConversationEntry
 
 
 def _dumped(adapter: pydantic.TypeAdapter[Any], item: object, name: str) -> bytes:
-    """Return a list of one item as JSON. Raises ValueError if it could not be read back: Pydantic
-    writes values of wrong types and integers of any size, and reads neither."""
-    data: bytes = adapter.dump_json([item])
+    """Return a list of one item as JSON. Raises ValueError if it can't be written or could not be
+    read back: Pydantic writes values of wrong types and integers of any size, and reads neither."""
+    try:
+        data: bytes = adapter.dump_json([item])
+    except ValueError as error:  # for half a surrogate pair, for example
+        raise _refused(name, f"it can't be written as JSON ({error})") from error
     try:
         adapter.validate_json(data)
     except pydantic.ValidationError as error:
-        raise ValueError(
-            f"{name} can't be stored, because its JSON could not be read back ({_reason(error)}); "
-            "nothing was stored"
-        ) from error
+        raise _refused(name, f"its JSON could not be read back ({_reason(error)})") from error
     return data
+
+
+def _refused(name: str, why: str) -> ValueError:
+    return ValueError(f"{name} can't be stored, because {why}; nothing was stored")
 
 
 def _unreadable(name: str, error: pydantic.ValidationError) -> JournalError:

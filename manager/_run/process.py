@@ -12,6 +12,7 @@ has become another user's can't be killed; then its process is named, and the ru
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import signal
@@ -47,8 +48,9 @@ class Guard:
     """
 
     def __init__(self) -> None:
+        """Start the guard. Raises OSError."""
         self._process = subprocess.Popen(  # noqa: S603 - our own file, by our own interpreter
-            [sys.executable, "-I", "-S", guard_script.__file__],
+            [sys.executable, "-I", "-S", _guard_path()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -115,6 +117,18 @@ class Guard:
             f"the guard, process {self.pid}, has died, and without it a killed runner would leave "
             "its commands running; run the same command again"
         )
+
+
+def _guard_path() -> str:
+    """Return the path of the guard's script. Raises FileNotFoundError if Python can't run it."""
+    path, problem = guard_script.__file__, ""
+    if not sys.executable:
+        problem = "sys.executable is empty; start this program with the path of a Python"
+    elif not os.path.isfile(path):
+        problem = "the package is in an archive; install it, so that its modules are files"
+    if problem:
+        raise FileNotFoundError(errno.ENOENT, f"no guard can be started: {problem}", path)
+    return path
 
 
 class ExitWatch:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from manager._cli.cli import run_cli
 from manager._run import execution as execution_module
 from manager._run import guard as guard_module
 from manager._run import process as process_module
@@ -332,3 +333,24 @@ def test_a_run_stops_when_its_guard_dies(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(GuardError, match="has died"):
         run(tmp_path, "true", "echo $$ >>pids; touch ran", jobs=1, tell=tell)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_guard_that_python_cannot_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A run from an archive, or in a Python that does not know its path, says why it can't run."""
+    put_in_state(tmp_path, ("a", "touch ran", "queued"))
+    command = ["run", "--yes", "--workspace", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(guard_module, "__file__", "/lib/all.zip/guard.py")
+        assert run_cli(command) == 4
+    assert "/lib/all.zip/guard.py: no guard can be started: the package is in an archive" in (
+        capfd.readouterr().err
+    )
+    for lacking in ("", None):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", lacking)
+            assert run_cli(command) == 4
+        assert "sys.executable is empty; start" in capfd.readouterr().err
+    assert not (tmp_path / "ran").exists()
+    assert run_cli(command) == 0

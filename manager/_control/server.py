@@ -54,14 +54,18 @@ class ControlServer:
         self._silent: dict[asyncio.Task[None], None] = {}
         self._changing: set[asyncio.Task[None]] = set()  # those that a close waits for
         self._over: asyncio.Future[None]
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._new_loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # the same, once it runs
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="subagents-control", daemon=True)
         _servers.add(self)
         try:
+            self._new_loop = asyncio.new_event_loop()  # here, where the caller gets its error
             self._thread.start()
         except BaseException:  # of a signal handler, or because no thread can be started
             self.stop()
+            if self._new_loop is not None and not self._thread.is_alive():
+                self._new_loop.close()
             raise
 
     @classmethod
@@ -91,7 +95,10 @@ class ControlServer:
         self._listener.forget()
 
     def _run(self) -> None:
-        asyncio.run(self._serve_all())
+        loop = self._new_loop
+        assert loop is not None
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._serve_all())
 
     def _end(self) -> None:
         if not self._over.done():

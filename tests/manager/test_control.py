@@ -349,24 +349,3 @@ def test_a_close_that_was_interrupted_is_completed(
     manager.close()
     assert not control._thread.is_alive()
     assert not list((tmp_path / STATE / "control").iterdir())
-
-
-def test_an_open_without_a_thread_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If no thread can be started for requests, the open fails, and its handles are closed."""
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name == "subagents-control":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    SubAgentManager.open(tmp_path, control=True).close()
-    handles = len(os.listdir("/proc/self/fd"))
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="new thread"):
-            SubAgentManager.open(tmp_path, control=True)
-    assert len(os.listdir("/proc/self/fd")) == handles
-    assert not list((tmp_path / STATE / "control").iterdir())

@@ -83,6 +83,10 @@ def run_cli(args: list[str]) -> int:
         release_stdout()
         say(message_of(error))
         return _exit_code(error)
+    except MemoryError:
+        release_stdout()
+        say(message_of(MemoryError()))
+        return CANT_OPEN
     except RuntimeError as error:
         if not str(error).startswith("can't start new thread"):
             raise

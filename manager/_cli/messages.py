@@ -45,6 +45,8 @@ def message_of(error: BaseException) -> str:
     if type(error) is FailedError and error.__cause__ is not None:
         step = "" if isinstance(error.__cause__, OSError) else f"; {_FIX_THAT}"
         return f"the state can't be written: {message_of(error.__cause__)}{step}"
+    if isinstance(error, MemoryError):  # the interpreter's says nothing
+        return "this needs more memory than there is; raise the limit, or use a larger machine"
     return _message_of_system(error) if isinstance(error, OSError) else str(error)
 
 

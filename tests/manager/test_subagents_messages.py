@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import DurableDict, Journal, MirrorError, MirrorReason
+from journal import DurableDict, FailedError, Journal, MirrorError, MirrorReason
 from manager._cli.cli import run_cli
 from manager._cli.mcp_tools import _shown
 from manager._cli.messages import message_of
@@ -201,3 +201,19 @@ def test_a_client_of_the_tools_gets_the_same_message(state: Path) -> None:
     with pytest.raises(Exception, match="/a: File exists; nothing was overwritten") as raised:
         asyncio.run(_shown(fail()))
     assert str(raised.value) == message_of(FileExistsError(17, "File exists", "/a"))
+
+
+def test_a_lack_of_memory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A command that needs too much memory ends in a message, which the interpreter lacks."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("manager._cli.cli.fleet_at", fail)
+    assert run_cli(["list", "--workspace", str(tmp_path)]) == 4
+    assert capfd.readouterr().err == f"subagents: {message_of(MemoryError())}\n"
+    failed = FailedError("the journal stopped: MemoryError()")
+    failed.__cause__ = MemoryError()
+    assert "can't be written: this needs more memory than there is" in message_of(failed)

@@ -27,6 +27,7 @@ An answer to the last two may be an error. A manager asks others of its fleet, t
 number of agents that run there. While it is not 0, the worker obeys only its own journal. Each
 request has the worker's id, machine and journal, the versions that it speaks and the highest epoch
 that it has seen. Each answer has the version that both speak, and the manager's journal and epoch.
+`served_s` is None for a manager that does not serve yet.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 A worker's request goes to any one of the managers that serve a fleet. With two of them, each would
 miss some. So a manager asks for others before it serves, and every few seconds from then on: two
 may have begun at the same time, or while the network was divided. The one that has served longer
-without a break goes on.
+without a break goes on. Their claims may cross, and each is older when it hears of the other than
+the other was when it asked. So if they have served about as long, their keys decide.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from manager.errors import DispatchError
 
 _CLAIM_S = 5.0
 _ANSWER_S = 1.0
+_EQUAL_S = 1.0  # between the ages of two managers that have served about as long
 _BREAK_S = 3 * _CLAIM_S
 _SERVED_S_MAX = 1e12
 
@@ -34,7 +36,8 @@ class Rivals:
         self._subject = subjects.claim(fleet)
         self._own = os.urandom(8).hex()
         self._machine = socket.gethostname().encode(errors="replace").decode()
-        self._began_s = self._looked_s = desk.clock_s()
+        self._began_s: float | None = None
+        self._looked_s = desk.clock_s()
         self._end: asyncio.Future[DispatchError] = asyncio.get_running_loop().create_future()
 
     async def check(self) -> None:
@@ -56,6 +59,7 @@ class Rivals:
 
     async def listen(self) -> None:
         """Begin to answer other managers. Raises DispatchError if the servers do not confirm it."""
+        self._began_s = self._looked_s = self._desk.clock_s()
         await self._link.listen(self._subject, self._receive)
 
     async def watch(self) -> None:
@@ -82,22 +86,25 @@ class Rivals:
             self._end.set_result(error)
         return None
 
-    def _claim(self, served_s: float) -> bytes:
+    def _claim(self, served_s: float | None) -> bytes:
         claim = {"manager": self._own, "machine": self._machine, "served_s": served_s}
         return messages.pack(self._desk.stamped(claim))
 
-    def _served_s(self) -> float:
+    def _served_s(self) -> float | None:
         """Return the time for which this manager has served, since it was last stopped or cut off.
+        Return None if it does not serve yet.
 
-        While it was, another one may have begun.
+        While it was stopped or cut off, another one may have begun.
         """
+        if self._began_s is None:
+            return None
         now_s = self._desk.clock_s()
         if now_s - self._looked_s > _BREAK_S or not self._link.is_connected:
             self._began_s = now_s
         self._looked_s = now_s
         return now_s - self._began_s
 
-    def _judged(self, other: Body, served_s: float) -> DispatchError | None:
+    def _judged(self, other: Body, served_s: float | None) -> DispatchError | None:
         """Return the error with which this manager ends because of another, or None if it goes on.
 
         Raises MessageError.
@@ -107,7 +114,9 @@ class Rivals:
         epoch = messages.whole(other.get("epoch"))
         machine = messages.text(other.get("machine"), "machine")[:255]
         key = messages.text(other.get("manager"), "manager")
-        other_s = messages.seconds(other.get("served_s"), _SERVED_S_MAX)
+        other_s = other.get("served_s")
+        if other_s is not None:
+            other_s = messages.seconds(other_s, _SERVED_S_MAX)
         if journal_id == own["journal"] and epoch != own["epoch"]:
             if epoch < own["epoch"]:
                 return None
@@ -115,7 +124,7 @@ class Rivals:
                 f"a newer manager of this journal has taken over on machine {machine!r}; this one "
                 "must be closed"
             )
-        if (other_s, key) < (served_s, self._own):
+        if self._outlasts(key, other_s, served_s):
             return None
         which = "a copy of this journal" if journal_id == own["journal"] else "another journal"
         return DispatchError(
@@ -123,3 +132,11 @@ class Rivals:
             f"{machine!r}; close that one, or give this fleet an address of its own, as in "
             "nats://HOST/NAME"
         )
+
+    def _outlasts(self, key: str, other_s: float | None, served_s: float | None) -> bool:
+        """Return whether this manager goes on, and not the other one. One of them serves."""
+        if other_s is None or served_s is None:
+            return other_s is None
+        if abs(other_s - served_s) < _EQUAL_S:
+            return key < self._own
+        return other_s < served_s

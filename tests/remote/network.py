@@ -70,6 +70,7 @@ class Network:
         self.services: list[tuple[str, Handler, NetworkLink]] = []
         self.listeners: list[tuple[str, Listener, NetworkLink]] = []
         self.sent = 0
+        self.claim_s = 0.0  # the time that a manager's claim takes to the others
 
     def send(self, deliver: Callable[[], None]) -> None:
         """Deliver copies of a message, as its fate says."""
@@ -117,6 +118,7 @@ class NetworkLink:
         if subject.endswith(".claim"):  # of managers: the fates are those of workers' messages
             if not listeners:
                 raise UnansweredError(subject)  # as NATS reports at once
+            await asyncio.sleep(self._network.claim_s)
             for _, listener, link in listeners:
                 if self.is_connected and link.is_connected:
                     answer = listener(data)

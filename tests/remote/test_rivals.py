@@ -90,13 +90,36 @@ def test_of_two_that_serve_the_younger_one_ends(monkeypatch: pytest.MonkeyPatch)
     time ends, whichever asks first. The agents of the other one run."""
 
     async def body(world: World) -> None:
-        for delay_s in (1, 4, 6):
+        for delay_s in (2, 4, 6):
             await asyncio.sleep(delay_s)
             younger = beside(world)
             await begin_at_once(younger, monkeypatch)
             assert "another journal already serves the fleet" in await error_of(younger)
         world.work({"t": echo})
         await ended(world, "a")
+
+    run(body)
+
+
+def test_of_two_whose_claims_cross_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two managers that have begun at once ask at once, too, and each is older when it hears of the
+    other than the other was when it asked. One of them goes on all the same."""
+
+    async def body(world: World) -> None:
+        world.network.claim_s = 0.01
+        other = beside(world)
+        await begin_at_once(other, monkeypatch)
+        worlds = [world, other]
+        await asyncio.wait([each._serving for each in worlds], return_when="FIRST_COMPLETED")
+        await asyncio.sleep(20)
+        (goes_on,) = [each for each in worlds if not each._serving.done()]
+        (ends,) = [each for each in worlds if each is not goes_on]
+        assert "another journal already serves the fleet" in await error_of(ends)
+        goes_on.work({"t": echo})
+        await ended(goes_on, "a")
+        if goes_on is other:
+            await other.kill_manager()
+            await world.open()
 
     run(body)
 
@@ -146,7 +169,7 @@ def test_a_malformed_claim_changes_nothing() -> None:
         for name in claim:
             for value in ("\0" if name == "epoch" else 7, None, float("nan"), -1):
                 data = messages.pack({**claim, name: value})
-                if name != "served_s" or value != 7:
+                if name != "served_s" or value not in (7, None):
                     assert world.network.listeners[0][1](data) is None
         assert world.network.listeners[0][1](b"\xc1") is None
         await asyncio.sleep(10)
@@ -174,6 +197,7 @@ def test_of_two_dispatchers_on_a_real_server_one_ends(
 ) -> None:
     """A dispatcher that has begun beside another one ends, and `error` says why."""
     monkeypatch.setattr("manager._remote.rivals._CLAIM_S", 0.1)
+    monkeypatch.setattr("manager._remote.rivals._EQUAL_S", 0.0)
     with (
         SubAgentManager.open(tmp_path, state_dir="a") as first,
         SubAgentManager.open(tmp_path, state_dir="b") as second,

@@ -141,8 +141,22 @@ ALL_OF = (
     Weakening(
         "older_manager_ends",
         RIVALS,
-        "if (other_s, key) < (served_s, self._own):",
-        "if (other_s, key) > (served_s, self._own):",
+        "return other_s < served_s",
+        "return other_s > served_s",
+        RIVALS_TESTS,
+    ),
+    Weakening(
+        "claims_that_cross_end_both_managers",
+        RIVALS,
+        "abs(other_s - served_s) < _EQUAL_S",
+        "abs(other_s - served_s) < 0",
+        RIVALS_TESTS,
+    ),
+    Weakening(
+        "manager_that_begins_ends_one_that_serves",
+        RIVALS,
+        "            return other_s is None\n",
+        "            return other_s is not None\n",
         RIVALS_TESTS,
     ),
     Weakening(

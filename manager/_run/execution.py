@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from signal import Signals
@@ -25,6 +26,7 @@ _TAIL_BYTES_MIN = 1 << 10
 _ALL_TAILS_BYTES = 64 << 20
 _REASON_LINES = 5
 _REASON_CHARS = 1000
+_LACKING = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # until a command ends
 
 
 class Stop:
@@ -76,6 +78,8 @@ class Executor:
         self._printer = printer
         self._options = options
         self._limits = raise_limit(options.jobs)
+        self._running = 0  # commands
+        self._place: asyncio.Future[None] | None = None  # done once there may be one again
         self._tail_bytes_max = tail_bytes_max(tasks)
 
     async def run(self, agent: Agent, stop: Stop) -> AgentResult:
@@ -86,20 +90,15 @@ class Executor:
         argv = argv_of(agent)
         assert argv is not None
         settings = Settings.of(agent.metadata)
-        identity = {"SUBAGENT_ID": agent.agent_id, "SUBAGENT_NAME": agent.name}
         try:
-            command = await Command.launch(
-                argv,
-                self._guard,
-                cwd=os.path.join(self._workspace, settings.cwd),
-                env=os.environ | settings.env | identity,
-                read=lambda stream, fd: self._reader(agent, stream, fd),
-                limits=self._limits,
-            )
+            command = await self._launch(agent, argv, settings, stop)
         except (OSError, ValueError) as error:
             reason = f"could not be started: {error}"
             return AgentResult(None, status="failed", reason=reason, checkpoint={})
+        if command is None:
+            return AgentResult(None, status="interrupted", reason=stop.reason, checkpoint={})
         timeout_s = settings.timeout_s or self._options.timeout_s
+        self._running += 1
         try:
             await asyncio.wait(
                 (command.exited, stop.requested),
@@ -110,7 +109,12 @@ class Executor:
             if is_cut_off:
                 await command.terminate(grace_s=GRACE_S, hurry=stop.hurry)
         finally:
-            code = await command.finish()
+            try:
+                code = await command.finish()
+            finally:
+                self._running -= 1
+                if self._place is not None and not self._place.done():
+                    self._place.set_result(None)
         stdout, stderr = command.stdout.printed(), command.stderr.printed()
         timed_out = is_cut_off and not stop_reason
         known = facts(Exit.of(code), stdout, stderr, timed_out=timed_out)
@@ -125,6 +129,33 @@ class Executor:
             return AgentResult(stdout.tail, reason=survivors or None, checkpoint=known)
         reason = f"{_joined(problem, survivors)}\n{_last_lines(stdout, stderr)}".rstrip()
         return AgentResult(stdout.tail, status="failed", reason=reason, checkpoint=known)
+
+    async def _launch(
+        self, agent: Agent, argv: list[str], settings: Settings, stop: Stop
+    ) -> Command | None:
+        """Start the command of an agent. If the system has no process or descriptor for it, wait
+        until another command has ended, as long as one runs. Return None if `stop` comes first.
+
+        Raises OSError, ValueError or GuardError.
+        """
+        identity = {"SUBAGENT_ID": agent.agent_id, "SUBAGENT_NAME": agent.name}
+        while not stop.reason:
+            if self._place is None or self._place.done():
+                try:
+                    return await Command.launch(
+                        argv,
+                        self._guard,
+                        cwd=os.path.join(self._workspace, settings.cwd),
+                        env=os.environ | settings.env | identity,
+                        read=lambda stream, fd: self._reader(agent, stream, fd),
+                        limits=self._limits,
+                    )
+                except OSError as error:
+                    if error.errno not in _LACKING or not self._running:
+                        raise
+                    self._place = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._place, stop.requested), return_when=asyncio.FIRST_COMPLETED)
+        return None
 
     def _reader(self, agent: Agent, stream: Stream, fd: int) -> OutputStream:
         first = Part(owner_of(agent.agent_id), agent.starts, stream, 0)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from manager import AgentResult, Limits, SubAgentManager
 from manager._run.admission import admit
 from manager._run.execution import tail_bytes_max
+from manager._run.process import Command, Guard
 from manager._run.tasks import read_tasks
 from manager.outputs import OutputDirectory
-from tests.manager.runner_support import run
+from tests.manager.runner_support import agents, run, watchdog
+
+__all__ = ["watchdog"]  # a fixture for every test here
 
 TASKS = 100_000
 MEASURED = """
@@ -97,3 +104,40 @@ def test_a_large_run_is_resumed_soon(tmp_path: Path) -> None:
     cpu_s, rss_mib = done.stdout.split()
     assert float(cpu_s) < 5
     assert int(rss_mib) < 700
+
+
+def lack_until(place: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the start of each `echo` fail with this error until `place` exists."""
+    launch = Command.launch
+
+    async def fail(argv: Sequence[str], guard: Guard, **more: Any) -> Command:
+        if argv[-1].startswith("echo") and not place.exists():
+            raise OSError(number, os.strerror(number))
+        return await launch(argv, guard, **more)
+
+    monkeypatch.setattr(Command, "launch", fail)
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_command_that_finds_no_place_waits_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A command for which no process or descriptor is left starts once another one has ended. If no
+    other one runs, it has failed."""
+    lack_until(tmp_path / "done", monkeypatch, number)
+    waited = run(tmp_path, "sleep 0.2; touch done", *["echo 1"] * 3)
+    assert [agent.status for agent in agents(waited)] == ["completed"] * 4
+    (tmp_path / "done").unlink()
+    alone = agents(run(tmp_path, "echo 2"))[0]
+    assert (alone.status, alone.reason) == (
+        "failed",
+        f"could not be started: [Errno {number}] {os.strerror(number)}",
+    )
+
+
+def test_a_stop_ends_the_wait_for_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that still waits for a place when the run stops is interrupted."""
+    lack_until(tmp_path / "done", monkeypatch, errno.EAGAIN)
+    report = run(tmp_path, "sleep 0.2; exit 1", "sleep 1000", "echo 1", halt="now")
+    assert [agent.status for agent in agents(report)] == ["failed", "interrupted", "interrupted"]
+    assert agents(report)[2].checkpoint == {}

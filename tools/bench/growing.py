@@ -30,6 +30,7 @@ FREEZES = 100
 THREADS = 8
 GROWTH = 0.3  # the growth that is allowed between two compactions under busy threads
 HOST_OBJECTS = 400_000
+WORD = 3  # the field of a row that is the same word in all rows
 NEVER = Options(checkpoint_min_bytes=1 << 40)
 BUSY = Options(checkpoint_growth=GROWTH)
 _TEXT = "Find every caller of the function, and say which of them pass no timeout to it. " * 3
@@ -54,6 +55,18 @@ class Rows:
         return map(list, self.table.freeze())
 
 
+class InternedRows(Rows):
+    """The same machine, which keeps one string for each word that repeats."""
+
+    def load(self, item: Any) -> None:
+        item[WORD] = sys.intern(item[WORD])
+        super().load(item)
+
+    def apply(self, lsn: int, record: Any) -> None:
+        record[WORD] = sys.intern(record[WORD])
+        super().apply(lsn, record)
+
+
 class Subject:
     """A state with items of some 270 bytes in a checkpoint."""
 
@@ -71,8 +84,10 @@ class Subject:
 class TuplesSubject(Subject):
     """A machine whose rows are plain tuples."""
 
+    machine = Rows
+
     def __init__(self, directory: Path, options: Options) -> None:
-        super().__init__(DurableState.open(directory, Rows(), options=options))
+        super().__init__(DurableState.open(directory, self.machine(), options=options))
 
     def put(self, number: int, version: int) -> None:
         record = [key_of(number), number, version, "running", _TEXT[:220]]
@@ -80,6 +95,12 @@ class TuplesSubject(Subject):
 
     def freeze(self) -> object:
         return self.state.read(lambda machine: machine.freeze())
+
+
+class InternedSubject(TuplesSubject):
+    """A machine whose rows are plain tuples, and whose words are interned."""
+
+    machine = InternedRows
 
 
 class TablesSubject(Subject):
@@ -101,6 +122,7 @@ class TablesSubject(Subject):
 SUBJECTS: dict[str, Callable[[Path, Options], Subject]] = {
     "tables": TablesSubject,
     "tuples": TuplesSubject,
+    "interned": InternedSubject,
 }
 
 
@@ -283,16 +305,17 @@ def bare(kind: str, _: Path, items: int, chosen: random.Random, seconds: float) 
     """Keep the same rows in a dict behind a lock, without a journal: no state takes less."""
     rows: dict[str | bytes, Any] = {}
     lock = threading.Lock()
-    of_tuples = kind == "tuples"
 
     def put(number: int, version: int) -> None:
         with lock:
             record = [key_of(number), number, version, "running", _TEXT[:220]]
-            if of_tuples:
-                row = tuple(unpackb(packb(record)))
-                rows[row[0]] = row
-            else:
+            if kind == "tables":
                 rows[encode_key(key_of(number))] = packb([*record[1:4], _TEXT[:192]])
+                return
+            record = unpackb(packb(record))
+            if kind == "interned":
+                record[WORD] = sys.intern(record[WORD])
+            rows[record[0]] = tuple(record)
 
     before_bytes = resident_bytes()
     for number in range(items):

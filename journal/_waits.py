@@ -63,10 +63,9 @@ def in_event_loop() -> bool:
     global _running_loop
     if _running_loop is None:
         # A program that runs a loop has imported asyncio. An import here would slow down others.
-        if "asyncio" not in sys.modules:
-            return False
-        _running_loop = sys.modules["asyncio"]._get_running_loop
-    return _running_loop() is not None
+        # While another thread imports it, it may lack the function.
+        _running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return _running_loop is not None and _running_loop() is not None
 
 
 def this_runner() -> object:

@@ -85,8 +85,10 @@ def _finish_with_child() -> None:
     """Let a child of multiprocessing finish its open journals at its end. If it was forked, it runs
     no hook of atexit, but its own finalizers."""
     global _child_pid
-    processes: Any = sys.modules.get("multiprocessing.process")
-    if processes and processes.parent_process() is not None and _child_pid != os.getpid():
+    processes = sys.modules.get("multiprocessing.process")
+    # While another thread imports the module, it may lack the function. A child has imported it.
+    parent: Any = getattr(processes, "parent_process", None)
+    if parent is not None and parent() is not None and _child_pid != os.getpid():
         _child_pid = os.getpid()
         import_module("multiprocessing.util").Finalize(None, _finish_all, exitpriority=-1)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -189,6 +191,18 @@ def test_a_wait_that_does_not_block_does_not_warn(disk: SimulatedDisk) -> None:
             assert in_loop(poll) == []
         asyncio.run(in_thread())
     assert not waits._has_warned
+
+
+@pytest.mark.usefixtures("unwarned")
+def test_a_wait_while_another_thread_imports_asyncio(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait in a thread does not fail because asyncio lacks its functions yet."""
+    monkeypatch.setattr(waits, "_running_loop", None)
+    with open_on(disk) as journal:
+        monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))
+        journal.wait_durable(journal.append("a"), timeout_s=TIMEOUT_S)
+    assert waits._running_loop is None
 
 
 @pytest.mark.usefixtures("unwarned")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -110,6 +111,14 @@ def test_a_child_of_multiprocessing_commits_at_its_exit(
     subprocess.run([sys.executable, script, tmp_path / "j"], check=True, timeout=TIMEOUT_S * 2)
     with Journal.open(tmp_path / "j") as journal:
         assert logged(journal) == [*range(10)]
+
+
+def test_an_open_while_another_thread_imports_multiprocessing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open does not fail because multiprocessing lacks its functions yet."""
+    monkeypatch.setitem(sys.modules, "multiprocessing.process", ModuleType("process"))
+    Journal.open(tmp_path / "j").close()
 
 
 def test_a_daemon_thread_that_appends_until_the_exit_is_refused(tmp_path: Path) -> None:

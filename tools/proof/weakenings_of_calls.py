@@ -39,6 +39,20 @@ ARGUMENTS = (
         WAITS,
     ),
     Weakening(
+        "wait_fails_while_asyncio_is_imported",
+        "journal/_waits.py",
+        'getattr(sys.modules.get("asyncio"), "_get_running_loop", None)',
+        '"asyncio" in sys.modules and sys.modules["asyncio"]._get_running_loop or None',
+        WAITS,
+    ),
+    Weakening(
+        "open_fails_while_multiprocessing_is_imported",
+        "journal/_disk/process.py",
+        'getattr(processes, "parent_process", None)',
+        'processes and getattr(processes, "parent_process")',
+        ("tests/kernel/test_exit.py",),
+    ),
+    Weakening(
         "wait_in_a_loop_warns_at_each_call",
         "journal/_waits.py",
         "    _has_warned = True\n",

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import msgpack
 
@@ -164,6 +164,12 @@ def until(condition: Callable[[], object], event: str, timeout_s: float = TIMEOU
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {event}"
         time.sleep(0.001)
+
+
+def foreign_loop() -> NoReturn:
+    """Fail. This replaces `asyncio.new_event_loop`, whose loops may be of any kind: a program may
+    have set a policy, as for a GUI."""
+    raise AssertionError("made an event loop by the program's policy")
 
 
 class Held:

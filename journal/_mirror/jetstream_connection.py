@@ -43,7 +43,8 @@ class JetStreamConnection:
         self.url = url
         self._nats: Any = nats
         self._timeout_s = open_s
-        self._loop = asyncio.new_event_loop()
+        # Of asyncio's own class: one of the program's policy may run in the main thread only.
+        self._loop = asyncio.SelectorEventLoop()
         self._closing = asyncio.Event()  # to be set in the loop; a second time does nothing
         self._thread = Thread(target=self._run, name="journal-nats", daemon=True)
         self._is_closed = False

@@ -60,7 +60,9 @@ class ControlServer:
         self._thread = threading.Thread(target=self._run, name="subagents-control", daemon=True)
         _servers.add(self)
         try:
-            self._new_loop = asyncio.new_event_loop()  # here, where the caller gets its error
+            # Made here, where the caller gets its error, and of asyncio's own class: one of the
+            # program's policy may run in the main thread only, or keep the socket open in forks.
+            self._new_loop = asyncio.SelectorEventLoop()
             self._thread.start()
         except BaseException:  # of a signal handler, or because no thread can be started
             self.stop()

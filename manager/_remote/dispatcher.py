@@ -191,7 +191,8 @@ class Dispatcher(AsyncHandle):
         self._manager = manager
         self._desk: Desk | None = None
         self._error: Exception | None = None
-        self._loop = asyncio.new_event_loop()
+        # Of asyncio's own class: one of the program's policy may run in the main thread only.
+        self._loop = asyncio.SelectorEventLoop()
         self._stop = asyncio.Event()
         self._has_begun = False
         self._beginning = threading.Lock()  # held until `_has_begun`, or the end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from manager._control.errors import NoReplyError, RefusedError, RequestError
 from manager.outputs import OutputDirectory, Part
 from tests.manager.control_support import STATE, ask, client, controlled, received
 from tests.manager.runner_support import until
+from tests.support import foreign_loop
 
 
 def wait_until(manager: SubAgentManager, waits: int) -> None:
@@ -191,6 +193,16 @@ def test_a_path_of_any_length_works_or_is_refused(
     with tempfile.TemporaryDirectory(dir="/tmp") as folder, controlled(Path(folder)) as manager:
         manager.spawn("p", name="a")
         ask(Path(folder), "cancel", ref="a")
+
+
+def test_the_thread_runs_no_loop_of_the_program_s_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are answered where a loop that the program's policy makes can't run in a thread."""
+    monkeypatch.setattr(asyncio, "new_event_loop", foreign_loop)
+    with controlled(tmp_path) as manager:
+        manager.spawn("p", name="a")
+        assert ask(tmp_path, "cancel", ref="a")["name"] == "a"
 
 
 def test_a_forked_child_does_not_listen(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def no_thread(thread: threading.Thread) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name", "refuse"),
-    [(asyncio, "new_event_loop", no_loop), (threading.Thread, "start", no_thread)],
+    [(asyncio, "SelectorEventLoop", no_loop), (threading.Thread, "start", no_thread)],
     ids=["event loop", "thread"],
 )
 def test_an_open_that_can_not_serve_leaves_nothing(

@@ -19,7 +19,7 @@ from manager._remote.dispatcher import Dispatcher
 from manager._remote.link import Link
 from manager._remote.supply import FleetSupply
 from tests.remote.network import Network, NetworkLink
-from tests.support import until
+from tests.support import foreign_loop, until
 
 
 class ForeignError(RuntimeError):
@@ -100,6 +100,14 @@ def test_workers_are_none_if_the_dispatcher_ends_meanwhile(
         monkeypatch.setattr("manager._remote.dispatcher.call_in_loop", end)
         assert dispatcher.workers() == []
         assert dispatcher.closed
+
+
+def test_the_thread_runs_no_loop_of_the_program_s_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dispatcher runs where a loop that the program's policy makes can't run in a thread."""
+    monkeypatch.setattr(asyncio, "new_event_loop", foreign_loop)
+    with made() as dispatcher:
+        dispatcher._begin(dispatcher._connect)
+        assert not dispatcher.closed
 
 
 def test_a_dispatcher_that_has_ended_asks_no_worker() -> None:

@@ -100,6 +100,13 @@ ALL_OF = (
         )
     ),
     Weakening(
+        "stream_runs_a_loop_of_the_program",
+        "journal/_mirror/jetstream_connection.py",
+        "asyncio.SelectorEventLoop()",
+        "asyncio.new_event_loop()",
+        ("tests/mirror/test_stores.py",),
+    ),
+    Weakening(
         "deleted_stream_has_no_entry",
         "journal/_mirror/jetstream_connection.py",
         "if what in (OPEN, ASK_LAST):",

@@ -44,6 +44,13 @@ ALL_OF = (
         CONTROL,
     ),
     Weakening(
+        "control_runs_a_loop_of_the_program",
+        "manager/_control/server.py",
+        "asyncio.SelectorEventLoop()",
+        "asyncio.new_event_loop()",
+        CONTROL,
+    ),
+    Weakening(
         "silent_clients_lock_others_out",
         "manager/_control/server.py",
         "            return task.cancel()\n",

@@ -125,6 +125,13 @@ ALL_OF = (
         PERMISSIONS,
     ),
     Weakening(
+        "dispatcher_runs_a_loop_of_the_program",
+        "manager/_remote/dispatcher.py",
+        "asyncio.SelectorEventLoop()",
+        "asyncio.new_event_loop()",
+        ("tests/remote/test_dispatcher.py",),
+    ),
+    Weakening(
         "second_manager_is_not_refused",
         "manager/_remote/dispatcher.py",
         "            await rivals.check()\n",

@@ -204,9 +204,10 @@ class _Loop:
             return self._has_work or manager.counts()["queued"] > 0
         for agent_id in [*self._waiting]:
             with suppress(BudgetError, TransitionError, UnknownAgentError):
-                if not self._resume(agent_id):
+                if self._is_ending or not self._resume(agent_id):
                     return True
-        while (started := manager.start_next(self._workers)) is not None:
+        # In an event loop with eager tasks, a launch may have run the agent of a mistake already.
+        while not self._is_ending and (started := manager.start_next(self._workers)) is not None:
             self._launch(started)
         is_full = manager.counts()["running"] >= manager.limits.max_running
         return self._has_work or is_full

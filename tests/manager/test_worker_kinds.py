@@ -4,6 +4,7 @@ first call that shows one."""
 from __future__ import annotations
 
 import asyncio
+import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import partial, wraps
@@ -14,6 +15,7 @@ import pytest
 
 from manager import SubAgentManager, WorkContext, run_workers
 from manager._remote.serving import serve
+from manager.records import STOPPED
 from tests.manager.test_worker import echo, queue, run
 
 
@@ -160,6 +162,34 @@ def test_a_plain_function_stops_the_loop_at_its_first_call(
             assert manager.get(name).result == f"result of {name}"
 
     run(tmp_path, body, max_running=3)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no eager tasks")
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_a_plain_function_stops_a_loop_of_eager_tasks(tmp_path: Path, is_interrupted: bool) -> None:
+    """If a mistake is found while its agent is launched, no other agent is started or resumed, so
+    none stays running."""
+
+    def work(context: WorkContext) -> Any:
+        return None
+
+    async def body(manager: SubAgentManager) -> None:
+        queue(manager, "a", "b")
+        if is_interrupted:
+            for name in "ab":
+                manager.start(name)
+                manager.interrupt(name, STOPPED)
+        loop: Any = asyncio.get_running_loop()
+        loop.set_task_factory(vars(asyncio)["eager_task_factory"])
+        workers: Any = {"t": work}
+        with pytest.raises(TypeError, match=r"^worker 't' returned None, "):
+            await run_workers(manager, workers)
+        status = "interrupted" if is_interrupted else "queued"
+        assert [manager.get(name).status for name in "ab"] == ["failed", status]
+        await run_workers(manager, {"t": echo})
+        assert manager.get("b").result == "result of b"
+
+    run(tmp_path, body)
 
 
 def test_a_plain_function_that_ended_its_agent_stops_the_loop(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ class PackedRecord:
         return f"pack({unpack_one(self._packed)!r})"
 
 
-CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
+CANT_PACK = TypeError, ValueError, OverflowError, RecursionError
 
 
 def refuse(record: Record, error: Exception, parts_max: int | None = _PARTS_MAX) -> NoReturn:

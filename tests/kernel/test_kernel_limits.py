@@ -102,6 +102,40 @@ put([4, "on"])
 journal.close()
 """
 
+OUT_OF_MEMORY = """
+from journal import CowTable, DurableState, Tables, pack
+
+class Texts(CowTable):
+    application = "texts/1"
+
+    def apply(self, lsn, record):
+        self[lsn] = record
+
+    def load(self, item):
+        self.apply(len(self), item)
+
+def raised(call):
+    try:
+        call()
+    except Exception as error:
+        return type(error).__name__
+
+journal = Journal.open(path, options=options)
+tables, state = Tables.open(path + ".tables"), DurableState.open(path + ".state", Texts())
+text = "x" * (64 << 20)  # its packer needs 128 MiB
+pages = int(open("/proc/self/statm").read().split()[0])
+limit(resource.RLIMIT_AS, pages * resource.getpagesize() + (96 << 20))
+print(raised(lambda: pack(text)))
+print(raised(lambda: journal.append(text)))
+print(raised(lambda: state.update(lambda _: text)))
+print(raised(lambda: tables.table("texts").set(1, text)))
+put([1, "on"])
+state.wait_durable(state.update(lambda _: "on"))
+tables.table("texts").set(1, "on")
+for opened in (tables, state, journal):
+    opened.close()
+"""
+
 
 def run_script(script: str, path: Path, *arguments: object) -> list[str]:
     """Return the lines that a child prints when it runs the script. A traceback is a failure."""
@@ -154,6 +188,14 @@ def test_the_rest_of_a_short_write_is_written(tmp_path: Path) -> None:
 
 
 # --- deleted files ---
+
+
+def test_a_lack_of_memory_is_not_blamed_on_the_record(tmp_path: Path) -> None:
+    """A record that could not be packed for lack of memory raises MemoryError. RecordError would
+    say that no journal can hold it. Nothing has changed, and smaller records go on."""
+    lines = run_script(OUT_OF_MEMORY, tmp_path / "j", 1 << 20)
+    assert lines == ["MemoryError"] * 4
+    assert numbers(tmp_path / "j") == [1]
 
 
 def delete_directory(path: Path, last: Path) -> None:

@@ -184,6 +184,13 @@ FOREIGN_CODE = (
         INTERRUPTS,
     ),
     Weakening(
+        "lack_of_memory_blamed_on_the_record",
+        "journal/_format/record.py",
+        "CANT_PACK = TypeError, ValueError, OverflowError, RecursionError\n",
+        "CANT_PACK = TypeError, ValueError, OverflowError, RecursionError, MemoryError\n",
+        ("tests/kernel/test_kernel_limits.py",),
+    ),
+    Weakening(
         "lock_is_taken_twice",
         "journal/_mutex.py",
         "        if self._is_owned():\n            raise InterruptedCallError\n",

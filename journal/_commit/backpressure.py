@@ -41,7 +41,8 @@ class Backpressure:
             self.stalls += 1
             raise BufferFullError(
                 f"the log buffer is full: {used_bytes} bytes would wait to be written, more than "
-                f"buffer_bytes={bound}; nothing was appended. Call wait_room() first"
+                f"buffer_bytes={bound}; nothing was appended. Wait first: wait_room(), or in an "
+                "event loop `await room()`, or `await durable()` of a DurableDict"
             )
 
     def gate(self) -> Gate:

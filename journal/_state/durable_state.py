@@ -397,8 +397,8 @@ class DurableState(AsyncHandle, Generic[M]):
         # A compaction that takes long is no reason to refuse the change.
         if not has_room and self._buffer.is_half_full:
             raise BufferFullError(
-                f"no room in the log buffer within {self._room_timeout_s} s; nothing was "
-                "changed. Try again later, or pass urgent=True"
+                f"{self._journal.path}: no room in the log buffer within {self._room_timeout_s} s; "
+                "nothing was changed. If the disk is full, free some space; then try again"
             )
 
 

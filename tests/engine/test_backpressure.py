@@ -39,7 +39,7 @@ def test_the_buffer_bound_is_exact_to_the_byte(disk: SimulatedDisk) -> None:
     with open_on(disk, buffer_bytes=1000) as journal:
         assert journal.append(sized(1000)) == 1
         full = r"1001 bytes would wait to be written, more than buffer_bytes=1000; nothing was"
-        with pytest.raises(BufferFullError, match=full + r" appended. Call wait_room\(\) first"):
+        with pytest.raises(BufferFullError, match=full + r" appended. Wait first: wait_room\(\)"):
             journal.append(None)
         with pytest.raises(BufferFullError, match=full):
             journal.append_batch([None])

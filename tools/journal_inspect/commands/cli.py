@@ -131,9 +131,9 @@ def cli() -> None:
 
     Data goes to stdout, messages go to stderr. Unprintable characters are escaped. In JSON, bytes
     are {"base64": ...}, ext types {"ext": n, "base64": ...}, and maps whose keys are not all
-    strings {"map": [[key, value], ...]}. Rows of tables are as in a checkpoint: bytes are
-    {"$bytes": ...}, and a value that JSON can't hold is msgpack under "packed". Each object has a
-    "schema_version"; `schema VERB` prints its schema.
+    strings {"map": [[key, value], ...]}. In rows of tables, as `get`, `export` and the "writes" of
+    `log` show them, bytes are {"$bytes": ...}, and a value that JSON can't hold is msgpack under
+    "packed". Each object has a "schema_version"; `schema VERB` prints its schema.
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_MAX))
 

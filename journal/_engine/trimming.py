@@ -46,8 +46,7 @@ def _frame_start(directory: Directory, segments: list[SegmentName], lsn: int) ->
     with open_segment(directory, name, lsn) as segment:
         walk = Walk.at(segment)
         walk.enter(segment)
-        for _ in walk.skip_frames(segment, lsn - 1):
-            pass
+        walk.pass_over(segment, lsn - 1)
         return walk.next_lsn
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from journal._disk.disk import Directory, ReadableDirectory
 from journal._format import frame
-from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, MARK
+from journal._format.layout import FRAME_HEADER_BYTES, MARK
 from journal._format.segment import FrameState, Segment, SegmentName
 from journal._recovery.walk import Walk
 
@@ -39,7 +39,7 @@ def end_lsn(directory: ReadableDirectory, name: SegmentName, covered_lsn: int) -
     with Segment(directory, name) as segment:
         walk = Walk.at(segment, covered_lsn=covered_lsn)
         walk.enter(segment)
-        walk.pass_over(segment, LSN_MAX)
+        walk.pass_over(segment)
         return walk.next_lsn
 
 
@@ -52,8 +52,7 @@ def content_bytes(directory: Directory, name: SegmentName) -> int:
     with Segment(directory, name) as segment:
         walk = Walk.at(segment)
         walk.enter(segment)
-        for _ in walk.skip_frames(segment):
-            pass
+        walk.pass_over(segment)
         end, content_end = walk.end, segment.content_end()
         header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
         is_marked = header is not None and header.kind == MARK

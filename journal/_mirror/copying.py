@@ -92,8 +92,7 @@ class Copy:
         with self._segment(name) as segment:
             walk = Walk.at(segment)
             walk.enter(segment)
-            for _ in walk.skip_frames(segment, lsn - 1):
-                pass
+            walk.pass_over(segment, lsn - 1)
             end, next_lsn, written_at_ns = walk.end, walk.next_lsn, 0
             for scanned in walk.frames(segment, None):
                 written_at_ns = scanned.header.written_at_ns

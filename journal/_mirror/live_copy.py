@@ -234,8 +234,7 @@ class LiveCopy:
         file.sync()
         size = self.known.size(str(name)) - (len(self._held.data) if self._held else 0)
         with Segment(self._directory, name) as segment:
-            for _ in walk.skip_frames(segment):
-                pass
+            walk.pass_over(segment)
             if walk.end == size:  # the mirror has no part of another frame yet, and no mark
                 write_all(file, _mark(walk.next_lsn, segment), size)
             walk.read_evidence(segment, segment.file.read(FRAME_HEADER_BYTES, walk.end))

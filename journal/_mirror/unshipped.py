@@ -135,8 +135,7 @@ def sealed_bytes(directory: Directory, name: SegmentName) -> int:
     with Segment(directory, name) as segment:
         walk = Walk.at(segment)
         walk.enter(segment)
-        for _ in walk.skip_frames(segment):
-            pass
+        walk.pass_over(segment)
         end = walk.end
         header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
         if header is not None and header.kind == MARK:

@@ -257,8 +257,7 @@ class _Repair:
         with suppress(CorruptionError), Segment(self._dry_run.directory, begun[-1]) as segment:
             walk = Walk.at(segment)
             walk.enter(segment)
-            for _ in walk.skip_frames(segment, lsn - 1):
-                pass
+            walk.pass_over(segment, lsn - 1)
             before = end = walk.next_lsn - 1
             if end < lsn and next(walk.frames(segment, None), None):  # the frame that holds `lsn`
                 end = walk.next_lsn - 1

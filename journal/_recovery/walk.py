@@ -239,7 +239,7 @@ class Walk:
             self._advance(run)
             yield self
 
-    def pass_over(self, segment: Segment, limit_lsn: int) -> None:
+    def pass_over(self, segment: Segment, limit_lsn: int = LSN_MAX) -> None:
         """Pass over the frames up to `limit_lsn`, and over damage that the checkpoint covers."""
         while True:
             for _ in self.skip_frames(segment, limit_lsn):

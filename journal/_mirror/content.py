@@ -50,13 +50,28 @@ def content_bytes(directory: Directory, name: SegmentName) -> int:
     in place of what was written. Nor is a mark: the next frame is written over it.
     """
     with Segment(directory, name) as segment:
-        walk = Walk.at(segment)
-        walk.enter(segment)
-        walk.pass_over(segment)
-        end, content_end = walk.end, segment.content_end()
-        header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
-        is_marked = header is not None and header.kind == MARK
-        if content_end <= end + is_marked * FRAME_HEADER_BYTES:
+        end, marked_end = _log_ends(segment)
+        content_end = segment.content_end()
+        if content_end <= marked_end:
             return end
         # A frame after the damage may end with zeros.
         return max([content_end, *(scanned.end for scanned in segment.scan(end) if scanned.data)])
+
+
+def sealed_bytes(directory: Directory, name: SegmentName) -> int:
+    """Return the size of a segment to which nobody appends any more, without zeros that were
+    allocated ahead of its log. A crash may have left a torn tail, with zeros after it."""
+    with Segment(directory, name) as segment:
+        _, marked_end = _log_ends(segment)  # the last bytes of a mark are zeros
+        return max(marked_end, segment.content_end())
+
+
+def _log_ends(segment: Segment) -> tuple[int, int]:
+    """Return the end of a segment's log without its mark, and with it."""
+    walk = Walk.at(segment)
+    walk.enter(segment)
+    walk.pass_over(segment)
+    end = walk.end
+    header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
+    is_marked = header is not None and header.kind == MARK
+    return end, end + is_marked * FRAME_HEADER_BYTES

@@ -12,12 +12,10 @@ from typing import NamedTuple
 
 from journal._commit.writer import SyncedEnd
 from journal._disk.disk import Directory, file_size
-from journal._format import frame
 from journal._format.checkpoint import checkpoint_lsns, floor_lsn
-from journal._format.layout import FRAME_HEADER_BYTES, MARK
-from journal._format.segment import Segment, SegmentName, segment_names, segments_after
+from journal._format.segment import SegmentName, segment_names, segments_after
+from journal._mirror.content import sealed_bytes
 from journal._mirror.entry import Piece, segment_name
-from journal._recovery.walk import Walk
 from journal.errors import CorruptionError
 
 
@@ -127,20 +125,6 @@ class Unshipped:
     def advance(self, pieces: list[Piece]) -> None:
         """Note that the pieces are shipped."""
         self.cursor = self.cursor.after(pieces)
-
-
-def sealed_bytes(directory: Directory, name: SegmentName) -> int:
-    """Return the size of a segment to which nobody appends any more, without zeros that were
-    allocated ahead of its log. A crash may have left a torn tail, with zeros after it."""
-    with Segment(directory, name) as segment:
-        walk = Walk.at(segment)
-        walk.enter(segment)
-        walk.pass_over(segment)
-        end = walk.end
-        header = frame.parse(segment.file.read(FRAME_HEADER_BYTES, end), 0, segment.header.seed)
-        if header is not None and header.kind == MARK:
-            end += FRAME_HEADER_BYTES  # its last bytes are zeros, like those after the log
-        return max(end, segment.content_end())
 
 
 def read_range(directory: Directory, name: str, offset: int, size: int) -> bytes:

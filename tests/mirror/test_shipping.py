@@ -13,12 +13,13 @@ from journal._disk.posix import PosixDisk
 from journal._format.checkpoint import checkpoint_name
 from journal._mirror import rolling_up
 from journal._mirror.claiming import OvertakenError
+from journal._mirror.content import sealed_bytes
 from journal._mirror.entry import Piece, segment_name
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.reading import read_log
 from journal._mirror.restoring import restore_into
 from journal._mirror.store import LostError, RefusedError, StoreError, UnreachableError
-from journal._mirror.unshipped import Unshipped, sealed_bytes
+from journal._mirror.unshipped import Unshipped
 from tests.mirror.conftest import Open
 from tests.mirror.shipping_support import SMALL, TIMEOUT_S, Mirrored, Outages, segments_in
 from tests.mirror.test_claiming import claimer

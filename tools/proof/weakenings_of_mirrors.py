@@ -174,9 +174,9 @@ OF_SHIPPING = (
     ),
     Weakening(
         "mirror_cuts_a_mark",
-        "journal/_mirror/unshipped.py",
-        "            end += FRAME_HEADER_BYTES  #",
-        "            pass  #",
+        "journal/_mirror/content.py",
+        "        _, marked_end = ",
+        "        marked_end, _ = ",
         SHIPPING,
     ),
     Weakening(

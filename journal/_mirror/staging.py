@@ -91,10 +91,6 @@ class Staging:
         self.lacking = [name for name in self.lacking if name not in dropped]
         self.fixed = {name: at for name, at in self.fixed.items() if name not in dropped}
 
-    def as_put(self) -> StagedDirectory:
-        """Return the directory as `put` would leave it."""
-        return StagedDirectory(self)
-
     def _opened(self, name: str, copied_bytes: int) -> File:
         """Return the unfinished file, open. A new one begins with a copy of the first bytes of the
         directory's file."""
@@ -134,7 +130,8 @@ class Staging:
 
 
 class StagedDirectory:
-    """A ReadableDirectory that has the unfinished files under the names that they will get."""
+    """A directory as `Staging.put` would leave it, to read: it has the unfinished files under the
+    names that they will get."""
 
     def __init__(self, staging: Staging) -> None:
         self._staging = staging

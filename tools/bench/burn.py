@@ -32,7 +32,7 @@ from bench.load import (
     coroutines_at_rate,
 )
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from bench.peer import Peer
 from bench.peers import PEERS, OurJournal, opened
 
@@ -208,11 +208,7 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench burn",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("burn", __doc__)
     parser.add_argument(
         "--burners", type=int, nargs="+", default=[0, 1, 2], help="numbers of computing threads"
     )

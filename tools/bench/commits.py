@@ -23,7 +23,7 @@ from pathlib import Path
 from bench.figures import Bar, at_least, at_most
 from bench.load import at_full_speed, coroutines_at_full_speed
 from bench.machine import about, slow_disk
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from bench.peer import BareDisk, BareGroup, Peer
 from bench.peers import PEERS, OurJournal, opened
 
@@ -218,11 +218,7 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
 
 
 def options_of(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench commits",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("commits", __doc__)
     parser.add_argument(
         "--threads", type=int, nargs="*", default=[1, 8, 64], help="numbers of waiting threads"
     )

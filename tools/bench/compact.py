@@ -23,7 +23,7 @@ from bench.figures import Bar, Quantiles, at_most, human
 from bench.fleet_load import Worker, reopened
 from bench.load import at_full_speed, at_rate, compacting, run_threads
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from bench.peer import PACKED, RECORD
 from journal import CowTable, DurableState, Options
 from manager import SubAgentManager
@@ -242,11 +242,7 @@ def bars(options: argparse.Namespace, times: Latency, space: Space) -> Iterator[
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench compact",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("compact", __doc__)
     parser.add_argument("--agents", type=int, default=10_000, help="size of the fleet")
     parser.add_argument("--threads", type=int, default=64, help="threads that call")
     parser.add_argument("--rate", type=float, default=8000, help="calls per second, all threads")

@@ -34,7 +34,7 @@ from bench.figures import Bar, Quantiles, at_least, at_most, human
 from bench.fleet_load import NotingWorker, Worker, reopened, whole_fleet
 from bench.losses import CommitTimes, longest_ns, rising
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from journal import Options
 
 OURS = ("journal", "durable")
@@ -270,11 +270,7 @@ def bars(rounds: dict[Cell, list[Row]]) -> Iterator[Bar]:
 
 
 def options_of(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench fanout",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("fanout", __doc__)
     parser.add_argument(
         "--agents", type=int, nargs="+", default=[100, 1_000, 10_000], help="sizes of fleets"
     )

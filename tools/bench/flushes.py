@@ -7,7 +7,6 @@ the load of the machine.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from bench.figures import Bar, at_most
 from bench.load import run_threads
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from journal import Journal
 
 IMAGE_BYTES = 600 << 20
@@ -110,11 +109,7 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench flushes",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("flushes", __doc__)
     parser.add_argument("--file-system", default="ext4", choices=("ext4", "xfs", "btrfs"))
     parser.add_argument("--updates", type=int, default=6_000, help="for each load; default: 6,000")
     options = parsed(parser, arguments)

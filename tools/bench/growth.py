@@ -28,7 +28,7 @@ from pathlib import Path
 from bench import fleet_opened, growing
 from bench.figures import Bar, at_most
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 
 ROOT = Path(__file__).resolve().parents[2]
 MILLION = 1_000_000
@@ -182,11 +182,7 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench growth",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("growth", __doc__)
     parser.add_argument(
         "--items", type=int, nargs="+", default=[10**power for power in range(3, 7)]
     )

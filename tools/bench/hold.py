@@ -9,7 +9,6 @@ the minimum of the rounds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any
 from bench import holding
 from bench.figures import Bar, at_most
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,11 +68,7 @@ def bars(results: dict[str, Any]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench hold",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("hold", __doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument(
         "--before", type=Path, metavar="CHECKOUT", help="a checkout of the version to compare with"

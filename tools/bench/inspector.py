@@ -26,7 +26,7 @@ import crc32c
 from bench import imports
 from bench.figures import Bar, Quantiles, at_least, at_most
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from bench.peer import RECORD
 from journal import Journal, JournalReader, Options
 
@@ -247,11 +247,7 @@ def bars(rows: list[Row], follow: dict[str, Any]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench inspector",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("inspector", __doc__)
     parser.add_argument("--mib", type=float, default=1024, help="size of the large log in MiB")
     parser.add_argument("--rate", type=float, default=20_000, help="records per second")
     parser.add_argument("--a-commit", type=int, default=20, help="records per commit")

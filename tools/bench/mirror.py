@@ -26,7 +26,7 @@ from bench import litestream
 from bench.figures import Bar, at_least, at_most
 from bench.load import run_threads
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from bench.peer import records
 from journal import Journal, Mirror
 from journal._mirror.memory_store import MemoryStore
@@ -205,11 +205,7 @@ def bars(options: argparse.Namespace, results: list[Row]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench mirror",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("mirror", __doc__)
     parser.add_argument("--url", help="the mirror's address; default: in memory")
     parser.add_argument("--threads", type=int, default=64)
     parser.add_argument("--delay-ms", type=float, default=30, help="of each request; default: 30")

@@ -13,6 +13,15 @@ from bench import plots
 from bench.figures import Bar, bars_table
 
 
+def parser_of(bench: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help keeps the line breaks of the description."""
+    return argparse.ArgumentParser(
+        prog=f"python tools/bench {bench}",
+        description=description,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+
+
 def parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
     """Add the shared options, and return the parsed arguments.
 

@@ -8,7 +8,6 @@ writes `--mib-per-s` MiB of log a second for `--seconds`, and compacts every 64 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ from typing import Any
 
 from bench.figures import Bar, at_most
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from journal import Journal, Mirror, Options
 from journal._disk.posix import PosixDisk
 from journal._mirror.claiming import Claimer
@@ -189,11 +188,7 @@ def bars(rows: list[Row], put: dict[str, float], delay_ms: float) -> Iterator[Ba
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench restore",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("restore", __doc__)
     parser.add_argument("--mib", type=int, default=96, help="size of the log; default: 96")
     parser.add_argument("--commits", type=int, default=100_000, help="default: 100,000")
     parser.add_argument("--delay-ms", type=float, default=20, help="of each request; default: 20")

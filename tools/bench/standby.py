@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.figures import Bar, Quantiles, at_most
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from bench.restore import MIB, mirror_in
 from journal import Follower, Journal, JournalError, Mirror, follow
 from journal._mirror.memory_store import MemoryStore
@@ -86,11 +86,7 @@ def rounds(options: argparse.Namespace, folder: Path) -> Iterator[Round]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench standby",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("standby", __doc__)
     parser.add_argument("--url", help="the address of an empty mirror; default: in memory")
     parser.add_argument("--mib", type=float, default=40, help="size of the log; default: 40")
     parser.add_argument("--rate", type=float, default=20, help="commits a second; default: 20")

@@ -37,7 +37,7 @@ from proof.servers import Server, free_ports, nats_servers, wait_until
 from bench.figures import Bar, at_least, at_most, human
 from bench.imports import environment
 from bench.machine import about
-from bench.output import parsed, show
+from bench.output import parsed, parser_of, show
 from manager import read_fleet
 
 OURS = "workers"
@@ -225,11 +225,7 @@ def bars(results: dict[str, Any]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench workers",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("workers", __doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--agents", type=int, default=5000, help="that do nothing")
     parser.add_argument("--commands", type=int, default=300, help="`true`")

@@ -25,7 +25,6 @@ from journal._mirror.urls import open_store, shown_url
 from journal.testing import SimulatedDisk, seeded
 from tests.installed import import_package
 from tests.mirror.servers import BUCKET, free_ports, losing_a_cancellation, make_stream
-from tests.support import foreign_loop
 
 # --- addresses ---
 
@@ -340,17 +339,6 @@ def test_a_bucket_that_forgets_is_refused(nats_address: str, fresh_name: str) ->
     asyncio.run(make_bucket())
     with pytest.raises(RefusedError, match="its TTL must be 0"):
         open_store(f"nats://{nats_address}/{fresh_name}")
-
-
-def test_the_thread_runs_no_loop_of_the_program_s_policy(
-    nats_address: str, fresh_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stream is used where a loop that the program's policy makes can't run in a thread."""
-    make_stream(nats_address, fresh_name)
-    monkeypatch.setattr(asyncio, "new_event_loop", foreign_loop)
-    store = open_store(f"nats://{nats_address}/{fresh_name}")
-    store.append(1, b"a")
-    store.close()
 
 
 def test_entries_fit_the_streams_messages(nats_address: str, fresh_name: str) -> None:

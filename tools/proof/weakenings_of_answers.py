@@ -104,7 +104,7 @@ ALL_OF = (
         "journal/_mirror/jetstream_connection.py",
         "asyncio.SelectorEventLoop()",
         "asyncio.new_event_loop()",
-        ("tests/mirror/test_stores.py",),
+        ("tests/mirror/test_jetstream_thread.py",),
     ),
     Weakening(
         "deleted_stream_has_no_entry",

@@ -104,12 +104,15 @@ def join(thread: threading.Thread, timeout_s: float | None = None) -> bool:
 
     Before CPython 3.13, a signal handler's exception in Thread.join marks a running thread as
     ended. And one in Thread.start leaves a thread that can't be joined for a moment. The list of
-    threads has both.
+    threads has both. It may also keep a thread that has ended: gevent's monkey.patch_all, called
+    while the thread ran, makes its end fail. The interpreter knows which threads have frames.
     """
     until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
     if thread.is_alive():  # not before it can be joined, unlike its ident
         thread.join(timeout_s)
-    while thread in threading.enumerate():
+    while thread in threading.enumerate() and (
+        thread.ident is None or thread.ident in sys._current_frames()
+    ):
         if time.monotonic() >= until_s:
             return False
         time.sleep(_POLL_S)

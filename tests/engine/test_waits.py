@@ -258,3 +258,14 @@ def test_a_thread_that_begins_is_waited_for() -> None:
         starter.join(TIMEOUT_S)
     assert waits.join(thread, TIMEOUT_S)
     assert not thread.is_alive()
+
+
+def test_a_thread_that_could_not_leave_the_list_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread whose end failed, as after a late monkey patch of gevent, has ended."""
+    thread = threading.Thread(target=bool)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    monkeypatch.setattr(threading, "enumerate", lambda: [thread])
+    assert waits.join(thread, 0)

@@ -99,8 +99,12 @@ class ControlServer:
     def _run(self) -> None:
         loop = self._new_loop
         assert loop is not None
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(self._serve_all())
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(self._serve_all())
+        except BaseException:  # the loop can't run here, as after gevent has replaced `select`
+            self._listener.socket.close()  # so that clients don't wait for replies
+            _log.exception("requests from other processes are no longer answered")
 
     def _end(self) -> None:
         if not self._over.done():

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from manager import SubAgentManager
-from tests.manager.control_support import STATE
+from manager._control import server
+from manager._control.client import request
+from tests.manager.control_support import STATE, controlled
+from tests.support import until
 
 START = threading.Thread.start
 
@@ -50,3 +53,19 @@ def test_an_open_that_can_not_serve_leaves_nothing(
             SubAgentManager.open(tmp_path, control=True)
     assert len(os.listdir("/proc/self/fd")) == handles
     assert not list((tmp_path / STATE / "control").iterdir())
+
+
+def test_nobody_listens_once_the_thread_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the thread's event loop fails, as where gevent has replaced `select`, a client learns that
+    nobody listens, and the manager goes on."""
+
+    async def fail(_: object) -> None:
+        raise OSError("the loop can't run here")
+
+    monkeypatch.setattr(server.ControlServer, "_serve_all", fail)
+    with controlled(tmp_path) as manager:
+        until(lambda: "no longer answered" in caplog.text, "the report")
+        assert request(str(tmp_path / STATE), "wait", timeout_s=5, ref="a") is None
+        manager.spawn("p", name="a")

@@ -51,6 +51,13 @@ ALL_OF = (
         CONTROL,
     ),
     Weakening(
+        "control_listens_after_its_thread",
+        "manager/_control/server.py",
+        "            self._listener.socket.close()  # so that clients don't wait for replies\n",
+        "",
+        ("tests/manager/test_control_unserved.py",),
+    ),
+    Weakening(
         "silent_clients_lock_others_out",
         "manager/_control/server.py",
         "            return task.cancel()\n",

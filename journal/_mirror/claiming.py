@@ -311,11 +311,11 @@ class Appender:
         Raises OvertakenError, and then at every later call. After MirrorDamageError, RefusedError
         or UnreachableError, call `retry` until it returns, before anything else is appended.
         """
-        return self._send(self._next_entry(BYTES, pieces, last_lsn))
+        return self.send(self._next_entry(BYTES, pieces, last_lsn))
 
     def release(self) -> None:
         """Release the mirror: the next writer need not take over. Raises what `append` raises."""
-        self._send(self._next_entry(RELEASE, [], self._last.last_lsn))
+        self.send(self._next_entry(RELEASE, [], self._last.last_lsn))
 
     def retry(self) -> MirrorEntry | None:
         """Repeat the append whose outcome is unknown, and return its entry. Return None if there is
@@ -391,10 +391,6 @@ class Appender:
         name = CheckpointName(base.number, base.from_lsn, made_ms, base.nonce.hex())
         self._store.put_blob(str(name), encode_blob(base, pieces))
 
-    def append_base(self, base: MirrorEntry) -> MirrorEntry:
-        """Append the entry of a base, as `append` does."""
-        return self._send(base)
-
     def _check_claim(self) -> None:
         """Raise LostError if this writer's claim is gone, which nobody trims."""
         with suppress(AbsentError):
@@ -436,7 +432,8 @@ class Appender:
             pieces=pieces,
         )
 
-    def _send(self, entry: MirrorEntry) -> MirrorEntry:
+    def send(self, entry: MirrorEntry) -> MirrorEntry:
+        """Append an entry that was made, such as that of a base. Raises what `append` raises."""
         if self._overtaken is not None:
             raise self._overtaken
         if self._pending is not None:

@@ -158,7 +158,7 @@ class Upkeep:
                 self._appender.put_base(entry, made_ms, base.pieces(self._directory))
 
             answered(put, put)
-        answered(lambda: self._appender.append_base(entry), self._appender.retry)
+        answered(lambda: self._appender.send(entry), self._appender.retry)
         text = "%s: the mirror starts again from a checkpoint: the records from LSN %d to %d %s"
         gone = mirrored_lsn + 1, base.lsn - 1, "were removed or damaged before they were shipped"
         if mirrored_lsn and base.lsn > mirrored_lsn + 1:

@@ -218,7 +218,7 @@ class Process:
             appender.put_base(base, self.world.choose(5) * _HOUR_MS, [state(self.files)])
             self.base = base
             return
-        self._sent(appender.append_base(self.base))
+        self._sent(appender.send(self.base))
 
 
 def state(files: dict[int, bytes]) -> Piece:

@@ -65,7 +65,7 @@ def decode_key(data: bytes) -> Key:
     if kind == b"\x30":
         return data[1:]
     if kind == b"\x40":
-        return _decode_elements(data)
+        return _decode_strs(data) or _decode_mixed(data)
     if len(data) != 9:
         raise ValueError(f"{data[:_SHOWN_CHARS]!r} encodes no key")
     return _decode_int(data, 0)
@@ -163,10 +163,6 @@ def _encode_element(element: Element, place: str) -> bytes:
         raise TypeError(_wrong_type(place, element))
     part = encode(element, place)
     return part if type(element) is int else part.replace(_END, _ESCAPED_END) + _END
-
-
-def _decode_elements(data: bytes) -> tuple[Element, ...]:
-    return _decode_strs(data) or _decode_mixed(data)
 
 
 def _decode_strs(data: bytes) -> tuple[str, ...] | None:

@@ -161,8 +161,8 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         """Let one disk operation of a step fail. If the journal stops, close and reopen it."""
         step = self._draw_step(data)
         self._append(data)
-        faults = self.owner.disk.faults
-        with self._fault(data, fault, after), self._stops_if(self._has_failed_since(faults)):
+        disk, faults = self.owner.disk, self.owner.disk.faults
+        with self._fault(data, fault, after), self._stops_if(lambda: disk.faults > faults):
             step()
         if not self.owner.is_open:
             self.owner.give_up()
@@ -263,9 +263,6 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
             is_of_disk = is_of_disk or not isinstance(error, JournalError)
             if not (is_of_disk and may_stop()):
                 raise
-
-    def _has_failed_since(self, faults: int) -> Callable[[], bool]:
-        return lambda: self.owner.disk.faults > faults
 
     def _until_crash(self, after: int, step: Step) -> None:
         self.owner.disk.crash_after(after)

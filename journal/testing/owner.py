@@ -71,21 +71,19 @@ class NotingState(DurableState[M]):
     history: History[M]
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
-        def records(change: Record | None) -> list[Record]:
-            return [] if change is None else [bare(change)]
-
-        return self._noted(super().update, decide, records, urgent)
+        return self._noted(
+            super().update, decide, lambda change: [] if change is None else [bare(change)], urgent
+        )
 
     def update_batch(
         self, decide: Callable[[M], list[Record]], *, urgent: bool = False
     ) -> int | None:
-        def decide_list(machine: M) -> list[Record]:
-            return list(decide(machine) or ())
-
-        def records(change: list[Record]) -> list[Record]:
-            return list(map(bare, change))
-
-        return self._noted(super().update_batch, decide_list, records, urgent)
+        return self._noted(
+            super().update_batch,
+            lambda machine: list(decide(machine) or ()),
+            lambda records: list(map(bare, records)),
+            urgent,
+        )
 
     def _append_filler(self, after_lsn: int) -> int | None:
         lsn = super()._append_filler(after_lsn)

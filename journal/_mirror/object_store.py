@@ -16,6 +16,7 @@ from secrets import token_hex
 from typing import Any
 
 from journal._disk.process import environment
+from journal._mirror.pieces_file import Pieces
 from journal._mirror.store import (
     AbsentError,
     LostError,
@@ -139,7 +140,7 @@ class ObjectStore:
     def put_blob(self, name: str, pieces: Iterable[bytes]) -> None:
         import obstore
 
-        source = _Pieces(pieces)
+        source = Pieces(pieces)
         try:
             with self._reaching("put", f"blob {name}"):
                 obstore.put(
@@ -296,26 +297,6 @@ def _profile_provider(url: str) -> Any:
             f"{url}: the credentials of the profile {profile!r} can't be read: {error}; "
             "check it with: aws sts get-caller-identity"
         ) from error
-
-
-class _Pieces:
-    """An iterator over foreign pieces, which remembers the error that they raised."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self.error: BaseException | None = None
-
-    def __iter__(self) -> _Pieces:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            return next(self._pieces)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.error = error
-            raise
 
 
 def _foreign(problem: str) -> UnreachableError:

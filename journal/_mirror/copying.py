@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from operator import attrgetter
-from typing import Literal, cast
+from typing import Literal
 
 from journal._disk.disk import TMP, Directory, File, FileMode, write_all
 from journal._format import frame
@@ -89,7 +89,7 @@ class Copy:
         return last_lsn
 
     def _cut_segment(self, name: SegmentName, lsn: int) -> int:
-        with self._segment(name) as segment:
+        with Segment(self._files, name) as segment:
             walk = Walk.at(segment)
             walk.enter(segment)
             walk.pass_over(segment, lsn - 1)
@@ -120,7 +120,7 @@ class Copy:
         begun = bisect_right(segments, unix_ns, key=self._begun_at_ns)
         if not begun:
             return lsn
-        with self._segment(segments[begun - 1]) as segment:
+        with Segment(self._files, segments[begun - 1]) as segment:
             walk = Walk.at(segment)
             walk.enter(segment)
             lsn = walk.next_lsn - 1
@@ -138,9 +138,6 @@ class Copy:
         finally:
             file.close()
         return first_written_at_ns(Piece(str(name), 0, data)) or LSN_MAX
-
-    def _segment(self, name: SegmentName) -> Segment:
-        return Segment(cast("Directory", self._files), name)  # it only opens its file
 
     def finish(self) -> None:
         """Give all files their names, durably. Raises the disk's errors."""

@@ -191,13 +191,17 @@ class ReadableFile(Protocol):
     def close(self) -> None: ...
 
 
-class ReadableDirectory(Protocol):
+class ReadableFiles(Protocol):
+    """The part of a Directory that opens files to read."""
+
+    def open(self, name: str, mode: Literal["read"]) -> ReadableFile: ...
+
+
+class ReadableDirectory(ReadableFiles, Protocol):
     """The part of a Directory that recovery reads before it changes anything."""
 
     @property
     def path(self) -> str: ...
-
-    def open(self, name: str, mode: Literal["read"]) -> ReadableFile: ...
 
     def names(self) -> list[str]: ...
 

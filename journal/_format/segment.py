@@ -22,7 +22,7 @@ from enum import Enum, auto
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from journal._disk.disk import ReadableDirectory, ReadableFile
+from journal._disk.disk import ReadableFile, ReadableFiles
 from journal._format import frame
 from journal._format.crc32c import checksum
 from journal._format.layout import (
@@ -211,7 +211,7 @@ def _misnamed(file: ReadableFile, lsn: int, header: SegmentHeader) -> Corruption
 class Segment:
     """An open segment. `size` is the size that the file had when it was opened."""
 
-    def __init__(self, directory: ReadableDirectory, name: SegmentName) -> None:
+    def __init__(self, directory: ReadableFiles, name: SegmentName) -> None:
         self.name = name
         self.file = directory.open(str(name), "read")
         try:

@@ -52,7 +52,7 @@ from journal._mirror.reading import (
     start_from,
     true_checkpoints,
 )
-from journal._mirror.staging import StagedDirectory, Staging
+from journal._mirror.staging import Staging
 from journal._mirror.store import AbsentError, Store
 from journal._recovery.checkpoints import find_checkpoints
 from journal.errors import CorruptionError
@@ -217,7 +217,7 @@ def _verdict(
     staging.drop({name for name in staging.names if name not in needed})
     is_ahead = any(local.reaches_past(name, known.size(name)) for name in local.names)
     fixed = {
-        name: end_lsn(StagedDirectory(staging), name, local.checkpoint_lsn) - 1
+        name: end_lsn(staging, name, local.checkpoint_lsn) - 1
         for name in segment_names(list(staging.fixed))
     }
     fixed_lsn = max(fixed.values(), default=0)

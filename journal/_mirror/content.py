@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from journal._disk.disk import Directory, ReadableDirectory
+from journal._disk.disk import Directory, ReadableFiles
 from journal._format import frame
 from journal._format.layout import FRAME_HEADER_BYTES, MARK
 from journal._format.segment import FrameState, Segment, SegmentName
@@ -33,10 +33,10 @@ def first_difference(own: bytes, other: bytes, begin: int) -> int:
     return len(own)
 
 
-def end_lsn(directory: ReadableDirectory, name: SegmentName, covered_lsn: int) -> int:
+def end_lsn(files: ReadableFiles, name: SegmentName, covered_lsn: int) -> int:
     """Return the LSN at which the log of a segment ends. Damage up to `covered_lsn` is passed
     over."""
-    with Segment(directory, name) as segment:
+    with Segment(files, name) as segment:
         walk = Walk.at(segment, covered_lsn=covered_lsn)
         walk.enter(segment)
         walk.pass_over(segment)

@@ -161,7 +161,6 @@ class _Unfinished:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self.path = directory.path
 
     def open(self, name: str, mode: FileMode) -> File:
         return self._directory.open(name + TMP, mode)

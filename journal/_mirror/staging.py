@@ -91,6 +91,10 @@ class Staging:
         self.lacking = [name for name in self.lacking if name not in dropped]
         self.fixed = {name: at for name, at in self.fixed.items() if name not in dropped}
 
+    def open(self, name: str, mode: Literal["read"]) -> ReadableFile:
+        """Open a file as `put` would leave it, to read. Raises the disk's errors."""
+        return self.directory.open(name + TMP if name in self.names else name, mode)
+
     def _opened(self, name: str, copied_bytes: int) -> File:
         """Return the unfinished file, open. A new one begins with a copy of the first bytes of the
         directory's file."""
@@ -127,24 +131,3 @@ class Staging:
                 file.sync()
             finally:
                 file.close()
-
-
-class StagedDirectory:
-    """A directory as `Staging.put` would leave it, to read: it has the unfinished files under the
-    names that they will get."""
-
-    def __init__(self, staging: Staging) -> None:
-        self._staging = staging
-
-    @property
-    def path(self) -> str:
-        """The directory."""
-        return self._staging.directory.path
-
-    def open(self, name: str, mode: Literal["read"]) -> ReadableFile:
-        """Open a file. Raises the disk's errors."""
-        unfinished = name + TMP if name in self._staging.names else name
-        return self._staging.directory.open(unfinished, mode)
-
-    def names(self) -> list[str]:
-        return sorted({*self._staging.directory.names(), *self._staging.names})

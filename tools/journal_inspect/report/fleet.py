@@ -209,11 +209,7 @@ class FleetTimeline:
         self.lives[fields["agent_id"]].is_leased = True
 
     def _lost(self, fields: Fields) -> None:
-        life = self._changed(fields, status=fields["status"], reason=fields["reason"])
-        if fields["status"] in LIVE:
-            life.turn(WAITING, fields["at_ms"])
-        else:
-            self._end(life, fields)
+        self._stop(self._changed(fields, status=fields["status"], reason=fields["reason"]), fields)
 
     def _checkpoint(self, fields: Fields) -> None:
         self._changed(fields, steps_taken=fields["steps_taken"])
@@ -223,8 +219,7 @@ class FleetTimeline:
         self._count(fields)
 
     def _interrupt(self, fields: Fields) -> None:
-        changes = {"status": "interrupted", "reason": fields["reason"]}
-        self._changed(fields, **changes).turn(WAITING, fields["at_ms"])
+        self._stop(self._changed(fields, status="interrupted", reason=fields["reason"]), fields)
 
     def _result(self, fields: Fields) -> None:
         changes = {name: fields[name] for name in ("status", "reason")}
@@ -233,13 +228,10 @@ class FleetTimeline:
         }
         life = self._changed(fields, **changes, **kept)
         self._count(fields)
-        if fields["status"] in LIVE:
-            life.turn(WAITING, fields["at_ms"])
-        else:
-            self._end(life, fields)
+        self._stop(life, fields)
 
     def _cancel(self, fields: Fields) -> None:
-        self._end(self._changed(fields, status="cancelled", reason=fields["reason"]), fields)
+        self._stop(self._changed(fields, status="cancelled", reason=fields["reason"]), fields)
 
     def _remove(self, fields: Fields) -> None:
         del self.lives[fields["agent_id"]]
@@ -271,9 +263,13 @@ class FleetTimeline:
         life.agent.update({name: _CHECKS[name](value) for name, value in changes.items()})
         return life
 
-    def _end(self, life: Life, fields: Fields) -> None:
-        life.agent["ended_at_ms"] = _time(fields["at_ms"])
-        life.turn("", fields["at_ms"])
+    def _stop(self, life: Life, fields: Fields) -> None:
+        """Note that an agent that does not run any more waits or has ended, as its status says."""
+        if life.agent["status"] in LIVE:
+            life.turn(WAITING, fields["at_ms"])
+        else:
+            life.agent["ended_at_ms"] = _time(fields["at_ms"])
+            life.turn("", fields["at_ms"])
 
     def _count(self, fields: Fields) -> None:
         """Add the tokens of a record to the agent and to its ancestors."""

@@ -184,6 +184,9 @@ def test_a_follower_that_stops_while_it_catches_up_shows_nothing_of_it(
     with followed(store, tmp_path / "b", clock) as following:
         before = following.lsn
         counter.rounds(6)
+        for _ in range(3):  # so that three entries are not all that it lacks
+            counter.add(2)
+            counter.ship()
         apply, applied = following._copy.apply, list[int]()
 
         def apply_some(entry: MirrorEntry) -> None:

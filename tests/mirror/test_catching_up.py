@@ -183,10 +183,12 @@ def test_a_follower_that_stops_while_it_catches_up_shows_nothing_of_it(
     counter.rounds(1)
     with followed(store, tmp_path / "b", clock) as following:
         before = following.lsn
-        counter.rounds(6)
-        for _ in range(3):  # so that three entries are not all that it lacks
+        counter.rounds(5)
+        for _ in range(7):  # so that it lacks more than three entries up to the last checkpoint
             counter.add(2)
             counter.ship()
+        counter.compact()
+        counter.mirrored.settle()
         apply, applied = following._copy.apply, list[int]()
 
         def apply_some(entry: MirrorEntry) -> None:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
+from math import inf
 
 from journal._disk.disk import Directory, StrPath
 from journal._format.layout import LSN_MAX
@@ -17,6 +18,7 @@ from journal._mirror.urls import open_store, shown_url
 from journal._mutex import is_raised_by_call
 from journal._public import public
 
+_UNIX_S_MAX = 1e12  # later than any datetime
 _UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"-(?=\d)(?:\d+(?:\.\d+)?(?:min|[smhdw]))+")
 _PART = re.compile(r"([\d.]+)(min|[smhdw])")
@@ -72,15 +74,20 @@ def target_of(lsn: int | None, at: datetime | float | str | None) -> Target:
         raise ValueError("give lsn or at, not both")
     if lsn is not None and (type(lsn) is not int or not 0 <= lsn <= LSN_MAX):
         raise ValueError(f"lsn must be an LSN, or 0, not {lsn!r:.80}")
-    if isinstance(at, str):
-        at = _parsed(at)
-    if isinstance(at, datetime):
-        at = at.timestamp()
     if at is None:
         return Target(lsn)
-    if isinstance(at, bool) or not isinstance(at, (int, float)) or not abs(at) < 1e11:
+    moment = _parsed(at) if isinstance(at, str) else at
+    if isinstance(moment, bool) or not isinstance(moment, (datetime, int, float)):
         raise ValueError(f"at must be a datetime, Unix seconds or text, not {at!r:.80}")
-    return Target(unix_ns=round(at * 1_000_000) * 1000)
+    try:
+        unix_s = moment.timestamp() if isinstance(moment, datetime) else moment
+    except (ValueError, OverflowError, OSError) as error:  # the calendar does not have it
+        if not is_raised_by_call(error):
+            raise
+        unix_s = inf
+    if not abs(unix_s) < _UNIX_S_MAX:
+        raise ValueError(f"at={at!r:.80} is out of range")
+    return Target(unix_ns=round(unix_s * 1_000_000) * 1000)
 
 
 def _parsed(text: str) -> datetime | float:

@@ -61,7 +61,9 @@ def cell(value: str) -> str:
 
 def _cells(agent: Agent, now_ms: float) -> tuple[str, ...]:
     end_ms = agent.ended_at_ms or (now_ms if agent.status == "running" else agent.updated_at_ms)
-    seconds = "-" if agent.started_at_ms is None else f"{(end_ms - agent.started_at_ms) / 1000:.1f}"
+    seconds = "-"
+    if agent.started_at_ms is not None:  # maybe before the clock was set back
+        seconds = f"{max(end_ms - agent.started_at_ms, 0) / 1000:.1f}"
     name = "-" if agent.name == agent.agent_id else agent.name
     shown = (name, agent.prompt, agent.reason or "-")
     return (agent.agent_id, agent.status, seconds, *map(cell, shown))

@@ -82,7 +82,7 @@ class JobLog:
             self._numbers[agent.metadata["task"]],
             ":",
             f"{start_ms / 1000:.3f}",
-            f"{(end_ms - start_ms) / 1000:10.3f}",
+            f"{max(end_ms - start_ms, 0) / 1000:10.3f}",  # the clock may have been set back
             0,
             0,
             code,

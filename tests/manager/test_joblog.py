@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,15 @@ def test_a_job_log_has_the_columns_of_parallel(tmp_path: Path) -> None:
     assert agent.started_at_ms is not None
     assert float(by_number[3][2]) == agent.started_at_ms / 1000
     assert 0.1 <= float(by_number[3][3]) < 60
+
+
+def test_no_job_runtime_is_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command during which the clock was set back has run for 0 seconds, and not for fewer."""
+    times_ms = count(1_700_000_000_000, -5000)
+    monkeypatch.setattr("manager.clock.now_ms", lambda: next(times_ms))
+    log = tmp_path / "log"
+    run(tmp_path, "true", joblog=str(log))
+    assert [float(row[3]) for row in rows(log)] == [0]
 
 
 def test_a_job_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:

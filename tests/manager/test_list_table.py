@@ -38,6 +38,15 @@ def test_a_running_agent_shows_how_long_it_has_run(agent: Agent) -> None:
     assert 90 <= float(line[head.index("SECONDS") :].split()[0]) < 120
 
 
+def test_no_duration_is_negative(agent: Agent) -> None:
+    """An agent whose clock was set back while it ran shows 0 SECONDS."""
+    late_ms = int(time.time() * 1000) + 5000
+    running = replace(agent, started_at_ms=late_ms)
+    for shown_agent in (running, replace(running, status="completed", ended_at_ms=late_ms - 5000)):
+        head, line = table([shown_agent])
+        assert line[head.index("SECONDS") :].split()[0] == "0.0"
+
+
 def test_the_signs_of_many_workers_are_asked_for_in_parts(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ each agent again under the lock."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
@@ -51,6 +52,14 @@ class Heartbeats:
             return now_s - self._at_s.setdefault(get.agent_id(row), now_s) >= self.timeout_s
 
         return is_silent
+
+
+def ended_before_ms(age_s: float, at_ms: int) -> float:
+    """Return the last time at which an agent ended at least `age_s` seconds before `at_ms`.
+
+    With 0, that is any time: if the clock was set back, the end of an agent may be in the future.
+    """
+    return at_ms - age_s * 1000 if age_s else math.inf
 
 
 def candidates(rows: Iterable[Row], ended_before_ms: float, is_silent: IsSilent) -> list[Row]:

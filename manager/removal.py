@@ -10,7 +10,14 @@ from journal import DurableState
 from manager import clock
 from manager.agent import LIVE, Agent, Row, get
 from manager.arguments import seconds
-from manager.cleanup import Heartbeats, below, candidates, slices, still_due
+from manager.cleanup import (
+    Heartbeats,
+    below,
+    candidates,
+    ended_before_ms,
+    slices,
+    still_due,
+)
 from manager.fleet import Fleet
 from manager.fleet_outputs import FleetOutputs
 from manager.limits import Limits
@@ -52,7 +59,7 @@ class Removal:
         at_ms = clock.now_ms()
         self._beats.forget_removed(self._state.machine.rows)
         is_silent = self._beats.silence_check()
-        rows = candidates(self._rows(), at_ms - max_age_s * 1000, is_silent)
+        rows = candidates(self._rows(), ended_before_ms(max_age_s, at_ms), is_silent)
         reason = f"no sign of life for {self._limits.heartbeat_timeout_s:g} s"
         cleaned: list[Row] = []
         for chunk in slices(rows):
@@ -79,7 +86,8 @@ class Removal:
         if (ref is None) == (ended_for_s is None):
             raise ValueError("a ref and ended_for_s exclude each other; give one of them")
         if ref is None:
-            before_ms = clock.now_ms() - seconds("ended_for_s", ended_for_s, low=0) * 1000
+            age_s = seconds("ended_for_s", ended_for_s, low=0)
+            before_ms = ended_before_ms(age_s, clock.now_ms())
             due = candidates(self._rows(), before_ms, lambda row: False)
             gone = removed(self._updates, due)
         else:

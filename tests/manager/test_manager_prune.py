@@ -71,6 +71,22 @@ def test_agents_that_ended_long_ago_go_together(
     assert manager.get("other").status == "running"
 
 
+@pytest.mark.parametrize("remove", ["prune", "cleanup"])
+def test_an_agent_that_ended_before_the_clock_was_set_back_goes(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch, remove: str
+) -> None:
+    """An age of 0 means all ended agents, also those whose end is in the future by the clock. With
+    any other age, such an agent stays."""
+    now_ms = 1_700_000_000_000
+    monkeypatch.setattr("manager.clock.now_ms", lambda: now_ms)
+    manager.spawn("p", name="early")
+    end(manager, "early")
+    now_ms -= 5000
+    removals = {"prune": lambda s: manager.prune(ended_for_s=s), "cleanup": manager.cleanup}
+    assert removals[remove](0.001) == ()
+    assert [agent.name for agent in removals[remove](0)] == ["early"]
+
+
 def test_a_child_that_comes_meanwhile_is_seen(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

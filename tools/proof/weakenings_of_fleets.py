@@ -197,6 +197,13 @@ ALL_OF = (
         ("tests/manager/test_manager_retention.py",),
     ),
     Weakening(
+        "an_agent_that_ends_in_the_future_outlives_a_prune",
+        "manager/cleanup.py",
+        "    return at_ms - age_s * 1000 if age_s else math.inf\n",
+        "    return at_ms - age_s * 1000\n",
+        ("tests/manager/test_manager_prune.py",),
+    ),
+    Weakening(
         "child_spawned_during_a_prune_is_missed",
         "manager/removal.py",
         "        while due := below(self._rows(), agent_id):",

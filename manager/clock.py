@@ -14,5 +14,5 @@ sleep = partial(time.sleep)
 
 
 def now_ms() -> int:
-    """Return the time in Unix milliseconds."""
-    return time.time_ns() // 1_000_000
+    """Return the time in Unix milliseconds, or 0 before 1970: no record has a negative time."""
+    return max(time.time_ns() // 1_000_000, 0)

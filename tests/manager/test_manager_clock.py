@@ -1,0 +1,22 @@
+"""The clock of a manager's machine: what is true whatever time it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manager import AgentResult, SubAgentManager
+
+
+def test_a_clock_before_1970_shows_1970(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock before 1970, as a test of a program may set it, changes have the time 0, and the
+    state opens again."""
+    monkeypatch.setattr("time.time_ns", lambda: -(10**18))
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("p", name="a")
+        manager.update_checkpoint("a", {"half": True}, steps_taken=1)
+        agent = manager.update_from_result("a", AgentResult("done"))
+    assert agent.created_at_ms == agent.ended_at_ms == 0
+    with SubAgentManager.open(tmp_path) as manager:
+        assert manager.get("a").result == "done"

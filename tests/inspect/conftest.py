@@ -21,6 +21,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an undamaged journal whose checkpoints are at LSN 8 and 20."""
+    from tests.inspect.damage_support import history
+
+    return history(tmp_path_factory.mktemp("whole") / "j")
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     from tests.inspect.browser_support import browsing
 

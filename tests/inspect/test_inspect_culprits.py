@@ -39,12 +39,6 @@ from tests.inspect.inspect_support import (
 )
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a journal whose checkpoints are at LSN 8 and 20."""
-    return history(tmp_path_factory.mktemp("whole") / "j")
-
-
 @pytest.fixture
 def path(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "j"))

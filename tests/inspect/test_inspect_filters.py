@@ -41,11 +41,6 @@ def picky(record):
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return golden(tmp_path / "golden")
-
-
-@pytest.fixture
 def managed(tmp_path: Path) -> Path:
     """Return a manager's journal with eleven records of six agents."""
     with fleet(tmp_path) as manager:

@@ -24,7 +24,7 @@ from journal import (
 )
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import SegmentHeader, encode_header
-from tests.inspect.damage_support import REFUSED, add_foreign, history, segment
+from tests.inspect.damage_support import REFUSED, add_foreign, segment
 from tests.inspect.inspect_support import (
     ask,
     checkpoints,
@@ -36,12 +36,6 @@ from tests.inspect.inspect_support import (
     segments,
 )
 from tests.tiers import slow_but_every
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an undamaged history."""
-    return history(tmp_path_factory.mktemp("whole") / "j")
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def check_agents(
 
 
 def entries_up_to(
-    reader: JournalReader, after: int, at: int | None, progress: Progress | None = None
+    reader: JournalReader, after: int, at: int | None, progress: Progress | None
 ) -> Iterator[Entry]:
     """Return the entries after the LSN `after`, up to `at`. No entry after `at` is read.
 
@@ -192,7 +192,7 @@ def fleet_as_of(
 
 
 def fleets_as_of(
-    reader: JournalReader, ats: Sequence[int], progress: Progress | None = None
+    reader: JournalReader, ats: Sequence[int], progress: Progress | None
 ) -> list[tuple[Fleet, int]]:
     """Return the fleet as of each LSN of `ats`, which ascend, and its LSN.
 

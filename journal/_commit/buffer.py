@@ -193,7 +193,7 @@ class LogBuffer:
                 raise
         return filling.first_lsn + len(filling.records)
 
-    def admit_batch(self, size: int, urgent: bool = False) -> int:
+    def admit_batch(self, size: int, urgent: bool) -> int:
         """Admit a batch of `size` bytes, as `admit` does, and return its first LSN."""
         self._check_batch(size)
         return self.admit(size, urgent)

@@ -184,11 +184,7 @@ def parse(data: bytes, at: int, seed: int) -> Header | None:
 
 
 def read_run(
-    data: bytes,
-    seed: int,
-    lsn: int,
-    limit_lsn: int,
-    spans: list[Span] | None = None,
+    data: bytes, seed: int, lsn: int, limit_lsn: int, spans: list[Span]
 ) -> tuple[int, int, int]:
     """Read the whole frames of records at the beginning of `data`, where `lsn` is due.
 
@@ -216,8 +212,7 @@ def read_run(
             or crc(view[start:end], 0, BESIDE_OTHERS) != payload_crc
         ):
             break
-        if spans is not None:
-            spans.append((start, end, count))
+        spans.append((start, end, count))
         at, lsn = end, lsn + count
         if durable > evidence:
             evidence = durable

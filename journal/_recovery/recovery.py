@@ -183,7 +183,7 @@ def decide(
 
 
 def walk_log(
-    directory: ReadableDirectory, plan: Plan[SegmentName], evidence: int, read: Reading = read_spans
+    directory: ReadableDirectory, plan: Plan[SegmentName], evidence: int, read: Reading
 ) -> Generator[ReplayBatch, None, Walk]:
     """Walk over the segments of the plan. Yield each batch after the checkpoint, and return the
     walk. Raises CorruptionError if the log can't be trusted.

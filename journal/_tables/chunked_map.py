@@ -204,7 +204,7 @@ def rows_between(
 
 
 def parts_between(
-    chunks: list[Chunk], start: bytes, stop: bytes | None, *, reverse: bool = False
+    chunks: list[Chunk], start: bytes, stop: bytes | None, *, reverse: bool
 ) -> Iterator[Rows]:
     """Yield the rows that `rows_between` yields, as those of each chunk together."""
     for chunk in reversed(chunks) if reverse else chunks:

@@ -407,7 +407,7 @@ def open_checked(
 
 
 def read_checked(
-    history: History[M], path: str, disk: SimulatedDisk, *, rotten: Collection[str] = ()
+    history: History[M], path: str, disk: SimulatedDisk, *, rotten: Collection[str]
 ) -> int | None:
     """Read and verify a journal, and return the last LSN that the reader yields, or None.
 

@@ -87,7 +87,7 @@ def last_good_lsn(
 
 
 def read_after_damage(
-    reader: JournalReader, last_good_lsn: int, preview: RecoveryPreview | None = None
+    reader: JournalReader, last_good_lsn: int, preview: RecoveryPreview | None
 ) -> AfterDamage:
     """Return what is known of the records after `last_good_lsn`, in the log or after a cut.
 

@@ -261,7 +261,6 @@ class get:  # noqa: N801 - a call reads like a sentence
     steps_taken: Callable[[Row], int] = _field("steps_taken")
     checkpoint: Callable[[Row], JSON] = _field("checkpoint")
     needs_input: Callable[[Row], JSON] = _field("needs_input")
-    allowed_tools: Callable[[Row], list[str] | None] = _field("allowed_tools")
     parent_id: Callable[[Row], str | None] = _field("parent_id")
     spawn_depth: Callable[[Row], int] = _field("spawn_depth")
     token_budget: Callable[[Row], int | None] = _field("token_budget")

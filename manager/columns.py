@@ -31,7 +31,6 @@ TAKEN_AT_MS = ROW_FIELDS.index("taken_at_ms")
 TOKEN_BUDGET = ROW_FIELDS.index("token_budget")
 EXTRAS = ROW_FIELDS.index("extras")
 # The index of each extra field in a row's extras.
-ATTEMPT = EXTRA_FIELDS.index("attempt")
 ANSWER = EXTRA_FIELDS.index("answer")
 PROGRESS = EXTRA_FIELDS.index("progress")
 LEASE = EXTRA_FIELDS.index("lease")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -129,17 +130,19 @@ class PartTaken(SilentStore):
 
 
 def killed(path: Path, store: SilentStore, *, unshipped: int = 0) -> Path:
-    """Write five records that the mirror has. Then write `unshipped` more, and leave the files as a
-    kill does. Return the segment."""
+    """Write five records that the mirror has. If there are `unshipped` ones, the shipper has tried
+    to ship one record alone before those. Leave the files as a kill does. Return the segment."""
     running = path.with_name("running")
     with opened_with(running, store) as journal:
         journal.wait_mirrored(write(journal, 5), timeout_s=TIMEOUT_S)
         if unshipped:
             store.fall_silent()
+            write(journal)
+            assert store.asked.wait(TIMEOUT_S)
             write(journal, unshipped)
         shutil.copytree(running, path)
         if isinstance(store, PartTaken):
-            store.left = 1
+            store.left = 2
             store.asked.clear()
             store.answer()
             assert store.asked.wait(TIMEOUT_S)
@@ -156,11 +159,12 @@ def test_a_log_that_was_cut_amid_a_part_of_an_upload_is_a_fork(tmp_path: Path) -
     store, path = PartTaken(), tmp_path / "j"
     segment = killed(path, store, unshipped=20)
     data = segment.read_bytes()
-    segment.write_bytes(data[:800].ljust(len(data), b"\0"))  # the disk has lost the end
+    seventh = [found.start() for found in re.finditer(b"x{100}", data)][6]
+    segment.write_bytes(data[:seventh].ljust(len(data), b"\0"))  # the disk has lost the end
     with Journal.open(path, options=SMALL, mirror=False) as alone:
-        assert alone.append_and_wait("own") == 6
+        assert alone.append_and_wait("own") == 7
     with opened_with(path, store) as journal:
-        assert [entry.record for entry in journal.replay(0)] == ["x" * 100] * 7
+        assert [entry.record for entry in journal.replay(0)] == ["x" * 100] * 8
     (folder,) = tmp_path.glob("j.aside-*")
     assert reappend(folder).records == 1
 

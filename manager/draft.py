@@ -31,7 +31,7 @@ class Draft(Fleet):
         self.counts = fleet.counts.copy()
         self._recent = Recent()
         self.family = _NoFamily({})
-        self.queue = NoQueue({})
+        self.queue = NoQueue()
         self.boot_id = fleet.boot_id
         self.feed = None
         self.sources = _DraftSources(fleet.sources)

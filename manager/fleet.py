@@ -59,7 +59,7 @@ class Fleet(Admission):
         self.family = Family(self.rows)
         self.by_name = Names(self.rows)
         # Nothing is started before the end of replay, which then fills a queue in less time.
-        self.queue: Queue = NoQueue(self.rows)
+        self.queue: Queue = NoQueue()
         self.sources = Sources()
         # The latest session, or "" if it is unknown. In a checkpoint, the agents of the latest
         # session are marked.
@@ -297,7 +297,7 @@ class Fleet(Admission):
         if self._replay is None:
             return
         self.check_replayed()
-        self.queue = Queue(self.rows)
+        self.queue = Queue()
         if self.counts["queued"]:
             self.queue.fill(row for row in self.rows.freeze() if row[STATUS] == "queued")
         self._replay, self._steps = None, self._with_effects()

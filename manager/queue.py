@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from itertools import count as counted
 from itertools import islice
 from typing import Any
 
@@ -21,15 +22,15 @@ def queue_of(metadata: Mapping[str, Any]) -> str:
 class Queue:
     """The queued agents. A change takes constant time."""
 
-    def __init__(self, rows: Mapping[str, Row]) -> None:
-        self._rows = rows
-        self._all: dict[str, None] = {}
+    def __init__(self) -> None:
+        self._turns = counted()
+        self._all: dict[str, int] = {}  # in the order of their turns
         self._by_type: dict[str, dict[str, dict[str, None]]] = {}  # of each type, by queue
 
     def add(self, row: Row) -> None:
         """Add an agent at the end."""
         agent_id = get.agent_id(row)
-        self._all[agent_id] = None
+        self._all[agent_id] = next(self._turns)
         queues = self._by_type.setdefault(get.agent_type(row), {})
         queues.setdefault(queue_of(get.metadata(row)), {})[agent_id] = None
 
@@ -44,8 +45,9 @@ class Queue:
                 del self._by_type[agent_type]
 
     def fill(self, rows: Iterable[Row]) -> None:
-        """Add these agents by age, because they may have been loaded in any order."""
-        for row in sorted(rows, key=_age):
+        """Add these agents by age, because they may have been loaded in any order. The LSN of a
+        queued agent is that of its spawn in most cases."""
+        for row in sorted(rows, key=lambda row: (get.created_at_ms(row), get.lsn(row))):
             self.add(row)
 
     def first(
@@ -66,7 +68,7 @@ class Queue:
             if queues is None or queue in queues
         )
         ids = [agent_id for agents in chosen for agent_id in islice(agents, count)]
-        ids.sort(key=lambda agent_id: _age(self._rows[agent_id]))
+        ids.sort(key=self._all.__getitem__)
         return ids[:count]
 
 
@@ -78,8 +80,3 @@ class NoQueue(Queue):
 
     def remove(self, row: Row) -> None:
         """Remove nothing."""
-
-
-def _age(row: Row) -> tuple[int, int]:
-    """Return the order of queued agents, whose LSN is that of their spawn in most cases."""
-    return get.created_at_ms(row), get.lsn(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,16 @@ def test_a_clock_before_1970_shows_1970(tmp_path: Path, monkeypatch: pytest.Monk
     assert agent.created_at_ms == agent.ended_at_ms == 0
     with SubAgentManager.open(tmp_path) as manager:
         assert manager.get("a").result == "done"
+
+
+def test_the_oldest_queued_agent_starts_first(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents of several types start in the order in which they were spawned, although the clock was
+    set back meanwhile."""
+    now_ms = count(1_700_000_000_000, -5000)
+    monkeypatch.setattr("manager.clock.now_ms", lambda: next(now_ms))
+    for name in "abcd":
+        manager.spawn("p", name=name, agent_type="odd" if name in "ac" else "even", queued=True)
+    started = [manager.start_next(["even", "odd"]) for _ in range(4)]
+    assert [agent and agent.name for agent in started] == [*"abcd"]

@@ -171,7 +171,7 @@ ALL_OF = (
     Weakening(
         "queue_in_the_order_of_the_table",
         "manager/queue.py",
-        "in sorted(rows, key=_age):",
+        "in sorted(rows, key=lambda row: (get.created_at_ms(row), get.lsn(row))):",
         "in rows:",
         ("tests/manager/test_manager_scheduling.py",),
     ),
@@ -195,20 +195,6 @@ ALL_OF = (
         "if not has_parent_ended or (keep_s",
         "if (keep_s",
         ("tests/manager/test_manager_retention.py",),
-    ),
-    Weakening(
-        "an_agent_that_ends_in_the_future_outlives_a_prune",
-        "manager/cleanup.py",
-        "    return at_ms - age_s * 1000 if age_s else math.inf\n",
-        "    return at_ms - age_s * 1000\n",
-        ("tests/manager/test_manager_prune.py",),
-    ),
-    Weakening(
-        "times_before_1970_are_recorded",
-        "manager/clock.py",
-        "    return max(time.time_ns() // 1_000_000, 0)\n",
-        "    return time.time_ns() // 1_000_000\n",
-        ("tests/manager/test_manager_clock.py",),
     ),
     Weakening(
         "child_spawned_during_a_prune_is_missed",

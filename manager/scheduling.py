@@ -93,7 +93,7 @@ class Scheduling(Verbs[Agent, Agent]):
         record = records.start(clock.now_ms(), self._boot_id)
         row, is_blocked = self._updates.start_next(record, types)
         if is_blocked:  # many agents have spent budgets; try the others one by one
-            for agent_id in self._state.machine.queue.first(types, None):
+            for agent_id in self._state.read(lambda fleet: fleet.queue.first(types, None)):
                 with suppress(BudgetError, TransitionError, UnknownAgentError):
                     row = self._updates.update("start", agent_id, "running", [*record])
                     break

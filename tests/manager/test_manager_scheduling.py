@@ -6,12 +6,14 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from journal import ClosedError
 from manager import Agent, AgentResult, Limits, SubAgentManager
 from manager.limits import HOLD_AGENTS_MAX
+from manager.queue import Queue
 from tests.manager_support import ROOMY, assert_nobody_watches
 from tests.support import TIMEOUT_S
 
@@ -120,6 +122,26 @@ def test_agents_with_spent_budgets_are_passed_over(manager: SubAgentManager, blo
     assert name_of(manager.start_next()) == "free"
     manager.set_token_budget("lead", 2)
     assert name_of(manager.start_next()) == "lead"
+
+
+def test_the_queue_is_read_under_the_lock(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search of the whole queue, for an agent whose budget is not spent, keeps other threads from
+    changing the queue meanwhile."""
+    first, held = Queue.first, list[bool]()
+
+    def watched(*arguments: Any) -> list[str]:
+        held.append(manager._state._lock.is_held())
+        return first(*arguments)
+
+    monkeypatch.setattr(Queue, "first", watched)
+    manager.spawn("lead", name="lead", token_budget=1)
+    for _ in range(HOLD_AGENTS_MAX):
+        manager.spawn("p", parent_id="lead", queued=True)
+    manager.record_usage("lead", input_tokens=1, output_tokens=0)
+    assert manager.start_next() is None
+    assert held == [True, True]  # for the first agents, and for all
 
 
 @pytest.mark.parametrize("ending", ["cancel", "interrupt"])

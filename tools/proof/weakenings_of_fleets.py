@@ -176,6 +176,13 @@ ALL_OF = (
         ("tests/manager/test_manager_scheduling.py",),
     ),
     Weakening(
+        "queue_is_read_without_the_lock",
+        "manager/scheduling.py",
+        "self._state.read(lambda fleet: fleet.queue.first(types, None))",
+        "self._state.machine.queue.first(types, None)",
+        ("tests/manager/test_manager_scheduling.py",),
+    ),
+    Weakening(
         "spent_budget_blocks_the_queue",
         "manager/scheduling.py",
         "if is_blocked:",

@@ -44,15 +44,16 @@ def optional_lsn(where: str, value: object) -> int | None:
     return None if value is None else lsn(where, value)
 
 
-def seconds(where: str, value: object, *, low: float = -math.inf) -> float:
+def seconds(where: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
     rule = "a number of seconds" + ("" if low == -math.inf else f", at least {low}")
+    rule += "" if high == math.inf else f" and at most {high:g}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{where} must be {rule}, not {short_repr(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.nan
-    if not number >= low:
+    if not low <= number <= high:
         raise ValueError(f"{where} must be {rule}, not {short_repr(value)}")
     return number
 

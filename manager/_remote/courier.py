@@ -18,7 +18,7 @@ from manager.errors import DispatchError
 _log = logging.getLogger("manager")
 _PAUSE_S, _PAUSE_S_MAX = 0.1, 2.0
 _ANSWER_S = 3.0
-_LEASE_S_MIN, _LEASE_S_MAX = 0.05, 86_400.0
+_LEASE_S_MIN = 0.05
 
 
 class Courier:
@@ -124,7 +124,7 @@ class Courier:
                 return False  # the leases of its agents are of another journal
             self.journal_id = journal_id
         self._epochs[journal_id] = epoch
-        lease_s = max(messages.seconds(message.get("lease_s"), _LEASE_S_MAX), _LEASE_S_MIN)
+        lease_s = max(messages.seconds(message.get("lease_s"), messages.LEASE_S_MAX), _LEASE_S_MIN)
         if lease_s != self.lease_s:
             self.lease_s = lease_s
             self.lease_changed.set()

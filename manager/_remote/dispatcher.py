@@ -211,10 +211,10 @@ class Dispatcher(AsyncHandle):
     ) -> Dispatcher:
         """Connect to the servers at `url`, such as `nats://host,host`, and serve workers.
 
-        A worker that gives no sign of life for `lease_s` seconds loses its agents, and an agent
-        that has lost `attempts_max` workers fails. `credentials` is the path of a file with NATS
-        credentials; a user and a password may be in the URL. A path in the URL names the fleet, so
-        that several fleets may share servers.
+        A worker that gives no sign of life for `lease_s` seconds, from 0.1 to 86,400, loses its
+        agents, and an agent that has lost `attempts_max` workers fails. `credentials` is the path
+        of a file with NATS credentials; a user and a password may be in the URL. A path in the URL
+        names the fleet, so that several fleets may share servers.
 
         Raises ValueError or TypeError for a bad argument, DispatchError if no server can be
         reached, if its login may not serve workers, or if a manager of another journal already
@@ -226,7 +226,7 @@ class Dispatcher(AsyncHandle):
             url,
             manager,
             hooks,
-            lease_s=seconds("lease_s", lease_s, low=0.1),
+            lease_s=seconds("lease_s", lease_s, low=0.1, high=messages.LEASE_S_MAX),
             attempts_max=whole("attempts_max", attempts_max, low=1),
             credentials=credentials,
         )

@@ -48,6 +48,9 @@ VERSION_MIN = 1
 
 VERBS = ("next", "beat", "report")
 Body = dict[str, Any]
+LEASE_S_MAX = 86_400.0
+"""The longest time of a lease, in seconds. Workers refuse answers with a longer one."""
+
 _WORKER_BYTES_MAX = 128
 _LIST_MAX = 10_000
 

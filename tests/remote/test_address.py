@@ -60,6 +60,15 @@ def test_a_url_is_a_string(url: Any) -> None:
         Dispatcher.open(url, manager)
 
 
+@pytest.mark.parametrize("lease_s", [0.09, 86_401, float("inf"), float("nan")])
+def test_a_lease_that_no_worker_takes_is_refused(manager: SubAgentManager, lease_s: float) -> None:
+    """A worker refuses answers with leases of more than a day, so a dispatcher does not begin to
+    give such leases, whose agents nobody would run."""
+    rule = f"lease_s must be a number of seconds, at least 0.1 and at most 86400, not {lease_s}"
+    with pytest.raises(ValueError, match=rule):
+        Dispatcher.open("nats://127.0.0.1:1", manager, lease_s=lease_s)
+
+
 @pytest.mark.parametrize("manager", [None, "fleet", SubAgentManager])
 def test_a_dispatcher_without_a_manager_is_refused(manager: Any) -> None:
     """`Dispatcher.open` refuses an object that is no manager, and names the argument."""

@@ -14,6 +14,13 @@ SUPPLY = ("tests/remote/test_supply.py",)
 
 ALL_OF = (
     Weakening(
+        "lease_that_no_worker_takes_is_given",
+        "manager/_remote/dispatcher.py",
+        "low=0.1, high=messages.LEASE_S_MAX)",
+        "low=0.1)",
+        ("tests/remote/test_address.py",),
+    ),
+    Weakening(
         "report_of_any_token",
         "manager/leasing.py",
         "token_of(row) != token or not _is_of(lease, worker_name):",

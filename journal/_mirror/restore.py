@@ -38,7 +38,8 @@ def restore(
     `lsn`: the last LSN to restore. The restore goes on to the end of the commit that holds it, and
     the report states the LSN that was reached. `at`: a time instead, as a datetime (without a zone,
     it is local), as Unix seconds, as ISO 8601 text, or as text such as "-1h30m" or "now"; then all
-    that was written by that time is restored. Without either, everything is.
+    that was written by that time is restored, up to the first commit with a later time, also if the
+    writer's clock was set back after that. Without either, everything is.
 
     A directory that was restored to an earlier LSN than the mirror has can't continue the same
     mirror: give it a new one. `progress` is called with the number of bytes that were written since

@@ -34,7 +34,7 @@ from journal._waits import join
 _ASK_S_MAX, _LIST_EACH_S = 1.5, 25.0
 _AWAY_S = 2.0  # no writer rolls up and trims an entry sooner than that after it was appended
 _LIST_S_MIN, _LIST_S_MAX = 2.0, 60.0
-_RETRY_S_MAX = 5.0
+_RETRY_S_MAX = 1.0
 _UPKEEP_S = 60.0  # between two looks for a newer checkpoint
 _NOTE_S = 5.0  # between two notes of the last place
 _PLAIN = (CLAIM, BYTES, RELEASE)

@@ -1,4 +1,4 @@
-"""Weakenings of the time limit of an open whose mirror does not answer."""
+"""Weakenings of the time limits of opens and followers whose mirror does not answer."""
 
 from __future__ import annotations
 
@@ -41,5 +41,12 @@ ALL_OF = (
         "min(max(open_s, _OPEN_S_MIN), timeout_s)",
         "min(open_s, timeout_s)",
         TIMEOUTS,
+    ),
+    Weakening(
+        "follower_pauses_longer_and_longer",
+        "journal/_mirror/following.py",
+        "_RETRY_S_MAX = 1.0",
+        "_RETRY_S_MAX = 5.0",
+        ("tests/mirror/test_outages.py",),
     ),
 )

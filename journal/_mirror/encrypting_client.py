@@ -1,18 +1,80 @@
-"""EncryptingClient: a client of NATS that sends no login unencrypted to a tls:// address."""
+"""EncryptingClient: a client of NATS that sends no login unencrypted, and outlasts lost servers.
+
+It overrides methods that nats-py uses inside, by the same names in all its versions since 2.10.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from math import ceil
 from typing import Any
 
 import nats.aio.client
 import nats.errors
 
+_READS = "$JS.API.STREAM.INFO.", "$JS.API.STREAM.MSG.GET."
+_ANSWER_S = 2.0  # a leader that was lost never answers
+
 
 class EncryptingClient(nats.aio.client.Client):
-    """A client that refuses a server that does not encrypt, if the address asks for TLS.
+    """A client that refuses a server that does not encrypt, if the address asks for TLS."""
 
-    It overrides a method that nats-py uses inside, by the same name in all its versions since 2.10.
-    """
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Any:
+        """Return the answer to a request. A read is made again while its answer seems lost."""
+
+        def ask(left_s: float) -> Awaitable[Any]:
+            return ask_once(subject, payload, left_s, old_style, headers)
+
+        ask_once: Callable[..., Awaitable[Any]] = super().request
+        return await (self.answered(ask, timeout) if subject.startswith(_READS) else ask(timeout))
+
+    async def answered(self, ask: Callable[[float], Awaitable[Any]], timeout_s: float) -> Any:
+        """Return the answer to a request that may be made several times: `ask` makes it once, and
+        gets the seconds that are left. Raises nats.errors.Error after some `timeout_s` seconds.
+
+        It is made again while its answer seems lost, but not while one may be on its way: the
+        server's pong would come after it.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
+        while (left_s := until_s - loop.time()) > _ANSWER_S:
+            asking = asyncio.ensure_future(ask(left_s))
+            asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+            try:
+                await asyncio.wait((asking,), timeout=_ANSWER_S)
+                if not asking.done():
+                    await self.flush(ceil(left_s))
+                if asking.done():
+                    return await asking
+            finally:
+                asking.cancel()
+        return await ask(left_s)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        """Connect again. nats-py would first wait until the server has taken everything, and would
+        let each flush wait for its whole time."""
+        for pong in self._pongs:
+            if not pong.done():
+                pong.set_result(False)
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and self.is_connected:
+            writer.transport.abort()
+        await super()._process_op_err(e)
+
+    async def _process_pong(self) -> None:
+        """Take the answer to a ping. If nobody waits for it any more, nats-py would log a traceback
+        and stop reading."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.Future()
+        await super()._process_pong()
 
     def _connect_command(self) -> bytes:
         """Return the greeting, which has the login. Raises nats.errors.Error for such a server:

@@ -27,6 +27,7 @@ _REFUSAL = re.compile(
 _DEFAULT: Any = object()
 _NO_SUCH_MESSAGE = 10043, 10057  # errors of the server
 _NO_JETSTREAM = 10039, 10076  # for the user's account; on this server
+_PING_S = 5.0  # a server that misses two pings is left: its machine may be lost
 CONNECT, OPEN, ASK_LAST = "connect", "open", "ask for the last sequence"
 
 
@@ -88,6 +89,8 @@ class JetStreamConnection:
                 max_reconnect_attempts=-1,
                 allow_reconnect=True,
                 reconnect_time_wait=0.2,
+                ping_interval=_PING_S,
+                max_outstanding_pings=2,
                 error_cb=note,
             )
         except BaseException:

@@ -8,6 +8,8 @@ bucket `STREAM-blobs`. The server and the stream decide what survives a power cu
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -114,7 +116,10 @@ class JetStreamStore(JetStreamConnection):
         found: list[int] = []
         last = self._last()
         if last - after > _FEW:
-            found = self._call(f"list entries after {after}", lambda: self._list(after))
+            start = {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+            what = f"list entries after {after}"
+            listed = self._call(what, lambda: self._list(self._stream, headers_only=True, **start))
+            found = [message.metadata.sequence.stream for message in listed]
         # The replica that has listed may lag behind. The leader has the rest, if any.
         after = max([after, *found[-1:]])
         while after < last:
@@ -178,14 +183,13 @@ class JetStreamStore(JetStreamConnection):
         yield from content.pieces
 
     def blob_names(self) -> list[str]:
-        bucket = self._opened_bucket()
-        if bucket is None:
+        if self._opened_bucket() is None:
             return []
         try:
-            infos = self._call("list blobs", lambda: bucket.list(ignore_deletes=True))
-        except AbsentError:  # so it reports an empty bucket
+            infos = self._call("list blobs", self._list_blobs)
+        except AbsentError:  # there never was a blob
             return []
-        return sorted(info.name for info in infos)
+        return sorted(info["name"] for info in infos if not info.get("deleted"))
 
     def delete_blobs(self, names: Iterable[str]) -> None:
         bucket = self._opened_bucket()
@@ -241,37 +245,49 @@ class JetStreamStore(JetStreamConnection):
             return bool(info.nuid == nuid)  # otherwise, it was replaced meanwhile
         return False
 
-    async def _list(self, after: int) -> list[int]:
-        """List entries without their bytes, through a consumer that lasts as long as the call. The
-        last ones may be missing."""
-        api = self._nats.js.api
-        config = api.ConsumerConfig(
-            name=f"list-{uuid4().hex}",
-            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=after + 1,
-            ack_policy=api.AckPolicy.NONE,
-            headers_only=True,
+    async def _list_blobs(self) -> list[Any]:
+        """Return what the bucket notes of each blob, also of a deleted one."""
+        bucket = f"{self._stream}-blobs"
+        subject = f"$O.{bucket}.M.>"
+        last = await self._js.get_last_msg(f"OBJ_{bucket}", subject)
+        each = {"filter_subject": subject, "deliver_policy": "last_per_subject"}
+        listed = await self._list(f"OBJ_{bucket}", **each)
+        if not listed or listed[-1].metadata.sequence.stream < last.seq:
+            raise UnreachableError(f"{self.url}: the replica that lists blobs lags behind")
+        return [json.loads(message.data) for message in listed]
+
+    async def _list(self, stream: str, **which: Any) -> list[Any]:
+        """List messages through a consumer that lasts as long as the call. The last ones may be
+        missing."""
+        config = self._nats.js.api.ConsumerConfig(
+            ack_policy="none",
             inactive_threshold=_CONSUMER_S,
             mem_storage=True,
             num_replicas=1,
+            **which,
         )
-        found: list[int] = []
+        found: list[Any] = []
         try:
-            info = await self._js.add_consumer(self._stream, config)
+            # Another consumer each time: an earlier one may be on a server that is gone.
+            info = await self._client.answered(
+                lambda left_s: self._js.add_consumer(
+                    stream, config, left_s, name=f"list-{uuid4().hex}"
+                ),
+                self._timeout_s,
+            )
             pending = info.num_pending or 0
-            source = await self._js.pull_subscribe_bind(name=info.name, stream=self._stream)
+            source = await self._js.pull_subscribe_bind(name=info.name, stream=stream)
             try:
                 while pending:
-                    messages = await source.fetch(min(pending, _FETCHED), self._timeout_s)
-                    found += [message.metadata.sequence.stream for message in messages]
-                    pending = messages[-1].metadata.num_pending
+                    found += await source.fetch(min(pending, _FETCHED), self._timeout_s)
+                    pending = found[-1].metadata.num_pending
             finally:
                 await source.unsubscribe()
+                with suppress(Exception):  # the server removes it in time
+                    async with asyncio.timeout(_ANSWER_S):
+                        await self._js.delete_consumer(stream, info.name)
         except self._nats.js.errors.NotFoundError as error:  # its server was lost
             raise UnreachableError(f"{self.url}: the consumer of a list is gone") from error
-        finally:
-            with suppress(Exception):  # the server removes it in time
-                await self._js.delete_consumer(self._stream, config.name)
         return found
 
     def _last(self) -> int:

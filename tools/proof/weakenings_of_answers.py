@@ -5,6 +5,7 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 OBJECTS = ("tests/mirror/test_object_store_answers.py",)
+LOST = ("tests/mirror/test_lost_answers.py",)
 JETSTREAM = ("tests/mirror/test_jetstream_losses.py",)
 
 ALL_OF = (
@@ -14,6 +15,65 @@ ALL_OF = (
         'if server.uri.scheme == "tls" and',
         "if False and",
         ("tests/mirror/test_jetstream_rights.py",),
+    ),
+    *(
+        Weakening(name, f"journal/_mirror/{module}.py", old, new, LOST)
+        for name, module, old, new in (
+            (
+                "lost_answer_of_a_read_is_waited_for",
+                "encrypting_client",
+                "if subject.startswith(_READS) else",
+                "if False else",
+            ),
+            (
+                "slow_answer_is_asked_for_twice",
+                "encrypting_client",
+                "                    await self.flush(ceil(left_s))\n",
+                "                    pass\n",
+            ),
+            (
+                "pong_of_a_lost_connection_is_waited_for",
+                "encrypting_client",
+                "pong.set_result(False)",
+                "pass",
+            ),
+            (
+                "late_pong_ends_the_connection",
+                "encrypting_client",
+                "if self._pongs and self._pongs[0].done():",
+                "if False:",
+            ),
+            (
+                "lost_consumer_of_a_list_is_waited_for",
+                "jetstream_store",
+                "self._client.answered(",
+                "(lambda ask, limit_s: ask(limit_s))(",
+            ),
+            (
+                "list_waits_for_the_end_of_its_consumer",
+                "jetstream_store",
+                "asyncio.timeout(_ANSWER_S)",
+                "asyncio.timeout(None)",
+            ),
+            (
+                "silent_connection_is_closed_only_once_all_is_sent",
+                "encrypting_client",
+                "            writer.transport.abort()\n",
+                "            pass\n",
+            ),
+            (
+                "silent_server_is_not_pinged",
+                "jetstream_connection",
+                "                ping_interval=_PING_S,\n",
+                "",
+            ),
+            (
+                "list_of_a_late_replica_is_whole",
+                "jetstream_store",
+                "if not listed or listed[-1].metadata.sequence.stream < last.seq:",
+                "if False:",
+            ),
+        )
     ),
     *(
         Weakening(name, "journal/_mirror/object_store.py", old, new, OBJECTS)

@@ -300,7 +300,7 @@ def _check_same(store: Store, directory: Directory) -> int:
     if own_id not in (None, claim.journal_id):
         raise OtherJournalError(
             f"{directory.path}: it belongs to journal {own_id}, and the mirror to journal "
-            f"{claim.journal_id}; nothing was changed"
+            f"{claim.journal_id}; nothing was changed; follow into another directory"
         )
     if claim.format_version > SEGMENT_VERSION:
         raise NewerVersionError(

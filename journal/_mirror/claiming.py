@@ -241,14 +241,16 @@ def _check_same(store: Store, theirs: Claim, statement: Claim, accepts: tuple[st
     kind: type[OtherJournalError] | None = None
     if theirs.journal_id != statement.journal_id:
         kind, problem = OtherJournalError, f"of another journal, {theirs.journal_id}"
+        step = "give this journal another address"
     elif accepts and theirs.application not in accepts:
         names = " or ".join(map(repr, accepts))
         kind, problem = OtherApplicationError, f"of application {theirs.application!r}, not {names}"
+        step = "open it as that application, or give another address"
     elif theirs.format_version > statement.format_version:
         problem = f"written with the newer format version {theirs.format_version}"
-        kind = NewerVersionError
+        kind, step = NewerVersionError, "use a newer journal-engine"
     if kind is not None:
-        raise kind(f"{store.url}: the mirror is {problem}; nothing was changed")
+        raise kind(f"{store.url}: the mirror is {problem}; nothing was changed; {step}")
 
 
 class _OwnedError(Exception):

@@ -184,9 +184,9 @@ def test_only_what_is_rolled_up_is_trimmed() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"journal_id": "cd" * 16}, "of another journal, abab"),
-        ({"application": "other"}, "of application 'app', not 'other'"),
-        ({"format_version": 0}, "written with the newer format version 1"),
+        ({"journal_id": "cd" * 16}, "another journal, abab.*; give this journal another address"),
+        ({"application": "other"}, "of application 'app', not 'other'; .*; open it as that"),
+        ({"format_version": 0}, "the newer format version 1; .*; use a newer"),
     ],
 )
 def test_the_mirror_of_another_journal_is_refused(changes: dict[str, Any], problem: str) -> None:

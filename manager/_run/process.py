@@ -124,6 +124,8 @@ def _guard_path() -> str:
     path, problem = guard_script.__file__, ""
     if not sys.executable:
         problem = "sys.executable is empty; start this program with the path of a Python"
+    elif hasattr(sys, "frozen"):  # it would start itself
+        problem = "this program is frozen, as by PyInstaller; run it with an installed Python"
     elif not os.path.isfile(path):
         problem = "the package is in an archive; install it, so that its modules are files"
     if problem:

@@ -338,7 +338,8 @@ def test_a_run_stops_when_its_guard_dies(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_guard_that_python_cannot_run_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A run from an archive, or in a Python that does not know its path, says why it can't run."""
+    """A run from an archive, in a frozen program, or in a Python that does not know its path, says
+    why it can't run. The executable of a frozen program would start the program again."""
     put_in_state(tmp_path, ("a", "touch ran", "queued"))
     command = ["run", "--yes", "--workspace", str(tmp_path)]
     with monkeypatch.context() as patch:
@@ -347,6 +348,10 @@ def test_a_guard_that_python_cannot_run_is_named(
     assert "/lib/all.zip/guard.py: no guard can be started: the package is in an archive" in (
         capfd.readouterr().err
     )
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "frozen", True, raising=False)
+        assert run_cli(command) == 4
+    assert "no guard can be started: this program is frozen" in capfd.readouterr().err
     for lacking in ("", None):
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", lacking)

@@ -215,6 +215,13 @@ ALL_OF = (
         GUARD,
     ),
     Weakening(
+        "frozen_program_starts_itself",
+        "manager/_run/process.py",
+        'elif hasattr(sys, "frozen"):',
+        "elif False:",
+        GUARD,
+    ),
+    Weakening(
         "guard_kills_strangers",
         "manager/_run/guard.py",
         "for group, leader in leaders.items() if not is_reused(group, leader)",

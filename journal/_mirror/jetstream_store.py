@@ -186,10 +186,9 @@ class JetStreamStore(JetStreamConnection):
         if self._opened_bucket() is None:
             return []
         try:
-            infos = self._call("list blobs", self._list_blobs)
+            return self._call("list blobs", self._list_blobs)
         except AbsentError:  # there never was a blob
             return []
-        return sorted(info["name"] for info in infos if not info.get("deleted"))
 
     def delete_blobs(self, names: Iterable[str]) -> None:
         bucket = self._opened_bucket()
@@ -245,8 +244,7 @@ class JetStreamStore(JetStreamConnection):
             return bool(info.nuid == nuid)  # otherwise, it was replaced meanwhile
         return False
 
-    async def _list_blobs(self) -> list[Any]:
-        """Return what the bucket notes of each blob, also of a deleted one."""
+    async def _list_blobs(self) -> list[str]:
         bucket = f"{self._stream}-blobs"
         subject = f"$O.{bucket}.M.>"
         last = await self._js.get_last_msg(f"OBJ_{bucket}", subject)
@@ -254,7 +252,8 @@ class JetStreamStore(JetStreamConnection):
         listed = await self._list(f"OBJ_{bucket}", **each)
         if not listed or listed[-1].metadata.sequence.stream < last.seq:
             raise UnreachableError(f"{self.url}: the replica that lists blobs lags behind")
-        return [json.loads(message.data) for message in listed]
+        notes = [json.loads(message.data) for message in listed]
+        return sorted(note["name"] for note in notes if not note.get("deleted"))
 
     async def _list(self, stream: str, **which: Any) -> list[Any]:
         """List messages through a consumer that lasts as long as the call. The last ones may be

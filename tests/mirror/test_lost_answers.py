@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -145,6 +146,21 @@ def test_a_list_of_a_replica_that_lags_behind_is_none(
 
     monkeypatch.setattr(store, "_list", nothing)
     with pytest.raises(UnreachableError, match="lags behind"):
+        store.blob_names()
+
+
+def test_a_strange_note_of_a_blob_is_an_error_of_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message beside the notes of blobs, which another program has written there, raises what a
+    caller of the store expects."""
+    place = SimpleNamespace(sequence=SimpleNamespace(stream=10**6))
+
+    async def strange(*_: object, **__: object) -> list[object]:
+        return [SimpleNamespace(data=b"{}", metadata=place)]
+
+    monkeypatch.setattr(store, "_list", strange)
+    with pytest.raises(UnreachableError, match="list blobs"):
         store.blob_names()
 
 

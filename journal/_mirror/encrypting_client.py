@@ -18,7 +18,8 @@ _ANSWER_S = 2.0  # a leader that was lost never answers
 
 
 class EncryptingClient(nats.aio.client.Client):
-    """A client that refuses a server that does not encrypt, if the address asks for TLS."""
+    """A client that asks again if an answer is lost. It refuses a server that does not encrypt, if
+    the address asks for TLS."""
 
     async def request(
         self,

@@ -11,8 +11,8 @@ from manager import AgentResult, SubAgentManager
 
 
 def test_a_clock_before_1970_shows_1970(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock before 1970, as a test of a program may set it, changes have the time 0, and the
-    state opens again."""
+    """Changes have the time 0 if the clock shows one before 1970, as a test of a program may set
+    it, and the state opens again."""
     monkeypatch.setattr("time.time_ns", lambda: -(10**18))
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("p", name="a")

@@ -130,8 +130,8 @@ class PartTaken(SilentStore):
 
 
 def killed(path: Path, store: SilentStore, *, unshipped: int = 0) -> Path:
-    """Write five records that the mirror has. If there are `unshipped` ones, the shipper has tried
-    to ship one record alone before those. Leave the files as a kill does. Return the segment."""
+    """Write five records that the mirror has. With `unshipped`, write one more, which the shipper
+    tries to ship alone, and then that many. Leave the files as a kill does. Return the segment."""
     running = path.with_name("running")
     with opened_with(running, store) as journal:
         journal.wait_mirrored(write(journal, 5), timeout_s=TIMEOUT_S)

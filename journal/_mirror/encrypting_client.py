@@ -65,10 +65,30 @@ class EncryptingClient(nats.aio.client.Client):
         for pong in self._pongs:
             if not pong.done():
                 pong.set_result(False)
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None and self.is_connected:
-            writer.transport.abort()
+        if self.is_connected:
+            self._abort()
         await super()._process_op_err(e)
+
+    async def _process_connect_init(self) -> None:
+        """Greet a server. Raises OSError or nats.errors.Error, after which another one is tried:
+        nats-py would leave the connection open, and after other errors try no more."""
+        try:
+            await super()._process_connect_init()
+        except BaseException as error:
+            self._abort()
+            self._transport = None  # one whose TLS has not begun would wait forever for its end
+            for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+                if task is not None:
+                    task.cancel()
+            if isinstance(error, OSError | nats.errors.Error) or not isinstance(error, Exception):
+                raise
+            raise nats.errors.Error(str(error) or type(error).__name__) from error
+
+    def _abort(self) -> None:
+        """End the connection, and send nothing that still waits for that."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
     async def _process_pong(self) -> None:
         """Take the answer to a ping. If nobody waits for it any more, nats-py would log a traceback

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -33,7 +34,10 @@ class Network:
         self._listener.listen()
         self.address = f"{self._host}:{self._listener.getsockname()[1]}"
         self.loses = b""  # a part of the next request to lose
+        self.wrong = b"", b""  # a part of an answer, and what takes the answer's place
+        self.ends = True  # after the wrong answer
         self.requests = b""  # all that was sent
+        self.connections = 0
         self.brings_answers = threading.Event()
         self.brings_answers.set()
         self._sockets: list[socket.socket] = []
@@ -66,6 +70,7 @@ class Network:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.connections += 1
                 server = socket.create_connection((self._host, self._port))
                 self._sockets += [client, server]
                 for pump in (self._send, self._answer):
@@ -88,7 +93,13 @@ class Network:
                 self.brings_answers.wait()
                 if client in self._is_silent:
                     self._over.wait()
-                client.sendall(data)
+                part, instead = self.wrong
+                if part and part in data:
+                    client.sendall(instead)
+                    if self.ends:
+                        client.shutdown(socket.SHUT_WR)
+                else:
+                    client.sendall(data)
 
 
 @pytest.fixture(autouse=True)
@@ -195,6 +206,42 @@ def test_a_request_is_made_again_on_a_new_connection(store: Store, network: Netw
         until(lambda: b"PING" in network.requests, "the client asks whether the server answers")
         network.cut()
         assert entry.result(TIMEOUT_S) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("part", "instead"),
+    [
+        (b"INFO", b""),
+        (b"INFO", b"INFO []\r\n"),
+        (b"INFO", b'INFO {"tls_required": true}\r\n'),
+        (b"PONG", b""),
+    ],
+)
+def test_a_connection_that_is_lost_at_its_beginning_is_ended(
+    part: bytes, instead: bytes, store: Store, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that fails during its greeting is closed before the next one is made. Python
+    warns of one that was not."""
+    network.wrong = part, instead
+    before = network.connections
+    network.cut()
+    until(lambda: network.connections > before + 2, "the client has tried again")
+    network.wrong = b"", b""
+    assert store.entry(1) == b"x"
+    gc.collect()
+    assert not caplog.records
+
+
+def test_a_close_waits_for_no_handshake(network: Network) -> None:
+    """A server that promises TLS and then says nothing holds up no close."""
+    store = open_store(f"nats://{network.address}/APP", timeout_s=TIMEOUT_S * 2)
+    network.wrong = b"INFO", b'INFO {"tls_required": true}\r\n'
+    network.ends = False
+    before = network.connections
+    network.cut()
+    until(lambda: network.connections > before, "the client has tried again")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(store.close).result(TIMEOUT_S)
 
 
 def test_late_answers_are_no_error(

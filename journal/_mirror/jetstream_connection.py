@@ -28,6 +28,7 @@ _DEFAULT: Any = object()
 _NO_SUCH_MESSAGE = 10043, 10057  # errors of the server
 _NO_JETSTREAM = 10039, 10076  # for the user's account; on this server
 _PING_S = 5.0  # a server that misses two pings is left: its machine may be lost
+_CANCEL_S = 0.1
 CONNECT, OPEN, ASK_LAST = "connect", "open", "ask for the last sequence"
 
 
@@ -157,9 +158,10 @@ class JetStreamConnection:
         """Wait for the close. Then cancel the requests under way, and close the connection."""
         await self._closing.wait()
         requests = asyncio.all_tasks() - {asyncio.current_task()}
-        for request in requests:
-            request.cancel()
-        if requests:
-            await asyncio.wait(requests, timeout=self._timeout_s)
+        until_s = self._loop.time() + self._timeout_s
+        while requests and self._loop.time() < until_s:
+            for request in requests:  # again: one that fails just then may lose a cancel
+                request.cancel()
+            _, requests = await asyncio.wait(requests, timeout=_CANCEL_S)
         with suppress(Exception):  # it is gone nevertheless
             await asyncio.wait_for(self._client.close(), self._timeout_s)

@@ -62,6 +62,30 @@ ALL_OF = (
                 "            pass\n",
             ),
             (
+                "connection_lost_at_its_beginning_stays_open",
+                "encrypting_client",
+                "        except BaseException as error:\n            self._abort()\n",
+                "        except BaseException as error:\n",
+            ),
+            (
+                "handshake_of_tls_is_waited_for",
+                "encrypting_client",
+                "            self._transport = None",
+                "            pass",
+            ),
+            (
+                "lost_cancel_is_not_repeated",
+                "jetstream_connection",
+                "            _, requests = await asyncio.wait(requests, timeout=_CANCEL_S)",
+                "            await asyncio.wait(requests, timeout=self._timeout_s)",
+            ),
+            (
+                "strange_greeting_ends_the_attempts",
+                "encrypting_client",
+                "            raise nats.errors.Error(str(error) or",
+                "            raise type(error)(str(error) or",
+            ),
+            (
                 "silent_server_is_not_pinged",
                 "jetstream_connection",
                 "                ping_interval=_PING_S,\n",

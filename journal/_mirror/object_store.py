@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from html import unescape
 from secrets import token_hex
 from typing import Any
 
@@ -42,7 +43,9 @@ _FOREIGN = re.compile(
 # of Google's tokens answers 400 to credentials that were withdrawn.
 _WRONG_SETTING = re.compile(
     r"status code: 400.*(?:Token|Authori[sz]ation|Authentication|invalid_grant)|configured region"
+    r"|status code: 401|InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed"
 )
+_WRONG_CLOCK = re.compile(r"RequestTimeTooSkewed|in a reasonable timeframe|date header too old")
 _DUMP = "\n\nDebug source"
 _USER = re.compile(r"://[^/@\s]*@")
 _PIECE_BYTES = 1 << 20
@@ -266,7 +269,9 @@ class ObjectStore:
         is_wrong = _WRONG_SETTING.search(text)
         if isinstance(error, denied) or status in (401, 403) or is_wrong:
             advice = f"grant the credentials the right to {call} under this prefix"
-            if is_wrong:
+            if _WRONG_CLOCK.search(str(error)):
+                advice = "set this machine's clock"
+            elif is_wrong:
                 advice = "check the credentials and the region"
             return RefusedError(f"{where}: not permitted: {text}; {advice}")
         return UnreachableError(f"{where}: {text}")
@@ -323,7 +328,7 @@ def _shown(text: str) -> str:
     """Return a text without credentials: without the user in an address, and with only the code
     and the message of an answer in XML, because S3 repeats a session token that has expired."""
     text, _, answer = _USER.sub("://", text).partition("<")
-    return text + ": ".join(_SAID.findall(f"<{answer}"))
+    return text + unescape(": ".join(_SAID.findall(f"<{answer}")))
 
 
 def _status(error: BaseException) -> int:

@@ -66,7 +66,7 @@ class Answers:
     def give(self, status: int, code: str, more: str = "") -> None:
         """Answer with an error from now on."""
         self.status = status
-        self.body = f"<Error><Code>{code}</Code><Message>why</Message>{more}</Error>".encode()
+        self.body = f"<Error><Code>{code}</Code><Message>it&#39;s</Message>{more}</Error>".encode()
 
 
 @pytest.fixture
@@ -159,6 +159,30 @@ def test_a_page_in_the_place_of_an_answer_is_no_answer(
         CALLS[call](store)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "more", "advice"),
+    [
+        (403, "AccessDenied", "", "grant the credentials the right to put"),
+        (401, "Unauthorized", "", "check the credentials and the region"),
+        (403, "InvalidAccessKeyId", "", "check the credentials and the region"),
+        (403, "SignatureDoesNotMatch", "", "check the credentials and the region"),
+        (403, "AuthenticationFailed", "", "check the credentials and the region"),
+        (403, "RequestTimeTooSkewed", "", "set this machine's clock"),
+        (403, "AuthenticationFailed", "Request date header too old", "set this machine's clock"),
+        (400, "invalid_grant", "Token must be in a reasonable timeframe", "set this machine's"),
+    ],
+)
+def test_a_refusal_names_what_to_change(
+    status: int, code: str, more: str, advice: str, answers: Answers
+) -> None:
+    """Wrong credentials, a wrong clock and a missing right are told apart, by the answers of
+    Amazon, Microsoft and Google."""
+    store = open_store("s3://bucket/prefix", timeout_s=5)
+    answers.give(status, code, f"<Detail>{more}</Detail>")
+    with pytest.raises(RefusedError, match=f"{code}: it's; {advice}"):
+        CALLS["append"](store)
+
+
 def test_a_token_that_the_server_repeats_is_not_shown(
     answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +191,7 @@ def test_a_token_that_the_server_repeats_is_not_shown(
     port = answers.server.server_port
     monkeypatch.setenv("AWS_ENDPOINT", f"http://me:secret@127.0.0.1:{port}")
     answers.give(400, "ExpiredToken", "<Token-0>secret</Token-0>")
-    with pytest.raises(RefusedError, match="ExpiredToken: why; check the credentials") as raised:
+    with pytest.raises(RefusedError, match="ExpiredToken: it's; check the credentials") as raised:
         open_store("s3://bucket/prefix", timeout_s=5)
     assert "secret" not in "".join(traceback.format_exception(raised.value))
 

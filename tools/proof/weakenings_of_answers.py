@@ -148,7 +148,7 @@ ALL_OF = (
             ),
             (
                 "session_token_is_shown",
-                'return text + ": ".join(_SAID.findall(f"<{answer}"))',
+                'return text + unescape(": ".join(_SAID.findall(f"<{answer}")))',
                 'return f"{text}<{answer}"',
             ),
             (

@@ -51,7 +51,7 @@ class EncryptingClient(nats.aio.client.Client):
             asking.add_done_callback(lambda done: done.cancelled() or done.exception())
             try:
                 await asyncio.wait((asking,), timeout=_ANSWER_S)
-                if not asking.done():
+                if not asking.done() and self.is_connected:
                     await self.flush(ceil(left_s))
                 if asking.done():
                     return await asking

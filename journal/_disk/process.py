@@ -73,7 +73,7 @@ def _may_start_threads() -> bool:
 
 
 _owned: weakref.WeakValueDictionary[int, Owned] = weakref.WeakValueDictionary()
-_child_pid = 0  # of the last child of multiprocessing that has opened a journal
+_child_pid = 0  # of the last child of these libraries that has opened a journal
 
 
 def own(owned: Owned) -> None:
@@ -82,15 +82,23 @@ def own(owned: Owned) -> None:
 
 
 def _finish_with_child() -> None:
-    """Let a child of multiprocessing finish its open journals at its end. If it was forked, it runs
-    no hook of atexit, but its own finalizers."""
+    """Let a child of multiprocessing, or of Celery's fork of it, finish its open journals at its
+    end. If it was forked, it runs no hook of atexit, but its own finalizers."""
     global _child_pid
-    processes = sys.modules.get("multiprocessing.process")
+    if _child_pid == os.getpid():
+        return
+    for library in ("multiprocessing", "billiard"):
+        if _has_begun_process(library):
+            _child_pid = os.getpid()
+            import_module(f"{library}.util").Finalize(None, _finish_all, exitpriority=-1)
+
+
+def _has_begun_process(library: str) -> bool:
+    """Return whether this process is a child that the library has begun, or a fork of one."""
+    processes = sys.modules.get(f"{library}.process")
     # While another thread imports the module, it may lack the function. A child has imported it.
-    parent: Any = getattr(processes, "parent_process", None)
-    if parent is not None and parent() is not None and _child_pid != os.getpid():
-        _child_pid = os.getpid()
-        import_module("multiprocessing.util").Finalize(None, _finish_all, exitpriority=-1)
+    current: Any = getattr(processes, "current_process", None)
+    return current is not None and getattr(current(), "_parent_pid", None) is not None
 
 
 def disown(owned: Owned) -> None:

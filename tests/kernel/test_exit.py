@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +111,21 @@ def test_a_child_of_multiprocessing_commits_at_its_exit(
     script = tmp_path / "program.py"  # the other methods import it
     script.write_text(CHILD.format(method, in_pool))
     subprocess.run([sys.executable, script, tmp_path / "j"], check=True, timeout=TIMEOUT_S * 2)
+    with Journal.open(tmp_path / "j") as journal:
+        assert logged(journal) == [*range(10)]
+
+
+def test_a_child_of_billiard_commits_at_its_exit(tmp_path: Path) -> None:
+    """The same holds for Celery's fork of multiprocessing, for which a copy stands here."""
+    source = Path(multiprocessing.__file__).parent
+    shutil.copytree(source, tmp_path / "billiard", ignore=shutil.ignore_patterns("__pycache__"))
+    script = tmp_path / "program.py"
+    script.write_text(
+        CHILD.replace("import multiprocessing", "import billiard as multiprocessing").format(
+            "fork", False
+        )
+    )
+    subprocess.run([sys.executable, script, tmp_path / "j"], check=True, timeout=TIMEOUT_S)
     with Journal.open(tmp_path / "j") as journal:
         assert logged(journal) == [*range(10)]
 

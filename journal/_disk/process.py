@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 from journal._disk.disk import LOCK, Directory, StrPath, is_disk_error, write_all
 from journal._log import forget_posted, report, settle
@@ -96,9 +96,10 @@ def _finish_with_child() -> None:
 def _has_begun_process(library: str) -> bool:
     """Return whether this process is a child that the library has begun, or a fork of one."""
     processes = sys.modules.get(f"{library}.process")
-    # While another thread imports the module, it may lack the function. A child has imported it.
-    current: Any = getattr(processes, "current_process", None)
-    return current is not None and getattr(current(), "_parent_pid", None) is not None
+    # While another thread imports the module, it may lack the variable, which is set last, but not
+    # its functions, which then raise NameError. A child has imported it.
+    current = getattr(processes, "_current_process", None)
+    return getattr(current, "_parent_pid", None) is not None
 
 
 def disown(owned: Owned) -> None:

@@ -130,11 +130,15 @@ def test_a_child_of_billiard_commits_at_its_exit(tmp_path: Path) -> None:
         assert logged(journal) == [*range(10)]
 
 
+@pytest.mark.parametrize("functions", [[], ["parent_process", "current_process"]])
 def test_an_open_while_another_thread_imports_multiprocessing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    functions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An open does not fail because multiprocessing lacks its functions yet."""
-    monkeypatch.setitem(sys.modules, "multiprocessing.process", ModuleType("process"))
+    """An open does not fail because multiprocessing lacks its functions, or their variables."""
+    module = ModuleType("process")
+    for function in functions:
+        exec(f"def {function}(): return _{function}", module.__dict__)
+    monkeypatch.setitem(sys.modules, "multiprocessing.process", module)
     Journal.open(tmp_path / "j").close()
 
 

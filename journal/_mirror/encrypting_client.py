@@ -84,6 +84,13 @@ class EncryptingClient(nats.aio.client.Client):
                 raise
             raise nats.errors.Error(str(error) or type(error).__name__) from error
 
+    async def close(self) -> None:
+        """End the connection. A silent server would take nothing, and confirm no end of TLS."""
+        self._pending: list[bytes] = []
+        self._pending_data_size = 0
+        self._abort()
+        await super().close()
+
     def _abort(self) -> None:
         """End the connection, and send nothing that still waits for that."""
         writer = getattr(self._transport, "_io_writer", None)
@@ -101,6 +108,11 @@ class EncryptingClient(nats.aio.client.Client):
         """Return the greeting, which has the login. Raises nats.errors.Error for such a server:
         nats-py encrypts only if the server asks for it."""
         server: Any = self._current_server
+        held: Any = self._transport
+        transport = held._io_writer.transport
+        if transport.get_extra_info("sslcontext") is not None:
+            # nats-py leaves this out, so asyncio would log a warning for each end of TLS.
+            transport.get_protocol().connection_made(transport)
         if server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
             raise nats.errors.Error("the server does not encrypt, as its tls:// asks for")
         command: bytes = super()._connect_command()

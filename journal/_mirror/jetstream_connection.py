@@ -96,7 +96,7 @@ class JetStreamConnection:
             )
         except BaseException:
             if client is not self._client:
-                await asyncio.wait_for(client.close(), self._timeout_s)
+                await self._close_client(client)
             raise
 
     def _call(
@@ -157,11 +157,20 @@ class JetStreamConnection:
     async def _end(self) -> None:
         """Wait for the close. Then cancel the requests under way, and close the connection."""
         await self._closing.wait()
+        await self._cancel_all()
+        await self._close_client(self._client)
+        await self._cancel_all()
+
+    async def _cancel_all(self) -> None:
+        """Cancel the other tasks until they have ended."""
         requests = asyncio.all_tasks() - {asyncio.current_task()}
         until_s = self._loop.time() + self._timeout_s
         while requests and self._loop.time() < until_s:
             for request in requests:  # again: one that fails just then may lose a cancel
                 request.cancel()
             _, requests = await asyncio.wait(requests, timeout=_CANCEL_S)
-        with suppress(Exception):  # it is gone nevertheless
-            await asyncio.wait_for(self._client.close(), self._timeout_s)
+
+    async def _close_client(self, client: Any) -> None:
+        # It is gone nevertheless. A wait for its end that was cancelled earlier is so again.
+        with suppress(Exception, asyncio.CancelledError):
+            await asyncio.wait_for(client.close(), self._timeout_s)

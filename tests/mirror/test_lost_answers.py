@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from journal._mirror.jetstream_connection import JetStreamConnection
 from journal._mirror.store import Store, UnreachableError
 from journal._mirror.urls import open_store
 from tests.installed import import_package
@@ -256,6 +258,22 @@ def test_a_close_waits_for_no_handshake(network: Network) -> None:
     until(lambda: b"\x16\x03" in network.requests, "the client has sent its hello of TLS")
     with ThreadPoolExecutor(1) as pool:
         pool.submit(store.close).result(TIMEOUT_S)
+
+
+def test_a_close_waits_for_no_upload(network: Network) -> None:
+    """A close sends nothing more to a server that has fallen silent, and leaves no thread and no
+    event loop behind."""
+    store = open_store(f"nats://{network.address}/APP", timeout_s=_LIMIT_S)
+    assert isinstance(store, JetStreamConnection)
+    held: Any = store._client._transport
+    network.silence()
+    with ThreadPoolExecutor(12) as pool:
+        for _ in range(12):  # more than the system takes
+            pool.submit(store.append, 1, bytes(900_000))
+        until(held._io_writer.transport.get_write_buffer_size, "the system takes no more")
+        store.close()
+    assert not store._thread.is_alive()
+    assert store._loop.is_closed()
 
 
 def test_a_close_outlasts_a_cancel_that_is_lost(

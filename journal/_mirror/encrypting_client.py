@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from math import ceil
 from typing import Any
+from urllib.parse import unquote
 
 import nats.aio.client
 import nats.errors
@@ -115,5 +116,17 @@ class EncryptingClient(nats.aio.client.Client):
             transport.get_protocol().connection_made(transport)
         if server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
             raise nats.errors.Error("the server does not encrypt, as its tls:// asks for")
+        self._set_login(server)
         command: bytes = super()._connect_command()
         return command
+
+    def _set_login(self, server: Any) -> None:
+        """Use the login of the server's address, or of another one: nats-py has none for a server
+        that only another server has named, and takes what is encoded as it is."""
+        for each in (server, *self._server_pool):
+            if each.uri.username is not None:
+                user, password = unquote(each.uri.username), each.uri.password
+                names = ("token",) if password is None else ("user", "password")
+                self.options |= dict.fromkeys(("user", "password", "token"))
+                self.options |= zip(names, (user, unquote(password or "")), strict=False)
+                return

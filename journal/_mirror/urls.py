@@ -47,6 +47,8 @@ def opener(url: str, *, open_s: float, timeout_s: float, is_reader: bool) -> Cal
     package that the address needs is not installed.
     """
     parts, shown = _split(url), shown_url(url)
+    if _has_cut_login(parts):
+        raise ValueError(f"{shown}: a / ? or # in a login must be written %2F, %3F or %23")
     if parts.scheme in (*_OBJECTS, *_NATS, "file") and (parts.query or parts.fragment):
         # They may be a secret, so they are not shown.
         raise ValueError(f"{shown}: has a ? or a #; in a name, write %3F or %23")
@@ -97,6 +99,8 @@ def check_url(url: str, path: str) -> None:
 def shown_url(url: str) -> str:
     """Return the address without a user, a password, a query and a fragment, for messages."""
     parts = _split(url)
+    if _has_cut_login(parts):
+        return f"{parts.scheme}://"
     hosts = (host.rpartition("@")[2] for host in parts.netloc.split(","))
     return f"{parts.scheme}://{','.join(hosts)}{parts.path}" if parts.scheme else parts.path
 
@@ -115,6 +119,11 @@ def _split(url: str) -> SplitResult:
     if " " in parts.netloc:
         raise ValueError("the host or the bucket of a mirror's address has a space")
     return parts
+
+
+def _has_cut_login(parts: SplitResult) -> bool:
+    """Return whether a sign in a login of NATS has ended what counts as the hosts."""
+    return parts.scheme in _NATS and "@" in f"{parts.path}{parts.query}{parts.fragment}"
 
 
 def _check(url: str, part: str, what: str) -> None:

@@ -16,7 +16,7 @@ from proof.servers import nats_servers
 from journal._mirror.store import RefusedError, StoreError, UnreachableError
 from journal._mirror.urls import open_store
 from tests.installed import find_command, import_package
-from tests.mirror.servers import make_stream, nats_server
+from tests.mirror.servers import free_ports, make_stream, nats_server
 from tests.support import TIMEOUT_S, until
 
 USERS = """
@@ -61,6 +61,22 @@ def test_a_user_that_may_not_publish_is_refused(address: str) -> None:
         pytest.raises(RefusedError, match=r"publish entry 1: not permitted: .*app\.log"),
     ):
         store.append(1, b"x")
+
+
+@pytest.mark.parametrize("login", ["owner:sesame", "%6fwner:s%65same"])
+def test_a_login_is_that_of_all_servers(login: str, address: str) -> None:
+    """A server without a login in the address gets that of another one, without its encoding."""
+    (dead,) = free_ports(1)
+    with closing(open_store(f"nats://{login}@127.0.0.1:{dead},{address}/APP")) as store:
+        assert store.last(0) == 0
+
+
+@pytest.mark.parametrize("sign", "/?#")
+def test_a_password_that_ends_the_hosts_is_not_shown(sign: str) -> None:
+    """A sign that must be encoded in a password is named, and nothing of the login is shown."""
+    with pytest.raises(ValueError, match="%2F, %3F or %23") as refused:
+        open_store(f"nats://owner:sesame{sign}sesame@127.0.0.1/APP")
+    assert "sesame" not in str(refused.value)
 
 
 def test_a_user_who_is_admitted_again_is_served(tmp_path: Path) -> None:

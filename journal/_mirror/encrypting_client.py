@@ -109,16 +109,20 @@ class EncryptingClient(nats.aio.client.Client):
         """Return the greeting, which has the login. Raises nats.errors.Error for such a server:
         nats-py encrypts only if the server asks for it."""
         server: Any = self._current_server
-        held: Any = self._transport
-        transport = held._io_writer.transport
-        if transport.get_extra_info("sslcontext") is not None:
-            # nats-py leaves this out, so asyncio would log a warning for each end of TLS.
-            transport.get_protocol().connection_made(transport)
         if server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
             raise nats.errors.Error("the server does not encrypt, as its tls:// asks for")
+        self._finish_handshake()
         self._set_login(server)
         command: bytes = super()._connect_command()
         return command
+
+    def _finish_handshake(self) -> None:
+        """Tell the protocol of its transport of TLS. nats-py does not, so asyncio would log a
+        warning at each end of a connection."""
+        held: Any = self._transport
+        transport = held._io_writer.transport
+        if transport.get_extra_info("sslcontext") is not None:
+            transport.get_protocol().connection_made(transport)
 
     def _set_login(self, server: Any) -> None:
         """Use the login of the server's address, or of another one: nats-py has none for a server

@@ -48,7 +48,7 @@ def opener(url: str, *, open_s: float, timeout_s: float, is_reader: bool) -> Cal
     """
     parts, shown = _split(url), shown_url(url)
     if _has_cut_login(parts):
-        raise ValueError(f"{shown}: a / ? or # in a login must be written %2F, %3F or %23")
+        raise ValueError(f"{shown}: has an @ after a / ? or #; in a login, write %2F, %3F or %23")
     if parts.scheme in (*_OBJECTS, *_NATS, "file") and (parts.query or parts.fragment):
         # They may be a secret, so they are not shown.
         raise ValueError(f"{shown}: has a ? or a #; in a name, write %3F or %23")

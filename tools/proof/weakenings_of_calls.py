@@ -48,8 +48,8 @@ ARGUMENTS = (
     Weakening(
         "open_fails_while_multiprocessing_is_imported",
         "journal/_disk/process.py",
-        'getattr(processes, "parent_process", None)',
-        'processes and getattr(processes, "parent_process")',
+        'getattr(processes, "_current_process", None)',
+        'processes and getattr(processes, "_current_process")',
         ("tests/kernel/test_exit.py",),
     ),
     Weakening(

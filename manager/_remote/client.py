@@ -74,8 +74,17 @@ class LastingClient(nats.aio.client.Client):
             raise OpenServerError("does not encrypt")
         if server.uri.scheme == "tls" and not is_encrypted:
             raise nats.errors.Error("nats: the server does not encrypt, as its tls:// asks for")
+        if is_encrypted:
+            self._finish_handshake()
         command: bytes = super()._connect_command()
         return command
+
+    def _finish_handshake(self) -> None:
+        """Tell the protocol of its transport of TLS. nats-py does not, so asyncio would log a
+        warning at each end of a connection."""
+        held: Any = self._transport
+        transport = held._io_writer.transport
+        transport.get_protocol().connection_made(transport)
 
     async def _process_err(self, err_msg: str) -> None:
         """Connect again after an error of the server, unless that concerns only one subject.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = [
     "BUCKET",
     "free_ports",
     "losing_a_cancellation",
+    "make_certificate",
     "make_stream",
     "nats_server",
     "s3_server",
@@ -44,6 +46,18 @@ def nats_server(folder: Path, *, more: str = "") -> Iterator[str]:
     import_package("nats")
     with servers.nats_servers(folder, more=more) as (_, addresses):
         yield addresses
+
+
+def make_certificate(folder: Path) -> tuple[Path, str]:
+    """Make a certificate of 127.0.0.1. Return its file, which is its own authority, too, and the
+    configuration of a NATS server with it."""
+    find_command("openssl")
+    certificate, key = folder / "own.pem", folder / "key.pem"
+    what = "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", *what]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command, *files], check=True, capture_output=True)
+    return certificate, f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,23 +14,18 @@ import pytest
 
 from journal._mirror.jetstream_store import JetStreamStore
 from journal._mirror.urls import open_store
-from tests.installed import find_command
-from tests.mirror.servers import make_stream, nats_server
+from tests.mirror.servers import make_certificate, make_stream, nats_server
 from tests.mirror.test_lost_answers import Network
 
 _LIMIT_S = 10.0
 _SOON_S = 5.0
-_SIGN = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -keyout key.pem"
 
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     """Yield a proxy before a server with TLS and a stream."""
-    find_command("openssl")
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", "own.pem"]
-    subprocess.run([*_SIGN.split(), *names], cwd=tmp_path, check=True, capture_output=True)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
-    tls = f'tls {{ cert_file: "{tmp_path}/own.pem", key_file: "{tmp_path}/key.pem" }}\n'
+    certificate, tls = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with nats_server(tmp_path, more=tls) as address:
         make_stream(address, "APP")
         with closing(Network(address)) as network:

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from manager._remote import link
 from manager._remote.address import Address
 from manager._remote.link import NatsLink, UnansweredError
 from tests.installed import import_package
+from tests.mirror.servers import make_certificate, nats_server
 from tests.remote.network import run
 from tests.support import TIMEOUT_S
 
@@ -340,3 +341,23 @@ def test_a_file_without_credentials_is_an_error(
 
     with server(lambda c: serve(c, nonce="n", auth_required=True)) as (address, _):
         run(body())
+
+
+def test_the_end_of_an_encrypted_connection_is_not_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio warns of a protocol that was not told of its TLS, at each end of a connection."""
+    certificate, tls = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+    async def body() -> None:
+        made = await NatsLink.connect(Address.of(f"tls://{address}"), inbox="w")
+        stopping.close()
+        while made.is_connected:
+            await asyncio.sleep(0.01)
+        await made.close()
+
+    with ExitStack() as stopping:
+        address = stopping.enter_context(nats_server(tmp_path, more=tls))
+        run(body())
+    assert not caplog.records

@@ -265,15 +265,18 @@ def test_a_close_waits_for_no_upload(network: Network) -> None:
     event loop behind."""
     store = open_store(f"nats://{network.address}/APP", timeout_s=_LIMIT_S)
     assert isinstance(store, JetStreamConnection)
-    held: Any = store._client._transport
+    client: Any = store._client
     network.silence()
     with ThreadPoolExecutor(12) as pool:
         for _ in range(12):  # more than the system takes
             pool.submit(store.append, 1, bytes(900_000))
-        until(held._io_writer.transport.get_write_buffer_size, "the system takes no more")
+        until(
+            client._transport._io_writer.transport.get_write_buffer_size, "the system takes no more"
+        )
         store.close()
     assert not store._thread.is_alive()
     assert store._loop.is_closed()
+    assert not client._subs  # nats-py has come to the end of its close
 
 
 def test_a_close_outlasts_a_cancel_that_is_lost(

@@ -96,8 +96,8 @@ def _finish_with_child() -> None:
 def _has_begun_process(library: str) -> bool:
     """Return whether this process is a child that the library has begun, or a fork of one."""
     processes = sys.modules.get(f"{library}.process")
-    # While another thread imports the module, it may lack the variable, which is set last, but not
-    # its functions, which then raise NameError. A child has imported it.
+    # Not `parent_process()`, which fails while another thread still imports the module. In a child,
+    # the module is whole.
     current = getattr(processes, "_current_process", None)
     return getattr(current, "_parent_pid", None) is not None
 

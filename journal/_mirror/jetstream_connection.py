@@ -40,7 +40,7 @@ class JetStreamConnection:
         one is set. Raises ImportError without nats-py."""
         import nats
 
-        from journal._mirror.encrypting_client import EncryptingClient
+        from journal._mirror.jetstream_client import JetStreamClient
 
         self.url = url
         self._nats: Any = nats
@@ -54,7 +54,7 @@ class JetStreamConnection:
         self._noted = {True: (0.0, ""), False: (0.0, "")}
         self._servers, self._connect_s = servers, max(1, int(timeout_s))
         self._reconnecting = HandlerSafeLock()
-        self._new_client: Callable[[], Any] = EncryptingClient
+        self._new_client: Callable[[], Any] = JetStreamClient
         self._client = self._new_client()
         self._bucket: Any = None
         self._js: Any = None
@@ -171,6 +171,6 @@ class JetStreamConnection:
             _, requests = await asyncio.wait(requests, timeout=_CANCEL_S)
 
     async def _close_client(self, client: Any) -> None:
-        # It is gone nevertheless. A wait for its end that was cancelled earlier is so again.
+        # The connection is gone in any case. nats-py may raise the cancel of an earlier wait again.
         with suppress(Exception, asyncio.CancelledError):
             await asyncio.wait_for(client.close(), self._timeout_s)

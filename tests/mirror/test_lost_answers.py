@@ -110,7 +110,7 @@ class Network:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     import_package("nats")
-    for module in ("encrypting_client", "jetstream_store"):
+    for module in ("jetstream_client", "jetstream_store"):
         monkeypatch.setattr(f"journal._mirror.{module}._ANSWER_S", _ANSWER_S)
 
 

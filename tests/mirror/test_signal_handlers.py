@@ -259,9 +259,9 @@ def test_a_close_of_nats_that_was_cut_off_is_repeated(monkeypatch: pytest.Monkey
         pass
 
     client = SimpleNamespace(jetstream=lambda timeout: None, close=close, is_closed=False)
-    made = ModuleType("encrypting_client")
-    vars(made)["EncryptingClient"] = lambda: client
-    monkeypatch.setitem(sys.modules, "journal._mirror.encrypting_client", made)
+    made = ModuleType("jetstream_client")
+    vars(made)["JetStreamClient"] = lambda: client
+    monkeypatch.setitem(sys.modules, "journal._mirror.jetstream_client", made)
     for name in ("_connect", "_check_stream", "_open_bucket"):
         monkeypatch.setattr(JetStreamStore, name, done)
     names = "NotFoundError", "AuthorizationError", "ServiceUnavailableError"

@@ -11,21 +11,21 @@ JETSTREAM = ("tests/mirror/test_jetstream_losses.py",)
 ALL_OF = (
     Weakening(
         "login_of_a_mirror_is_sent_unencrypted",
-        "journal/_mirror/encrypting_client.py",
+        "journal/_mirror/jetstream_client.py",
         'if server.uri.scheme == "tls" and',
         "if False and",
         ("tests/mirror/test_jetstream_rights.py",),
     ),
     Weakening(
         "login_is_that_of_one_server",
-        "journal/_mirror/encrypting_client.py",
+        "journal/_mirror/jetstream_client.py",
         "        self._set_login(server)\n",
         "",
         ("tests/mirror/test_jetstream_rights.py",),
     ),
     Weakening(
         "protocol_knows_no_tls",
-        "journal/_mirror/encrypting_client.py",
+        "journal/_mirror/jetstream_client.py",
         "        self._finish_handshake()\n",
         "",
         ("tests/mirror/test_jetstream_tls.py",),
@@ -49,25 +49,25 @@ ALL_OF = (
         for name, module, old, new in (
             (
                 "lost_answer_of_a_read_is_waited_for",
-                "encrypting_client",
+                "jetstream_client",
                 "if subject.startswith(_READS) else",
                 "if False else",
             ),
             (
                 "slow_answer_is_asked_for_twice",
-                "encrypting_client",
+                "jetstream_client",
                 "                    await self.flush(ceil(left_s))\n",
                 "                    pass\n",
             ),
             (
                 "pong_of_a_lost_connection_is_waited_for",
-                "encrypting_client",
+                "jetstream_client",
                 "pong.set_result(False)",
                 "pass",
             ),
             (
                 "late_pong_ends_the_connection",
-                "encrypting_client",
+                "jetstream_client",
                 "if self._pongs and self._pongs[0].done():",
                 "if False:",
             ),
@@ -85,25 +85,25 @@ ALL_OF = (
             ),
             (
                 "silent_connection_is_closed_only_once_all_is_sent",
-                "encrypting_client",
+                "jetstream_client",
                 "            writer.transport.abort()\n",
                 "            pass\n",
             ),
             (
                 "connection_lost_at_its_beginning_stays_open",
-                "encrypting_client",
+                "jetstream_client",
                 "        except BaseException as error:\n            self._abort()\n",
                 "        except BaseException as error:\n",
             ),
             (
                 "handshake_of_tls_is_waited_for",
-                "encrypting_client",
+                "jetstream_client",
                 "            self._transport = None",
                 "            pass",
             ),
             (
                 "close_waits_until_all_is_sent",
-                "encrypting_client",
+                "jetstream_client",
                 "        self._abort()\n        await super().close()",
                 "        await super().close()",
             ),
@@ -115,7 +115,7 @@ ALL_OF = (
             ),
             (
                 "strange_greeting_ends_the_attempts",
-                "encrypting_client",
+                "jetstream_client",
                 "            raise nats.errors.Error(str(error) or",
                 "            raise type(error)(str(error) or",
             ),

@@ -1,4 +1,4 @@
-"""EncryptingClient: a client of NATS that sends no login unencrypted, and outlasts lost servers.
+"""JetStreamClient: a client of NATS that outlasts lost servers, and encrypts a login for tls://.
 
 It overrides methods that nats-py uses inside, by the same names in all its versions since 2.10.
 """
@@ -18,7 +18,7 @@ _READS = "$JS.API.STREAM.INFO.", "$JS.API.STREAM.MSG.GET."
 _ANSWER_S = 2.0  # a leader that was lost never answers
 
 
-class EncryptingClient(nats.aio.client.Client):
+class JetStreamClient(nats.aio.client.Client):
     """A client that asks again if an answer is lost. It refuses a server that does not encrypt, if
     the address asks for TLS."""
 

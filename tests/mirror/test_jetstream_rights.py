@@ -66,8 +66,10 @@ def test_a_user_that_may_not_publish_is_refused(address: str) -> None:
 @pytest.mark.parametrize("login", ["owner:sesame", "%6fwner:s%65same"])
 def test_a_login_is_that_of_all_servers(login: str, address: str) -> None:
     """A server without a login in the address gets that of another one, without its encoding."""
-    (dead,) = free_ports(1)
-    with closing(open_store(f"nats://{login}@127.0.0.1:{dead},{address}/APP")) as store:
+    with (
+        free_ports(1) as [dead],
+        closing(open_store(f"nats://{login}@127.0.0.1:{dead},{address}/APP")) as store,
+    ):
         assert store.last(0) == 0
 
 

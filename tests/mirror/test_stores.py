@@ -192,12 +192,12 @@ def test_a_reader_changes_nothing(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     """If nothing listens at the address, opening ends within a few timeouts."""
     import_package("obstore")
-    (port,) = free_ports(1)
-    monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    with pytest.raises(UnreachableError, match="list blobs") as raised:
-        open_store("s3://bucket/prefix", timeout_s=1)
+    with free_ports(1) as [port]:
+        monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{port}")
+        with pytest.raises(UnreachableError, match="list blobs") as raised:
+            open_store("s3://bucket/prefix", timeout_s=1)
     assert "Debug source" not in str(raised.value)
 
 
@@ -276,8 +276,10 @@ def test_no_nats_server_is_unreachable() -> None:
     """If no server listens at any of the addresses, opening ends within a few timeouts, and the
     error states the cause."""
     import_package("nats")
-    one, two = free_ports(2)
-    with pytest.raises(UnreachableError, match=rf"connect: .*Connect call failed.*({one}|{two})"):
+    with (
+        free_ports(2) as [one, two],
+        pytest.raises(UnreachableError, match=rf"connect: .*Connect call failed.*({one}|{two})"),
+    ):
         open_store(f"nats://127.0.0.1:{one},127.0.0.1:{two}/STREAM", timeout_s=1)
 
 

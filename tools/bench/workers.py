@@ -92,26 +92,26 @@ def of_ours(directory: Path, address: str, role: str, workers: int, count: int) 
 
 def of_taskiq(directory: Path, fsync: str, workers: int, count: int) -> dict[str, Any]:
     """Return what a client of taskiq with `workers` worker processes prints."""
-    [port] = free_ports(1)
-    settings = f"--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync {fsync} --save"
-    server = Server(["redis-server", *settings.split(), ""], directory)
-    env = environment() | {"BENCH_REDIS_URL": f"redis://127.0.0.1:{port}"}
-    worker = (
-        *_MODULE,
-        "taskiq",
-        "worker",
-        "bench.workers_peer:broker",
-        "--log-level",
-        "ERROR",
-        "--max-prefetch",
-        "100",
-    )
-    try:
-        wait_until(lambda: _accepts(port), "Redis starts")
-        with processes((*worker, "--workers", str(workers)), env=env):
-            return printed("bench.workers_peer", str(count), env=env)
-    finally:
-        server.close()
+    with free_ports(1) as [port]:
+        settings = f"--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync {fsync} --save"
+        server = Server(["redis-server", *settings.split(), ""], directory)
+        env = environment() | {"BENCH_REDIS_URL": f"redis://127.0.0.1:{port}"}
+        worker = (
+            *_MODULE,
+            "taskiq",
+            "worker",
+            "bench.workers_peer:broker",
+            "--log-level",
+            "ERROR",
+            "--max-prefetch",
+            "100",
+        )
+        try:
+            wait_until(lambda: _accepts(port), "Redis starts")
+            with processes((*worker, "--workers", str(workers)), env=env):
+                return printed("bench.workers_peer", str(count), env=env)
+        finally:
+            server.close()
 
 
 def _accepts(port: int) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,11 +18,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 _START_S = 60.0
+_PORTS = range(10_000, 32_768)
 BUCKET = "journal"
 
 
@@ -65,37 +67,37 @@ def s3_server(folder: Path) -> Iterator[tuple[Server, dict[str, str]]]:
     """Run an S3 server with an empty bucket. Yield it, and the environment for obstore."""
     import obstore
 
-    port, *others = free_ports(10)
-    names = ("master", "volume", "filer", "admin")
-    ports = [f"-{name}.port={other}" for name, other in zip(names, others, strict=False)]
-    ports += [
-        f"-{name}.port.grpc={other}"
-        for name, other in zip((*names, "s3"), others[len(names) :], strict=True)
-    ]
-    quiet = ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    where = [f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", f"-s3.port={port}"]
-    keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}
-    client = {**keys, "AWS_ENDPOINT": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
-    server = Server(["weed", "mini", *where, *ports, *quiet], folder, environment=keys)
+    with free_ports(10) as (port, *others):
+        names = ("master", "volume", "filer", "admin")
+        ports = [f"-{name}.port={other}" for name, other in zip(names, others, strict=False)]
+        ports += [
+            f"-{name}.port.grpc={other}"
+            for name, other in zip((*names, "s3"), others[len(names) :], strict=True)
+        ]
+        quiet = ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        where = [f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", f"-s3.port={port}"]
+        keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}
+        client = {**keys, "AWS_ENDPOINT": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+        server = Server(["weed", "mini", *where, *ports, *quiet], folder, environment=keys)
 
-    def answers() -> bool:
-        # It answers before it can store anything.
-        options: Any = {"allow_http": True, "timeout": "2s"}
-        config: Any = client
-        store = obstore.store.from_url(
-            f"s3://{BUCKET}/probe", config=config, client_options=options
-        )
+        def answers() -> bool:
+            # It answers before it can store anything.
+            options: Any = {"allow_http": True, "timeout": "2s"}
+            config: Any = client
+            store = obstore.store.from_url(
+                f"s3://{BUCKET}/probe", config=config, client_options=options
+            )
+            try:
+                obstore.put(store, "probe", b"x")
+            except obstore.exceptions.BaseError:
+                return False
+            return True
+
         try:
-            obstore.put(store, "probe", b"x")
-        except obstore.exceptions.BaseError:
-            return False
-        return True
-
-    try:
-        wait_until(answers, "the S3 server starts")
-        yield server, client
-    finally:
-        server.close()
+            wait_until(answers, "the S3 server starts")
+            yield server, client
+        finally:
+            server.close()
 
 
 @contextmanager
@@ -106,31 +108,31 @@ def nats_servers(
 
     `more` is appended to the configuration of each.
     """
-    ports = free_ports(2 * count)
-    addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
-    routes = [f'"nats://127.0.0.1:{port}"' for port in ports[count:]]
-    servers: list[Server] = []
-    try:
-        for number, (address, port) in enumerate(zip(addresses, ports[count:], strict=True)):
-            home = folder / f"nats-{number}"
-            home.mkdir()
-            config = (
-                f'listen: "{address}"\nserver_name: "{home.name}"\n'
-                f'jetstream {{ store_dir: "{home}/store", sync_interval: always }}\n{more}'
-            )
-            if count > 1:
-                config += (
-                    f'cluster {{ name: "proof", listen: "127.0.0.1:{port}", '
-                    f"routes: [{', '.join(routes)}] }}\n"
+    with free_ports(2 * count) as ports:
+        addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
+        routes = [f'"nats://127.0.0.1:{port}"' for port in ports[count:]]
+        servers: list[Server] = []
+        try:
+            for number, (address, port) in enumerate(zip(addresses, ports[count:], strict=True)):
+                home = folder / f"nats-{number}"
+                home.mkdir()
+                config = (
+                    f'listen: "{address}"\nserver_name: "{home.name}"\n'
+                    f'jetstream {{ store_dir: "{home}/store", sync_interval: always }}\n{more}'
                 )
-            (home / "nats.conf").write_text(config)
-            servers.append(Server(["nats-server", "-c", "nats.conf"], home))
-        for address in addresses:
-            wait_until(lambda address=address: _greets(address), "a NATS server starts")  # type: ignore[misc]
-        yield servers, ",".join(addresses)
-    finally:
-        for server in servers:
-            server.close()
+                if count > 1:
+                    config += (
+                        f'cluster {{ name: "proof", listen: "127.0.0.1:{port}", '
+                        f"routes: [{', '.join(routes)}] }}\n"
+                    )
+                (home / "nats.conf").write_text(config)
+                servers.append(Server(["nats-server", "-c", "nats.conf"], home))
+            for address in addresses:
+                wait_until(lambda address=address: _greets(address), "a NATS server starts")  # type: ignore[misc]
+            yield servers, ",".join(addresses)
+        finally:
+            for server in servers:
+                server.close()
 
 
 def _greets(address: str) -> bool:
@@ -189,16 +191,21 @@ async def _ignore(_: Exception) -> None:
     """Ignore an error of a connection: the request that it concerns reports it."""
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+@contextmanager
+def free_ports(count: int) -> Iterator[list[int]]:
+    """Yield ports at which nothing listens, and which no other call yields meanwhile, in any
+    process. The kernel gives none of them to a socket that asks for any port."""
+    choose = random.SystemRandom()
+    ports: list[int] = []
+    with ExitStack() as marks:
+        while len(ports) < count:
+            port = choose.choice(_PORTS)
+            mark = marks.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            with suppress(OSError), socket.socket() as server:
+                mark.bind(("127.0.0.1", port))
+                server.bind(("127.0.0.1", port))
+                ports.append(port)
+        yield ports
 
 
 def wait_until(holds: Callable[[], object], what: str, timeout_s: float = _START_S) -> None:

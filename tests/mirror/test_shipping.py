@@ -265,8 +265,10 @@ def test_sealed_segments_are_rolled_up(tmp_path: Path) -> None:
     few objects. A restore finds the same bytes."""
     store = MemoryStore()
     mirrored = Mirrored(tmp_path / "a", store)
-    for _ in range(150):
-        assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+    for _ in range(15):
+        for _ in range(10):
+            assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+        mirrored.settle()
     mirrored.close()
     assert 3 < len(store.blob_names()) < 10
     assert len(store.numbers(0)) < 60
@@ -281,6 +283,7 @@ def test_many_entries_are_rolled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     mirrored = Mirrored(tmp_path / "a", store, Options())
     for _ in range(45):
         assert mirrored.shipper.wait(mirrored.commit(), TIMEOUT_S)
+        mirrored.settle()
     mirrored.close()
     assert len(store.blob_names()) == 4
     assert len(store.numbers(0)) < 15

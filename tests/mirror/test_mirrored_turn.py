@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,15 @@ def test_a_close_waits_for_no_backlog_of_the_upkeep(
     for _ in range(20):
         journal.wait_mirrored(write(journal), timeout_s=TIMEOUT_S)
     assert store.begun.wait(TIMEOUT_S)
-    timer = threading.Timer(0.5, store.goes_on.release)  # the entry that is under way
-    timer.start()
-    with caplog.at_level(logging.WARNING, "journal"):
+    assert journal._core.mirroring is not None
+    appender = journal._core.mirroring._shipper._linked.appender
+
+    def go_on() -> None:
+        until(lambda: not appender.trims, "the close waits no longer for the upkeep")
+        store.goes_on.release()  # the entry that is under way
+
+    with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING, "journal"):
+        gone_on = pool.submit(go_on)
         journal.close(timeout_s=TIMEOUT_S)
-    timer.join()
+        gone_on.result()
     assert caplog.records == []

@@ -29,12 +29,14 @@ class SilentStore(MemoryStore):
         self.answers.set()
         self.asked = threading.Event()  # while it does not answer
         self.hangs = False
+        self._change = threading.Lock()  # a request finds the store as it was or as it is then
         self.threads: set[str] = set()  # the names of the threads that have made a request
 
     def fall_silent(self, *, hangs: bool = False) -> None:
-        self.asked.clear()
-        self.hangs = hangs
-        self.answers.clear()
+        with self._change:
+            self.asked.clear()
+            self.hangs = hangs
+            self.answers.clear()
 
     def answer(self) -> None:
         self.answers.set()
@@ -47,10 +49,12 @@ class SilentStore(MemoryStore):
 
     def _request(self) -> None:
         self.threads.add(threading.current_thread().name)
-        if self.answers.is_set():
-            return
-        self.asked.set()
-        if not self.hangs:
+        with self._change:
+            if self.answers.is_set():
+                return
+            hangs = self.hangs
+            self.asked.set()
+        if not hangs:
             raise UnreachableError("the store is silent")
         if not self.answers.wait(TIMEOUT_S):
             raise UnreachableError("the store was silent for long")

@@ -110,12 +110,18 @@ async def until_connected(made: NatsLink, connections: list[int], count: int) ->
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "_CONNECT_S", 0.6)
-    monkeypatch.setattr(link, "_SERVER_S", 0.3)
+def short_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "_CLOSE_S", 0.5)
 
 
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up soon on a server that does not answer while the client connects."""
+    monkeypatch.setattr(link, "_CONNECT_S", 0.6)
+    monkeypatch.setattr(link, "_SERVER_S", 0.3)
+
+
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize(
     ("talk", "text"),
     [
@@ -139,6 +145,7 @@ def test_a_server_that_does_not_greet_is_an_error(talk: Talk, text: str) -> None
         run(body())
 
 
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("lost", [hang, hang_in_tls])
 def test_another_server_is_used_in_time(lost: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never answers leaves time for the next one in the address."""

@@ -11,7 +11,7 @@ from journal import InterruptedCallError, Journal
 from journal._mirror.memory_store import MemoryStore
 from journal._mirror.restoring import restore_into
 from tests.engine.waiting_support import wait_durable, wait_room
-from tests.mirror.stores import opened, write
+from tests.mirror.stores import TIMEOUT_S, opened, write
 from tests.support import until
 
 
@@ -33,7 +33,7 @@ class CallingStore(MemoryStore):
 
 
 def wait_mirrored(journal: Journal) -> None:
-    journal.wait_mirrored(journal.append(1), timeout_s=1)
+    journal.wait_mirrored(journal.append(1), timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class SilentStore(MemoryStore):
         self.answers.set()
         self.asked = threading.Event()  # while it does not answer
         self.hangs = False
-        self._change = threading.Lock()  # a request finds the store as it was or as it is then
+        self._change = threading.Lock()  # of what follows: a request sees all of it, or nothing
         self.threads: set[str] = set()  # the names of the threads that have made a request
 
     def fall_silent(self, *, hangs: bool = False) -> None:

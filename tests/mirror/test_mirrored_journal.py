@@ -163,8 +163,8 @@ def test_a_close_gives_up_on_a_silent_mirror(
     store.fall_silent(hangs=hangs)
     write(journal, 2)
     assert store.asked.wait(TIMEOUT_S)
-    shipper = journal._core.mirroring and journal._core.mirroring._shipper
-    assert shipper
+    assert journal._core.mirroring is not None
+    shipper = journal._core.mirroring._shipper
     until(lambda: hangs or shipper.stalled_by, "the first error")
     journal.close(timeout_s=0.2)
     assert journal.closed

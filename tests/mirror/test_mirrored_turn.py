@@ -151,12 +151,12 @@ def test_a_close_waits_for_no_backlog_of_the_upkeep(
     assert journal._core.mirroring is not None
     appender = journal._core.mirroring._shipper._linked.appender
 
-    def go_on() -> None:
-        until(lambda: not appender.trims, "the close waits no longer for the upkeep")
-        store.goes_on.release()  # the entry that is under way
+    def end_trim() -> None:
+        until(lambda: not appender.trims, "the close gives up the trims to come")
+        store.goes_on.release()
 
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING, "journal"):
-        gone_on = pool.submit(go_on)
+        ending = pool.submit(end_trim)
         journal.close(timeout_s=TIMEOUT_S)
-        gone_on.result()
+        ending.result()
     assert caplog.records == []

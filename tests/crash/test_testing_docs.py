@@ -73,8 +73,10 @@ def test_an_example_for_pytest_runs(documented: Any, tests: int, tmp_path: Path)
     source = example(documented)
     (tmp_path / "conftest.py").write_text(FEW_EXAMPLES)
     (tmp_path / "test_example.py").write_text(HEAD + source)
+    # Without a folder of its own, it would also remove those of earlier runs.
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error", f"--basetemp={tmp_path / 'folders'}"]
     result = subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        [sys.executable, "-P", "-m", "pytest", *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,
